@@ -1,0 +1,200 @@
+"""The messages of every topic: what a producer may send and what a consumer can rely on.
+
+All values are JSON (UTF-8). Incoming times are RFC 3339 strings with an offset, or integer milliseconds since the
+epoch; outgoing times are always integer milliseconds, UTC. Unknown fields are ignored, so a producer may send more.
+Knows nothing of Kafka; used by `receive`, `publish`, the command line and the tests.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+MAX_ID_BYTES = 256
+MAX_MESSAGE_BYTES = 1 << 20
+
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES, description="1 to 256 bytes of UTF-8")]
+Timestamp = (
+    Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset")]
+    | Annotated[int, Meta(description="milliseconds since the epoch, UTC")]
+)
+Milliseconds = Annotated[int, Meta(description="milliseconds since the epoch, UTC")]
+Price = Annotated[float, Meta(ge=0)]
+Currency = Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217")]
+EventType = Literal["click", "purchase"]
+
+
+class Click(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """A user looked at an item. Topic `clicks`, key `user_id`."""
+
+    event_id: Id
+    user_id: Id
+    item_id: Id
+    timestamp: Timestamp
+    session_id: Id | None = None
+    list_id: Id | None = None
+    position: Annotated[int, Meta(ge=0)] | None = None
+    dwell_ms: Annotated[int, Meta(ge=0)] | None = None
+    text: Annotated[str, Meta(description="what the user wrote: a query, a review")] | None = None
+    context: dict[str, Any] = {}
+
+
+class Purchase(Click, kw_only=True, frozen=True, omit_defaults=True):
+    """A user bought an item. Topic `purchases`, key `user_id`."""
+
+    quantity: Annotated[float, Meta(gt=0)] = 1
+    price: Price | None = None
+    currency: Currency | None = None
+
+
+class Impression(msgspec.Struct, kw_only=True, frozen=True):
+    """A list was shown. Topic `impressions`, key `user_id`."""
+
+    event_id: Id
+    user_id: Id
+    list_id: Id
+    items: list[Id]
+    timestamp: Timestamp
+
+
+class Item(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What can be recommended. Topic `items` (compacted), key `item_id`; a null value deletes the item."""
+
+    item_id: Id
+    title: Annotated[str, Meta(min_length=1)]
+    description: str = ""
+    categories: list[str] = []
+    brand: str = ""
+    price: Price | None = None
+    currency: Currency | None = None
+    attributes: dict[str, Any] = {}
+    image: str | None = None
+    entities: list[str] = []
+    provider: str | None = None
+    available: bool = True
+    timestamp: Timestamp | None = None
+
+
+class Forget(msgspec.Struct, kw_only=True, frozen=True):
+    """Erase this user everywhere. Topic `forget`, key `user_id`."""
+
+    user_id: Id
+    timestamp: Timestamp
+
+
+class Trigger(msgspec.Struct, kw_only=True, frozen=True):
+    """The event that made a list necessary."""
+
+    event_id: Id
+    type: EventType
+
+
+class HistoryEvent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """One event of a user's recent history, with what the ranker needs to put it into words."""
+
+    item_id: Id
+    type: EventType
+    timestamp: Timestamp
+    title: str
+    categories: list[str] = []
+    price: Price | None = None
+    currency: Currency | None = None
+
+
+class Candidate(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """One item that may enter the list. `prior` orders candidates when no model does: higher is better."""
+
+    item_id: Id
+    text: str
+    sources: list[str] = []
+    categories: list[str] = []
+    prior: float = 0.0
+
+
+class RankRequest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """All that ranking needs. Topic `rank-requests`, key `user_id`; a null value means the user was forgotten.
+
+    `history` is in the order of time, newest last. Written by the state tier, or by an upstream recommender that has
+    candidates of its own.
+    """
+
+    request_id: Id
+    user_id: Id
+    as_of: Timestamp
+    history: list[HistoryEvent]
+    candidates: list[Candidate]
+    state_version: Annotated[int, Meta(ge=0)] = 0
+    trigger: Trigger | None = None
+    arrived_at: Milliseconds | None = None
+
+
+class Reason(msgspec.Struct, kw_only=True, frozen=True):
+    """Why an item is in the list, in words; `evidence` holds item ids from the user's own history."""
+
+    text: str
+    evidence: list[Id] = []
+
+
+class RecommendedItem(msgspec.Struct, kw_only=True, frozen=True):
+    """One place of a list. `rank` counts from 1; `score` orders within this list only."""
+
+    item_id: Id
+    rank: Annotated[int, Meta(ge=1)]
+    score: float | None
+    sources: list[str]
+    reason: Reason
+
+
+class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
+    """A user's list. Topic `recommendations` (compacted), key `user_id`; a null value: the user was forgotten.
+
+    `state_version` is the number of accepted click and purchase events that the user's state holds (a repeated
+    `event_id` is not accepted twice); `as_of` is the newest event time among them. `degraded` is null when the model
+    ranked the list, else the reason why it did not.
+    """
+
+    list_id: Id
+    user_id: Id
+    as_of: Milliseconds
+    generated_at: Milliseconds
+    state_version: Annotated[int, Meta(ge=0)]
+    model: str
+    trigger: Trigger | None
+    degraded: str | None
+    items: list[RecommendedItem]
+
+
+class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
+    """A rejected message, byte for byte. Topic `dead-letters`; `payload` and `key` are base64 in JSON."""
+
+    topic: str
+    partition: int
+    offset: int
+    error: str
+    payload: bytes | None
+    key: bytes | None
+
+
+TOPICS: dict[str, type[msgspec.Struct]] = {
+    "clicks": Click,
+    "purchases": Purchase,
+    "impressions": Impression,
+    "items": Item,
+    "rank-requests": RankRequest,
+    "recommendations": Recommendations,
+    "forget": Forget,
+    "dead-letters": DeadLetter,
+}
+
+
+def milliseconds(timestamp: datetime | int) -> int:
+    """Convert an incoming time to integer milliseconds since the epoch.
+
+    >>> from datetime import timezone
+    >>> milliseconds(datetime(1970, 1, 1, 0, 0, 1, 500_000, tzinfo=timezone.utc))
+    1500
+    """
+    return timestamp if isinstance(timestamp, int) else round(timestamp.timestamp() * 1000)
