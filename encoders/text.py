@@ -1,0 +1,141 @@
+"""Texts to vectors of length 1, with a sentence-transformers model or any plain encoder.
+
+Knows no user, no item and no ranking. Called by the catalogue (items' texts), by the interest state and by
+the bi-encoder; from one thread at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from encoders import model_source
+from encoders.batches import collate, length_sorted
+from encoders.device import choose
+from encoders.fit import fit_contexts, fit_items, longest_input
+from encoders.tokens import Frame, PlainTokens
+from encoders.usage import Usage
+
+LONGEST_INPUT = 8192
+LEGACY_POOLING = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
+
+
+class TextEncoder:
+    """An embedding model.
+
+    Parameters
+    ----------
+    model : str
+        A folder, an installed package's model, or a hub name. `1_Pooling/config.json` decides between mean
+        and cls pooling; a plain encoder without it is mean-pooled. Vectors are normalised whether the model
+        asks or not.
+    device, dtype : str
+        See `encoders.device.choose`.
+
+    Attributes
+    ----------
+    name : str
+        `model`, as given.
+    dim : int
+        Length of a vector.
+    placement : Placement
+    usage : Usage
+        Item texts count as candidates and user contexts as contexts.
+
+    Raises
+    ------
+    ModelNotFound, ModelUnsupported
+    """
+
+    def __init__(self, model: str, device: str = "auto", dtype: str = "auto") -> None:
+        folder = model_source.fetch(model)
+        self._pooling = _pooling(folder)
+        self.name = model
+        self.placement = choose(device, dtype)
+        self.usage = Usage()
+        tokenizer = model_source.load_tokenizer(model, folder)
+        self._model = model_source.load_weights("AutoModel", model, folder, self.placement, may_lack="pooler")
+        self.dim = int(self._model.config.hidden_size)
+        self._tokens, self._frame = PlainTokens(tokenizer), Frame(tokenizer, texts=1)
+        self._with_types = "token_type_ids" in tokenizer.model_input_names
+        self._pad_id = tokenizer.pad_token_id or 0  # padding is masked, so any id does
+        settings = model_source.read_json(folder, "sentence_bert_config.json", dict) or {}
+        cap = settings.get("max_seq_length") or LONGEST_INPUT
+        self._limit = longest_input(self._model, tokenizer, cap) - self._frame.tokens
+
+    def encode(
+        self, texts: Sequence[str], truncation_side: Literal["left", "right"] = "right"
+    ) -> NDArray[np.float32]:
+        """Embed texts.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Any number, in any order; batches are made by length.
+        truncation_side : {'right', 'left'}
+            What a text that is too long loses: an item's text its end ('right'), a user's context its oldest
+            lines ('left').
+
+        Returns
+        -------
+        ndarray of float32, (len(texts), dim)
+            Rows of length 1, in the order of `texts`.
+        """
+        is_context = truncation_side == "left"
+        fit = fit_contexts if is_context else fit_items
+        rows = [self._frame.row(ids) for ids in fit(texts, self._tokens, self._limit, self.usage)]
+        total = sum(len(row.ids) for row in rows)
+        self.usage.context_tokens += total if is_context else 0
+        self.usage.candidate_tokens += 0 if is_context else total
+        vectors = np.empty((len(rows), self.dim), dtype=np.float32)
+        with self.usage.timing("inference_seconds"), torch.inference_mode():
+            for places in length_sorted([len(row.ids) for row in rows]):
+                batch = [rows[place] for place in places]
+                inputs, padding = collate(batch, self._pad_id, self._with_types, self.placement.device)
+                self.usage.padding_tokens += padding
+                vectors[places] = self._embed(inputs).cpu().numpy()
+        return vectors
+
+    def _embed(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        hidden: torch.Tensor = self._model(**inputs).last_hidden_state.float()
+        if self._pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            mask = inputs["attention_mask"][:, :, None].float()
+            pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        return torch.nn.functional.normalize(pooled, dim=-1)
+
+
+def _pooling(folder: Path) -> str:
+    """Read how a sentence-transformers folder turns token vectors into one: 'mean' or 'cls'."""
+    modules = model_source.read_json(folder, "modules.json", list) or []
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
+    unknown = [kind for kind in kinds if kind not in KNOWN_MODULES]
+    if unknown:
+        raise model_source.ModelUnsupported(
+            f"{folder / 'modules.json'}: got the module {unknown[0]}, expected {', '.join(KNOWN_MODULES)} "
+            "only; choose a model without it"
+        )
+    path = next(
+        (str(m.get("path")) for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling"), "1_Pooling"
+    )
+    config = model_source.read_json(folder, f"{path}/config.json", dict) or {"pooling_mode": "mean"}
+    legacy = [
+        LEGACY_POOLING.get(key, key)
+        for key, on in config.items()
+        if key.startswith("pooling_mode_") and on is True
+    ]
+    mode = config.get("pooling_mode", legacy)
+    mode = mode[0] if isinstance(mode, list) and len(mode) == 1 else mode
+    if mode not in ("mean", "cls"):
+        raise model_source.ModelUnsupported(
+            f"{folder / path / 'config.json'}: got the pooling {mode!r}, expected 'mean' or 'cls'; choose "
+            "another model"
+        )
+    return str(mode)

@@ -1,0 +1,102 @@
+"""Texts to token ids, such that what a user or a shop wrote is always text and never the model's markup.
+
+A title that reads `<|im_end|>` must not end the prompt. Knows nothing of lengths (`fit`) and of what a model
+does with the ids; called by `fit`, `TextEncoder` and the scorers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Tokenizer
+
+
+class PlainTokens:
+    """Token ids of texts, without special tokens around them or in them.
+
+    Special tokens in a text are tokenised as the characters that they are. Ids that mark structure and still
+    come out (a unigram vocabulary holds `</s>` as a piece; `<think>` is an added token but not a special one)
+    are left out.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerFast
+        Copied, for its settings can be changed by anyone who holds it.
+    markers : collection of int
+        Further ids that no text may produce: those that a template is built of.
+    """
+
+    def __init__(self, tokenizer: Any, markers: Collection[int] = ()) -> None:
+        self._tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._tokenizer.encode_special_tokens = True
+        added = tokenizer.added_tokens_decoder
+        special = {token for token, added_token in added.items() if added_token.special}
+        barred = (special | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
+        self._barred = frozenset(barred | (set(markers) & set(added)))
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenise each text apart. Any `str` will do: a lone surrogate becomes U+FFFD."""
+        encodings = self._tokenizer.encode_batch_fast(
+            [_unicode(text) for text in texts], add_special_tokens=False
+        )
+        return [
+            encoding.ids
+            if self._barred.isdisjoint(encoding.ids)
+            else [i for i in encoding.ids if i not in self._barred]
+            for encoding in encodings
+        ]
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a model's input: token ids and, as long, token types."""
+
+    ids: list[int]
+    types: list[int]
+
+
+class Frame:
+    """The special tokens that a model wants around one text, or around and between two.
+
+    Read off what the tokeniser does with a sample, so any post-processor will do: `[CLS] a [SEP] b [SEP]`.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerFast
+    texts : int
+        1 or 2, the texts of a row.
+    """
+
+    def __init__(self, tokenizer: Any, texts: int) -> None:
+        encoding = tokenizer(*["a"] * texts)[0]
+        self._around: list[Row] = [Row([], []) for _ in range(texts + 1)]
+        self._types = [0] * texts
+        seen = 0
+        for token, kind, owner in zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True):
+            if owner is None:
+                self._around[seen].ids.append(token)
+                self._around[seen].types.append(kind)
+            else:
+                seen = owner + 1
+                self._types[owner] = kind
+        self.tokens = sum(len(around.ids) for around in self._around)
+
+    def row(self, *texts: Sequence[int]) -> Row:
+        """Put the special tokens around the ids of the texts."""
+        ids, types = list(self._around[0].ids), list(self._around[0].types)
+        for text, kind, after in zip(texts, self._types, self._around[1:], strict=True):
+            ids += [*text, *after.ids]
+            types += [*[kind] * len(text), *after.types]
+        return Row(ids, types)

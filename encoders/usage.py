@@ -1,0 +1,54 @@
+"""What a model was given and what it cost: counters that `TextEncoder` and every scorer add to.
+
+Knows no model and no metrics library; the rank tier reads the fields and publishes the differences.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass
+class Usage:
+    """Running totals since the model was loaded; they only grow.
+
+    Attributes
+    ----------
+    requests, candidates : int
+        Score requests answered, and the candidates in them.
+    context_tokens, candidate_tokens : int
+        Tokens that went through the model, template and special tokens included: a cross-encoder counts a
+        context once for each of its candidates, an embedding that was still known counts nothing.
+    padding_tokens : int
+        Tokens computed only because the rows of a batch differ in length.
+    truncated_contexts, truncated_context_tokens : int
+        Contexts that were too long, and the tokens cut from them.
+    truncated_candidates : int
+        Item texts that were too long; their beginning was kept.
+    tokenise_seconds, inference_seconds : float
+        Time by a monotonic clock.
+    """
+
+    requests: int = 0
+    candidates: int = 0
+    context_tokens: int = 0
+    candidate_tokens: int = 0
+    padding_tokens: int = 0
+    truncated_contexts: int = 0
+    truncated_context_tokens: int = 0
+    truncated_candidates: int = 0
+    tokenise_seconds: float = 0.0
+    inference_seconds: float = 0.0
+
+    @contextmanager
+    def timing(self, counter: Literal["tokenise_seconds", "inference_seconds"]) -> Iterator[None]:
+        """Add the time that the block takes to `counter`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            setattr(self, counter, getattr(self, counter) + time.monotonic() - start)

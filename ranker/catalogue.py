@@ -1,0 +1,138 @@
+"""The items that can be recommended, with their text vectors: exact nearest-neighbour search, inserts and deletes.
+
+Rows are numbered; a deleted item's row is used again. Knows nothing of where items come from; filled by `streams.pipeline`,
+read by the candidate sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.interest import Vector, item_key
+
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class CatalogueItem:
+    """What the steps need to know of an item. `text` is what the models read."""
+
+    item_id: str
+    title: str
+    text: str
+    categories: tuple[str, ...] = ()
+    price: float | None = None
+    currency: str | None = None
+    available: bool = True
+    time_ms: int = 0
+
+
+class Catalogue:
+    """Items by id, by key and by row.
+
+    Attributes
+    ----------
+    dim : length of a text vector.
+    available : (rows,) bool, may be recommended.
+    time_ms : (rows,) int64, when the item appeared.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self.available = np.zeros(0, bool)
+        self.time_ms = np.zeros(0, np.int64)
+        self._vectors = np.zeros((0, dim), np.float32)
+        self._items: list[CatalogueItem | None] = []
+        self._row: dict[int, int] = {}
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._row
+
+    def __iter__(self) -> Iterator[CatalogueItem]:
+        return (item for item in self._items if item is not None)
+
+    def put(self, item: CatalogueItem, vector: Vector) -> None:
+        """Insert an item or replace the one of the same id. `vector`: (dim,) float32, unit length."""
+        key = item_key(item.item_id)
+        row = self._row.get(key)
+        if row is None:
+            row = self._free.pop() if self._free else len(self._items)
+            if row == len(self._items):
+                self._items.append(None)
+                self._grow()
+            self._row[key] = row
+        self._items[row] = item
+        self._vectors[row] = vector
+        self.available[row] = item.available
+        self.time_ms[row] = item.time_ms
+
+    def delete(self, item_id: str) -> None:
+        """Remove an item; nothing happens if it is not there."""
+        row = self._row.pop(item_key(item_id), None)
+        if row is not None:
+            self._items[row] = None
+            self.available[row] = False
+            self._vectors[row] = 0
+            self._free.append(row)
+
+    def get(self, key: int) -> CatalogueItem | None:
+        row = self._row.get(key)
+        return None if row is None else self._items[row]
+
+    def at(self, row: int) -> CatalogueItem:
+        """The item in a row that a search or `row` gave."""
+        item = self._items[row]
+        if item is None:
+            raise KeyError(row)
+        return item
+
+    def row(self, key: int) -> int | None:
+        return self._row.get(key)
+
+    def vector(self, key: int) -> Vector | None:
+        """(dim,) float32 of an item, None while it is unknown."""
+        row = self._row.get(key)
+        return None if row is None else self._vectors[row]
+
+    def nearest(self, queries: Vector, count: int) -> list[tuple[Rows, Vector]]:
+        """Exact search by inner product among the available items.
+
+        Parameters
+        ----------
+        queries : (q, dim) float32.
+
+        Returns
+        -------
+        For each query the rows and their similarities, best first, at most `count`.
+        """
+        scores = queries @ self._vectors[: len(self._items)].T
+        scores[:, ~self.available[: len(self._items)]] = -np.inf
+        return [(rows := top(line, count), line[rows]) for line in scores]
+
+    def _grow(self) -> None:
+        if len(self._items) > len(self._vectors):
+            more = max(256, len(self._vectors))
+            self._vectors = np.concatenate([self._vectors, np.zeros((more, self.dim), np.float32)])
+            self.available = np.concatenate([self.available, np.zeros(more, bool)])
+            self.time_ms = np.concatenate([self.time_ms, np.zeros(more, np.int64)])
+
+
+def top(scores: npt.NDArray[np.floating], count: int) -> Rows:
+    """Positions of the `count` largest finite scores, largest first; ties by position.
+
+    >>> top(np.array([1.0, 3.0, -np.inf, 3.0]), 3).tolist()
+    [1, 3, 0]
+    """
+    finite = np.flatnonzero(np.isfinite(scores))
+    if len(finite) > count:
+        threshold = np.partition(scores[finite], len(finite) - count)[len(finite) - count]
+        finite = finite[scores[finite] >= threshold]
+    return finite[np.argsort(-scores[finite], kind="stable")][:count]

@@ -1,0 +1,102 @@
+"""Scores by a sequence classifier that reads context and candidate together: the most exact, the dearest.
+
+Each candidate costs the whole context again; `packed_decoder` avoids that. Knows no architecture: any
+`AutoModelForSequenceClassification` folder of one or two labels will do. Loaded by `load_scorer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from encoders import model_source
+from encoders.batches import collate, length_sorted
+from encoders.device import choose
+from encoders.fit import fit_contexts, fit_items, longest_input
+from encoders.tokens import Frame, PlainTokens
+from encoders.usage import Usage
+from ranker.score import ScoreRequest
+
+LONGEST_INPUT = 8192
+CANDIDATE_SHARE = (
+    4  # chosen by us: a quarter of the input is the candidate's at most, so that contexts fit alike
+)
+
+
+class CrossEncoder:
+    """A classifier's logit; see `Scorer` for the contract.
+
+    With one label the score is its logit; with two it is `logit[1] - logit[0]`, the log-odds of the second.
+
+    Parameters
+    ----------
+    model, device, dtype : str
+        See `load_scorer`.
+
+    Raises
+    ------
+    ModelNotFound, ModelUnsupported
+        Also for another number of labels, and for a decoder whose tokeniser has no padding token.
+    """
+
+    def __init__(self, model: str, device: str = "auto", dtype: str = "auto") -> None:
+        folder = model_source.fetch(model)
+        self.name = model
+        self.placement = choose(device, dtype)
+        self.usage = Usage()
+        tokenizer = model_source.load_tokenizer(model, folder)
+        self._model = model_source.load_weights(
+            "AutoModelForSequenceClassification", model, folder, self.placement
+        )
+        labels = self._model.config.num_labels
+        if labels not in (1, 2):
+            raise model_source.ModelUnsupported(
+                f"model: got {model!r} with {labels} labels, expected 1 (relevance) or 2 (irrelevant, "
+                "relevant); choose a reranker"
+            )
+        self._pad_id = _pad_id(self._model, tokenizer, model)
+        self._tokens, self._frame = PlainTokens(tokenizer), Frame(tokenizer, texts=2)
+        self._with_types = "token_type_ids" in tokenizer.model_input_names
+        room = longest_input(self._model, tokenizer, LONGEST_INPUT) - self._frame.tokens
+        self._candidate_limit = room // CANDIDATE_SHARE
+        self._context_limit = room - self._candidate_limit
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+        """See `Scorer.score`."""
+        self.usage.requests += len(requests)
+        contexts = fit_contexts([r.context for r in requests], self._tokens, self._context_limit, self.usage)
+        texts = [text for request in requests for text in request.candidates]
+        owners = [place for place, request in enumerate(requests) for _ in request.candidates]
+        candidates = fit_items(texts, self._tokens, self._candidate_limit, self.usage)
+        rows = [self._frame.row(contexts[owner], ids) for owner, ids in zip(owners, candidates, strict=True)]
+        own_tokens = sum(map(len, candidates))
+        self.usage.candidates += len(texts)
+        self.usage.candidate_tokens += own_tokens
+        self.usage.context_tokens += sum(len(row.ids) for row in rows) - own_tokens
+        scores = np.empty(len(rows), dtype=np.float32)
+        with self.usage.timing("inference_seconds"), torch.inference_mode():
+            for places in length_sorted([len(row.ids) for row in rows]):
+                batch = [rows[place] for place in places]
+                inputs, padding = collate(batch, self._pad_id, self._with_types, self.placement.device)
+                self.usage.padding_tokens += padding
+                logits = self._model(**inputs).logits.float()
+                odds = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+                scores[places] = odds.cpu().numpy()
+        ends = np.cumsum([len(request.candidates) for request in requests])[:-1]
+        return np.split(scores, ends) if requests else []
+
+
+def _pad_id(model: Any, tokenizer: Any, name: str) -> int:
+    """Return the padding token, and make sure the model knows it: decoders find a row's last token by it."""
+    config = model.config.get_text_config()
+    pad_id = config.pad_token_id if config.pad_token_id is not None else tokenizer.pad_token_id
+    if pad_id is None:
+        raise model_source.ModelUnsupported(
+            f"model: got {name!r} without a padding token, expected pad_token_id in its config.json; add it"
+        )
+    config.pad_token_id = pad_id
+    return int(pad_id)

@@ -1,0 +1,122 @@
+"""Step 5, select: scores to a list, by rules that hold whatever the model says, with a reason for each item.
+
+Pure; knows no transport and no model. Called by `streams.pipeline`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class ScoredCandidate(Protocol):
+    """What selection needs of a candidate; a rank request's candidate has it."""
+
+    @property
+    def item_id(self) -> str: ...
+    @property
+    def sources(self) -> list[str]: ...
+    @property
+    def categories(self) -> list[str]: ...
+    @property
+    def because(self) -> str | None: ...
+
+
+class Evidence(Protocol):
+    """What a reason may cite; a rank request's history event has it."""
+
+    @property
+    def item_id(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def categories(self) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One place of a list: the candidate's position in the input, its score, and why it is there."""
+
+    position: int
+    score: float
+    reason: str
+    evidence: tuple[str, ...]
+
+
+def select(
+    candidates: Sequence[ScoredCandidate],
+    scores: Sequence[float],
+    history: Sequence[Evidence],
+    size: int,
+    max_per_category: int,
+    exclude: Collection[str] = (),
+) -> list[Chosen]:
+    """Choose the list.
+
+    By score, the highest first; scores that are not finite come last, for a NaN compares with nothing and would make any
+    order possible; ties by item id. No more than `max_per_category` items of one (leaf) category while others are left to
+    fill the list, then the cap is lifted: a short list is worse than a plain one. Items in `exclude` never appear, and an
+    item proposed twice appears once, at its best score.
+
+    Parameters
+    ----------
+    history : newest last; reasons cite these and nothing else.
+    """
+    order = sorted(
+        (position for position, candidate in enumerate(candidates) if candidate.item_id not in exclude),
+        key=lambda p: (
+            not math.isfinite(scores[p]),
+            -scores[p] if math.isfinite(scores[p]) else 0.0,
+            candidates[p].item_id,
+        ),
+    )
+    distinct = list({candidates[position].item_id: position for position in reversed(order)}.values())[::-1]
+    taken: list[int] = []
+    passed_over: list[int] = []
+    per_category: Counter[str] = Counter()
+    for position in distinct:
+        category = candidates[position].categories[-1:]
+        if category and per_category[category[0]] >= max_per_category:
+            passed_over.append(position)
+        else:
+            taken.append(position)
+            per_category.update(category)
+        if len(taken) == size:
+            break
+    taken.extend(passed_over[: size - len(taken)])
+    return [
+        _explained(position, candidates[position], float(scores[position]), history) for position in taken
+    ]
+
+
+def _explained(
+    position: int, candidate: ScoredCandidate, score: float, history: Sequence[Evidence]
+) -> Chosen:
+    cited = _related(candidate, history)
+    if cited is not None:
+        verb = "bought" if cited.type == "purchase" else "viewed"
+        return Chosen(position, score, f"Because you {verb} {cited.title}", (cited.item_id,))
+    if "trending" in candidate.sources:
+        return Chosen(position, score, "Popular right now", ())
+    if "newest" in candidate.sources:
+        return Chosen(position, score, "New", ())
+    return Chosen(position, score, "Picked for you", ())
+
+
+def _related(candidate: ScoredCandidate, history: Sequence[Evidence]) -> Evidence | None:
+    """The event that led to the candidate; else the newest of its category; else, if it is personal at all, the newest."""
+    others = [event for event in reversed(history) if event.item_id != candidate.item_id]
+    leaf = candidate.categories[-1:]
+    for event in others:
+        if event.item_id == candidate.because:
+            return event
+    for event in others:
+        if leaf and event.categories[-1:] == leaf:
+            return event
+    personal = "co-visited" in candidate.sources or "nearest" in candidate.sources
+    return others[0] if others and personal else None

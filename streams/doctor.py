@@ -1,0 +1,159 @@
+"""Is everything there that a worker needs? One check for each server, topic and model, with what to do about it.
+
+Changes nothing: it creates no topic and writes no key. Never shows a secret. `afterclick doctor` calls it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import redis.asyncio
+from aiokafka.admin import AIOKafkaAdminClient
+from redis.exceptions import RedisError
+from rich.table import Table
+from rich.text import Text
+
+from streams import kafka_client, topics
+from streams.settings import PREFIX, Kafka, Settings, SettingsError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes
+    ----------
+    found
+        What is there, in words.
+    advice
+        What to do about it; empty when there is nothing to do.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+async def examine(settings: Settings) -> list[Check]:
+    """Look at Kafka, its topics, Redis, the encoder and the ranker, in this order; raises for none of them.
+
+    Loading the models takes some seconds.
+    """
+    return [
+        *await _kafka(settings),
+        await _redis(settings),
+        await asyncio.to_thread(_encoder, settings),
+        await asyncio.to_thread(_ranker, settings),
+    ]
+
+
+def render(checks: Sequence[Check]) -> Table:
+    """Draw the checks as a table, failures in red."""
+    table = Table("", "check", "found", "what to do")
+    for check in checks:
+        mark, style = ("ok", "") if check.ok else ("fails", "red")
+        table.add_row(*(Text(text) for text in (mark, check.name, check.found, check.advice)), style=style)
+    return table
+
+
+async def _kafka(settings: Settings) -> list[Check]:
+    name = f"Kafka at {settings.kafka.bootstrap_servers}"
+    try:
+        async with kafka_client.admin(settings.kafka) as admin:
+            cluster = await admin.describe_cluster()
+            return [_brokers(name, cluster, settings.kafka), *await _topics(settings, admin)]
+    except (kafka_client.KafkaUnavailable, SettingsError) as error:
+        return [
+            Check(name, False, "not reachable", str(error)),
+            Check("topics", False, "not asked for", "see to Kafka first"),
+        ]
+
+
+def _brokers(name: str, cluster: dict[str, object], kafka: Kafka) -> Check:
+    count = len(list(cluster["brokers"]))  # type: ignore[call-overload]
+    found = f"brokers: {count}, cluster {cluster.get('cluster_id')}"
+    if kafka.create_topics and kafka.replication_factor > count:
+        advice = f"lower {PREFIX}KAFKA__REPLICATION_FACTOR (now {kafka.replication_factor}), or add brokers"
+        return Check(name, False, found, advice)
+    return Check(name, True, found)
+
+
+async def _topics(settings: Settings, admin: AIOKafkaAdminClient) -> list[Check]:
+    specs = topics.topic_specs(settings)
+    present = await topics.partitions_by_topic(admin)
+    wrong = await topics.problems(admin, specs, present)
+    checks = []
+    for spec in specs:
+        name = f"topic {spec.name}"
+        if spec.name not in present and settings.kafka.create_topics:
+            checks.append(Check(name, True, "not there yet", "nothing: the first worker creates it"))
+        else:
+            count = present.get(spec.name)
+            found = f"partitions: {count}" if count else "not there"
+            checks.append(Check(name, spec.name not in wrong, found, wrong.get(spec.name, "")))
+    return checks
+
+
+async def _redis(settings: Settings) -> Check:
+    url = settings.redis.url.get_secret_value()
+    name = f"Redis at {masked(url)}"
+    seconds = kafka_client.CONNECT_TIMEOUT_S
+    try:
+        client = redis.asyncio.Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds)
+    except ValueError:  # its text may hold a part of the password
+        return Check(name, False, "an address that cannot be read", f"correct {PREFIX}REDIS__URL")
+    async with client:
+        try:
+            await client.ping()
+            server = await client.info("server")
+        except (RedisError, OSError) as error:
+            advice = f"check that it runs, then {PREFIX}REDIS__URL"
+            return Check(name, False, f"{type(error).__name__}: {error}", advice)
+    return Check(name, True, f"version {server['redis_version']}")
+
+
+def masked(url: str) -> str:
+    """Give a URL without its user, password and options.
+
+    >>> masked("redis://app:hunter2@cache:6379/0?password=hunter3")
+    'redis://***@cache:6379/0'
+    """
+    scheme, _, rest = url.partition("://")
+    login, at, address = rest.rpartition("@")
+    return f"{scheme}://{'***' if login else ''}{at}{address.partition('?')[0]}"
+
+
+def _encoder(settings: Settings) -> Check:
+    from encoders.text import TextEncoder
+
+    chosen = settings.encoder
+    name = f"encoder {chosen.model}"
+    try:
+        encoder = TextEncoder(chosen.model, chosen.device, chosen.dtype)
+    except Exception as error:  # noqa: BLE001  whatever the loading of a model raises is a finding
+        return _not_loaded(name, error, "ENCODER")
+    place = encoder.placement
+    return Check(name, True, f"{encoder.dim} dimensions, {place.dtype} on {place.device}: {place.reason}")
+
+
+def _ranker(settings: Settings) -> Check:
+    chosen = settings.ranker
+    name = f"ranker {chosen.model}"
+    if chosen.model == "none":
+        return Check(name, True, "no model: candidates keep their order, and each list says so")
+    from ranker import load_scorer
+
+    try:
+        scorer = load_scorer(chosen.model, chosen.device, chosen.dtype)
+    except Exception as error:  # noqa: BLE001  whatever the loading of a model raises is a finding
+        return _not_loaded(name, error, "RANKER")
+    place = scorer.placement
+    return Check(name, True, f"{scorer.name}, {place.dtype} on {place.device}: {place.reason}")
+
+
+def _not_loaded(name: str, error: Exception, group: str) -> Check:
+    advice = f"check {PREFIX}{group}__MODEL, {PREFIX}{group}__DEVICE and {PREFIX}{group}__DTYPE"
+    return Check(name, False, f"{type(error).__name__}: {error}", advice)

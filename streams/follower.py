@@ -1,0 +1,62 @@
+"""Read compacted topics whole, then follow them: how every state worker knows all items and everybody's counts.
+
+No consumer group: each worker reads all partitions from the beginning. Items are validated again here, silently: the
+group's own reading of `items` has dead-lettered the bad ones, once. Called by the state worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from streams.kafka_client import client_options, started
+from streams.settings import Kafka
+
+logger = logging.getLogger(__name__)
+
+Records = Sequence[ConsumerRecord]
+_BATCH = 512
+
+
+class Follower:
+    """Follow topics from their beginning.
+
+    Parameters
+    ----------
+    handlers : topic name in Kafka -> what takes a batch of its records, in the order of their partition.
+
+    Attributes
+    ----------
+    caught_up : set once everything that was there at the start has been handled.
+    """
+
+    def __init__(self, kafka: Kafka, handlers: dict[str, Callable[[Records], Awaitable[None]]]) -> None:
+        self.caught_up = asyncio.Event()
+        self._kafka = kafka
+        self._handlers = handlers
+
+    async def run(self) -> None:
+        """Run for ever; raises `KafkaUnavailable` if Kafka cannot be reached at the start."""
+        consumer = AIOKafkaConsumer(
+            **client_options(self._kafka), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+        )
+        async with started(consumer, self._kafka):
+            partitions = [
+                TopicPartition(topic, partition)
+                for topic in self._handlers
+                for partition in range(self._kafka.partitions)
+            ]
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            ends = await consumer.end_offsets(partitions)
+            while True:
+                for partition, records in (await consumer.getmany(timeout_ms=200, max_records=_BATCH)).items():
+                    await self._handlers[partition.topic](records)
+                if not self.caught_up.is_set():
+                    places = [(await consumer.position(partition), end) for partition, end in ends.items()]
+                    if all(place >= end for place, end in places):
+                        logger.info("read %d records of %s", sum(ends.values()), ", ".join(self._handlers))
+                        self.caught_up.set()

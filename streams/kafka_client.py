@@ -1,0 +1,123 @@
+"""Connections to Kafka: what aiokafka's clients need from the settings, and one bounded way to start them.
+
+Knows no topic and no message. Called by `topics`, `doctor`, `dead_letters`, the worker and the command line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+
+from streams import settings
+
+CONNECT_TIMEOUT_S = 10.0  # chosen by us: an election is over by then, and a person still waits
+
+
+class KafkaUnavailable(Exception):
+    """Kafka did not answer, or refused us; the message says which servers, and what to do. Try again later."""
+
+
+def client_options(kafka: settings.Kafka) -> dict[str, Any]:
+    """Give the keyword arguments with which each client of aiokafka connects.
+
+    Raises
+    ------
+    streams.settings.SettingsError
+        A certificate or key file is missing or cannot be read.
+    """
+    security = kafka.security
+    options: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in kafka.bootstrap_servers.split(",")],
+        "security_protocol": security.protocol,
+    }
+    if security.protocol in ("SSL", "SASL_SSL"):
+        options["ssl_context"] = _ssl_context(security)
+    if security.protocol in ("SASL_PLAINTEXT", "SASL_SSL"):
+        options["sasl_mechanism"] = security.sasl_mechanism
+        options["sasl_plain_username"] = security.sasl_username
+        options["sasl_plain_password"] = security.sasl_password and security.sasl_password.get_secret_value()
+    return options
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Tell the partition to which Kafka's own (Java) clients send a key: murmur2, its sign cut off, modulo.
+
+    >>> partition_of(b"foobar", 8)
+    6
+    """
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+@asynccontextmanager
+async def admin(kafka: settings.Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Open a connection for questions about the cluster, and close it.
+
+    Raises
+    ------
+    KafkaUnavailable
+        No server answered within `CONNECT_TIMEOUT_S`, then or later.
+    """
+    client = AIOKafkaAdminClient(
+        **client_options(kafka), request_timeout_ms=int(CONNECT_TIMEOUT_S * 1000), client_id="afterclick"
+    )
+    async with started(client, kafka):
+        yield client
+
+
+@asynccontextmanager
+async def started(client: Any, kafka: settings.Kafka) -> AsyncIterator[None]:
+    """Start a client of aiokafka (consumer, producer or admin), and stop it, come what may.
+
+    Raises
+    ------
+    KafkaUnavailable
+        It could not start within `CONNECT_TIMEOUT_S`, or lost Kafka while in use.
+    """
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    try:
+        await asyncio.wait_for(client.start(), CONNECT_TIMEOUT_S)
+        yield
+    except (KafkaError, asyncio.TimeoutError) as error:
+        raise KafkaUnavailable(
+            f"Kafka at {kafka.bootstrap_servers}: got {error!r}, expected an answer to {kafka.security.protocol} "
+            f"within {CONNECT_TIMEOUT_S:g} s; check that it runs, then {settings.PREFIX}KAFKA__BOOTSTRAP_SERVERS "
+            f"and {settings.PREFIX}KAFKA__SECURITY__…"
+        ) from error
+    finally:
+        await stop()
+
+
+def _ssl_context(security: settings.Security) -> ssl.SSLContext:
+    """Like `ssl.create_default_context`, with errors that name the setting."""
+    prefix = f"{settings.PREFIX}KAFKA__SECURITY__"
+    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+        file: Path | None = getattr(security, name)
+        if file is not None and not file.is_file():
+            raise settings.SettingsError(
+                f"{prefix}{name.upper()}: got {file}, expected a PEM file that exists; check the path"
+            )
+    try:
+        context = ssl.create_default_context(cafile=security.ssl_cafile)
+    except (ssl.SSLError, OSError) as error:
+        raise settings.SettingsError(
+            f"{prefix}SSL_CAFILE: got {security.ssl_cafile} ({error}), expected certificates in PEM; check the file"
+        ) from error
+    if security.ssl_certfile is None:
+        return context
+    password = security.ssl_key_password.get_secret_value() if security.ssl_key_password else ""
+    try:
+        context.load_cert_chain(security.ssl_certfile, security.ssl_keyfile, password=password)
+    except (ssl.SSLError, OSError) as error:
+        raise settings.SettingsError(
+            f"{prefix}SSL_CERTFILE: got {security.ssl_certfile} ({error}), expected a certificate with its key in "
+            f"PEM; check it, {prefix}SSL_KEYFILE and {prefix}SSL_KEY_PASSWORD"
+        ) from error
+    return context

@@ -1,0 +1,53 @@
+"""Get messages out: send, wait for Kafka's word on each, and while Kafka is away try again.
+
+Every message of ours may go out twice: states and lists replace, requests are overtaken, and a routed event is taken in
+once. Called by both workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import faust
+from aiokafka.errors import KafkaError
+from aiokafka.structs import RecordMetadata
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+
+
+class Outgoing(NamedTuple):
+    """One message to be. `topic` is the full name; without a `partition` the key's hash decides."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    partition: int | None = None
+    headers: dict[str, bytes] | None = None
+
+
+class Outbox:
+    """The app's producer, patient."""
+
+    def __init__(self, app: faust.App) -> None:
+        self._app = app
+
+    async def deliver(self, messages: Sequence[Outgoing]) -> list[RecordMetadata]:
+        """Return where each message was stored, once all are; in the order given within a partition."""
+        while True:
+            try:
+                sent = [
+                    await self._app.producer.send(m.topic, m.key, m.value, m.partition, None, m.headers) for m in messages
+                ]
+                outcomes = await asyncio.gather(*sent, return_exceptions=True)
+                for outcome in outcomes:
+                    if isinstance(outcome, BaseException):
+                        raise outcome
+                return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+            except KafkaError as error:
+                logger.warning("Kafka did not take %d messages (%r); again in %g s", len(messages), error, RETRY_S)
+                await asyncio.sleep(RETRY_S)

@@ -1,0 +1,262 @@
+"""The steps in order: a message becomes a state, a state a request, a request a list.
+
+This is the one place where the steps stand in order. It needs no Kafka and no Faust: the workers' agents call it, and so do
+tests, the evaluation and `Pipeline`, which is the whole product in one process.
+
+    StateTier:  1 receive -> 2 interest -> 3 candidates
+    RankTier:   4 score -> 5 select -> 6 (publish: the caller's)
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from encoders.describe import describe_history, describe_item
+from encoders.event_time import milliseconds
+from encoders.interest import TYPES, WAITING, Event, Interest, item_key, settle, update
+from encoders.interest import Decay, Vector
+from ranker import Scorer, ScoreRequest
+from ranker.candidates import Merged, Shopper, Source, recall
+from ranker.catalogue import Catalogue, CatalogueItem
+from ranker.counts import Counts
+from ranker.select import Chosen, select
+from streams import metrics
+from streams.contracts import (
+    Candidate,
+    Click,
+    HistoryEvent,
+    Item,
+    Purchase,
+    RankRequest,
+    Reason,
+    RecommendedItem,
+    Recommendations,
+    Trigger,
+)
+from streams.settings import Settings
+from streams.users import Users
+
+Outcome = Literal["accepted", "duplicate", "forgotten"]
+JUST_BOUGHT_MS = 24 * 3_600_000
+"""A purchase this recent is 'just bought': select drops it even where repeat purchases are allowed."""
+
+
+def decay_of(settings: Settings) -> Decay:
+    """The interest state's settings in its own units."""
+    return Decay(
+        session_half_life_ms=settings.interest.session_half_life_minutes * 60_000,
+        long_half_life_ms=settings.interest.long_half_life_days * 86_400_000,
+        purchase_weight=settings.interest.purchase_weight,
+        history=settings.interest.history,
+    )
+
+
+def counts_of(settings: Settings) -> Counts:
+    """Empty counts with the configured half-lives."""
+    return Counts(
+        co_visit_half_life_ms=settings.candidates.co_visit_half_life_days * 86_400_000,
+        trend_half_life_ms=settings.candidates.trending_half_life_hours * 3_600_000,
+    )
+
+
+class StateTier:
+    """Steps 1 to 3 for the users of some partitions, in memory; the caller makes `users` durable."""
+
+    def __init__(self, settings: Settings, users: Users, catalogue: Catalogue, counts: Counts, sources: Sequence[Source]) -> None:
+        self.users = users
+        self.catalogue = catalogue
+        self.counts = counts
+        self._sources = sources
+        self._limit = settings.candidates.limit
+        self._repeat_purchases = settings.candidates.repeat_purchases
+        self._decay = decay_of(settings)
+        self._waiting: dict[int, set[str]] = {}
+
+    def accept(self, click: Click) -> Outcome:
+        """Step 2: take one click or purchase into its user's state, once."""
+        user_id, time_ms = click.user_id, milliseconds(click.timestamp)
+        if time_ms <= self.users.forgotten_until(user_id):
+            return "forgotten"
+        if self.users.has_taken_in(user_id, click.event_id):
+            self.users.touch(user_id)
+            return "duplicate"
+        event = Event(item_key(click.item_id), time_ms, "purchase" if isinstance(click, Purchase) else "click")
+        before = self.users.get(user_id).interest
+        vector = self.catalogue.vector(event.item)
+        if vector is None:
+            self._waiting.setdefault(event.item, set()).add(user_id)
+            if len(before.waiting) == WAITING:
+                metrics.waiting_dropped.inc()
+        after = update(before, event, vector, self._decay)
+        self.users.accept(user_id, click.event_id, after)
+        self.counts.observe(event, before.history["item"].tolist())
+        return "accepted"
+
+    def forget(self, user_id: str, time_ms: int) -> None:
+        """Erase the user's state; what is left is a hash and the time."""
+        self.users.forget(user_id, time_ms)
+
+    def put_item(self, item: Item, vector: Vector, arrived_ms: int) -> list[str]:
+        """Take an item into the catalogue. Returns the users whose events were waiting for it, now counted."""
+        self.catalogue.put(catalogue_item(item, arrived_ms), vector)
+        return [user_id for user_id in self._waiting.pop(item_key(item.item_id), ()) if self._settle(user_id)]
+
+    def delete_item(self, item_id: str) -> None:
+        """Take an item out of the catalogue."""
+        self.catalogue.delete(item_id)
+
+    def resume(self) -> list[str]:
+        """After a restart: find in the store who waits for what. Returns the users whose items came meanwhile."""
+        settled = []
+        for user_id, interest in list(self.users.waiting()):
+            for entry in interest.waiting:
+                self._waiting.setdefault(int(entry["item"]), set()).add(user_id)
+            if self._settle(user_id):
+                settled.append(user_id)
+        return settled
+
+    def request(self, user_id: str, trigger: Trigger | None, arrived_ms: int | None) -> RankRequest:
+        """Step 3: all that ranking needs for one user."""
+        interest = self.users.get(user_id).interest
+        shopper = Shopper(interest, self.catalogue, self.counts, self._decay)
+        return RankRequest(
+            request_id=uuid.uuid4().hex,
+            user_id=user_id,
+            as_of=interest.as_of_ms,
+            history=self._history(interest),
+            candidates=[
+                self._candidate(found) for found in recall(shopper, self._sources, self._limit, self._repeat_purchases)
+            ],
+            state_version=interest.version,
+            trigger=trigger,
+            arrived_at=arrived_ms,
+        )
+
+    def _settle(self, user_id: str) -> bool:
+        before = self.users.get(user_id).interest
+        after = settle(before, self.catalogue.vector, self._decay)
+        if after is not before:
+            self.users.put(user_id, after)
+        return after is not before
+
+    def _history(self, interest: Interest) -> list[HistoryEvent]:
+        known = ((entry, item) for entry in interest.history if (item := self.catalogue.get(int(entry["item"]))))
+        return [
+            HistoryEvent(
+                item_id=item.item_id,
+                type=TYPES[int(entry["type"])],
+                timestamp=int(entry["time_ms"]),
+                title=item.title,
+                categories=list(item.categories),
+                price=item.price,
+                currency=item.currency,
+            )
+            for entry, item in known
+        ]
+
+    def _candidate(self, merged: Merged) -> Candidate:
+        item = self.catalogue.at(merged.row)
+        because = None if merged.because is None else self.catalogue.get(merged.because)
+        return Candidate(
+            item_id=item.item_id,
+            text=item.text,
+            sources=list(merged.sources),
+            categories=list(item.categories),
+            prior=merged.prior,
+            because=because.item_id if because else None,
+        )
+
+
+class RankTier:
+    """Steps 4 and 5 for a batch of requests. Without a scorer, candidates keep their order and the list says why."""
+
+    def __init__(self, settings: Settings, scorer: Scorer | None) -> None:
+        self.scorer = scorer
+        self.model = scorer.name if scorer else "none"
+        self._size = settings.ranker.list_size
+        self._max_per_category = settings.ranker.max_per_category
+
+    def rank(self, requests: Sequence[RankRequest], now_ms: int) -> list[Recommendations]:
+        """Score, then select: one list per request. Blocks while the model works."""
+        if self.scorer is None:
+            return self.rank_without_model(requests, "no-model", now_ms)
+        warm = [request for request in requests if request.history]
+        contexts = [describe_history(request.history, milliseconds(request.as_of)) for request in warm]
+        scores = dict(
+            zip(
+                (id(request) for request in warm),
+                self.scorer.score(
+                    [
+                        ScoreRequest(context, [candidate.text for candidate in request.candidates])
+                        for request, context in zip(warm, contexts, strict=True)
+                    ]
+                ),
+                strict=True,
+            )
+        )
+        return [
+            self._list(request, scores[id(request)], None, now_ms)
+            if request.history
+            else self._list(request, _priors(request), "cold-user", now_ms)
+            for request in requests
+        ]
+
+    def rank_without_model(self, requests: Sequence[RankRequest], reason: str, now_ms: int) -> list[Recommendations]:
+        """Keep the candidates' own order; the lists say `reason` in `degraded`."""
+        return [self._list(request, _priors(request), reason, now_ms) for request in requests]
+
+    def _list(self, request: RankRequest, scores: Vector, degraded: str | None, now_ms: int) -> Recommendations:
+        as_of_ms = milliseconds(request.as_of)
+        just_bought = {
+            event.item_id
+            for event in request.history
+            if event.type == "purchase" and milliseconds(event.timestamp) > as_of_ms - JUST_BOUGHT_MS
+        }
+        chosen = select(
+            request.candidates, scores.tolist(), request.history, self._size, self._max_per_category, just_bought
+        )
+        return Recommendations(
+            list_id=request.request_id,
+            user_id=request.user_id,
+            as_of=as_of_ms,
+            generated_at=now_ms,
+            state_version=request.state_version,
+            model=self.model,
+            trigger=request.trigger,
+            degraded=degraded,
+            items=[_place(request, place, rank) for rank, place in enumerate(chosen, 1)],
+        )
+
+
+def catalogue_item(item: Item, arrived_ms: int) -> CatalogueItem:
+    """An item as the catalogue holds it; one without a time of its own is as old as its message."""
+    return CatalogueItem(
+        item_id=item.item_id,
+        title=item.title,
+        text=describe_item(item),
+        categories=tuple(item.categories),
+        price=item.price,
+        currency=item.currency,
+        available=item.available,
+        time_ms=arrived_ms if item.timestamp is None else milliseconds(item.timestamp),
+    )
+
+
+def _priors(request: RankRequest) -> Vector:
+    return np.array([candidate.prior for candidate in request.candidates], np.float32)
+
+
+def _place(request: RankRequest, chosen: Chosen, rank: int) -> RecommendedItem:
+    candidate = request.candidates[chosen.position]
+    return RecommendedItem(
+        item_id=candidate.item_id,
+        rank=rank,
+        score=chosen.score if math.isfinite(chosen.score) else None,
+        sources=candidate.sources,
+        reason=Reason(text=chosen.reason, evidence=list(chosen.evidence)),
+    )

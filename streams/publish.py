@@ -1,0 +1,110 @@
+"""Step 6, publish: a list to its topic and to Redis, newest wins.
+
+Kafka and Redis share no transaction, so a cache write is versioned instead: it replaces the stored list unless that one is
+newer by `(as_of, state_version)`. An equal one is replaced, for a request that is delivered twice also writes the topic twice.
+Redis being away never stops the stream: the newest list of each user waits here and is written when Redis is back.
+Knows nothing of how a list is made; called by the rank worker and, to erase, nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from redis import asyncio as aioredis
+from redis.exceptions import RedisError
+
+from streams import metrics
+from streams.contracts import Recommendations
+from streams.settings import Redis
+
+logger = logging.getLogger(__name__)
+
+_NEWEST_WINS = """
+local stored = redis.call('GET', KEYS[1])
+if stored then
+  local readable, old = pcall(cjson.decode, stored)
+  if readable then
+    local as_of, version = tonumber(ARGV[2]), tonumber(ARGV[3])
+    if old.as_of > as_of or (old.as_of == as_of and old.state_version > version) then return 0 end
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[4])
+return 1
+"""
+_RETRY_S = 1.0
+_RETRY_BATCH = 500
+"""Lists written per round trip when Redis is back, so that it is not flooded."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What goes out for one user: the list's JSON, or None to erase."""
+
+    user_id: str
+    payload: bytes | None
+    as_of: int = 0
+    state_version: int = 0
+
+    @classmethod
+    def of(cls, list_: Recommendations) -> Published:
+        return cls(list_.user_id, msgspec.json.encode(list_), list_.as_of, list_.state_version)
+
+
+class ListCache:
+    """The lists in Redis."""
+
+    def __init__(self, settings: Redis) -> None:
+        seconds = settings.timeout_ms / 1000
+        self._redis = aioredis.from_url(  # type: ignore[no-untyped-call]
+            settings.url.get_secret_value(), socket_timeout=seconds, socket_connect_timeout=seconds
+        )
+        self._prefix = settings.key_prefix
+        self._ttl_s = settings.ttl_s
+        self._unwritten: dict[str, Published] = {}
+
+    async def write(self, published: Sequence[Published]) -> None:
+        """Write or erase; what Redis cannot take now is kept for `retry`, counted, and does not raise."""
+        for one in published:
+            self._unwritten.pop(one.user_id, None)
+        try:
+            await self._write(published)
+        except (RedisError, OSError) as error:
+            metrics.cache_writes.labels("failed").inc(len(published))
+            if not self._unwritten:
+                logger.warning("Redis does not take lists (%s); they go to the topic, and here once it is back", error)
+            self._unwritten.update((one.user_id, one) for one in published)
+        metrics.cache_pending.set(len(self._unwritten))
+
+    async def retry(self) -> None:
+        """Run for ever: write what could not be written, the newest list of each user."""
+        while True:
+            await asyncio.sleep(_RETRY_S)
+            while self._unwritten:
+                batch = list(self._unwritten.values())[:_RETRY_BATCH]
+                await self.write(batch)
+                if batch[0].user_id in self._unwritten:
+                    break
+
+    async def read(self, user_id: str) -> bytes | None:
+        """The user's list as stored, None if there is none."""
+        stored: bytes | None = await self._redis.get(self._prefix + user_id)
+        return stored
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _write(self, published: Sequence[Published]) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for one in published:
+                key = self._prefix + one.user_id
+                if one.payload is None:
+                    pipe.delete(key)
+                else:
+                    pipe.eval(_NEWEST_WINS, 1, key, one.payload, one.as_of, one.state_version, self._ttl_s)
+            for one, outcome in zip(published, await pipe.execute(), strict=True):
+                written = "erased" if one.payload is None else "written" if outcome else "older"
+                metrics.cache_writes.labels(written).inc()

@@ -1,0 +1,175 @@
+"""The rank tier on Kafka: rank requests in, lists out to the topic and to Redis.
+
+A micro-batcher after Text Embeddings Inference's: no timer; while the model works, requests gather, and what has gathered is the
+next batch. Of one user only the newest request is ranked. The model works in a thread; if it fails or takes too long, the batch is
+ranked without it and the lists say so. A request is acknowledged when its list, or a newer one of its user, is out.
+Knows no Faust but its events; `worker` makes the app and the agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import faust
+import msgspec
+
+from encoders.usage import Usage
+from streams import metrics
+from streams.acks import InOrder
+from streams.contracts import RankRequest, Recommendations
+from streams.outbox import Outbox, Outgoing
+from streams.pipeline import RankTier
+from streams.publish import ListCache, Published
+from streams.receive import BadMessage, Message, Tombstone, receive
+from streams.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+MOST_PENDING = 5_000
+"""Requests taken and not yet ranked; past it the agent waits, and Kafka keeps the rest."""
+
+
+@dataclass
+class Waiting:
+    """One user's newest request, and every event that it answers. `request` is None for a user to be forgotten."""
+
+    user_id: str
+    request: RankRequest | None
+    events: list[Any] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+
+
+class RankWorker:
+    """Steps 4 to 6."""
+
+    def __init__(self, settings: Settings, tier: RankTier, outbox: Outbox, cache: ListCache) -> None:
+        self._settings = settings
+        self._tier = tier
+        self._outbox = outbox
+        self._cache = cache
+        self._waiting: dict[str, Waiting] = {}
+        self._letters: list[tuple[Outgoing, Any]] = []
+        self._acks = InOrder()
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Condition()
+        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._model_call: asyncio.Future[list[Recommendations]] | None = None
+        self._usage = Usage()
+
+    async def take(self, event: faust.Event) -> None:
+        """Note one message; returns at once unless too many wait."""
+        kafka = event.message
+        message = Message("rank-requests", kafka.partition, kafka.offset, kafka.key, kafka.value)
+        self._acks.take(kafka.tp, event)
+        try:
+            received = receive(message, round(time.time() * 1000))
+        except BadMessage as error:
+            metrics.events.labels("rank-requests", "rejected").inc()
+            metrics.dead_letters.labels("rank-requests", error.reason).inc()
+            letter = msgspec.json.encode(message.dead_letter(str(error)))
+            self._letters.append((Outgoing(self._settings.topic("dead-letters"), message.key, letter), event))
+        else:
+            metrics.events.labels("rank-requests", "accepted").inc()
+            if isinstance(received, RankRequest):
+                self._replace(Waiting(received.user_id, received), event)
+            elif isinstance(received, Tombstone):
+                self._replace(Waiting(received.key, None), event)
+        self._arrived.set()
+        if len(self._acks) >= MOST_PENDING:
+            async with self._room:
+                await self._room.wait_for(lambda: len(self._acks) < MOST_PENDING)
+
+    async def run(self) -> None:
+        """Rank for ever. An error other than Kafka, Redis or the model failing is a bug and ends the worker."""
+        while True:
+            await self._arrived.wait()
+            batch = [self._waiting.pop(user_id) for user_id in list(self._waiting)[: self._settings.ranker.batch_lists]]
+            letters, self._letters = self._letters, []
+            if not self._waiting:
+                self._arrived.clear()
+            metrics.requests_pending.set(len(self._waiting))
+            await self._publish(batch, await self._rank(batch), [letter for letter, _ in letters])
+            self._acks.done([event for one in batch for event in one.events] + [event for _, event in letters])
+            async with self._room:
+                self._room.notify_all()
+
+    def drop(self, partitions: set[Any]) -> None:
+        """These partitions are no longer ours: their requests are somebody else's to answer."""
+        for user_id, one in list(self._waiting.items()):
+            if any(event.message.tp in partitions for event in one.events):
+                del self._waiting[user_id]
+                self._acks.done(one.events)
+
+    def _replace(self, newer: Waiting, event: Any) -> None:
+        older = self._waiting.get(newer.user_id)
+        if older is not None:
+            metrics.requests_superseded.inc()
+            newer.events, newer.since = older.events, older.since
+        newer.events.append(event)
+        self._waiting[newer.user_id] = newer
+
+    async def _rank(self, batch: list[Waiting]) -> list[Recommendations]:
+        """Steps 4 and 5, outside the loop."""
+        requests = [one.request for one in batch if one.request is not None]
+        now_ms = round(time.time() * 1000)
+        if not requests:
+            return []
+        if self._model_call is not None and not self._model_call.done():
+            return self._tier.rank_without_model(requests, "model-busy", now_ms)
+        for one in batch:
+            metrics.queue_seconds.labels(self._tier.model).observe(time.monotonic() - one.since)
+        loop = asyncio.get_running_loop()
+        self._model_call = loop.run_in_executor(self._model_thread, self._tier.rank, requests, now_ms)
+        try:
+            ranked = await asyncio.wait_for(
+                asyncio.shield(self._model_call), self._settings.ranker.timeout_ms / 1000
+            )
+        except asyncio.TimeoutError:
+            logger.error("the model took over %d ms; lists keep their candidates' order", self._settings.ranker.timeout_ms)
+            return self._tier.rank_without_model(requests, "model-timeout", now_ms)
+        except Exception as error:  # noqa: BLE001  # whatever a model raises, its users still get a list
+            logger.exception("the model failed (%r); lists keep their candidates' order", error)
+            return self._tier.rank_without_model(requests, "model-error", now_ms)
+        self._observe_usage(len(requests))
+        return ranked
+
+    async def _publish(self, batch: list[Waiting], ranked: list[Recommendations], letters: list[Outgoing]) -> None:
+        """Step 6."""
+        requests = {one.user_id: one.request for one in batch}
+        forgotten = [Published(user_id, None) for user_id, request in requests.items() if request is None]
+        published = [Published.of(list_) for list_ in ranked] + forgotten
+        topic = self._settings.topic("recommendations")
+        await self._outbox.deliver([*letters, *(Outgoing(topic, p.user_id.encode(), p.payload) for p in published)])
+        if published:
+            await self._cache.write(published)
+        metrics.lists_forgotten.inc(len(forgotten))
+        now_ms = round(time.time() * 1000)
+        for list_ in ranked:
+            metrics.lists.labels(list_.model).inc()
+            if list_.degraded:
+                metrics.lists_degraded.labels(list_.model, list_.degraded).inc()
+            metrics.list_age_seconds.labels(list_.model).set((now_ms - list_.as_of) / 1000)
+            request = requests[list_.user_id]
+            if list_.trigger and request and request.arrived_at:
+                arrived = metrics.event_to_list_seconds.labels(list_.model, "arrival")
+                arrived.observe(max(0, now_ms - request.arrived_at) / 1000)
+                metrics.event_to_list_seconds.labels(list_.model, "event").observe(max(0, now_ms - list_.as_of) / 1000)
+
+    def _observe_usage(self, lists: int) -> None:
+        if self._tier.scorer is None:
+            return
+        model, before, now = self._tier.model, self._usage, self._tier.scorer.usage
+        metrics.batch_lists.labels(model).observe(lists)
+        tokens = now.context_tokens + now.candidate_tokens - before.context_tokens - before.candidate_tokens
+        metrics.batch_tokens.labels(model).observe(tokens)
+        metrics.padding_tokens.labels(model).inc(now.padding_tokens - before.padding_tokens)
+        metrics.truncated_contexts.labels(model).inc(now.truncated_contexts - before.truncated_contexts)
+        metrics.truncated_texts.labels(model).inc(now.truncated_candidates - before.truncated_candidates)
+        metrics.tokenise_seconds.labels(model).observe(now.tokenise_seconds - before.tokenise_seconds)
+        metrics.inference_seconds.labels(model).observe(now.inference_seconds - before.inference_seconds)
+        self._usage = replace(now)

@@ -1,0 +1,161 @@
+"""Every user's record over a key-value store: interest state, what was already taken in, who was forgotten.
+
+A record is read through three layers: changes since the last flush, changes being flushed, and the store. So many events of a
+user cost one write. Knows no Kafka: `state_worker` gives it the store and sends what `begin_flush` returns.
+
+Keys are one letter and the user: `u` the record (at most 4 KB), `s` ids of older events, `f` (by hash, for the id itself is
+erased) when the user was forgotten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from encoders.interest import Interest, decode, empty, encode
+
+RECENT = 64
+"""Event ids kept in the record itself: 512 bytes of the 4 KB."""
+SEEN = 16_384
+"""Event ids kept beside it: a repeated event is recognised among the user's last 16,384."""
+
+Changes = dict[str, dict[bytes, bytes | None]]
+"""user id -> key -> value; None deletes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A user's state and the ids (8-byte hashes) of the events that it took in last."""
+
+    interest: Interest
+    recent: tuple[int, ...] = ()
+
+
+class _Wire(msgspec.Struct, array_like=True, frozen=True):
+    interest: bytes
+    recent: bytes
+
+
+_decoder = msgspec.msgpack.Decoder(_Wire)
+
+
+class Users:
+    """All users of this worker's partitions.
+
+    Parameters
+    ----------
+    store : what is durable, by key; written by the caller after a flush.
+    dim : length of an interest vector.
+    """
+
+    def __init__(self, store: Mapping[bytes, bytes], dim: int) -> None:
+        self._store = store
+        self._dim = dim
+        self._records: dict[str, Record] = {}
+        self._changes: Changes = {}
+        self._flushing: Changes = {}
+
+    def get(self, user_id: str) -> Record:
+        """The user's record; an empty one for a user nobody has seen."""
+        record = self._records.get(user_id)
+        if record is None:
+            value = self._read(user_id, _record_key(user_id))
+            record = Record(empty(self._dim)) if value is None else _decode(value)
+        return record
+
+    def put(self, user_id: str, interest: Interest) -> None:
+        """Replace the interest, without an event (an item arrived that it was waiting for)."""
+        self._records[user_id] = Record(interest, self.get(user_id).recent)
+
+    def accept(self, user_id: str, event_id: str, interest: Interest) -> None:
+        """Replace the interest by one that has taken in the event."""
+        recent = self.get(user_id).recent
+        if len(recent) == RECENT:
+            older = (self._read(user_id, _seen_key(user_id)) or b"") + _pack(recent)
+            self._change(user_id, _seen_key(user_id), older[-8 * SEEN :])
+            recent = ()
+        self._records[user_id] = Record(interest, (*recent, _hash(event_id)))
+
+    def has_taken_in(self, user_id: str, event_id: str) -> bool:
+        """Whether the event is among the user's last ones."""
+        id_ = _hash(event_id)
+        if id_ in self.get(user_id).recent:
+            return True
+        older = self._read(user_id, _seen_key(user_id))
+        return older is not None and bool((np.frombuffer(older, "<u8") == id_).any())
+
+    def touch(self, user_id: str) -> None:
+        """Write the record again at the next flush: a repeated event may be one whose effects did not get out."""
+        self._records[user_id] = self.get(user_id)
+
+    def forget(self, user_id: str, time_ms: int) -> None:
+        """Erase the user; events up to `time_ms` that come later will not bring them back."""
+        self._records.pop(user_id, None)
+        until_ms = max(time_ms, self.forgotten_until(user_id))
+        self._change(user_id, _record_key(user_id), None)
+        self._change(user_id, _seen_key(user_id), None)
+        self._change(user_id, _forgotten_key(user_id), until_ms.to_bytes(8, "little"))
+
+    def forgotten_until(self, user_id: str) -> int:
+        """Events up to this time (milliseconds) are of an erased past; 0 if the user was never forgotten."""
+        return int.from_bytes(self._read(user_id, _forgotten_key(user_id)) or b"", "little")
+
+    def waiting(self) -> Iterator[tuple[str, Interest]]:
+        """The users in the store who have events about items unknown at the time."""
+        for key, value in self._store.items():
+            if key[:1] == b"u" and len((record := _decode(value)).interest.waiting):
+                yield key[1:].decode(), record.interest
+
+    def begin_flush(self) -> Changes:
+        """What changed since the last flush, as the store shall hold it. Readable here until `end_flush`."""
+        for user_id, record in self._records.items():
+            self._change(user_id, _record_key(user_id), _encode(record))
+        self._flushing, self._changes, self._records = self._changes, {}, {}
+        return self._flushing
+
+    def end_flush(self) -> None:
+        """The store holds what `begin_flush` returned."""
+        self._flushing = {}
+
+    def _change(self, user_id: str, key: bytes, value: bytes | None) -> None:
+        self._changes.setdefault(user_id, {})[key] = value
+
+    def _read(self, user_id: str, key: bytes) -> bytes | None:
+        for layer in (self._changes, self._flushing):
+            changed = layer.get(user_id, {})
+            if key in changed:
+                return changed[key]
+        return self._store.get(key)
+
+
+def _record_key(user_id: str) -> bytes:
+    return b"u" + user_id.encode()
+
+
+def _seen_key(user_id: str) -> bytes:
+    return b"s" + user_id.encode()
+
+
+def _forgotten_key(user_id: str) -> bytes:
+    return b"f" + hashlib.blake2b(user_id.encode(), digest_size=16).digest()
+
+
+def _hash(event_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "little")
+
+
+def _pack(ids: tuple[int, ...]) -> bytes:
+    return np.array(ids, "<u8").tobytes()
+
+
+def _encode(record: Record) -> bytes:
+    return msgspec.msgpack.encode(_Wire(encode(record.interest), _pack(record.recent)))
+
+
+def _decode(value: bytes) -> Record:
+    wire = _decoder.decode(value)
+    return Record(decode(wire.interest), tuple(np.frombuffer(wire.recent, "<u8").tolist()))

