@@ -155,6 +155,11 @@ def load_tokenizer(name: str, folder: Path) -> Any:
 
     with explained(name):
         tokenizer = AutoTokenizer.from_pretrained(folder)
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.added_tokens_decoder):
+        raise ModelNotFound(
+            f"model: got {name!r} without a vocabulary, expected a tokenizer.json beside its config.json; "
+            "save the tokeniser there"
+        )
     if not tokenizer.is_fast:
         raise ModelUnsupported(
             f"model: {name!r} has the tokeniser {type(tokenizer).__name__}, expected one with a "

@@ -3,7 +3,7 @@
 One sequence per user, `[context | c1 | c2 | ...]`: a block mask lets each candidate see the context and
 itself, and its positions go on from the context's end as if it stood alone. So the work is `P + N c` tokens
 instead of `N (P + c)`. Knows no architecture: any `AutoModelForCausalLM` folder that takes position ids, and
-each is checked at load against one plain forward pass. Loaded by `load_scorer`.
+each is checked at load against plain forward passes. Loaded by `load_scorer`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ LONGEST_INPUT = 8192  # as on Qwen3-Reranker's model card
 LONGEST_CANDIDATE = 512
 GROUP_TOKENS = 1024  # chosen by us: the mask grows with its square
 ATTENTION = ("full_attention", "sliding_attention")
-CHECK_TOLERANCE = {
-    "float32": 1e-3,
-    "bfloat16": 0.05,
-    "float16": 0.05,
-}  # of the largest logit, seen noise times five
+# Shares of the largest logit. On random models of 2 and 8 layers, rounding moved a score by up to 1.7% in
+# bfloat16, positions that are ignored by 7% and more, and a mask that is ignored by only 2.5%: so that one
+# has a check of its own.
+PLAIN_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.05}
+NEIGHBOUR_TOLERANCE = 5e-3
 CHECK = ScoreRequest(
     "Clicked Wool hat\nBought Red rain jacket", ("Blue trail running shoes, size 42", "Umbrella")
 )
@@ -85,7 +85,7 @@ class PackedDecoder:
                 "model"
             )
         self._check_packing()
-        self.usage = Usage()
+        self.usage = Usage()  # the check is nobody's request
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         """See `Scorer.score`."""
@@ -148,13 +148,18 @@ class PackedDecoder:
             )
         self._model.set_output_embeddings(AnswerHead(head, answers))
         expected = (plain[:, answers[0]] - plain[:, answers[1]]).float().cpu().numpy()
-        error = float(np.abs(self._log_odds(shared, own) - expected).max()) / float(plain.abs().max())
-        if not error <= CHECK_TOLERANCE[self.placement.dtype]:
+        packed = self._log_odds(shared, own)
+        beside_another = self._log_odds(shared, [own[0][::-1], own[1]])
+        largest = float(plain.abs().max())
+        moved = abs(float(packed[1] - beside_another[1])) / largest
+        error = float(np.abs(packed - expected).max()) / largest
+        tolerance = PLAIN_TOLERANCE[self.placement.dtype]
+        if not (moved <= NEIGHBOUR_TOLERANCE and error <= tolerance):
             raise model_source.ModelUnsupported(
                 f"model: got {self.name!r} ({type(self._model).__name__}), whose packed scores are off by "
-                f"{error:.1%} of its largest logit, expected at most "
-                f"{CHECK_TOLERANCE[self.placement.dtype]:.1%} in {self.placement.dtype}; try float32, or "
-                "another model"
+                f"{error:.1%} of its largest logit and move by {moved:.1%} with a neighbour, expected at "
+                f"most {tolerance:.1%} and {NEIGHBOUR_TOLERANCE:.1%} in {self.placement.dtype}; try float32, "
+                "or another model"
             )
 
     def _tensor(self, rows: list[list[int]]) -> torch.Tensor:
@@ -199,7 +204,9 @@ def _window(model: Any, name: str) -> int:
     # A packed candidate lies physically far from its context, so no layer may look at distances in the
     # sequence: within one window a sliding layer sees all, and the mask that we give replaces the model's
     # own.
-    return int(getattr(config, "sliding_window", None) or LONGEST_INPUT)
+    slides = "sliding_attention" in layers or not getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    return int(window) if window and slides else LONGEST_INPUT
 
 
 def _groups(rows: list[list[int]], budget: int) -> Iterator[list[list[int]]]:

@@ -89,7 +89,7 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto") -> Scorer
     """
     config = model_source.read_json(model_source.fetch(model), "config.json", dict) or {}
     architecture = str((config.get("architectures") or [""])[0])
-    if architecture.endswith("ForCausalLM"):
+    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
         from ranker.packed_decoder import PackedDecoder
 
         return PackedDecoder(model, device, dtype)

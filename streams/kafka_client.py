@@ -22,7 +22,7 @@ CONNECT_TIMEOUT_S = 10.0  # chosen by us: an election is over by then, and a per
 
 
 class KafkaUnavailable(Exception):
-    """Kafka did not answer, or refused us; the message says which servers, and what to do. Try again later."""
+    """Kafka did not answer, or refused us; the message says which servers and what to do. Try again later."""
 
 
 def client_options(kafka: settings.Kafka) -> dict[str, Any]:
@@ -87,9 +87,9 @@ async def started(client: Any, kafka: settings.Kafka) -> AsyncIterator[None]:
         yield
     except (KafkaError, asyncio.TimeoutError) as error:
         raise KafkaUnavailable(
-            f"Kafka at {kafka.bootstrap_servers}: got {error!r}, expected an answer to {kafka.security.protocol} "
-            f"within {CONNECT_TIMEOUT_S:g} s; check that it runs, then {settings.PREFIX}KAFKA__BOOTSTRAP_SERVERS "
-            f"and {settings.PREFIX}KAFKA__SECURITY__…"
+            f"Kafka at {kafka.bootstrap_servers}: got {error!r}, expected an answer to "
+            f"{kafka.security.protocol} within {CONNECT_TIMEOUT_S:g} s; check that it runs, then "
+            f"{settings.PREFIX}KAFKA__BOOTSTRAP_SERVERS and {settings.PREFIX}KAFKA__SECURITY__…"
         ) from error
     finally:
         await stop()
@@ -108,7 +108,8 @@ def _ssl_context(security: settings.Security) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=security.ssl_cafile)
     except (ssl.SSLError, OSError) as error:
         raise settings.SettingsError(
-            f"{prefix}SSL_CAFILE: got {security.ssl_cafile} ({error}), expected certificates in PEM; check the file"
+            f"{prefix}SSL_CAFILE: got {security.ssl_cafile} ({error}), expected certificates in PEM; "
+            "check the file"
         ) from error
     if security.ssl_certfile is None:
         return context
@@ -117,7 +118,7 @@ def _ssl_context(security: settings.Security) -> ssl.SSLContext:
         context.load_cert_chain(security.ssl_certfile, security.ssl_keyfile, password=password)
     except (ssl.SSLError, OSError) as error:
         raise settings.SettingsError(
-            f"{prefix}SSL_CERTFILE: got {security.ssl_certfile} ({error}), expected a certificate with its key in "
-            f"PEM; check it, {prefix}SSL_KEYFILE and {prefix}SSL_KEY_PASSWORD"
+            f"{prefix}SSL_CERTFILE: got {security.ssl_certfile} ({error}), expected a certificate with its "
+            f"key in PEM; check it, {prefix}SSL_KEYFILE and {prefix}SSL_KEY_PASSWORD"
         ) from error
     return context

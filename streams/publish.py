@@ -40,6 +40,10 @@ _RETRY_BATCH = 500
 """Lists written per round trip when Redis is back, so that it is not flooded."""
 
 
+class CacheUnavailable(Exception):
+    """Redis did not answer; the message says what to check."""
+
+
 @dataclass(frozen=True)
 class Published:
     """What goes out for one user: the list's JSON, or None to erase."""
@@ -89,13 +93,28 @@ class ListCache:
                 if batch[0].user_id in self._unwritten:
                     break
 
-    async def read(self, user_id: str) -> bytes | None:
-        """The user's list as stored, None if there is none."""
-        stored: bytes | None = await self._redis.get(self._prefix + user_id)
-        return stored
-
     async def close(self) -> None:
         await self._redis.aclose()
+
+    @classmethod
+    async def read_once(cls, settings: Redis, user_id: str) -> bytes | None:
+        """A user's list as stored, None if there is none.
+
+        Raises
+        ------
+        CacheUnavailable
+            Redis did not answer.
+        """
+        cache = cls(settings)
+        try:
+            stored: bytes | None = await cache._redis.get(cache._prefix + user_id)
+        except (RedisError, OSError) as error:
+            raise CacheUnavailable(
+                f"Redis: {error}; expected an answer at AFTERCLICK_REDIS__URL; is it running, and is the URL right?"
+            ) from error
+        finally:
+            await cache.close()
+        return stored
 
     async def _write(self, published: Sequence[Published]) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -32,6 +32,8 @@ from streams.replay_online_retail import online_retail
 from streams.settings import Settings, SettingsError, load
 from streams.topics import TopicError, ensure_topics, topic_specs
 
+__all__ = ["Replay", "SendReport", "commands", "jsonl", "online_retail", "send"]
+
 WINDOW = 5_000  # messages sent before their acknowledgements are awaited: bounds memory, costs no speed
 BATCH_BYTES = 1 << 17
 LINGER_MS = 5

@@ -145,12 +145,17 @@ class Candidates(Group):
 
     sources: tuple[str, ...] = Field(
         ("co-visited", "nearest", "trending", "newest"),
-        description="where candidates come from; your own: module:Class",
+        description="where candidates come from, with commas; your own: module:Class",
     )
     limit: int = Field(100, ge=1, le=5_000, description="candidates per list")
     repeat_purchases: bool = Field(False, description="may what a user bought be recommended again")
     co_visit_half_life_days: float = Field(90, gt=0)
     trending_half_life_hours: float = Field(72, gt=0)
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
 
 class Ranker(Group):
@@ -183,6 +188,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
+        enable_decoding=False,
         frozen=True,
         extra="forbid",
         hide_input_in_errors=True,

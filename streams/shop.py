@@ -1,12 +1,13 @@
-"""A generated shop: shoppers with hidden tastes that drift, and what they click and buy, all determined by a seed.
+"""A generated shop, determined by a seed: a catalogue, and shoppers whose hidden tastes drift as they click.
 
-A shopper has three favourite categories, in each a liked feature, two liked colours (or sizes, scents) and two liked
-brands, and a price level. From time to time a new favourite comes first and the last one is forgotten. A visit follows
-one favourite: most clicks stay in its category, some go next door (same department), a few anywhere. Within a category
-taste decides, then popularity (Zipf). About every third visit ends in a purchase.
+A shopper has three favourite categories, in each a liked feature, two liked colours (or sizes, scents) and
+two liked brands, and a price level. From time to time a new favourite comes first and the last one is
+forgotten. A visit follows one favourite: most clicks stay in its category, some go next door (same
+department), a few anywhere. Within a category taste decides, then popularity (Zipf). About every third
+visit ends in a purchase.
 
-`Shop.probabilities` is the very distribution from which clicks are drawn, so `Shop.oracle` is the ceiling for any
-recommender. Knows neither Kafka nor the clock; used by the demo, the benchmark and tests.
+`Shop.probabilities` is the very distribution from which clicks are drawn, so `Shop.oracle` is the ceiling
+for any recommender. Knows neither Kafka nor the clock; used by the demo, the benchmark and tests.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Shop:
         return self._by_id[user_id].taste(time_ms)
 
     def probabilities(self, user_id: str, time_ms: int) -> NDArray[np.float64]:
-        """How probable each item (in the order of `shelves.items`) is to be clicked, if the shopper clicks now.
+        """The chance of each item (in the order of `shelves.items`) to be clicked, if the shopper clicks now.
 
         That is the next click of the visit, with the visit's favourite known, or the first of a new one.
         """

@@ -1,8 +1,8 @@
-"""The generated shop's shelves: twelve departments of five categories, their words and brands, and items made of them.
+"""The generated shop's shelves: words, brands, and the items made of them.
 
-Every word that can attract a shopper (for whom, feature, colour or size, brand, category) stands in the item's
-text, so that whoever reads a shopper's history can learn the taste behind it. Brands are invented. Knows no shopper;
-called by `shop`.
+Every word that can attract a shopper (for whom, feature, colour or size, brand, category) stands in the
+item's text, so that whoever reads a shopper's history can learn the taste behind it. Brands are invented.
+Knows no shopper; called by `shop`.
 """
 
 from __future__ import annotations
@@ -182,8 +182,7 @@ def build(rng: np.random.Generator, count: int) -> Catalogue:
     shares = [len(share) for share in np.array_split(np.arange(count), len(leaves))]
     items, traits, levels = [], [], []
     for leaf, share in zip(leaves, shares, strict=True):
-        picks = rng.choice(int(np.prod(leaf.sizes)), size=share, replace=False)
-        for places in zip(*np.unravel_index(picks, leaf.sizes), strict=True):
+        for places in zip(*_different(rng, leaf.sizes, share), strict=True):
             audience, feature, kind, variant, brand = (
                 part[place] for part, place in zip(leaf.parts, places, strict=True)
             )
@@ -211,13 +210,23 @@ def build(rng: np.random.Generator, count: int) -> Catalogue:
         leaf=np.repeat(np.arange(len(leaves)), shares),
         traits=np.array(traits, dtype=np.int64),
         level=np.array(levels),
-        popularity=np.concatenate([zipf(rng, share, ITEM_ZIPF) for share in shares])
+        popularity=np.concatenate([_zipf(rng, share, ITEM_ZIPF) for share in shares])
         * np.array([item.available for item in items]),
         words=words,
     )
 
 
-def zipf(rng: np.random.Generator, size: int, exponent: float) -> NDArray[np.float64]:
+def _different(rng: np.random.Generator, sizes: tuple[int, ...], share: int) -> tuple[NDArray[np.intp], ...]:
+    """Choose `share` different combinations; a title comes back, by another brand, only when all are used."""
+    *title_sizes, brands = sizes
+    titles = int(np.prod(title_sizes))
+    order, first_brand = rng.permutation(titles), rng.integers(brands, size=titles)
+    number = np.arange(share)
+    title = order[number % titles]
+    return (*np.unravel_index(title, title_sizes), (first_brand[title] + number // titles) % brands)
+
+
+def _zipf(rng: np.random.Generator, size: int, exponent: float) -> NDArray[np.float64]:
     """Weights that fall with the rank, dealt out at random."""
     weights: NDArray[np.float64] = np.arange(1.0, size + 1) ** -exponent
     return rng.permutation(weights)

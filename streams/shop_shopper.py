@@ -1,7 +1,8 @@
 """One shopper of the generated shop: hidden tastes that drift, and visits that follow them.
 
-Everything grows in the order of time when a later time is asked for, always in the same way, so that a shopper is
-determined by the seed and the number alone. Knows one shopper and the catalogue; called by `shop`.
+Everything grows in the order of time when a later time is asked for, always in the same way, so that a
+shopper is determined by the seed and the number alone. Knows one shopper and the catalogue; called by
+`shop`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from streams.shop_catalogue import BRAND_LEVELS, Catalogue, Leaf
 
 DAY_MS = 86_400_000
 
-# All chosen by us, so that taste rules, and the oracle's first ten items hold about every third click.
+# All chosen by us, so that taste rules: the oracle's first ten items hold about every second click, and every
+# fifth where a visit begins.
 FAVOURITES = (0.6, 0.3, 0.1)  # share of the visits that follow the first, second and third favourite
 DRIFT_DAYS = 6.0  # mean time between two new favourites
 VISIT_DAYS = 1.5  # median shopper's mean time between two visits
@@ -35,7 +37,7 @@ SEEN, BOUGHT = 0.3, 0.02  # what a click, a purchase leaves of an item's weight 
 
 
 class Favourite(NamedTuple):
-    """A category (its place in the catalogue) and what is liked there; words and brands count wherever they occur."""
+    """A category's place in the catalogue, and what is liked there; words and brands count everywhere."""
 
     leaf: int
     words: tuple[str, ...]
@@ -43,7 +45,7 @@ class Favourite(NamedTuple):
 
 
 class Taste(NamedTuple):
-    """What a shopper likes for a while; `price_level` is the logarithm of a price over its category's usual one."""
+    """What a shopper likes for a while; `price_level` is the logarithm of price over usual price."""
 
     since_ms: int
     audience: frozenset[str]
@@ -129,7 +131,8 @@ class Shopper:
         totals = np.add.reduceat(weights, self._catalogue.starts)
         share = np.divide(where, totals, out=np.zeros_like(totals), where=totals > 0)
         probable: NDArray[np.float64] = weights * share[self._catalogue.leaf]
-        return probable / probable.sum()
+        probable /= probable.sum()
+        return probable
 
     def _visit(self) -> None:
         """Let the next visit happen."""
@@ -189,9 +192,8 @@ class Shopper:
         """The taste with a new favourite in the first place."""
         rng, leaves = self._taste_rng, self._catalogue.leaves
         old = {favourite.leaf for favourite in taste.favourites}
-        wanted = [
-            n for n, leaf in enumerate(leaves) if n not in old and taste.audience | {""} & set(leaf.parts[0])
-        ]
+        for_me = taste.audience | {""}
+        wanted = [n for n, leaf in enumerate(leaves) if n not in old and for_me & set(leaf.parts[0])]
         place = int(rng.choice(wanted))
         _, features, _, variants, brands = leaves[place].parts
         near = np.exp(-((np.log(BRAND_LEVELS) - taste.price_level) ** 2) / PRICE_LEVEL_SPREAD**2)
@@ -209,4 +211,7 @@ def moves(leaves: list[Leaf]) -> NDArray[np.float64]:
     stay = np.eye(len(leaves))
     near = (departments[:, None] == departments) - stay
     near /= near.sum(axis=1, keepdims=True)
-    return (1 - NEXT_DOOR - ANYWHERE) * stay + NEXT_DOOR * near + ANYWHERE / len(leaves)
+    chances: NDArray[np.float64] = (
+        (1 - NEXT_DOOR - ANYWHERE) * stay + NEXT_DOOR * near + ANYWHERE / len(leaves)
+    )
+    return chances

@@ -1,7 +1,7 @@
 """The topics: what each must look like in Kafka, made when missing and checked when there.
 
-A topic that is absent when a worker subscribes is silently left out by Faust, and a table whose changelog is split
-otherwise than its source does not start: so the worker calls `ensure_topics` before it starts. Knows no messages.
+Faust silently leaves out a topic that is absent when it subscribes, and refuses a table whose changelog is
+split otherwise than its source: so the worker calls `ensure_topics` before it starts. Knows no messages.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def app_id(settings: Settings) -> str:
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
-    """List every topic that the two tiers use, all split alike so that a user is in the same partition of each."""
+    """List every topic that the two tiers use, all split alike: a user is in the same partition of each."""
     erasing = {"max.compaction.lag.ms": str(_ERASED_WITHIN_MS)}
     # A forgotten user's tombstone removes what waits; what nobody ranked for an hour is of no use to anybody.
     pending = {
@@ -92,7 +92,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
 async def ensure_topics(settings: Settings, needed: Sequence[TopicSpec]) -> None:
     """Create what is missing (unless `kafka.create_topics` is off), and check all that is needed.
 
-    With `create_topics` off, each topic is only asked for: a cluster that creates topics on demand then does so.
+    With `create_topics` off, each topic is asked for; a cluster that creates topics on demand then does so.
 
     Raises
     ------
@@ -123,24 +123,25 @@ async def partitions_by_topic(admin: AIOKafkaAdminClient, names: list[str] | Non
 async def problems(
     admin: AIOKafkaAdminClient, needed: Sequence[TopicSpec], present: Mapping[str, int]
 ) -> dict[str, str]:
-    """Say what is wrong with each topic: absent, split otherwise, cleaned otherwise; nothing when all is well."""
+    """Say what is wrong with a topic: absent, split otherwise, cleaned otherwise. Sound ones are left out."""
     cleanup = await _cleanup_policies(admin, [spec.name for spec in needed if spec.name in present])
     found: dict[str, str] = {}
     for spec in needed:
         if spec.name not in present:
             found[spec.name] = (
-                f"topic {spec.name}: got none, expected {spec.partitions} partitions, cleanup.policy="
-                f"{_policy(spec.cleanup)}; create it, or set {PREFIX}KAFKA__CREATE_TOPICS=true"
+                f"topic {spec.name}: got none (or none with leaders), expected {spec.partitions} partitions, "
+                f"cleanup.policy={_policy(spec.cleanup)}; create it, or set {PREFIX}KAFKA__CREATE_TOPICS=true"
             )
         elif present[spec.name] != spec.partitions:
             found[spec.name] = (
-                f"topic {spec.name}: got {present[spec.name]} partitions, expected {spec.partitions} like every other; "
-                f"set {PREFIX}KAFKA__PARTITIONS to what all topics have, or {PREFIX}TOPIC_PREFIX for new topics"
+                f"topic {spec.name}: got {present[spec.name]} partitions, expected {spec.partitions} like "
+                f"every other; set {PREFIX}KAFKA__PARTITIONS to what all topics have, or "
+                f"{PREFIX}TOPIC_PREFIX for new topics"
             )
         elif cleanup.get(spec.name, spec.cleanup) != spec.cleanup:
             found[spec.name] = (
                 f"topic {spec.name}: got cleanup.policy={_policy(cleanup[spec.name])}, expected "
-                f"{_policy(spec.cleanup)}, else messages that we need are lost; alter the topic's configuration"
+                f"{_policy(spec.cleanup)}, else messages that we need are lost; alter the topic's setting"
             )
     return found
 
@@ -157,8 +158,8 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
     brokers = len((await admin.describe_cluster())["brokers"])
     if replicas > brokers:
         raise TopicError(
-            f"{PREFIX}KAFKA__REPLICATION_FACTOR: got {replicas}, expected at most {brokers}, the number of brokers; "
-            "lower it, or add brokers"
+            f"{PREFIX}KAFKA__REPLICATION_FACTOR: got {replicas}, expected at most {brokers}, the number of "
+            "brokers; lower it, or add brokers"
         )
     new = [
         NewTopic(
@@ -171,8 +172,8 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
     ]
     answer = await admin.create_topics(new)
     refused = [
-        f"topic {name}: got {for_code(code).__name__} ({message}), expected it to be created; allow it, or create it "
-        f"and set {PREFIX}KAFKA__CREATE_TOPICS=false"
+        f"topic {name}: got {for_code(code).__name__} ({message}), expected it to be created; allow it, or "
+        f"create it and set {PREFIX}KAFKA__CREATE_TOPICS=false"
         for name, code, message in answer.topic_errors
         if code not in (0, 36)  # 36: another worker was faster
     ]

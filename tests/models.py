@@ -6,43 +6,45 @@ Their weights are drawn widely, so that scores differ clearly from text to text.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     BertConfig,
-    BertForSequenceClassification,
-    BertModel,
+    PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 CORPUS = [
     "yes no yes no Bought Clicked Trail running jacket (Outdoor, 89.00 EUR) 2 days ago",
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided.",
-    "Given what a user did, oldest first, judge whether the user will choose the item next. Note that the answer can",
+    "Given what a user did, oldest first, judge whether the user will choose the item next. Note that the",
     "system user assistant Wool hat Umbrella Blue shoes size 42 Coffee maker Red tent for two Camping stove",
 ]
+FastTokenizer: Any = PreTrainedTokenizerFast  # its constructor has no types
 BERT_POSITIONS = 128
 DECODER_POSITIONS = 768
 
 
 def encoder(folder: Path) -> Path:
     """A BERT encoder of 128 positions, mean-pooled."""
-    return _bert(folder, BertModel)
+    return _bert(folder, AutoModel)
 
 
 def classifier(folder: Path, labels: int = 1) -> Path:
     """A BERT sequence classifier of 128 positions."""
-    return _bert(folder, BertForSequenceClassification, num_labels=labels)
+    return _bert(folder, AutoModelForSequenceClassification, num_labels=labels)
 
 
-def decoder(folder: Path, **config: object) -> Path:
+def decoder(folder: Path, **config: Any) -> Path:
     """A Qwen3 causal LM of 768 positions, with Qwen's special tokens."""
-    tokenizer = _byte_level()
-    torch.manual_seed(7)
-    settings = {
+    tokenizer = byte_level()
+    settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
         "intermediate_size": 64,
@@ -54,31 +56,33 @@ def decoder(folder: Path, **config: object) -> Path:
         "initializer_range": 0.3,
         "tie_word_embeddings": False,
     }
-    Qwen3ForCausalLM(Qwen3Config(**(settings | config))).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save(folder, AutoModelForCausalLM, Qwen3Config(**(settings | config)), tokenizer)
 
 
-def _bert(folder: Path, kind: type[BertModel] | type[BertForSequenceClassification], **config: int) -> Path:
-    tokenizer = _word_pieces()
+def save(folder: Path, auto_class: Any, config: PreTrainedConfig, tokenizer: Any) -> Path:
+    """Write a random model of `config` and its tokeniser, always the same one."""
     torch.manual_seed(7)
-    kind(
-        BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=BERT_POSITIONS,
-            initializer_range=0.3,
-            **config,
-        )
-    ).save_pretrained(folder)
+    auto_class.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def _word_pieces() -> PreTrainedTokenizerFast:
+def _bert(folder: Path, auto_class: Any, **labels: Any) -> Path:
+    tokenizer = _word_pieces()
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=BERT_POSITIONS,
+        initializer_range=0.3,
+        **labels,
+    )
+    return save(folder, auto_class, config, tokenizer)
+
+
+def _word_pieces() -> Any:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -91,7 +95,7 @@ def _word_pieces() -> PreTrainedTokenizerFast:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
-    return PreTrainedTokenizerFast(
+    return FastTokenizer(
         tokenizer_object=tokenizer,
         pad_token="[PAD]",
         unk_token="[UNK]",
@@ -102,7 +106,8 @@ def _word_pieces() -> PreTrainedTokenizerFast:
     )
 
 
-def _byte_level() -> PreTrainedTokenizerFast:
+def byte_level() -> Any:
+    """A tokeniser like Qwen's, with its special tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.train_from_iterator(
@@ -113,6 +118,4 @@ def _byte_level() -> PreTrainedTokenizerFast:
     )
     tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     tokenizer.add_tokens([AddedToken("<think>", special=False), AddedToken("</think>", special=False)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>"
-    )
+    return FastTokenizer(tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>")

@@ -1,7 +1,7 @@
 """Real servers and real workers for the tests: Apache Kafka in KRaft mode, redis-server, `afterclick worker`.
 
-Each is a context manager that waits until its process is ready, and ends that process when left. Knows no test; the
-fixtures in `conftest` and the integration tests use it.
+Each is a context manager that ends its process when left. Knows no test; the fixtures in `conftest` and the
+integration tests use it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from pydantic import SecretStr
 
 from streams.embedded import free_port
@@ -84,8 +84,8 @@ def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> No
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(
-                    f"Kafka: got exit code {process.poll()} and no listener on port {port}, expected one within "
-                    f"{KAFKA_START_TIMEOUT_S:g} s; its log ends:\n{tail(log)}"
+                    f"Kafka: got exit code {process.poll()} and no listener on port {port}, expected one "
+                    f"within {KAFKA_START_TIMEOUT_S:g} s; its log ends:\n{tail(log)}"
                 ) from None
         time.sleep(0.1)
 
@@ -123,7 +123,7 @@ def _variables(group: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
             yield from _variables(value, f"{prefix}{name.upper()}__")
         elif value is not None:
             plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-            yield prefix + name.upper(), str(plain)
+            yield prefix + name.upper(), ",".join(plain) if isinstance(plain, tuple) else str(plain)
 
 
 class Worker:
@@ -143,29 +143,29 @@ class Worker:
                 stdin=subprocess.DEVNULL,
             )
 
-    def metrics(self) -> dict[str, float]:
-        """Scrape the worker: the value of each sample, summed over its labels; nothing when it does not listen."""
+    def samples(self) -> list[Sample]:
+        """Scrape the worker; nothing when it does not listen."""
         try:
             with urllib.request.urlopen(self._metrics, timeout=5) as answer:
                 text = answer.read().decode()
-        except (urllib.error.URLError, OSError):
-            return {}
-        found: dict[str, float] = {}
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                found[sample.name] = found.get(sample.name, 0.0) + sample.value
-        return found
+        except OSError:
+            return []
+        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
     def wait_ready(self, timeout_s: float = 90) -> None:
-        """Wait until the gauge `afterclick_worker_ready` is 1."""
+        """Wait until the gauge `afterclick_worker_ready` is 1 for each tier of the worker."""
         deadline = time.monotonic() + timeout_s
-        while self.metrics().get("afterclick_worker_ready") != 1:
+        while not self._ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(
                     f"worker: got exit code {self.process.poll()}, expected afterclick_worker_ready 1 within "
                     f"{timeout_s:g} s; its log ends:\n{tail(self.log)}"
                 )
             time.sleep(0.1)
+
+    def _ready(self) -> bool:
+        tiers = [sample.value for sample in self.samples() if sample.name == "afterclick_worker_ready"]
+        return bool(tiers) and all(value == 1 for value in tiers)
 
     def terminate(self) -> int:
         """Send SIGTERM, wait for the end, give the exit code (-9 if it had to be killed after its grace)."""

@@ -1,4 +1,4 @@
-"""One suite over every scorer, on tiny random models in float32, against plain transformers one pair at a time."""
+"""One suite over every scorer: tiny random models in float32, against plain transformers pair by pair."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from transformers import (
     LlamaConfig,
     MambaConfig,
     PreTrainedConfig,
+    Qwen3Config,
     Qwen3NextConfig,
 )
 
@@ -53,18 +55,19 @@ class Case:
 
 
 def _bi_reference(folder: Path) -> Reference:
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModel.from_pretrained(folder)
 
     def vector(text: str) -> torch.Tensor:
         mean: torch.Tensor = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0)
-        return mean / mean.norm()
+        return torch.nn.functional.normalize(mean, dim=0)
 
     return lambda context, candidate: float(vector(context) @ vector(candidate))
 
 
 def _cross_reference(folder: Path) -> Reference:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForSequenceClassification.from_pretrained(folder)
 
     def score(context: str, candidate: str) -> float:
         logits = model(**tokenizer(context, candidate, return_tensors="pt")).logits[0]
@@ -74,9 +77,9 @@ def _cross_reference(folder: Path) -> Reference:
 
 
 def _decoder_reference(folder: Path) -> Reference:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    yes, no = tokenizer.convert_tokens_to_ids(["yes", "no"])
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    yes, no = (tokenizer.get_vocab()[word] for word in ("yes", "no"))
     words = Template()
 
     def score(context: str, candidate: str) -> float:
@@ -278,7 +281,12 @@ def test_decoder_uses_the_models_own_template(tmp_path: Path) -> None:
     _close(swapped, -default)
 
 
-SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 GROUPED = SMALL | {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 768}
 
 
@@ -303,7 +311,7 @@ def test_decoder_of_other_architectures(tmp_path: Path, config: PreTrainedConfig
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (MambaConfig(hidden_size=32, num_hidden_layers=1), "takes no position_ids"),
+        (MambaConfig(hidden_size=32, num_hidden_layers=1), "does not support an attention implementation"),
         (Qwen3NextConfig(**GROUPED, num_experts=2, moe_intermediate_size=8), "layers of linear_attention"),
         (Gemma2Config(**GROUPED, attn_logit_softcapping=5.0), "attn_logit_softcapping"),
     ],
@@ -318,17 +326,23 @@ def test_decoder_that_cannot_be_packed_is_refused(
 
 
 def _replace_model(folder: Path, config: PreTrainedConfig) -> None:
-    """Write a random causal LM of `config` beside the tiny decoder's tokeniser."""
-    models.decoder(folder)
-    config.vocab_size = len(AutoTokenizer.from_pretrained(folder))
+    """Write a random causal LM of `config` with the tiny decoder's tokeniser."""
+    tokenizer = models.byte_level()
+    config.vocab_size = len(tokenizer)
     config.initializer_range = 0.3
-    torch.manual_seed(1)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    models.save(folder, AutoModelForCausalLM, config, tokenizer)
 
 
+def test_decoder_without_position_ids_is_refused() -> None:
+    model = SimpleNamespace(forward=lambda past_key_values, logits_to_keep: None, config=LlamaConfig())
+    with pytest.raises(ModelUnsupported, match="takes no position_ids"):
+        packed_decoder._window(model, "mine")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("ignored", ["mask", "positions"])
 def test_decoder_that_ignores_the_packing_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: str, dtype: str
 ) -> None:
     layout = packed_decoder._layout
 
@@ -336,11 +350,11 @@ def test_decoder_that_ignores_the_packing_is_refused(
         mask, positions, last = layout(lengths, shared, dtype)
         if ignored == "positions":
             return mask, shared + torch.arange(positions.shape[1])[None], last
-        return mask.triu(shared + 1), positions, last
+        return mask.triu(shared + 1), positions, last  # plainly causal: neighbours see each other
 
     monkeypatch.setattr(packed_decoder, "_layout", without)
     with pytest.raises(ModelUnsupported, match="packed scores are off"):
-        load_scorer(str(models.decoder(tmp_path)), "cpu", "float32")
+        load_scorer(str(models.decoder(tmp_path)), "cpu", dtype)
 
 
 def test_decoder_without_a_template_is_refused(tmp_path: Path) -> None:
@@ -350,6 +364,17 @@ def test_decoder_without_a_template_is_refused(tmp_path: Path) -> None:
         (folder / name).write_text((tmp_path / "encoder" / name).read_text())
     with pytest.raises(ModelUnsupported, match=r"does not know Qwen3-Reranker's template"):
         load_scorer(str(folder), "cpu", "float32")
+
+
+def test_classifier_that_is_a_decoder(tmp_path: Path) -> None:
+    tokenizer = models.byte_level()
+    labels: dict[str, Any] = {"num_labels": 1}
+    config = Qwen3Config(**GROUPED, **labels, vocab_size=len(tokenizer), initializer_range=0.3)
+    models.save(tmp_path, AutoModelForSequenceClassification, config, tokenizer)
+    [scores] = load_scorer(str(tmp_path), "cpu", "float32").score([ScoreRequest(CONTEXT, CANDIDATES)])
+    with torch.inference_mode():
+        reference = _cross_reference(tmp_path)
+        _close(scores, [reference(CONTEXT, candidate) for candidate in CANDIDATES])
 
 
 def test_classifier_of_three_labels_is_refused(tmp_path: Path) -> None:

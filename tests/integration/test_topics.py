@@ -1,4 +1,4 @@
-"""Topics on Apache Kafka: made as described, left alone when right, refused with a readable line when wrong."""
+"""Topics on Apache Kafka: made as described, left alone when right, refused in one line when wrong."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
+from streams import kafka_client
 from streams.kafka_client import KafkaUnavailable
 from streams.settings import Kafka, Settings
 from streams.topics import TopicError, TopicSpec, changelog_name, ensure_topics, topic_specs
@@ -103,15 +104,16 @@ def test_without_leave_to_create_each_missing_topic_has_its_line(settings: Setti
     with pytest.raises(TopicError) as caught:
         ensure(forbidden, specs)
     (line,) = str(caught.value).splitlines()
-    assert line.startswith(f"topic {specs[0].name}: got none, expected 4 partitions")
+    assert line.startswith(f"topic {specs[0].name}: got none (or none with leaders), expected 4 partitions")
     ensure(settings, specs)
     ensure(forbidden, specs)
 
 
-def test_a_kafka_that_never_answers_is_given_up_on() -> None:
+def test_a_kafka_that_never_answers_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_client, "CONNECT_TIMEOUT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = Settings(kafka=Kafka(bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}"))
         before = time.monotonic()
         with pytest.raises(KafkaUnavailable, match="AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS"):
             ensure(settings, topic_specs(settings))
-        assert time.monotonic() - before < 15
+        assert time.monotonic() - before < 5

@@ -51,7 +51,7 @@ def test_an_explicit_dtype_is_obeyed_without_a_probe(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("no_cuda")
 def test_cuda_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(DeviceUnavailable, match="got 'cuda'.*set the device to 'auto' or 'cpu'"):
+    with pytest.raises(DeviceUnavailable, match=r"got 'cuda'.*set the device to 'auto' or 'cpu'"):
         choose("cuda")
 
 

@@ -1,4 +1,4 @@
-"""The embedded Kafka and Redis: what goes in comes out, through clients that are not ours, and nothing stays behind."""
+"""The embedded Kafka and Redis: what goes in comes out, by clients that are not ours; nothing stays."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from streams import settings
 from streams.settings import SettingsError
+from tests.servers import environment
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,25 @@ def test_environment_reaches_every_level(monkeypatch: pytest.MonkeyPatch) -> Non
     assert loaded.kafka.replication_factor == 1
     assert loaded.kafka.security.ssl_cafile == Path("/etc/ca.pem")
     assert loaded.redis.url.get_secret_value() == "rediss://:hunter2@cache:6380/1"
+
+
+def test_a_list_is_written_with_commas(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AFTERCLICK_CANDIDATES__SOURCES", "nearest, shop.sources:Editors")
+    assert settings.load().candidates.sources == ("nearest", "shop.sources:Editors")
+    monkeypatch.delenv("AFTERCLICK_CANDIDATES__SOURCES")
+    config = toml(tmp_path, "[candidates]\nsources = ['newest']\n")
+    assert settings.load(config).candidates.sources == ("newest",)
+
+
+def test_settings_given_as_variables_are_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = settings.Settings(
+        topic_prefix="shop.",
+        kafka=settings.Kafka(partitions=3, create_topics=False, instance_id="w1"),
+        redis=settings.Redis(url=SecretStr("redis://:hunter2@cache")),
+    )
+    for name, value in environment(changed).items():
+        monkeypatch.setenv(name, value)
+    assert settings.load() == changed
 
 
 def test_environment_wins_over_toml(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

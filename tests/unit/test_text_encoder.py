@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+from tokenizers.pre_tokenizers import Metaspace
+from transformers import PreTrainedTokenizerFast
 
 from encoders.fit import fit_contexts
 from encoders.model_source import ModelUnsupported, resolve
 from encoders.text import TextEncoder
+from encoders.tokens import PlainTokens
 from encoders.usage import Usage
 from tests import models
 
@@ -75,6 +80,15 @@ def test_a_context_loses_whole_lines(encoder: TextEncoder) -> None:
     assert (usage.truncated_contexts, usage.truncated_context_tokens) == (1, 3)
     [ids] = fit_contexts(["one two three\nfour five six"], encoder._tokens, 2, usage)
     assert ids == encoder._tokens(["five six"])[0]
+
+
+def test_markup_that_is_in_the_vocabulary_is_left_out() -> None:
+    pieces = [("<s>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), ("a", -3.0), ("<", -4.0), (">", -4.0)]
+    unigram = Tokenizer(Unigram(pieces, unk_id=2))
+    unigram.pre_tokenizer = Metaspace()
+    make: Any = PreTrainedTokenizerFast
+    tokens = PlainTokens(make(tokenizer_object=unigram, bos_token="<s>", eos_token="</s>", unk_token="<unk>"))
+    assert tokens(["a</s>a", "<s>", "a雪"]) == [[3, 4, 4], [3], [3, 4, 2]]
 
 
 def test_cls_pooling_is_honoured(tmp_path: Path) -> None:

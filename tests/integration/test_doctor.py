@@ -1,0 +1,30 @@
+"""The doctor on Apache Kafka and a real Redis: it sees what is there, and what is wrong with a topic."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from streams import doctor, topics
+from streams.settings import Ranker, Settings
+
+
+def test_it_sees_topics_come_right_and_go_wrong(settings: Settings) -> None:
+    settings = settings.model_copy(update={"ranker": Ranker(model="none")})
+    specs = topics.topic_specs(settings)
+    asyncio.run(topics.ensure_topics(settings, [replace(specs[0], partitions=2), *specs[1:]]))
+    found = {check.name: check for check in asyncio.run(doctor.examine(settings))}
+    assert not found[f"topic {specs[0].name}"].ok
+    assert "expected 4" in found[f"topic {specs[0].name}"].advice
+    assert [name for name, check in found.items() if not check.ok] == [f"topic {specs[0].name}"]
+    assert found[f"topic {specs[1].name}"].found == "partitions: 4"
+
+
+def test_a_missing_topic_that_nobody_creates_is_a_failure(settings: Settings) -> None:
+    kafka = settings.kafka.model_copy(update={"create_topics": False})
+    settings = settings.model_copy(update={"ranker": Ranker(model="none"), "kafka": kafka})
+    failures = [check for check in asyncio.run(doctor.examine(settings)) if not check.ok]
+    assert [check.name for check in failures] == [
+        f"topic {spec.name}" for spec in topics.topic_specs(settings)
+    ]
+    assert all("create it" in check.advice for check in failures)

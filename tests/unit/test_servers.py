@@ -1,0 +1,63 @@
+"""The helper that runs a worker: waits until it is ready, ends it, and shows the log of one that failed."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from streams.embedded import free_port
+from streams.settings import Metrics, Settings, Tables
+from tests import servers
+
+FAKE = """
+import os, signal, sys, time
+from prometheus_client import Gauge, start_http_server
+ready = Gauge("afterclick_worker_ready", "", ["tier"])
+tiers = [ready.labels(tier) for tier in ("state", "rank")]
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+start_http_server(int(os.environ["AFTERCLICK_METRICS__PORT"]))
+print("started", *sys.argv[1:], flush=True)
+for tier in tiers:
+    time.sleep(0.2)
+    tier.set(1)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(tables=Tables(data_dir=tmp_path / "data"), metrics=Metrics(port=free_port()))
+
+
+def test_it_waits_for_every_tier_and_tells_the_exit_code(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "WORKER", (sys.executable, "-c", FAKE))
+    with servers.worker(settings, "all") as running:
+        running.wait_ready(20)
+        assert [s.value for s in running.samples() if s.name == "afterclick_worker_ready"] == [1, 1]
+        assert running.terminate() == 7
+    assert "started --role all" in servers.tail(running.log)
+
+
+def test_a_killed_worker_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "WORKER", (sys.executable, "-c", FAKE))
+    with servers.worker(settings, "state") as running:
+        running.wait_ready(20)
+        running.kill()
+        assert running.process.returncode == -signal.SIGKILL
+
+
+def test_a_worker_that_ends_early_is_an_error_with_its_log(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(servers, "WORKER", (sys.executable, "-c", "raise SystemExit('no such broker')"))
+    with (
+        pytest.raises(RuntimeError, match=r"exit code 1.*\n.*no such broker"),
+        servers.worker(settings, "all") as running,
+    ):
+        running.wait_ready(20)
+    assert "no such broker" in capsys.readouterr().out
