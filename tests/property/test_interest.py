@@ -1,0 +1,128 @@
+"""The interest state is a function of the set of events: arrival order, wire and restart change nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encoders.interest import (
+    BOUGHT,
+    WAITING,
+    Decay,
+    Event,
+    Interest,
+    Vector,
+    decode,
+    empty,
+    encode,
+    item_key,
+    recompute,
+    settle,
+    update,
+)
+
+DIM = 384
+DECAY = Decay()
+_rng = np.random.default_rng(0)
+VECTORS = _rng.normal(size=(40, DIM)).astype(np.float32)
+VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
+KNOWN = {item_key(f"item-{number}"): vector for number, vector in enumerate(VECTORS)}
+ITEMS = list(KNOWN)
+
+events = st.lists(
+    st.builds(
+        Event,
+        item=st.sampled_from(ITEMS),
+        time_ms=st.integers(1_700_000_000_000, 1_700_000_000_000 + 90 * 86_400_000),
+        type=st.sampled_from(["click", "purchase"]),
+    ),
+    max_size=80,
+)
+
+
+def fold(arrivals: list[Event], known: dict[int, Vector], through_wire: bool = False) -> Interest:
+    state = empty(DIM)
+    for event in arrivals:
+        state = update(state, event, known.get(event.item), DECAY)
+        if through_wire:
+            state = decode(encode(state))
+    return state
+
+
+def assert_same(state: Interest, reference: Interest, tolerance: float) -> None:
+    assert state.version == reference.version
+    assert state.as_of_ms == reference.as_of_ms
+    for name in ("history", "waiting", "bought"):
+        assert getattr(state, name).tolist() == getattr(reference, name).tolist()
+    for name in ("session", "long"):
+        ours, theirs = getattr(state, name), getattr(reference, name)
+        assert np.abs(ours - theirs).max() <= tolerance * max(1.0, float(np.abs(theirs).max()))
+
+
+@given(events, st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_any_order_of_arrival_gives_the_batch_recompute(arrivals: list[Event], random: object) -> None:
+    shuffled = list(arrivals)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    reference = recompute(arrivals, KNOWN.get, DECAY, DIM)
+    assert_same(fold(shuffled, KNOWN), reference, 1e-5)
+    assert_same(fold(shuffled, KNOWN, through_wire=True), reference, 2e-3)
+
+
+@given(events, st.integers(0, 39))
+@settings(max_examples=40, deadline=None)
+def test_an_event_about_an_unknown_item_counts_once_it_arrives(arrivals: list[Event], late: int) -> None:
+    late_item = ITEMS[late]
+    before = {item: vector for item, vector in KNOWN.items() if item != late_item}
+    waiting = fold(arrivals, before)
+    assert_same(waiting, recompute(arrivals, before.get, DECAY, DIM), 1e-5)
+    settled = settle(waiting, KNOWN.get, DECAY)
+    if sum(event.item == late_item for event in arrivals) <= WAITING:
+        assert_same(settled, recompute(arrivals, KNOWN.get, DECAY, DIM), 1e-5)
+    assert settle(settled, KNOWN.get, DECAY) is settled
+
+
+def test_a_full_state_fits_into_4_kb_with_its_event_ids() -> None:
+    from streams.users import Users
+
+    store: dict[bytes, bytes] = {}
+    users = Users(store, DIM)
+    for number in range(300):
+        known = number % 3 > 0
+        event = Event(ITEMS[number % 40], 1_700_000_000_000 + number * 60_000, "purchase" if number % 2 else "click")
+        before = users.get("a-user-with-quite-a-long-id" * 8).interest
+        after = update(before, event, KNOWN[event.item] if known else None, DECAY)
+        users.accept("a-user-with-quite-a-long-id" * 8, f"event-{number}", after)
+        for values in users.begin_flush().values():
+            store.update({key: value for key, value in values.items() if value is not None})
+        users.end_flush()
+    state = users.get("a-user-with-quite-a-long-id" * 8).interest
+    assert (len(state.history), len(state.waiting), len(state.bought)) == (50, WAITING, BOUGHT)
+    assert max(len(value) for key, value in store.items() if key[:1] == b"u") <= 4096
+
+
+def test_update_does_not_touch_its_argument() -> None:
+    state = fold([Event(ITEMS[0], 1_700_000_000_000, "click")], KNOWN)
+    before = encode(state)
+    update(state, Event(ITEMS[1], 1_700_000_000_001, "purchase"), VECTORS[1], DECAY)
+    assert encode(state) == before
+
+
+def test_a_state_of_a_newer_program_is_refused_in_words() -> None:
+    import msgspec
+
+    wire = msgspec.msgpack.decode(encode(empty(DIM)))
+    wire[0] = 2
+    with pytest.raises(ValueError, match="schema 2, expected 1"):
+        decode(msgspec.msgpack.encode(wire))
+
+
+def test_decay_is_by_event_time() -> None:
+    start = 1_700_000_000_000
+    week = 7 * 86_400_000
+    state = fold([Event(ITEMS[0], start, "click"), Event(ITEMS[1], start + week, "click")], KNOWN)
+    weights = np.linalg.lstsq(VECTORS[:2].T, state.long, rcond=None)[0]
+    assert weights == pytest.approx([2.0 ** (-7 / 30), 1.0], abs=1e-4)
+    assert np.linalg.lstsq(VECTORS[:2].T, state.session, rcond=None)[0] == pytest.approx([0.0, 1.0], abs=1e-4)

@@ -1,0 +1,48 @@
+"""Acknowledged in the order of offsets, so that a commit never passes a message in flight."""
+
+from __future__ import annotations
+
+import random
+
+from streams.acks import InOrder
+
+
+class Event:
+    def __init__(self, offset: int, log: list[int]) -> None:
+        self.offset = offset
+        self.log = log
+
+    def ack(self) -> bool:
+        self.log.append(self.offset)
+        return True
+
+
+def test_any_order_of_completion_is_acknowledged_in_order() -> None:
+    order = random.Random(3)
+    for _ in range(50):
+        log: list[int] = []
+        acks = InOrder()
+        events = [Event(offset, log) for offset in range(20)]
+        for event in events:
+            acks.take("partition", event)
+        waiting = list(events)
+        order.shuffle(waiting)
+        finished: set[int] = set()
+        for event in waiting:
+            acks.done([event])
+            finished.add(event.offset)
+            contiguous = next((offset for offset in range(20) if offset not in finished), 20)
+            assert log == list(range(contiguous))
+        assert len(acks) == 0
+
+
+def test_partitions_do_not_wait_for_each_other() -> None:
+    first: list[int] = []
+    second: list[int] = []
+    acks = InOrder()
+    held = Event(0, first)
+    acks.take(0, held)
+    free = Event(0, second)
+    acks.take(1, free)
+    acks.done([free])
+    assert (first, second, len(acks)) == ([], [0], 1)

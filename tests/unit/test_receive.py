@@ -1,0 +1,101 @@
+"""Step 1: every kind of bad message is refused with a text that a person understands, and kept whole."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from streams.contracts import TOPICS, Click, Item, Purchase
+from streams.receive import BadMessage, Message, Tombstone, receive
+
+NOW_MS = 1_790_000_000_000
+GOOD: dict[str, Any] = {"event_id": "e1", "user_id": "u1", "item_id": "i1", "timestamp": NOW_MS - 1000}
+ITEM: dict[str, Any] = {"item_id": "i1", "title": "Trail jacket"}
+
+
+def message(topic: str, value: Any, key: bytes | None = b"u1") -> Message:
+    raw = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
+    return Message(topic, 3, 41, key, raw)
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in {**GOOD, **fields}.items() if value is not ...}
+
+
+BAD = {
+    "not JSON": ("clicks", b"{oops", "malformed", "JSON is malformed"),
+    "not UTF-8": ("clicks", b'{"event_id": "\xff"}', "malformed", "UTF-8"),
+    "cut off": ("clicks", b'{"event_id": "e1"', "malformed", "truncated"),
+    "an array": ("clicks", [1], "invalid", "Expected `object`"),
+    "nested without end": ("clicks", b'{"event_id":' + b"[" * 200_000, "invalid", "Expected `str`"),
+    "nested in context": ("clicks", b'{"context":' + b'{"a":' * 200_000, "malformed", "recursion"),
+    "wrong type": ("clicks", changed(user_id=5), "invalid", "$.user_id"),
+    "missing field": ("clicks", changed(item_id=...), "invalid", "item_id"),
+    "empty id": ("clicks", changed(user_id=""), "invalid", "length >= 1"),
+    "id over 256 characters": ("clicks", changed(user_id="x" * 257), "invalid", "length <= 256"),
+    "id over 256 bytes": ("clicks", changed(user_id="\u20ac" * 100), "invalid", "300 bytes"),
+    "time in the future": ("clicks", changed(timestamp=NOW_MS + 90_000_000), "time", "25.0 hours ahead"),
+    "time in microseconds": ("clicks", changed(timestamp=NOW_MS * 1000), "time", "microseconds"),
+    "time before 1990": ("clicks", changed(timestamp=0), "time", "1990"),
+    "time in seconds": ("clicks", changed(timestamp=NOW_MS // 1000), "time", "seconds"),
+    "time without zone": ("clicks", changed(timestamp="2026-01-01T00:00:00"), "invalid", "timezone"),
+    "time as float": ("clicks", changed(timestamp=1.5), "invalid", "timestamp"),
+    "NaN price": ("purchases", json.dumps(changed(price=float("nan"))).encode(), "malformed", "malformed"),
+    "infinite price": ("purchases", json.dumps(GOOD).encode()[:-1] + b', "price": 1e999}', "invalid", "range"),
+    "negative price": ("purchases", changed(price=-1), "invalid", "$.price"),
+    "negative quantity": ("purchases", changed(quantity=-2), "invalid", "$.quantity"),
+    "no quantity": ("purchases", changed(quantity=0), "invalid", "$.quantity"),
+    "over 1 MiB": ("clicks", changed(text="x" * (1 << 20)), "too-large", "1048576"),
+    "null click": ("clicks", None, "null", "forget"),
+    "null impression": ("impressions", None, "null", "null"),
+    "null forget": ("forget", None, "null", "null"),
+    "item under another key": ("items", ITEM, "key", "item_id"),
+    "item without title": ("items", {"item_id": "u1", "title": ""}, "invalid", "title"),
+    "item price below zero": ("items", {**ITEM, "price": -0.01}, "invalid", "price"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_is_said_and_the_message_kept_whole(name: str) -> None:
+    topic, value, reason, words = BAD[name]
+    bad = message(topic, value)
+    with pytest.raises(BadMessage) as refused:
+        receive(bad, NOW_MS)
+    assert refused.value.reason == reason
+    assert words.lower() in str(refused.value).lower()
+    assert topic in str(refused.value)
+    letter = json.loads(msgspec.json.encode(bad.dead_letter(str(refused.value))))
+    assert (letter["topic"], letter["partition"], letter["offset"]) == (topic, 3, 41)
+    payload = letter["payload"]
+    assert (base64.b64decode(payload) if payload is not None else None) == bad.value
+    assert base64.b64decode(letter["key"]) == b"u1"
+
+
+def test_a_tombstone_without_a_key_means_nothing() -> None:
+    with pytest.raises(BadMessage, match="needs a key"):
+        receive(message("items", None, key=None), NOW_MS)
+    with pytest.raises(BadMessage, match="UTF-8"):
+        receive(message("items", None, key=b"\xff"), NOW_MS)
+
+
+def test_good_messages_pass() -> None:
+    assert receive(message("clicks", GOOD), NOW_MS) == Click(**GOOD)
+    assert receive(message("clicks", changed(unknown="ignored")), NOW_MS) == Click(**GOOD)
+    purchase = receive(message("purchases", changed(price=0, quantity=2.5, timestamp="2026-01-01T00:00:00+02:00")), NOW_MS)
+    assert isinstance(purchase, Purchase)
+    assert purchase.quantity == 2.5
+    assert receive(message("items", ITEM, key=b"i1"), NOW_MS) == Item(**ITEM)
+    assert receive(message("items", None, key=b"i1"), NOW_MS) == Tombstone("i1")
+    assert receive(message("rank-requests", None), NOW_MS) == Tombstone("u1")
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_topic_has_a_schema(topic: str) -> None:
+    schema = msgspec.json.schema(TOPICS[topic])
+    definition = schema["$defs"][TOPICS[topic].__name__]
+    assert definition["description"]
+    assert set(definition["required"]) <= set(definition["properties"])
