@@ -31,9 +31,7 @@ def length_sorted(lengths: Sequence[int], batch_tokens: int = BATCH_TOKENS) -> I
         start += rows
 
 
-def collate(
-    rows: Sequence[Row], pad_id: int, with_types: bool, device: str
-) -> tuple[dict[str, torch.Tensor], int]:
+def collate(rows: Sequence[Row], pad_id: int, with_types: bool, device: str) -> tuple[dict[str, torch.Tensor], int]:
     """Pad rows on the right.
 
     Returns
@@ -51,7 +49,5 @@ def collate(
     }
     if with_types:
         columns["token_type_ids"] = [row.types + [0] * gap for row, gap in zip(rows, gaps, strict=True)]
-    inputs = {
-        name: torch.tensor(values, dtype=torch.int64, device=device) for name, values in columns.items()
-    }
+    inputs = {name: torch.tensor(values, dtype=torch.int64, device=device) for name, values in columns.items()}
     return inputs, sum(gaps)

@@ -38,6 +38,8 @@ class DescribedEvent(Protocol):
     @property
     def title(self) -> str: ...
     @property
+    def brand(self) -> str: ...
+    @property
     def categories(self) -> list[str]: ...
     @property
     def price(self) -> float | None: ...
@@ -53,30 +55,37 @@ def describe_item(item: DescribedItem) -> str:
     'Trail jacket. Nordvik. Outdoor'
     """
     parts = (item.title, item.brand, ", ".join(item.categories), item.description)
-    return ". ".join(_one_line(part) for part in parts if part)
+    return ". ".join(line for part in parts if (line := _one_line(part)))
 
 
 def describe_history(history: Sequence[DescribedEvent], as_of_ms: int) -> str:
     """Put a history into sentences, one event a line, in the order given: by time, newest last.
 
     Ages are told relative to `as_of_ms`, the newest event's time, so the text depends on events alone, not on a clock.
+    Whatever a title holds, an event is one line.
 
     >>> from types import SimpleNamespace as Event
-    >>> describe_history([Event(type="purchase", timestamp=0, title="Trail jacket", categories=["Outdoor"],
-    ...                         price=89.0, currency="EUR")], as_of_ms=2 * 86_400_000)
-    'Bought Trail jacket (Outdoor, 89.00 EUR) 2 days ago'
+    >>> describe_history([Event(type="purchase", timestamp=0, title="Trail running jacket", brand="Nordvik",
+    ...                         categories=["Outdoor"], price=89.0, currency="EUR")], as_of_ms=2 * 86_400_000)
+    'Bought Trail running jacket by Nordvik (Outdoor, 89.00 EUR) 2 days ago'
     """
     return "\n".join(_sentence(event, as_of_ms) for event in history)
 
 
 def _sentence(event: DescribedEvent, as_of_ms: int) -> str:
-    details = list(event.categories[-1:])
+    details = [category for category in event.categories[-1:] if category.strip()]
     if event.price is not None:
         details.append(f"{event.price:.2f} {event.currency or ''}".rstrip())
-    bracket = f" ({_one_line(', '.join(details))})" if details else ""
-    age_ms = max(0, as_of_ms - milliseconds(event.timestamp))
-    return f"{_VERBS[event.type]} {_one_line(event.title)}{bracket} {ago(age_ms)}"
+    words = [
+        _VERBS[event.type],
+        event.title,
+        f"by {event.brand}" if event.brand.strip() else "",
+        f"({', '.join(details)})" if details else "",
+        ago(max(0, as_of_ms - milliseconds(event.timestamp))),
+    ]
+    return _one_line(" ".join(words))
 
 
 def _one_line(text: str) -> str:
+    """Make every run of white space one blank; `str.split` takes all that ends a line anywhere, U+2028 too."""
     return " ".join(text.split())

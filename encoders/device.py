@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from encoders.errors import AfterclickError
+
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-SPEED_UP_WORTH_IT = (
-    1.5  # chosen by us: bfloat16 costs three decimal digits, so a small gain does not pay for it
-)
+SPEED_UP_WORTH_IT = 1.5  # chosen by us: bfloat16 costs three decimal digits, so a small gain does not pay for it
 PROBE_ROWS, PROBE_IN, PROBE_OUT = (
     256,
     384,
@@ -23,7 +23,7 @@ PROBE_ROWS, PROBE_IN, PROBE_OUT = (
 PROBE_REPEATS = 25
 
 
-class DeviceUnavailable(Exception):
+class DeviceUnavailable(AfterclickError):
     """The device that was asked for is not there."""
 
 
@@ -69,9 +69,7 @@ def choose(device: str = "auto", dtype: str = "auto") -> Placement:
             "driver and a CUDA build of torch, or set the device to 'auto' or 'cpu'"
         )
     chosen = "cuda" if has_cuda and device != "cpu" else "cpu"
-    why = (
-        f"{chosen} was asked for" if device != "auto" else f"CUDA {'is' if has_cuda else 'is not'} available"
-    )
+    why = f"{chosen} was asked for" if device != "auto" else f"CUDA {'is' if has_cuda else 'is not'} available"
     if dtype != "auto":
         return Placement(chosen, dtype, f"{why}; {dtype} was asked for")
     if chosen == "cuda":

@@ -1,10 +1,11 @@
-"""Event time: integer milliseconds since the epoch, and ages in words. Knows no wall clock: callers say what "now" is."""
+"""Event time: integer milliseconds since the epoch, and ages in words. No wall clock: callers say what "now" is."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-_STEPS = (("year", 31_536_000_000), ("month", 2_592_000_000), ("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000))
+_STEPS = (("year", 31_536_000_000), ("month", 2_592_000_000), ("day", 86_400_000))
+_JUST_NOW_MS = 600_000
 
 
 def milliseconds(timestamp: datetime | int) -> int:
@@ -18,13 +19,18 @@ def milliseconds(timestamp: datetime | int) -> int:
 
 
 def ago(age_ms: int) -> str:
-    """Say how long ago something was, in its largest unit.
+    """Say how long ago something was, in its largest unit, days at the least.
 
-    >>> ago(2 * 86_400_000 + 5), ago(3_600_000), ago(20_000)
-    ('2 days ago', '1 hour ago', 'just now')
+    The steps are coarse so that a history reads the same from one event to the next, and what a model computed for
+    it stays good: 10 minutes tell what the user is at from what they came back from, chosen by us.
+
+    >>> ago(599_999), ago(600_000), ago(86_399_999)
+    ('just now', 'today', 'today')
+    >>> ago(86_400_000), ago(2 * 86_400_000 + 5), ago(40 * 86_400_000), ago(800 * 86_400_000)
+    ('1 day ago', '2 days ago', '1 month ago', '2 years ago')
     """
     for unit, length_ms in _STEPS:
         count = age_ms // length_ms
         if count >= 1:
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "just now"
+    return "just now" if age_ms < _JUST_NOW_MS else "today"

@@ -49,6 +49,20 @@ def fit_contexts(contexts: Sequence[str], tokens: PlainTokens, limit: int, usage
     return fitted
 
 
+def newest_events(contexts: Sequence[str], most: int, tokens: PlainTokens, usage: Usage) -> list[list[str]]:
+    """Split contexts into their events, each context cut to the `most` newest; blank lines are no events."""
+    split = [[line for line in context.split("\n") if line.strip()] for context in contexts]
+    for place, events in enumerate(split):
+        if len(events) > most:
+            with usage.timing("tokenise_seconds"):
+                sizes = [len(ids) for ids in tokens(events)]
+            usage.truncated_contexts += 1
+            usage.truncated_context_tokens += sum(sizes[:-most])
+            _log_cut(sum(sizes), sum(sizes[-most:]), len(events) - most)
+            split[place] = events[-most:]
+    return split
+
+
 def fit_items(texts: Sequence[str], tokens: PlainTokens, limit: int, usage: Usage) -> list[list[int]]:
     """Tokenise items' texts, each cut to its first `limit` tokens."""
     with usage.timing("tokenise_seconds"):
@@ -95,7 +109,5 @@ def _log_cut(before: int, after: int, dropped: int) -> None:
     now = time.monotonic()
     if now >= _next_log:
         _next_log = now + LOG_EVERY_S
-        what = (
-            f"the {dropped} oldest events dropped" if dropped else "the beginning of its only event dropped"
-        )
+        what = f"the {dropped} oldest events dropped" if dropped else "the beginning of its only event dropped"
         logger.warning("context of %d tokens cut to %d: %s (said once a minute at most)", before, after, what)

@@ -92,7 +92,8 @@ def update(state: Interest, event: Event, vector: Vector | None, decay: Decay) -
 
     Parameters
     ----------
-    vector : (dim,) float32, the item's text vector; None while the item is unknown: the event then waits (see `settle`).
+    vector : (dim,) float32, the item's text vector; None while the item is unknown: the event then waits (see
+    `settle`).
 
     Notes
     -----

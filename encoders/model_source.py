@@ -11,10 +11,13 @@ import importlib.metadata
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from encoders.errors import AfterclickError
 
 if TYPE_CHECKING:
     from encoders.device import Placement
@@ -23,11 +26,11 @@ FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 EXPORTS = ("onnx/*", "openvino/*", "original/*")
 
 
-class ModelNotFound(Exception):
+class ModelNotFound(AfterclickError):
     """No model under that name: not a folder, not an installed package, not to be had from the hub."""
 
 
-class ModelUnsupported(Exception):
+class ModelUnsupported(AfterclickError):
     """The model's files are there, but it is not of a kind that we can run correctly."""
 
 
@@ -109,9 +112,22 @@ def explained(name: str) -> Iterator[None]:
             f"({error})"
         ) from error
     except (ValueError, ImportError) as error:
-        raise ModelUnsupported(
-            f"model: got {name!r}, which transformers cannot load here: {error}"
-        ) from error
+        raise ModelUnsupported(f"model: got {name!r}, which transformers cannot load here: {error}") from error
+
+
+@contextmanager
+def _no_bar_in_a_log() -> Iterator[None]:
+    """Keep transformers from drawing its progress bar where nobody watches: on what is not a terminal."""
+    from transformers.utils import logging
+
+    hide = logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if hide:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hide:
+            logging.enable_progress_bar()
 
 
 _Json = TypeVar("_Json", dict[str, Any], list[Any])
@@ -131,13 +147,9 @@ def read_json(folder: Path, filename: str, kind: type[_Json]) -> _Json | None:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelUnsupported(
-            f"{path}: got what is not JSON ({error}); correct or remove the file"
-        ) from error
+        raise ModelUnsupported(f"{path}: got what is not JSON ({error}); correct or remove the file") from error
     if not isinstance(value, kind):
-        raise ModelUnsupported(
-            f"{path}: got a {type(value).__name__}, expected a {kind.__name__}; correct the file"
-        )
+        raise ModelUnsupported(f"{path}: got a {type(value).__name__}, expected a {kind.__name__}; correct the file")
     return value
 
 
@@ -195,7 +207,7 @@ def load_weights(
     import torch
     import transformers
 
-    with explained(name):
+    with explained(name), _no_bar_in_a_log():
         model, info = getattr(transformers, auto_class).from_pretrained(
             folder,
             dtype=getattr(torch, placement.dtype),

@@ -51,5 +51,6 @@ def prototypes(history: Entries, vectors: Vector, decay: Decay) -> Vector:
 
 
 def _unit(vectors: Vector) -> Vector:
-    norms: Vector = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(norms, np.float32(1e-12))
+    norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit: Vector = (vectors / norms).astype(np.float32)
+    return unit

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from encoders import model_source
 from encoders.batches import collate, length_sorted
 from encoders.device import choose
 from encoders.fit import fit_contexts, fit_items, longest_input
-from encoders.tokens import Frame, PlainTokens
+from encoders.tokens import Frame, PlainTokens, Row
 from encoders.usage import Usage
 
 LONGEST_INPUT = 8192
@@ -45,8 +44,9 @@ class TextEncoder:
     dim : int
         Length of a vector.
     placement : Placement
+    tokens : PlainTokens
     usage : Usage
-        Item texts count as candidates and user contexts as contexts.
+        Items' texts count as candidates, events as contexts.
 
     Raises
     ------
@@ -62,47 +62,56 @@ class TextEncoder:
         tokenizer = model_source.load_tokenizer(model, folder)
         self._model = model_source.load_weights("AutoModel", model, folder, self.placement, may_lack="pooler")
         self.dim = int(self._model.config.hidden_size)
-        self._tokens, self._frame = PlainTokens(tokenizer), Frame(tokenizer, texts=1)
+        self.tokens, self._frame = PlainTokens(tokenizer), Frame(tokenizer, texts=1)
         self._with_types = "token_type_ids" in tokenizer.model_input_names
         self._pad_id = tokenizer.pad_token_id or 0  # padding is masked, so any id does
         settings = model_source.read_json(folder, "sentence_bert_config.json", dict) or {}
         cap = settings.get("max_seq_length") or LONGEST_INPUT
         self._limit = longest_input(self._model, tokenizer, cap) - self._frame.tokens
 
-    def encode(
-        self, texts: Sequence[str], truncation_side: Literal["left", "right"] = "right"
-    ) -> NDArray[np.float32]:
-        """Embed texts.
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed items' texts; one that is too long loses its end.
 
         Parameters
         ----------
         texts : sequence of str
             Any number, in any order; batches are made by length.
-        truncation_side : {'right', 'left'}
-            What a text that is too long loses: an item's text its end ('right'), a user's context its oldest
-            lines ('left').
 
         Returns
         -------
         ndarray of float32, (len(texts), dim)
             Rows of length 1, in the order of `texts`.
         """
-        is_context = truncation_side == "left"
-        fit = fit_contexts if is_context else fit_items
-        rows = [self._frame.row(ids) for ids in fit(texts, self._tokens, self._limit, self.usage)]
-        total = sum(len(row.ids) for row in rows)
-        self.usage.context_tokens += total if is_context else 0
-        self.usage.candidate_tokens += 0 if is_context else total
+        rows = [self._frame.row(ids) for ids in fit_items(texts, self.tokens, self._limit, self.usage)]
+        self.usage.candidate_tokens += sum(len(row.ids) for row in rows)
+        return self._embed(rows)
+
+    def encode_events(self, events: Sequence[str]) -> tuple[NDArray[np.float32], list[int]]:
+        """Embed single lines of users' contexts; one that is too long loses its beginning, see `fit_contexts`.
+
+        Returns
+        -------
+        vectors : ndarray of float32, (len(events), dim)
+            Rows of length 1, in the order of `events`.
+        tokens : list of int
+            Tokens that each of them took, special tokens included.
+        """
+        rows = [self._frame.row(ids) for ids in fit_contexts(events, self.tokens, self._limit, self.usage)]
+        tokens = [len(row.ids) for row in rows]
+        self.usage.context_tokens += sum(tokens)
+        return self._embed(rows), tokens
+
+    def _embed(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         vectors = np.empty((len(rows), self.dim), dtype=np.float32)
         with self.usage.timing("inference_seconds"), torch.inference_mode():
             for places in length_sorted([len(row.ids) for row in rows]):
                 batch = [rows[place] for place in places]
                 inputs, padding = collate(batch, self._pad_id, self._with_types, self.placement.device)
                 self.usage.padding_tokens += padding
-                vectors[places] = self._embed(inputs).cpu().numpy()
+                vectors[places] = self._pooled(inputs).cpu().numpy()
         return vectors
 
-    def _embed(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _pooled(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         hidden: torch.Tensor = self._model(**inputs).last_hidden_state.float()
         if self._pooling == "cls":
             pooled = hidden[:, 0]
@@ -122,20 +131,15 @@ def _pooling(folder: Path) -> str:
             f"{folder / 'modules.json'}: got the module {unknown[0]}, expected {', '.join(KNOWN_MODULES)} "
             "only; choose a model without it"
         )
-    path = next(
-        (str(m.get("path")) for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling"), "1_Pooling"
-    )
+    path = next((str(m.get("path")) for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling"), "1_Pooling")
     config = model_source.read_json(folder, f"{path}/config.json", dict) or {"pooling_mode": "mean"}
     legacy = [
-        LEGACY_POOLING.get(key, key)
-        for key, on in config.items()
-        if key.startswith("pooling_mode_") and on is True
+        LEGACY_POOLING.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True
     ]
     mode = config.get("pooling_mode", legacy)
     mode = mode[0] if isinstance(mode, list) and len(mode) == 1 else mode
     if mode not in ("mean", "cls"):
         raise model_source.ModelUnsupported(
-            f"{folder / path / 'config.json'}: got the pooling {mode!r}, expected 'mean' or 'cls'; choose "
-            "another model"
+            f"{folder / path / 'config.json'}: got the pooling {mode!r}, expected 'mean' or 'cls'; choose another model"
         )
     return str(mode)

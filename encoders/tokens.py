@@ -40,9 +40,7 @@ class PlainTokens:
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenise each text apart. Any `str` will do: a lone surrogate becomes U+FFFD."""
-        encodings = self._tokenizer.encode_batch_fast(
-            [_unicode(text) for text in texts], add_special_tokens=False
-        )
+        encodings = self._tokenizer.encode_batch_fast([_unicode(text) for text in texts], add_special_tokens=False)
         return [
             encoding.ids
             if self._barred.isdisjoint(encoding.ids)

@@ -23,10 +23,13 @@ class Usage:
     context_tokens, candidate_tokens : int
         Tokens that went through the model, template and special tokens included: a cross-encoder counts a
         context once for each of its candidates, an embedding that was still known counts nothing.
+    context_tokens_reused : int
+        Tokens of contexts that were not computed again, because what the model made of them was kept.
     padding_tokens : int
         Tokens computed only because the rows of a batch differ in length.
     truncated_contexts, truncated_context_tokens : int
-        Contexts that were too long, and the tokens cut from them.
+        Contexts that were too long, and the tokens cut from them. Where events are embedded one by one, an event
+        that is too long counts when it is embedded, not when its vector is used again.
     truncated_candidates : int
         Item texts that were too long; their beginning was kept.
     tokenise_seconds, inference_seconds : float
@@ -36,6 +39,7 @@ class Usage:
     requests: int = 0
     candidates: int = 0
     context_tokens: int = 0
+    context_tokens_reused: int = 0
     candidate_tokens: int = 0
     padding_tokens: int = 0
     truncated_contexts: int = 0

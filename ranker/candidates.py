@@ -36,8 +36,8 @@ class Shopper:
 class Found:
     """One item that a source proposes.
 
-    `score` orders within its source only; `because`, where the source knows it, is the key of the item in the user's history
-    that led to this one.
+    `score` orders within its source only; `because`, where the source knows it, is the key of the item in the user's
+    history that led to this one.
     """
 
     row: int
@@ -110,9 +110,7 @@ class Trending:
 
     def find(self, shopper: Shopper, limit: int) -> Sequence[Found]:
         rows = ((shopper.catalogue.row(key), score) for key, score in shopper.counts.trending())
-        known = [
-            Found(row, score) for row, score in rows if row is not None and shopper.catalogue.available[row]
-        ]
+        known = [Found(row, score) for row, score in rows if row is not None and shopper.catalogue.available[row]]
         return known[:limit]
 
 
@@ -138,8 +136,8 @@ _OTHER_WEIGHT = 0.5
 def recall(shopper: Shopper, sources: Sequence[Source], limit: int, repeat_purchases: bool) -> list[Merged]:
     """Ask every source and merge by weighted reciprocal rank fusion.
 
-    Left out: what is unavailable, the item that the user looked at or bought last, and what the state remembers as bought
-    unless `repeat_purchases`.
+    Left out: what is unavailable, the item that the user looked at or bought last, and what the state remembers as
+    bought unless `repeat_purchases`.
 
     Returns
     -------
@@ -172,11 +170,7 @@ def interests(shopper: Shopper) -> Vector:
     (k, dim) float32, unit length; no rows for a user without a known item.
     """
     state, catalogue = shopper.state, shopper.catalogue
-    known = [
-        (entry, vector)
-        for entry in state.history
-        if (vector := catalogue.vector(int(entry["item"]))) is not None
-    ]
+    known = [(entry, vector) for entry in state.history if (vector := catalogue.vector(int(entry["item"]))) is not None]
     means = [mean / norm for mean in (state.session, state.long) if (norm := np.linalg.norm(mean)) > 0]
     if not known:
         return np.array(means, np.float32).reshape(-1, catalogue.dim)

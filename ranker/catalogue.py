@@ -1,7 +1,7 @@
 """The items that can be recommended, with their text vectors: exact nearest-neighbour search, inserts and deletes.
 
-Rows are numbered; a deleted item's row is used again. Knows nothing of where items come from; filled by `streams.pipeline`,
-read by the candidate sources.
+Rows are numbered; a deleted item's row is used again. Knows nothing of where items come from; filled by
+`streams.pipeline`, read by the candidate sources.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class CatalogueItem:
     title: str
     text: str
     categories: tuple[str, ...] = ()
+    brand: str = ""
     price: float | None = None
     currency: str | None = None
     available: bool = True

@@ -1,11 +1,11 @@
 """What all users did, counted as it happens: item popularity and co-visits, decayed by event time.
 
 This is the item-based collaborative filter (Sarwar et al. 2001; cosine normalisation as in Deshpande and Karypis 2004),
-kept incrementally. A decayed count `sum_i w_i 2^(-(T - t_i) / half_life)` is stored as its base-2 logarithm at T = 0: such numbers
-never need an update when time passes, never overflow, and take late events as they take any other.
+kept incrementally. A decayed count `sum_i w_i 2^(-(T - t_i) / half_life)` is stored as its base-2 logarithm at T =
+0: such numbers never need an update when time passes, never overflow, and take late events as they take any other.
 
-Counts are sharded by writer: every worker adds to one shard of its own and reads all, so counts of several workers add up
-and each shard can be stored and handed over by itself. Knows no transport; `streams.pipeline` feeds it.
+Counts are sharded by writer: every worker adds to one shard of its own and reads all, so counts of several workers
+add up and each shard can be stored and handed over by itself. Knows no transport; `streams.pipeline` feeds it.
 """
 
 from __future__ import annotations
@@ -95,9 +95,7 @@ class Counts:
                 for other, strength in row.neighbours.items():
                     popularity = self._popularity.get(other)
                     if popularity is not None:
-                        similar[other] = similar.get(other, 0.0) + 2.0 ** min(
-                            0.0, strength - (own + popularity) / 2
-                        )
+                        similar[other] = similar.get(other, 0.0) + 2.0 ** min(0.0, strength - (own + popularity) / 2)
         return similar
 
     def popularity(self, item: int) -> float:
@@ -105,7 +103,8 @@ class Counts:
         return self._popularity.get(item, NEVER)
 
     def trending(self) -> list[tuple[int, float]]:
-        """The `MOST_TRENDING` items with the most events lately, first the most, with the base-2 logarithm of the count.
+        """The `MOST_TRENDING` items with the most events lately, first the most, with the base-2 logarithm of the
+        count.
 
         Sorted anew once the events since then exceed 1% of the items, so the cost per event is bounded.
         """

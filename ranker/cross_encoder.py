@@ -22,9 +22,7 @@ from encoders.usage import Usage
 from ranker.score import ScoreRequest
 
 LONGEST_INPUT = 8192
-CANDIDATE_SHARE = (
-    4  # chosen by us: a quarter of the input is the candidate's at most, so that contexts fit alike
-)
+CANDIDATE_SHARE = 4  # chosen by us: a quarter of the input is the candidate's at most, so that contexts fit alike
 
 
 class CrossEncoder:
@@ -49,9 +47,7 @@ class CrossEncoder:
         self.placement = choose(device, dtype)
         self.usage = Usage()
         tokenizer = model_source.load_tokenizer(model, folder)
-        self._model = model_source.load_weights(
-            "AutoModelForSequenceClassification", model, folder, self.placement
-        )
+        self._model = model_source.load_weights("AutoModelForSequenceClassification", model, folder, self.placement)
         labels = self._model.config.num_labels
         if labels not in (1, 2):
             raise model_source.ModelUnsupported(

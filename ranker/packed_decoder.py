@@ -34,9 +34,7 @@ ATTENTION = ("full_attention", "sliding_attention")
 # has a check of its own.
 PLAIN_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.05}
 NEIGHBOUR_TOLERANCE = 5e-3
-CHECK = ScoreRequest(
-    "Clicked Wool hat\nBought Red rain jacket", ("Blue trail running shoes, size 42", "Umbrella")
-)
+CHECK = ScoreRequest("Clicked Wool hat\nBought Red rain jacket", ("Blue trail running shoes, size 42", "Umbrella"))
 
 
 class PackedDecoder:
@@ -59,9 +57,7 @@ class PackedDecoder:
         candidates otherwise than plain ones.
     """
 
-    def __init__(
-        self, model: str, device: str = "auto", dtype: str = "auto", group_tokens: int = GROUP_TOKENS
-    ) -> None:
+    def __init__(self, model: str, device: str = "auto", dtype: str = "auto", group_tokens: int = GROUP_TOKENS) -> None:
         folder = model_source.fetch(model)
         self.name = model
         self.placement = choose(device, dtype)
@@ -69,9 +65,7 @@ class PackedDecoder:
         self._group_tokens = group_tokens
         tokenizer = model_source.load_tokenizer(model, folder)
         self._template = template.read(folder, tokenizer)
-        self._tokens = PlainTokens(
-            tokenizer, {*self._template.prefix, *self._template.middle, *self._template.suffix}
-        )
+        self._tokens = PlainTokens(tokenizer, {*self._template.prefix, *self._template.middle, *self._template.suffix})
         self._model = model_source.load_weights("AutoModelForCausalLM", model, folder, self.placement)
         window = _window(self._model, model)
         framing = len(self._template.prefix) + len(self._template.middle) + len(self._template.suffix)
@@ -172,9 +166,7 @@ class AnswerHead(torch.nn.Module):
     def __init__(self, head: torch.nn.Linear, answers: list[int]) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(head.weight[answers].float(), requires_grad=False)
-        self.bias = (
-            None if head.bias is None else torch.nn.Parameter(head.bias[answers].float(), requires_grad=False)
-        )
+        self.bias = None if head.bias is None else torch.nn.Parameter(head.bias[answers].float(), requires_grad=False)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return logits, float32, (..., len(answers)), of hidden states (..., hidden)."""
@@ -184,19 +176,11 @@ class AnswerHead(torch.nn.Module):
 def _window(model: Any, name: str) -> int:
     """Return the tokens that each layer sees, after refusing what cannot be packed at all."""
     takes = inspect.signature(model.forward).parameters
-    lacking = [
-        argument
-        for argument in ("position_ids", "past_key_values", "logits_to_keep")
-        if argument not in takes
-    ]
+    lacking = [argument for argument in ("position_ids", "past_key_values", "logits_to_keep") if argument not in takes]
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ATTENTION[:1])
     if lacking or not layers <= set(ATTENTION):
-        why = (
-            f"takes no {lacking[0]}"
-            if lacking
-            else f"has layers of {', '.join(sorted(layers - set(ATTENTION)))}"
-        )
+        why = f"takes no {lacking[0]}" if lacking else f"has layers of {', '.join(sorted(layers - set(ATTENTION)))}"
         raise model_source.ModelUnsupported(
             f"model: got {name!r}, a {type(model).__name__} that {why}, expected a decoder of attention "
             "layers with position ids; choose another model"
@@ -222,9 +206,7 @@ def _groups(rows: list[list[int]], budget: int) -> Iterator[list[list[int]]]:
     yield group
 
 
-def _layout(
-    lengths: list[int], shared: int, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _layout(lengths: list[int], shared: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Lay rows of `lengths` tokens behind `shared` cached ones.
 
     Returns

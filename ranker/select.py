@@ -58,10 +58,10 @@ def select(
 ) -> list[Chosen]:
     """Choose the list.
 
-    By score, the highest first; scores that are not finite come last, for a NaN compares with nothing and would make any
-    order possible; ties by item id. No more than `max_per_category` items of one (leaf) category while others are left to
-    fill the list, then the cap is lifted: a short list is worse than a plain one. Items in `exclude` never appear, and an
-    item proposed twice appears once, at its best score.
+    By score, the highest first; scores that are not finite come last, for a NaN compares with nothing and would make
+    any order possible; ties by item id. No more than `max_per_category` items of one (leaf) category while others
+    are left to fill the list, then the cap is lifted: a short list is worse than a plain one. Items in `exclude`
+    never appear, and an item proposed twice appears once, at its best score.
 
     Parameters
     ----------
@@ -89,14 +89,10 @@ def select(
         if len(taken) == size:
             break
     taken.extend(passed_over[: size - len(taken)])
-    return [
-        _explained(position, candidates[position], float(scores[position]), history) for position in taken
-    ]
+    return [_explained(position, candidates[position], float(scores[position]), history) for position in taken]
 
 
-def _explained(
-    position: int, candidate: ScoredCandidate, score: float, history: Sequence[Evidence]
-) -> Chosen:
+def _explained(position: int, candidate: ScoredCandidate, score: float, history: Sequence[Evidence]) -> Chosen:
     cited = _related(candidate, history)
     if cited is not None:
         verb = "bought" if cited.type == "purchase" else "viewed"
@@ -109,7 +105,7 @@ def _explained(
 
 
 def _related(candidate: ScoredCandidate, history: Sequence[Evidence]) -> Evidence | None:
-    """The event that led to the candidate; else the newest of its category; else, if it is personal at all, the newest."""
+    """The event that led to the candidate; else the newest of its category; else, if personal at all, the newest."""
     others = [event for event in reversed(history) if event.item_id != candidate.item_id]
     leaf = candidate.categories[-1:]
     for event in others:

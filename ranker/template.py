@@ -78,9 +78,7 @@ def read(folder: Path, tokenizer: Any) -> TemplateTokens:
         )
     for name, value in (given or {}).items():
         if name not in names:
-            raise model_source.ModelUnsupported(
-                f"{path}: got the key {name!r}, expected {', '.join(names)}; remove it"
-            )
+            raise model_source.ModelUnsupported(f"{path}: got the key {name!r}, expected {', '.join(names)}; remove it")
         if not isinstance(value, str) or not value.strip(" "):
             raise model_source.ModelUnsupported(
                 f"{path}: {name}: got {value!r}, expected a text; remove it for the default"

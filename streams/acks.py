@@ -1,8 +1,9 @@
 """Acknowledge a partition's messages in the order of their offsets, whatever the order in which they are done.
 
-Faust commits up to the end of the first run of acknowledged offsets, but takes a run for the first one even if exactly one
-message before it is missing (`Consumer._new_offset`), and on a fresh partition whatever is missing. A commit past a message in
-flight loses it with the worker. Acknowledged in order, nothing is ever missing. Called by both workers.
+Faust commits up to the end of the first run of acknowledged offsets, but takes a run for the first one even if
+exactly one message before it is missing (`Consumer._new_offset`), and on a fresh partition whatever is missing. A
+commit past a message in flight loses it with the worker. Acknowledged in order, nothing is ever missing. Called by
+both workers.
 """
 
 from __future__ import annotations

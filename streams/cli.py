@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from encoders.errors import AfterclickError
 from streams.settings import Settings, SettingsError, load
 
 app = typer.Typer(
@@ -37,7 +38,9 @@ class Role(str, Enum):
 
 @app.command()
 def worker(
-    role: Annotated[Role, typer.Option(help="state: events to requests; rank: requests to lists; all: both.")] = Role.all,
+    role: Annotated[
+        Role, typer.Option(help="state: events to requests; rank: requests to lists; all: both.")
+    ] = Role.all,
     config: Config = None,
 ) -> None:
     """Work until SIGTERM: read events from Kafka, write lists to Kafka and Redis."""
@@ -61,7 +64,9 @@ def demo(
 
 
 @app.command()
-def schema(topic: Annotated[str | None, typer.Argument(help="One topic; all of them if left out.")] = None) -> None:
+def schema(
+    topic: Annotated[str | None, typer.Argument(help="One topic; all of them if left out.")] = None,
+) -> None:
     """Print the JSON Schema of a topic's messages."""
     import msgspec
 
@@ -97,7 +102,10 @@ def recommend(
 
     stored = asyncio.run(ListCache.read_once(load(config).redis, user))
     if stored is None:
-        typer.echo(f"no list for {user!r}: no event of theirs was accepted, the list expired, or they were forgotten", err=True)
+        typer.echo(
+            f"no list for {user!r}: no event of theirs was accepted, the list expired, or they were forgotten",
+            err=True,
+        )
         raise typer.Exit(1)
     if as_json:
         typer.echo(stored.decode())
@@ -115,9 +123,7 @@ def forget(user: Annotated[str, typer.Argument(help="The user's id.")], config: 
 
 
 @app.command()
-def bench(
-    name: Annotated[str, typer.Argument(help="pipeline or scorer.")] = "pipeline", as_json: Json = False
-) -> None:
+def bench(name: Annotated[str, typer.Argument(help="pipeline or scorer.")] = "pipeline", as_json: Json = False) -> None:
     """Measure speed: against the hardware's limit or a peer, in the same run."""
     from streams.bench import run
 
@@ -133,29 +139,9 @@ def main() -> None:
     app.add_typer(replay, name="replay", help="Send recorded events to Kafka, at their own pace or as fast as it goes.")
     try:
         app()
-    except Exception as error:
-        if not isinstance(error, _mendable()):
-            raise
-        sys.exit(_say(error))
-
-
-def _say(error: BaseException) -> int:
-    sys.stderr.write(f"afterclick: {error}\n")
-    return 2
-
-
-def _mendable() -> tuple[type[Exception], ...]:
-    """The errors whose message tells a person what to do. Only those of modules already loaded can have been raised."""
-    names = {
-        "streams.topics": ["TopicError"],
-        "streams.kafka_client": ["KafkaUnavailable"],
-        "streams.publish": ["CacheUnavailable"],
-        "streams.embedded": ["EmbeddedUnavailable"],
-        "encoders.model_source": ["ModelNotFound", "ModelUnsupported"],
-        "encoders.device": ["DeviceUnavailable"],
-    }
-    loaded = [getattr(sys.modules[module], name) for module, wanted in names.items() if module in sys.modules for name in wanted]
-    return (SettingsError, *loaded)
+    except AfterclickError as error:
+        sys.stderr.write(f"afterclick: {error}\n")
+        sys.exit(2)
 
 
 def _log(settings: Settings) -> None:

@@ -99,6 +99,7 @@ class HistoryEvent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True
     type: EventType
     timestamp: Timestamp
     title: str
+    brand: str = ""
     categories: list[str] = []
     price: Price | None = None
     currency: Currency | None = None
@@ -107,8 +108,8 @@ class HistoryEvent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True
 class Candidate(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """One item that may enter the list.
 
-    `text` is what the model reads. `prior` orders candidates when no model does: higher is better. `because` is the item of
-    the user's history that led to this one.
+    `text` is what the model reads. `prior` orders candidates when no model does: higher is better. `because` is the
+    item of the user's history that led to this one.
     """
 
     item_id: Id
@@ -193,5 +194,3 @@ TOPICS: dict[str, type[msgspec.Struct]] = {
     "forget": Forget,
     "dead-letters": DeadLetter,
 }
-
-

@@ -129,9 +129,7 @@ async def _partitions(settings: Settings) -> dict[str, int]:
     async with kafka_client.admin(settings.kafka) as admin:
         present = await topics.partitions_by_topic(admin)
     if own not in present:
-        raise topics.TopicError(
-            f"topic {own}: got none, expected the one that a worker creates; start a worker first"
-        )
+        raise topics.TopicError(f"topic {own}: got none, expected the one that a worker creates; start a worker first")
     return present
 
 

@@ -20,11 +20,13 @@ from typing import Any
 
 import redis
 
+from encoders.errors import AfterclickError
+
 PARTITIONS = 4  # of every topic of librdkafka's mock cluster; not configurable from Python
 _START_TIMEOUT_S = 10.0
 
 
-class EmbeddedUnavailable(Exception):
+class EmbeddedUnavailable(AfterclickError):
     """The embedded Kafka or Redis cannot run here; the message says what to install."""
 
 

@@ -41,7 +41,10 @@ class Follower:
     async def run(self) -> None:
         """Run for ever; raises `KafkaUnavailable` if Kafka cannot be reached at the start."""
         consumer = AIOKafkaConsumer(
-            **client_options(self._kafka), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+            **client_options(self._kafka),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
         )
         async with started(consumer, self._kafka):
             partitions = [

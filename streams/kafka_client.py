@@ -16,12 +16,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
+from encoders.errors import AfterclickError
 from streams import settings
 
 CONNECT_TIMEOUT_S = 10.0  # chosen by us: an election is over by then, and a person still waits
 
 
-class KafkaUnavailable(Exception):
+class KafkaUnavailable(AfterclickError):
     """Kafka did not answer, or refused us; the message says which servers and what to do. Try again later."""
 
 
@@ -108,8 +109,7 @@ def _ssl_context(security: settings.Security) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=security.ssl_cafile)
     except (ssl.SSLError, OSError) as error:
         raise settings.SettingsError(
-            f"{prefix}SSL_CAFILE: got {security.ssl_cafile} ({error}), expected certificates in PEM; "
-            "check the file"
+            f"{prefix}SSL_CAFILE: got {security.ssl_cafile} ({error}), expected certificates in PEM; check the file"
         ) from error
     if security.ssl_certfile is None:
         return context

@@ -1,6 +1,7 @@
 """Every Prometheus metric, by the step that moves it. Knows no step; the steps' callers move the numbers.
 
-Names are `afterclick_<thing>_<unit>`; intervals are measured with monotonic clocks, except from an event's own timestamp.
+Names are `afterclick_<thing>_<unit>`; intervals are measured with monotonic clocks, except from an event's own
+timestamp.
 """
 
 from __future__ import annotations
@@ -10,26 +11,40 @@ from prometheus_client import Counter, Gauge, Histogram
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3_600)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096)
 
-ready = Gauge("afterclick_worker_ready", "1 once tables are restored, the catalogue is read and models are warm", ["tier"])
+ready = Gauge(
+    "afterclick_worker_ready",
+    "1 once tables are restored, the catalogue is read and models are warm",
+    ["tier"],
+)
 
 events = Counter("afterclick_events_total", "Messages received, by what became of them", ["topic", "outcome"])
 dead_letters = Counter("afterclick_dead_letters_total", "Messages rejected, by reason", ["topic", "reason"])
 repartitioned = Counter(
-    "afterclick_repartitioned_total", "Events that their producer put on another partition than our key hash", ["topic"]
+    "afterclick_repartitioned_total",
+    "Events that their producer put on another partition than our key hash",
+    ["topic"],
 )
 consumer_lag = Gauge("afterclick_consumer_lag_messages", "Messages not yet done", ["topic", "partition"])
 
 users_flushed = Counter("afterclick_users_flushed_total", "User states written to the changelog")
-flush_seconds = Histogram("afterclick_flush_seconds", "One flush of the state tier, all effects acknowledged", buckets=SECONDS)
-state_bytes = Histogram("afterclick_state_bytes", "Size of one user's state as written", buckets=(256, *range(512, 4_609, 512)))
+flush_seconds = Histogram(
+    "afterclick_flush_seconds", "One flush of the state tier, all effects acknowledged", buckets=SECONDS
+)
+state_bytes = Histogram(
+    "afterclick_state_bytes", "Size of one user's state as written", buckets=(256, *range(512, 4_609, 512))
+)
 waiting_dropped = Counter("afterclick_waiting_dropped_total", "Events about unknown items pushed out by newer ones")
 catalogue_items = Gauge("afterclick_catalogue_items", "Items in the catalogue")
 encode_seconds = Histogram("afterclick_encode_seconds", "Encoding one batch of item texts", buckets=SECONDS)
 
 requests_pending = Gauge("afterclick_rank_queue_size", "Users waiting to be ranked")
-requests_superseded = Counter("afterclick_requests_superseded_total", "Rank requests overtaken by a newer one of the same user")
+requests_superseded = Counter(
+    "afterclick_requests_superseded_total", "Rank requests overtaken by a newer one of the same user"
+)
 batch_lists = Histogram("afterclick_batch_lists", "Lists scored in one call", ["model"], buckets=SIZES)
-batch_tokens = Histogram("afterclick_batch_tokens", "Useful tokens of one call", ["model"], buckets=[s * 64 for s in SIZES])
+batch_tokens = Histogram(
+    "afterclick_batch_tokens", "Useful tokens of one call", ["model"], buckets=[s * 64 for s in SIZES]
+)
 padding_tokens = Counter("afterclick_padding_tokens_total", "Tokens computed for nothing", ["model"])
 context_tokens_reused = Counter("afterclick_context_tokens_reused_total", "Tokens kept from an earlier call", ["model"])
 truncated_contexts = Counter("afterclick_truncated_contexts_total", "Contexts cut to the model's length", ["model"])
@@ -39,7 +54,9 @@ queue_seconds = Histogram("afterclick_queue_seconds", "A rank request's wait for
 inference_seconds = Histogram("afterclick_inference_seconds", "The model on one batch", ["model"], buckets=SECONDS)
 
 lists = Counter("afterclick_lists_total", "Lists published", ["model"])
-lists_degraded = Counter("afterclick_lists_degraded_total", "Lists made without the model, by reason", ["model", "reason"])
+lists_degraded = Counter(
+    "afterclick_lists_degraded_total", "Lists made without the model, by reason", ["model", "reason"]
+)
 lists_forgotten = Counter("afterclick_lists_forgotten_total", "Lists erased because their user was forgotten")
 event_to_list_seconds = Histogram(
     "afterclick_event_to_list_seconds",
@@ -48,7 +65,9 @@ event_to_list_seconds = Histogram(
     buckets=SECONDS,
 )
 list_age_seconds = Gauge(
-    "afterclick_list_age_seconds", "How old the newest event was when the last list went out: how fresh lists are", ["model"]
+    "afterclick_list_age_seconds",
+    "How old the newest event was when the last list went out: how fresh lists are",
+    ["model"],
 )
 cache_writes = Counter("afterclick_cache_writes_total", "Writes to Redis, by outcome", ["outcome"])
 cache_pending = Gauge("afterclick_cache_pending_lists", "Lists that Redis could not take yet")

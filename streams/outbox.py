@@ -41,7 +41,8 @@ class Outbox:
         while True:
             try:
                 sent = [
-                    await self._app.producer.send(m.topic, m.key, m.value, m.partition, None, m.headers) for m in messages
+                    await self._app.producer.send(m.topic, m.key, m.value, m.partition, None, m.headers)
+                    for m in messages
                 ]
                 outcomes = await asyncio.gather(*sent, return_exceptions=True)
                 for outcome in outcomes:

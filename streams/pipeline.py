@@ -1,7 +1,7 @@
 """The steps in order: a message becomes a state, a state a request, a request a list.
 
-This is the one place where the steps stand in order. It needs no Kafka and no Faust: the workers' agents call it, and so do
-tests, the evaluation and `Pipeline`, which is the whole product in one process.
+This is the one place where the steps stand in order. It needs no Kafka and no Faust: the workers' agents call it,
+and so do tests, the evaluation and `Pipeline`, which is the whole product in one process.
 
     StateTier:  1 receive -> 2 interest -> 3 candidates
     RankTier:   4 score -> 5 select -> 6 (publish: the caller's)
@@ -18,8 +18,7 @@ import numpy as np
 
 from encoders.describe import describe_history, describe_item
 from encoders.event_time import milliseconds
-from encoders.interest import TYPES, WAITING, Event, Interest, item_key, settle, update
-from encoders.interest import Decay, Vector
+from encoders.interest import TYPES, WAITING, Decay, Event, Interest, Vector, item_key, settle, update
 from ranker import Scorer, ScoreRequest
 from ranker.candidates import Merged, Shopper, Source, recall
 from ranker.catalogue import Catalogue, CatalogueItem
@@ -34,8 +33,8 @@ from streams.contracts import (
     Purchase,
     RankRequest,
     Reason,
-    RecommendedItem,
     Recommendations,
+    RecommendedItem,
     Trigger,
 )
 from streams.settings import Settings
@@ -67,7 +66,14 @@ def counts_of(settings: Settings) -> Counts:
 class StateTier:
     """Steps 1 to 3 for the users of some partitions, in memory; the caller makes `users` durable."""
 
-    def __init__(self, settings: Settings, users: Users, catalogue: Catalogue, counts: Counts, sources: Sequence[Source]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        users: Users,
+        catalogue: Catalogue,
+        counts: Counts,
+        sources: Sequence[Source],
+    ) -> None:
         self.users = users
         self.catalogue = catalogue
         self.counts = counts
@@ -152,6 +158,7 @@ class StateTier:
                 type=TYPES[int(entry["type"])],
                 timestamp=int(entry["time_ms"]),
                 title=item.title,
+                brand=item.brand,
                 categories=list(item.categories),
                 price=item.price,
                 currency=item.currency,
@@ -210,7 +217,16 @@ class RankTier:
         """Keep the candidates' own order; the lists say `reason` in `degraded`."""
         return [self._list(request, _priors(request), reason, now_ms) for request in requests]
 
+    def warm_up(self) -> None:
+        """Score something, so that the first user does not wait for what a model does once."""
+        if self.scorer is not None:
+            self.scorer.score(
+                [ScoreRequest("Viewed a thing today\n" * 20, ["A thing", "Another thing of a longer kind"])]
+            )
+
     def _list(self, request: RankRequest, scores: Vector, degraded: str | None, now_ms: int) -> Recommendations:
+        if len(scores) and not np.isfinite(scores).any():
+            scores, degraded = _priors(request), "model-not-finite"
         as_of_ms = milliseconds(request.as_of)
         just_bought = {
             event.item_id
@@ -218,7 +234,12 @@ class RankTier:
             if event.type == "purchase" and milliseconds(event.timestamp) > as_of_ms - JUST_BOUGHT_MS
         }
         chosen = select(
-            request.candidates, scores.tolist(), request.history, self._size, self._max_per_category, just_bought
+            request.candidates,
+            scores.tolist(),
+            request.history,
+            self._size,
+            self._max_per_category,
+            just_bought,
         )
         return Recommendations(
             list_id=request.request_id,
@@ -239,6 +260,7 @@ def catalogue_item(item: Item, arrived_ms: int) -> CatalogueItem:
         item_id=item.item_id,
         title=item.title,
         text=describe_item(item),
+        brand=item.brand,
         categories=tuple(item.categories),
         price=item.price,
         currency=item.currency,

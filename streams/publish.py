@@ -1,9 +1,9 @@
 """Step 6, publish: a list to its topic and to Redis, newest wins.
 
-Kafka and Redis share no transaction, so a cache write is versioned instead: it replaces the stored list unless that one is
-newer by `(as_of, state_version)`. An equal one is replaced, for a request that is delivered twice also writes the topic twice.
-Redis being away never stops the stream: the newest list of each user waits here and is written when Redis is back.
-Knows nothing of how a list is made; called by the rank worker and, to erase, nobody else.
+Kafka and Redis share no transaction, so a cache write is versioned instead: it replaces the stored list unless that
+one is newer by `(as_of, state_version)`. An equal one is replaced, for a request that is delivered twice also writes
+the topic twice. Redis being away never stops the stream: the newest list of each user waits here and is written when
+Redis is back. Knows nothing of how a list is made; called by the rank worker and, to erase, nobody else.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 from redis import asyncio as aioredis
 from redis.exceptions import RedisError
 
+from encoders.errors import AfterclickError
 from streams import metrics
 from streams.contracts import Recommendations
 from streams.settings import Redis
@@ -40,7 +41,7 @@ _RETRY_BATCH = 500
 """Lists written per round trip when Redis is back, so that it is not flooded."""
 
 
-class CacheUnavailable(Exception):
+class CacheUnavailable(AfterclickError):
     """Redis did not answer; the message says what to check."""
 
 
@@ -63,7 +64,7 @@ class ListCache:
 
     def __init__(self, settings: Redis) -> None:
         seconds = settings.timeout_ms / 1000
-        self._redis = aioredis.from_url(  # type: ignore[no-untyped-call]
+        self._redis = aioredis.from_url(
             settings.url.get_secret_value(), socket_timeout=seconds, socket_connect_timeout=seconds
         )
         self._prefix = settings.key_prefix
@@ -107,14 +108,14 @@ class ListCache:
         """
         cache = cls(settings)
         try:
-            stored: bytes | None = await cache._redis.get(cache._prefix + user_id)
+            stored = await cache._redis.get(cache._prefix + user_id)
         except (RedisError, OSError) as error:
             raise CacheUnavailable(
                 f"Redis: {error}; expected an answer at AFTERCLICK_REDIS__URL; is it running, and is the URL right?"
             ) from error
         finally:
             await cache.close()
-        return stored
+        return stored.encode() if isinstance(stored, str) else stored
 
     async def _write(self, published: Sequence[Published]) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -1,9 +1,9 @@
 """The rank tier on Kafka: rank requests in, lists out to the topic and to Redis.
 
-A micro-batcher after Text Embeddings Inference's: no timer; while the model works, requests gather, and what has gathered is the
-next batch. Of one user only the newest request is ranked. The model works in a thread; if it fails or takes too long, the batch is
-ranked without it and the lists say so. A request is acknowledged when its list, or a newer one of its user, is out.
-Knows no Faust but its events; `worker` makes the app and the agent.
+A micro-batcher after Text Embeddings Inference's: no timer; while the model works, requests gather, and what has
+gathered is the next batch. Of one user only the newest request is ranked. The model works in a thread; if it fails
+or takes too long, the batch is ranked without it and the lists say so. A request is acknowledged when its list, or a
+newer one of its user, is out. Knows no Faust but its events; `worker` makes the app and the agent.
 """
 
 from __future__ import annotations
@@ -126,13 +126,14 @@ class RankWorker:
         loop = asyncio.get_running_loop()
         self._model_call = loop.run_in_executor(self._model_thread, self._tier.rank, requests, now_ms)
         try:
-            ranked = await asyncio.wait_for(
-                asyncio.shield(self._model_call), self._settings.ranker.timeout_ms / 1000
-            )
+            ranked = await asyncio.wait_for(asyncio.shield(self._model_call), self._settings.ranker.timeout_ms / 1000)
         except asyncio.TimeoutError:
-            logger.error("the model took over %d ms; lists keep their candidates' order", self._settings.ranker.timeout_ms)
+            logger.error(
+                "the model took over %d ms; lists keep their candidates' order",
+                self._settings.ranker.timeout_ms,
+            )
             return self._tier.rank_without_model(requests, "model-timeout", now_ms)
-        except Exception as error:  # noqa: BLE001  # whatever a model raises, its users still get a list
+        except Exception as error:  # whatever a model raises, its users still get a list
             logger.exception("the model failed (%r); lists keep their candidates' order", error)
             return self._tier.rank_without_model(requests, "model-error", now_ms)
         self._observe_usage(len(requests))

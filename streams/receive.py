@@ -6,6 +6,7 @@ Pure: knows neither Kafka nor where a rejected message goes. `pipeline` calls it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -27,7 +28,7 @@ EARLIEST_MS = 631_152_000_000
 FUTURE_MS = 24 * 3_600_000
 """How far ahead of our clock an event time may be: time zones taken for UTC are wrong by less."""
 INPUTS = ("clicks", "purchases", "impressions", "items", "rank-requests", "forget")
-_DECODERS = {topic: msgspec.json.Decoder(TOPICS[topic]) for topic in INPUTS}
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {topic: msgspec.json.Decoder(TOPICS[topic]) for topic in INPUTS}
 _TOMBSTONES = {"items": "it deletes the item", "rank-requests": "it means that the user was forgotten"}
 
 Accepted = Click | Impression | Item | RankRequest | Forget
@@ -79,16 +80,19 @@ def receive(message: Message, now_ms: int) -> Accepted | Tombstone:
         With a text for the producer of the message.
     """
     topic, value = message.topic, message.value
+    if topic not in _DECODERS:
+        raise BadMessage("topic", f"got a message of the topic {topic!r}, expected one of {', '.join(INPUTS)}")
     if value is None:
         if topic in _TOMBSTONES and message.key:
             return Tombstone(_text(message.key))
         raise BadMessage("null", f"{topic}: got a null value, expected a JSON object; {_null_advice(topic)}")
     if len(value) > MAX_MESSAGE_BYTES:
         raise BadMessage(
-            "too-large", f"{topic}: got {len(value)} bytes, expected at most {MAX_MESSAGE_BYTES}; send less text"
+            "too-large",
+            f"{topic}: got {len(value)} bytes, expected at most {MAX_MESSAGE_BYTES}; send less text",
         )
     try:
-        decoded: Accepted = _DECODERS[topic].decode(value)
+        decoded = _DECODERS[topic].decode(value)
     except msgspec.ValidationError as error:
         raise BadMessage("invalid", f"{topic}: {error}; `afterclick schema {topic}` prints what is expected") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -101,7 +105,8 @@ def receive(message: Message, now_ms: int) -> Accepted | Tombstone:
             f"items: got the key {message.key!r}, expected the item_id {decoded.item_id!r}; "
             "the topic is compacted by key: with another one the item could never be deleted",
         )
-    return decoded
+    accepted: Accepted = decoded
+    return accepted
 
 
 def _null_advice(topic: str) -> str:
@@ -142,6 +147,6 @@ def _check_time(topic: str, decoded: Accepted, now_ms: int) -> None:
     if time_ms > now_ms + FUTURE_MS:
         raise BadMessage(
             "time",
-            f"{topic}: {field}: got {time_ms} ms since the epoch, {(time_ms - now_ms) / 3_600_000:.1f} hours ahead of this "
-            "clock, expected at most 24; are these microseconds? integers are milliseconds",
+            f"{topic}: {field}: got {time_ms} ms since the epoch, {(time_ms - now_ms) / 3_600_000:.1f} hours ahead "
+            "of this clock, expected at most 24; are these microseconds? integers are milliseconds",
         )

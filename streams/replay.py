@@ -102,9 +102,7 @@ async def send(
 
 
 class _Sending:
-    def __init__(
-        self, producer: AIOKafkaProducer, settings: Settings, total: int, progress: Progress | None
-    ) -> None:
+    def __init__(self, producer: AIOKafkaProducer, settings: Settings, total: int, progress: Progress | None) -> None:
         self.producer, self.settings, self.total, self.progress = producer, settings, total, progress
         self.sent: Counter[str] = Counter()
         self.without_key = self.too_large = 0
@@ -207,9 +205,7 @@ def _factor(speed: str) -> float | None:
     return factor
 
 
-def _send_and_report(
-    replay: Replay, settings: Settings, speed: float | None, limit: int | None, as_json: bool
-) -> None:
+def _send_and_report(replay: Replay, settings: Settings, speed: float | None, limit: int | None, as_json: bool) -> None:
     try:
         with _bar("Sending") as progress:
             report = asyncio.run(send(replay, settings, speed, limit, progress))

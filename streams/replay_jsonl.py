@@ -66,9 +66,7 @@ def jsonl(items: Path | None = None, clicks: Path | None = None, purchases: Path
                     rows += 1
                     full += not line.isspace()
         except OSError as error:
-            raise InputError(
-                f"{path}: {error.strerror}; expected a file of JSON, one message a line"
-            ) from error
+            raise InputError(f"{path}: {error.strerror}; expected a file of JSON, one message a line") from error
         counts.update({"rows": rows, topic: full, "blank": rows - full})
     return JsonLines(files, dict(counts))
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from encoders.errors import AfterclickError
+
 Message = tuple[str, bytes | None, bytes, int | None]
 """Topic (without the prefix), key, value, and the event's time in ms if it has a believable one."""
 
@@ -16,7 +18,7 @@ Progress = Callable[[int, int], None]
 """Called now and then with how much is done and how much there is, in the same unit."""
 
 
-class InputError(Exception):
+class InputError(AfterclickError):
     """The input is not what it should be; the message says which, what was found and what is expected."""
 
 

@@ -178,8 +178,7 @@ def _rows(path: Path, progress: Progress | None) -> Iterator[list[str]]:
             if missing:
                 got = ", ".join(header)[:200] or "an empty file"
                 raise InputError(
-                    f"{path}: got the columns {got}; {', '.join(missing)} missing; "
-                    "expected UCI Online Retail as CSV"
+                    f"{path}: got the columns {got}; {', '.join(missing)} missing; expected UCI Online Retail as CSV"
                 )
             places = [header.index(name) for name in COLUMNS]
             for number, cells in enumerate(reader, 1):
@@ -245,9 +244,7 @@ def _purchase(row: _Row, line: int) -> Purchase:
 
 
 def _item(code: str, sales: _Sales) -> Item:
-    return Item(
-        item_id=code, title=_readable(sales.title), price=round(median(sales.prices), 2), currency=CURRENCY
-    )
+    return Item(item_id=code, title=_readable(sales.title), price=round(median(sales.prices), 2), currency=CURRENCY)
 
 
 def _is_note(text: str) -> bool:

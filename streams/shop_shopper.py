@@ -78,9 +78,7 @@ class _Visit:
 class Shopper:
     """One shopper's tastes and visits. They grow when a later time is asked for, always in the same way."""
 
-    def __init__(
-        self, catalogue: Catalogue, moves: NDArray[np.float64], seed: int, number: int, start_ms: int
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, moves: NDArray[np.float64], seed: int, number: int, start_ms: int) -> None:
         self.number, self.user_id = number, f"shopper-{number:04d}"
         self._catalogue, self._moves = catalogue, moves
         self._taste_rng = np.random.default_rng([seed, 1, number])
@@ -166,12 +164,8 @@ class Shopper:
         if self._weights_of[0] is not taste:
             shelves = self._catalogue
             audience, feature, variant, brand = shelves.traits.T
-            words = np.isin(
-                shelves.words, [word for favourite in taste.favourites for word in favourite.words]
-            )
-            brands = np.isin(
-                shelves.words, [word for favourite in taste.favourites for word in favourite.brands]
-            )
+            words = np.isin(shelves.words, [word for favourite in taste.favourites for word in favourite.words])
+            brands = np.isin(shelves.words, [word for favourite in taste.favourites for word in favourite.brands])
             mine = np.isin(shelves.words, ["", *taste.audience])
             logit = WORD * (words[feature] + words[variant]) + BRAND * brands[brand]
             logit += OTHER_AUDIENCE * ~mine[audience] - PRICE * (shelves.level - taste.price_level) ** 2
@@ -180,9 +174,7 @@ class Shopper:
 
     def _first_taste(self, start_ms: int) -> Taste:
         rng = self._taste_rng
-        audience = {"women's" if rng.random() < 0.5 else "men's"} | (
-            {"kids'"} if rng.random() < 0.25 else set()
-        )
+        audience = {"women's" if rng.random() < 0.5 else "men's"} | ({"kids'"} if rng.random() < 0.25 else set())
         taste = Taste(start_ms, frozenset(audience), (), rng.normal(0, PRICE_LEVEL_SPREAD))
         for _ in FAVOURITES:
             taste = self._drifted(taste, start_ms)
@@ -211,7 +203,5 @@ def moves(leaves: list[Leaf]) -> NDArray[np.float64]:
     stay = np.eye(len(leaves))
     near = (departments[:, None] == departments) - stay
     near /= near.sum(axis=1, keepdims=True)
-    chances: NDArray[np.float64] = (
-        (1 - NEXT_DOOR - ANYWHERE) * stay + NEXT_DOOR * near + ANYWHERE / len(leaves)
-    )
+    chances: NDArray[np.float64] = (1 - NEXT_DOOR - ANYWHERE) * stay + NEXT_DOOR * near + ANYWHERE / len(leaves)
     return chances

@@ -1,8 +1,9 @@
 """The state tier on Kafka: events in, states to the changelog, rank requests out.
 
-Events are applied in memory as they come and flushed as fast as Kafka acknowledges: one changelog write and one rank request per
-user and flush, however many events. Only then are the events acknowledged, so a crash repeats events and never loses one, and
-`StateTier.accept` takes a repeated one only once. No timer: an idle worker flushes a single event at once.
+Events are applied in memory as they come and flushed as fast as Kafka acknowledges: one changelog write and one rank
+request per user and flush, however many events. Only then are the events acknowledged, so a crash repeats events and
+never loses one, and `StateTier.accept` takes a repeated one only once. No timer: an idle worker flushes a single
+event at once.
 
 Knows Faust's table only as a store and a changelog topic; `worker` makes the app and the agents.
 """
@@ -13,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -32,7 +33,7 @@ from streams.follower import Records
 from streams.kafka_client import partition_of
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import StateTier
-from streams.receive import BadMessage, Message, Tombstone, receive
+from streams.receive import INPUTS, BadMessage, Message, Tombstone, receive
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,13 @@ class StateWorker:
     """
 
     def __init__(
-        self, settings: Settings, tier: StateTier, encoder: TextEncoder, outbox: Outbox, store: Store, changelog: str
+        self,
+        settings: Settings,
+        tier: StateTier,
+        encoder: TextEncoder,
+        outbox: Outbox,
+        store: Store,
+        changelog: str,
     ) -> None:
         self.tier = tier
         self._settings = settings
@@ -87,8 +94,9 @@ class StateWorker:
     async def take(self, event: faust.Event) -> None:
         """Steps 1 and 2 for one message; returns at once unless too much is pending."""
         kafka = event.message
-        headers = dict(kafka.headers or {})
-        topic = headers[ORIGIN].decode() if ORIGIN in headers else kafka.topic.removeprefix(self._settings.topic_prefix)
+        lies_in = kafka.topic.removeprefix(self._settings.topic_prefix)
+        origin = dict(kafka.headers or {}).get(ORIGIN, b"").decode(errors="replace")
+        topic = origin if lies_in == ROUTED and origin in INPUTS else lies_in
         message = Message(topic, kafka.partition, kafka.offset, kafka.key, kafka.value)
         self._acks.take(kafka.tp, event)
         try:
@@ -96,7 +104,7 @@ class StateWorker:
         except BadMessage as error:
             outcome = "rejected"
             metrics.dead_letters.labels(topic, error.reason).inc()
-            letter = msgspec.json.encode(message.dead_letter(str(error)))
+            letter = msgspec.json.encode(replace(message, topic=lies_in).dead_letter(str(error)))
             self._emit("dead-letters", message.key, letter)
         metrics.events.labels(topic, outcome).inc()
         self._pending.events.append(event)
@@ -106,7 +114,10 @@ class StateWorker:
                 await self._flushed.wait_for(lambda: len(self._pending.events) < MOST_PENDING)
 
     async def run(self) -> None:
-        """Flush for ever. An error other than Kafka being away is a bug and ends the worker; nothing of it is acknowledged."""
+        """Flush for ever.
+
+        An error other than Kafka being away is a bug and ends the worker, with nothing of the flush acknowledged.
+        """
         while True:
             await self._arrived.wait()
             self._arrived.clear()
@@ -123,13 +134,15 @@ class StateWorker:
         items: dict[str, tuple[Item | None, int]] = {}
         for record in records:
             try:
-                item = receive(Message("items", record.partition, record.offset, record.key, record.value), _now_ms())
+                received = receive(
+                    Message("items", record.partition, record.offset, record.key, record.value), _now_ms()
+                )
             except BadMessage:
                 continue
-            if isinstance(item, Tombstone):
-                items[item.key] = (None, record.timestamp)
-            elif isinstance(item, Item):
-                items[item.item_id] = (item, record.timestamp)
+            if isinstance(received, Tombstone):
+                items[received.key] = (None, record.timestamp)
+            elif isinstance(received, Item):
+                items[received.item_id] = (received, record.timestamp)
         present = [(item, arrived_ms) for item, arrived_ms in items.values() if item]
         started = time.monotonic()
         vectors = await asyncio.to_thread(self._encoder.encode, [describe_item(item) for item, _ in present])
@@ -154,7 +167,11 @@ class StateWorker:
             await asyncio.sleep(COUNTS_EVERY_S)
             await self._outbox.deliver(
                 [
-                    Outgoing(self._settings.topic(COUNTS), f"{shard}:{item}".encode(), msgspec.msgpack.encode(counts))
+                    Outgoing(
+                        self._settings.topic(COUNTS),
+                        f"{shard}:{item}".encode(),
+                        msgspec.msgpack.encode(counts),
+                    )
                     for shard, item, counts in self.tier.counts.changes()
                 ]
             )
@@ -173,7 +190,10 @@ class StateWorker:
             outcome = self.tier.accept(decoded)
             if outcome != "forgotten":
                 kind: Any = "purchase" if message.topic == "purchases" else "click"
-                self._pending.requests[decoded.user_id] = (Trigger(event_id=decoded.event_id, type=kind), arrived_ms)
+                self._pending.requests[decoded.user_id] = (
+                    Trigger(event_id=decoded.event_id, type=kind),
+                    arrived_ms,
+                )
             return outcome
         if isinstance(decoded, Forget):
             self.tier.forget(decoded.user_id, milliseconds(decoded.timestamp))
@@ -192,7 +212,9 @@ class StateWorker:
         metrics.repartitioned.labels(message.topic).inc()
         return True
 
-    def _emit(self, topic: str, key: bytes | None, value: bytes | None, headers: dict[str, bytes] | None = None) -> None:
+    def _emit(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: dict[str, bytes] | None = None
+    ) -> None:
         self._pending.messages.append(Outgoing(self._settings.topic(topic), key, value, None, headers))
 
     async def _flush(self, pending: Pending) -> None:
@@ -204,7 +226,9 @@ class StateWorker:
         ]
         requests = [await self._request(user_id, *why) for user_id, why in pending.requests.items()]
         places = await self._outbox.deliver([*states, *pending.messages, *requests])
-        self._store.apply([(state.key or b"", state.value, place) for state, place in zip(states, places, strict=False)])
+        self._store.apply(
+            [(state.key or b"", state.value, place) for state, place in zip(states, places, strict=False)]
+        )
         self.tier.users.end_flush()
         metrics.users_flushed.inc(len(changes))
         for state in states:
@@ -221,8 +245,8 @@ class StateWorker:
 class TableStore:
     """A Faust table's store, written only with what its changelog has acknowledged, at the offset that it got."""
 
-    def __init__(self, table: faust.Table[bytes, bytes]) -> None:
-        self._table = table
+    def __init__(self, table: faust.types.TableT[bytes, bytes]) -> None:
+        self._store: Any = table.data
 
     def apply(self, changes: Sequence[tuple[bytes, bytes | None, RecordMetadata]]) -> None:
         events: list[Any] = [
@@ -239,7 +263,7 @@ class TableStore:
             )
             for key, value, place in changes
         ]
-        self._table.data.apply_changelog_batch(events, to_key=lambda key: key, to_value=lambda value: value)
+        self._store.apply_changelog_batch(events, to_key=lambda key: key, to_value=lambda value: value)
 
 
 def _now_ms() -> int:

@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import IncompatibleBrokerVersion, for_code
 
+from encoders.errors import AfterclickError
 from streams import kafka_client
 from streams.contracts import TOPICS
 from streams.settings import PREFIX, Settings
@@ -27,7 +28,7 @@ _ERASED_WITHIN_MS = 86_400_000  # chosen by us: a forgotten user's old values le
 log = logging.getLogger(__name__)
 
 
-class TopicError(Exception):
+class TopicError(AfterclickError):
     """Topics are missing or not as needed; one line each: what, got, expected, what to do."""
 
 

@@ -1,10 +1,11 @@
 """Every user's record over a key-value store: interest state, what was already taken in, who was forgotten.
 
-A record is read through three layers: changes since the last flush, changes being flushed, and the store. So many events of a
-user cost one write. Knows no Kafka: `state_worker` gives it the store and sends what `begin_flush` returns.
+A record is read through three layers: changes since the last flush, changes being flushed, and the store. So many
+events of a user cost one write. Knows no Kafka: `state_worker` gives it the store and sends what `begin_flush`
+returns.
 
-Keys are one letter and the user: `u` the record (at most 4 KB), `s` ids of older events, `f` (by hash, for the id itself is
-erased) when the user was forgotten.
+Keys are one letter and the user: `u` the record (at most 4 KB), `s` ids of older events, `f` (by hash, for the id
+itself is erased) when the user was forgotten.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A worker process: Faust apps for the roles asked for, their agents, and what surrounds them.
 
-Two apps at the most, one per tier, each its own consumer group: so `all` in one process, or `state` and `rank` in many, divide
-the same partitions. Before Faust starts, every topic is there and every model is loaded: a worker that cannot work stops with
-one line. Called by the command line.
+Two apps at the most, one per tier, each its own consumer group: so `all` in one process, or `state` and `rank` in
+many, divide the same partitions. Before Faust starts, every topic is there and every model is loaded: a worker that
+cannot work stops with one line. Called by the command line.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import faust
 import prometheus_client
-from faust.types import TP, StreamT
 
 from encoders.text import TextEncoder
 from ranker import Scorer, load_scorer
@@ -53,12 +53,15 @@ def run(settings: Settings, role: Role) -> int:
     asyncio.run(ensure_topics(settings, topic_specs(settings)))
     apps = []
     if role in ("state", "all"):
-        apps.append(state_app(settings, TextEncoder(settings.encoder.model, settings.encoder.device, settings.encoder.dtype)))
+        apps.append(
+            state_app(settings, TextEncoder(settings.encoder.model, settings.encoder.device, settings.encoder.dtype))
+        )
     if role in ("rank", "all"):
         apps.append(rank_app(settings, _scorer(settings)))
     if settings.metrics.port:
         prometheus_client.start_http_server(settings.metrics.port, settings.metrics.host)
     worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
+    worker.spinner = None
     threading.Thread(target=_cut_off, args=(worker, settings.grace_s), name="grace", daemon=True).start()
     try:
         worker.execute_from_commandline()
@@ -70,9 +73,19 @@ def state_app(settings: Settings, encoder: TextEncoder) -> faust.App:
     """The state tier: validates, keeps users' states, recalls candidates."""
     app = _app(settings, "state", stream_wait_empty=True)
     table = app.Table(
-        USERS_TABLE, key_type=bytes, value_type=bytes, partitions=settings.kafka.partitions, use_partitioner=True
+        USERS_TABLE,
+        key_type=bytes,
+        value_type=bytes,
+        partitions=settings.kafka.partitions,
+        use_partitioner=True,
     )
-    tier = StateTier(settings, Users(table.data, encoder.dim), Catalogue(encoder.dim), counts_of(settings), _sources(settings))
+    tier = StateTier(
+        settings,
+        Users(table.data, encoder.dim),
+        Catalogue(encoder.dim),
+        counts_of(settings),
+        _sources(settings),
+    )
     worker = StateWorker(settings, tier, encoder, Outbox(app), TableStore(table), changelog_name(settings))
     follower = Follower(
         settings.kafka,
@@ -81,7 +94,7 @@ def state_app(settings: Settings, encoder: TextEncoder) -> faust.App:
     topics = ("clicks", "purchases", "impressions", "items", "forget", ROUTED)
 
     @app.agent(_raw(app, [settings.topic(topic) for topic in topics]))
-    async def receive(stream: StreamT[bytes]) -> None:
+    async def receive(stream: Any) -> None:
         await follower.caught_up.wait()
         async for event in stream.noack().events():
             await worker.take(event)
@@ -98,8 +111,8 @@ def state_app(settings: Settings, encoder: TextEncoder) -> faust.App:
         if follower.caught_up.is_set():
             await take_over()
 
-    for task in (follower.run, take_over, worker.run, worker.store_counts, lambda: _watch_lag(app)):
-        _background(app, task)
+    for task in (follower.run, take_over, worker.run, worker.store_counts, partial(_watch_lag, app)):
+        app.task(task)
     return app
 
 
@@ -107,23 +120,25 @@ def rank_app(settings: Settings, scorer: Scorer | None) -> faust.App:
     """The rank tier: scores, selects, publishes."""
     app = _app(settings, "rank", stream_wait_empty=False)
     cache = ListCache(settings.redis)
-    worker = RankWorker(settings, RankTier(settings, scorer), Outbox(app), cache)
+    tier = RankTier(settings, scorer)
+    tier.warm_up()
+    worker = RankWorker(settings, tier, Outbox(app), cache)
 
     @app.agent(_raw(app, [settings.topic("rank-requests")]))
-    async def rank(stream: StreamT[bytes]) -> None:
+    async def rank(stream: Any) -> None:
         async for event in stream.noack().events():
             await worker.take(event)
 
     @app.on_partitions_revoked.connect
-    async def revoke(_: Any, revoked: set[TP], **__: Any) -> None:
-        worker.drop(revoked)
+    async def revoke(*app_and_revoked: Any, **_: Any) -> None:
+        worker.drop(app_and_revoked[1])
 
     @app.on_rebalance_complete.connect
     async def start(*_: Any, **__: Any) -> None:
         _became_ready(app)
 
-    for task in (worker.run, cache.retry, lambda: _watch_lag(app)):
-        _background(app, task)
+    for task in (worker.run, cache.retry, partial(_watch_lag, app)):
+        app.task(task)
     return app
 
 
@@ -168,14 +183,6 @@ def _credentials(kafka: Kafka) -> Any:
 
 def _raw(app: faust.App, topics: Sequence[str]) -> Any:
     return app.topic(*topics, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
-
-
-def _background(app: faust.App, task: Callable[[], Awaitable[None]]) -> None:
-    """Run beside the agents; what it raises is a bug or a lost Kafka, and stops the worker."""
-
-    @app.task
-    async def run() -> None:
-        await task()
 
 
 def _became_ready(app: faust.App) -> None:

@@ -183,9 +183,7 @@ def worker(settings: Settings, role: str) -> Iterator[Worker]:
 
     The log's end is printed when the test fails, and the process is ended in any case.
     """
-    running = Worker(
-        settings, role, settings.tables.data_dir.parent / f"worker-{role}-{time.monotonic_ns()}.log"
-    )
+    running = Worker(settings, role, settings.tables.data_dir.parent / f"worker-{role}-{time.monotonic_ns()}.log")
     try:
         yield running
     except BaseException:

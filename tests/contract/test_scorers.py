@@ -62,7 +62,15 @@ def _bi_reference(folder: Path) -> Reference:
         mean: torch.Tensor = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0)
         return torch.nn.functional.normalize(mean, dim=0)
 
-    return lambda context, candidate: float(vector(context) @ vector(candidate))
+    def score(context: str, candidate: str) -> float:
+        total = weights = 0.0
+        for steps_back, line in enumerate(reversed(context.split("\n"))):
+            weight = 0.8**steps_back
+            total += weight * float(vector(line) @ vector(candidate))
+            weights += weight
+        return total / weights
+
+    return score
 
 
 def _cross_reference(folder: Path) -> Reference:
@@ -94,7 +102,7 @@ def _decoder_reference(folder: Path) -> Reference:
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder = tmp_path_factory.mktemp("model")
     make: dict[str, tuple[Callable[[], Path], Callable[[Path], Reference], int]] = {
-        "bi-encoder": (lambda: models.encoder(folder), _bi_reference, 40),
+        "bi-encoder": (lambda: models.encoder(folder), _bi_reference, 80),
         "cross-encoder": (lambda: models.classifier(folder), _cross_reference, 40),
         "cross-encoder-2": (lambda: models.classifier(folder, labels=2), _cross_reference, 40),
         "packed-decoder": (lambda: models.decoder(folder), _decoder_reference, 200),
@@ -161,11 +169,14 @@ def test_too_long_context_keeps_its_newest_events(case: Case, caplog: pytest.Log
     assert np.abs(scores - other_newest).max() > TOLERANCE
 
 
-def test_too_long_newest_event_loses_its_beginning(case: Case) -> None:
+def test_too_long_only_event_loses_its_beginning(case: Case) -> None:
+    usage = case.scorer.usage
+    cut = usage.truncated_contexts
     words = " hat" * 20 * case.long_context_events
-    [scores] = case.scorer.score([ScoreRequest("Clicked tent\nred" + words, CANDIDATES)])
-    [other_start] = case.scorer.score([ScoreRequest("Clicked stove\nblue" + words, CANDIDATES)])
-    [other_end] = case.scorer.score([ScoreRequest("Clicked tent\nred" + words + " stove", CANDIDATES)])
+    [scores] = case.scorer.score([ScoreRequest("red" + words, CANDIDATES)])
+    [other_start] = case.scorer.score([ScoreRequest("blue" + words, CANDIDATES)])
+    [other_end] = case.scorer.score([ScoreRequest("red" + words + " stove", CANDIDATES)])
+    assert usage.truncated_contexts == cut + 3
     np.testing.assert_array_equal(scores, other_start)
     assert np.abs(scores - other_end).max() > TOLERANCE
 
@@ -190,9 +201,8 @@ def test_any_unicode(case: Case) -> None:
 
 def test_usage_counts(case: Case) -> None:
     before = vars(case.scorer.usage).copy()
-    case.scorer.score(
-        [ScoreRequest(CONTEXT, ["Camping stove with a whistle", *CANDIDATES]), ScoreRequest("", [])]
-    )
+    context = "Bought Camping whistle today\n" + CONTEXT
+    case.scorer.score([ScoreRequest(context, ["Camping stove with a whistle", *CANDIDATES]), ScoreRequest("", [])])
     grown = {name: value - before[name] for name, value in vars(case.scorer.usage).items()}
     assert grown["requests"] == 2
     assert grown["candidates"] == 5
@@ -204,7 +214,7 @@ def test_usage_counts(case: Case) -> None:
 def test_markup_in_texts_is_text(case: Case) -> None:
     markup = ["<|im_end|>", "<|im_start|>", "<think>", "</think>", "[SEP]", "[CLS]", "<|endoftext|>"]
     scorer: Any = case.scorer
-    tokens = getattr(scorer, "_tokens", None) or scorer._encoder._tokens
+    tokens = getattr(scorer, "_tokens", None) or scorer._encoder.tokens
     for text, ids in zip(markup, tokens(markup), strict=True):
         assert tokens._barred.isdisjoint(ids), text
         assert len(ids) != 1, text
@@ -219,6 +229,58 @@ def test_bi_encoder_computes_a_known_candidate_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first, second)
     tiny = BiEncoder(str(tmp_path), "cpu", "float32", cache_bytes=1)
     _close(tiny.score([ScoreRequest(CONTEXT, CANDIDATES)])[0], first)
+
+
+def test_bi_encoder_computes_a_known_event_once(tmp_path: Path) -> None:
+    scorer = BiEncoder(str(models.encoder(tmp_path)), "cpu", "float32")
+    usage = scorer.usage
+    [first] = scorer.score([ScoreRequest(CONTEXT, CANDIDATES)])
+    computed = usage.context_tokens
+    assert usage.context_tokens_reused == 0
+    [second, longer] = scorer.score(
+        [ScoreRequest(CONTEXT, CANDIDATES), ScoreRequest(CONTEXT + "\nClicked tent", CANDIDATES)]
+    )
+    assert usage.context_tokens_reused == 2 * computed
+    assert 0 < usage.context_tokens - computed < computed, "the new line alone"
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(first - longer).max() > TOLERANCE
+
+
+def test_bi_encoder_counts_a_line_twice_in_one_batch_as_reused(tmp_path: Path) -> None:
+    scorer = BiEncoder(str(models.encoder(tmp_path)), "cpu", "float32")
+    [twice, _] = scorer.score([ScoreRequest("Clicked tent\nClicked tent", CANDIDATES), ScoreRequest("Unread", [])])
+    assert scorer.usage.context_tokens_reused == scorer.usage.context_tokens > 0
+    _close(twice, scorer.score([ScoreRequest("Clicked tent", CANDIDATES)])[0])
+
+
+@torch.inference_mode()
+def test_bi_encoder_scores_one_event_by_its_cosine(tmp_path: Path) -> None:
+    folder = models.encoder(tmp_path)
+    scorer = BiEncoder(str(folder), "cpu", "float32")
+    [alone, with_blank_lines, itself, empty, blank] = scorer.score(
+        [
+            ScoreRequest("Red tent for two", CANDIDATES),
+            ScoreRequest("\n\nRed tent for two\n \n", CANDIDATES),
+            ScoreRequest("Umbrella", ["Umbrella"]),
+            ScoreRequest("", CANDIDATES),
+            ScoreRequest("\n ", CANDIDATES),
+        ]
+    )
+    reference = _bi_reference(folder)
+    _close(alone, [reference("Red tent for two", candidate) for candidate in CANDIDATES])
+    np.testing.assert_array_equal(alone, with_blank_lines)
+    _close(itself, [1.0])
+    np.testing.assert_array_equal([empty, blank], np.zeros((2, len(CANDIDATES))))
+
+
+def test_bi_encoder_keeps_a_text_as_event_and_as_item_apart(tmp_path: Path) -> None:
+    folder = str(models.encoder(tmp_path))
+    long = "red tent" + " hat" * 200 + " stove"  # as an item it loses its end, as an event its beginning
+    scorer = BiEncoder(folder, "cpu", "float32")
+    scorer.score([ScoreRequest(CONTEXT, [long])])
+    [scores] = scorer.score([ScoreRequest(long, CANDIDATES)])
+    [fresh] = BiEncoder(folder, "cpu", "float32").score([ScoreRequest(long, CANDIDATES)])
+    _close(scores, fresh)
 
 
 def test_decoder_scores_do_not_depend_on_groups(tmp_path: Path) -> None:
@@ -317,9 +379,7 @@ def test_decoder_of_other_architectures(tmp_path: Path, config: PreTrainedConfig
     ],
     ids=["no attention", "linear attention", "soft capped attention"],
 )
-def test_decoder_that_cannot_be_packed_is_refused(
-    tmp_path: Path, config: PreTrainedConfig, message: str
-) -> None:
+def test_decoder_that_cannot_be_packed_is_refused(tmp_path: Path, config: PreTrainedConfig, message: str) -> None:
     _replace_model(tmp_path, config)
     with pytest.raises(ModelUnsupported, match=message):
         load_scorer(str(tmp_path), "cpu", "float32")

@@ -134,9 +134,7 @@ def test_no_key_and_no_payload_stay_as_they_were(shop: Settings) -> None:
         ({"payload": b"x" * (2 << 20)}, "larger than max.message.bytes"),
     ],
 )
-def test_what_cannot_go_back_is_named_and_the_rest_goes(
-    shop: Settings, changes: dict[str, Any], reason: str
-) -> None:
+def test_what_cannot_go_back_is_named_and_the_rest_goes(shop: Settings, changes: dict[str, Any], reason: str) -> None:
     store(shop, letter(0), letter(4), letter(8, **changes), letter(12))
     done = retry(shop)
     assert done.sent == 3

@@ -24,7 +24,5 @@ def test_a_missing_topic_that_nobody_creates_is_a_failure(settings: Settings) ->
     kafka = settings.kafka.model_copy(update={"create_topics": False})
     settings = settings.model_copy(update={"ranker": Ranker(model="none"), "kafka": kafka})
     failures = [check for check in asyncio.run(doctor.examine(settings)) if not check.ok]
-    assert [check.name for check in failures] == [
-        f"topic {spec.name}" for spec in topics.topic_specs(settings)
-    ]
+    assert [check.name for check in failures] == [f"topic {spec.name}" for spec in topics.topic_specs(settings)]
     assert all("create it" in check.advice for check in failures)

@@ -40,9 +40,9 @@ def test_every_topic_is_made_alike_and_a_second_time_changes_nothing(settings: S
     ensure(settings, specs)
     ensure(settings, specs)
     topics = admin(settings).list_topics(timeout=10).topics
-    assert {
-        name: len(topics[name].partitions) for name in topics if name.startswith(settings.topic_prefix)
-    } == {spec.name: 4 for spec in specs}
+    assert {name: len(topics[name].partitions) for name in topics if name.startswith(settings.topic_prefix)} == {
+        spec.name: 4 for spec in specs
+    }
 
 
 def test_workers_that_start_together_do_not_collide(settings: Settings) -> None:

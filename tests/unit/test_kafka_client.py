@@ -31,9 +31,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate, and its key encrypted with `hunter2`."""
     folder = tmp_path_factory.mktemp("tls")
     cert, key = folder / "cert.pem", folder / "key.pem"
-    command = (
-        f"openssl req -x509 -newkey rsa:2048 -subj /CN=test -passout pass:hunter2 -keyout {key} -out {cert}"
-    )
+    command = f"openssl req -x509 -newkey rsa:2048 -subj /CN=test -passout pass:hunter2 -keyout {key} -out {cert}"
     subprocess.run(command.split(), check=True, capture_output=True)
     return cert, key
 
@@ -78,18 +76,14 @@ def test_our_certificate_is_loaded(certificate: tuple[Path, Path]) -> None:
 
 
 def test_a_missing_file_names_its_setting(tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match=r"^AFTERCLICK_KAFKA__SECURITY__SSL_CAFILE: got .*none.pem, expected"
-    ):
+    with pytest.raises(SettingsError, match=r"^AFTERCLICK_KAFKA__SECURITY__SSL_CAFILE: got .*none.pem, expected"):
         client_options(Kafka(security=Security(protocol="SSL", ssl_cafile=tmp_path / "none.pem")))
 
 
 def test_what_is_no_certificate_names_its_setting(tmp_path: Path) -> None:
     junk = tmp_path / "junk.pem"
     junk.write_text("junk", encoding="utf-8")
-    with pytest.raises(
-        SettingsError, match=r"^AFTERCLICK_KAFKA__SECURITY__SSL_CAFILE: .*expected certificates"
-    ):
+    with pytest.raises(SettingsError, match=r"^AFTERCLICK_KAFKA__SECURITY__SSL_CAFILE: .*expected certificates"):
         client_options(Kafka(security=Security(protocol="SSL", ssl_cafile=junk)))
 
 

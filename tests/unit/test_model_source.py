@@ -32,9 +32,7 @@ def test_else_it_is_a_hub_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "empty"])
-def test_a_folder_without_config_is_an_error(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_without_config_is_an_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelNotFound, match=r"expected a config\.json"):

@@ -23,10 +23,11 @@ def message(topic: str, value: Any, key: bytes | None = b"u1") -> Message:
 
 
 def changed(**fields: Any) -> dict[str, Any]:
+    """`GOOD` with other fields; `...` leaves one out."""
     return {name: value for name, value in {**GOOD, **fields}.items() if value is not ...}
 
 
-BAD = {
+BAD: dict[str, tuple[str, Any, str, str]] = {
     "not JSON": ("clicks", b"{oops", "malformed", "JSON is malformed"),
     "not UTF-8": ("clicks", b'{"event_id": "\xff"}', "malformed", "UTF-8"),
     "cut off": ("clicks", b'{"event_id": "e1"', "malformed", "truncated"),
@@ -45,7 +46,12 @@ BAD = {
     "time without zone": ("clicks", changed(timestamp="2026-01-01T00:00:00"), "invalid", "timezone"),
     "time as float": ("clicks", changed(timestamp=1.5), "invalid", "timestamp"),
     "NaN price": ("purchases", json.dumps(changed(price=float("nan"))).encode(), "malformed", "malformed"),
-    "infinite price": ("purchases", json.dumps(GOOD).encode()[:-1] + b', "price": 1e999}', "invalid", "range"),
+    "infinite price": (
+        "purchases",
+        json.dumps(GOOD).encode()[:-1] + b', "price": 1e999}',
+        "invalid",
+        "range",
+    ),
     "negative price": ("purchases", changed(price=-1), "invalid", "$.price"),
     "negative quantity": ("purchases", changed(quantity=-2), "invalid", "$.quantity"),
     "no quantity": ("purchases", changed(quantity=0), "invalid", "$.quantity"),
@@ -85,7 +91,9 @@ def test_a_tombstone_without_a_key_means_nothing() -> None:
 def test_good_messages_pass() -> None:
     assert receive(message("clicks", GOOD), NOW_MS) == Click(**GOOD)
     assert receive(message("clicks", changed(unknown="ignored")), NOW_MS) == Click(**GOOD)
-    purchase = receive(message("purchases", changed(price=0, quantity=2.5, timestamp="2026-01-01T00:00:00+02:00")), NOW_MS)
+    purchase = receive(
+        message("purchases", changed(price=0, quantity=2.5, timestamp="2026-01-01T00:00:00+02:00")), NOW_MS
+    )
     assert isinstance(purchase, Purchase)
     assert purchase.quantity == 2.5
     assert receive(message("items", ITEM, key=b"i1"), NOW_MS) == Item(**ITEM)

@@ -255,9 +255,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return files
 
 
-def test_send_has_items_acknowledged_before_the_first_event(
-    producer: FakeProducer, files: dict[str, Path]
-) -> None:
+def test_send_has_items_acknowledged_before_the_first_event(producer: FakeProducer, files: dict[str, Path]) -> None:
     done: list[tuple[int, int]] = []
     report = asyncio.run(
         send(jsonl(**files), Settings(topic_prefix="t."), progress=lambda *counts: done.append(counts))

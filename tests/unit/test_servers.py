@@ -32,9 +32,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(tables=Tables(data_dir=tmp_path / "data"), metrics=Metrics(port=free_port()))
 
 
-def test_it_waits_for_every_tier_and_tells_the_exit_code(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_waits_for_every_tier_and_tells_the_exit_code(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "WORKER", (sys.executable, "-c", FAKE))
     with servers.worker(settings, "all") as running:
         running.wait_ready(20)

@@ -105,9 +105,7 @@ def test_each_wrong_value_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_checks_over_two_fields_name_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = wrong(monkeypatch, AFTERCLICK_KAFKA__SESSION_TIMEOUT_S="3")
-    assert line.startswith(
-        "AFTERCLICK_KAFKA__HEARTBEAT_S: got 2.0, expected at most a third of session_timeout_s"
-    )
+    assert line.startswith("AFTERCLICK_KAFKA__HEARTBEAT_S: got 2.0, expected at most a third of session_timeout_s")
 
 
 def test_a_login_needs_name_and_password(monkeypatch: pytest.MonkeyPatch) -> None:

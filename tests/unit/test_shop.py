@@ -140,9 +140,7 @@ def test_words_of_the_taste_are_in_what_is_clicked(shop: Shop, events: list[Clic
     def share_liked(items: list[tuple[str, Item]]) -> float:
         liked = 0
         for user_id, item in items:
-            words = {
-                word for favourite in shop.taste(user_id, START_MS).favourites for word in favourite.words
-            }
+            words = {word for favourite in shop.taste(user_id, START_MS).favourites for word in favourite.words}
             liked += any(word in item.title for word in words)
         return liked / len(items)
 

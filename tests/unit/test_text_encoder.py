@@ -13,7 +13,7 @@ from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
 from transformers import PreTrainedTokenizerFast
 
-from encoders.fit import fit_contexts
+from encoders.fit import fit_contexts, newest_events
 from encoders.model_source import ModelUnsupported, resolve
 from encoders.text import TextEncoder
 from encoders.tokens import PlainTokens
@@ -59,27 +59,44 @@ def test_names_itself(encoder: TextEncoder) -> None:
     assert encoder.placement.reason == "cpu was asked for; float32 was asked for"
 
 
-def test_an_item_keeps_its_beginning_and_a_context_its_newest_lines(encoder: TextEncoder) -> None:
-    lines = [f"Clicked item number {place}" for place in range(100)]
+def test_an_item_keeps_its_beginning_and_an_event_its_end(encoder: TextEncoder) -> None:
+    long = "item number " * 200
     items, contexts = encoder.usage.truncated_candidates, encoder.usage.truncated_contexts
-    [item, item_other] = encoder.encode(["\n".join(lines), "\n".join([*lines[:-1], "another end"])])
+    [item, item_other] = encoder.encode(["red " + long, "red " + long + "another end"])
     np.testing.assert_allclose(item, item_other, atol=1e-6)
-    [context, same] = encoder.encode(
-        ["\n".join(lines), "\n".join(["Bought", *lines[1:]])], truncation_side="left"
-    )
-    np.testing.assert_allclose(context, same, atol=1e-6)
-    assert np.abs(context - item).max() > 0.01
+    [event, same], tokens = encoder.encode_events([long + "red", "another start " + long + "red"])
+    np.testing.assert_allclose(event, same, atol=1e-6)
+    assert np.abs(event - item).max() > 0.01
+    assert tokens == [256, 256]
     assert encoder.usage.truncated_candidates == items + 2
     assert encoder.usage.truncated_contexts == contexts + 2
 
 
+def test_an_event_reads_like_an_item_of_the_same_text(encoder: TextEncoder) -> None:
+    before = encoder.usage.context_tokens
+    vectors, tokens = encoder.encode_events(TEXTS[:4])
+    np.testing.assert_allclose(vectors, encoder.encode(TEXTS[:4]), atol=1e-5)
+    assert tokens[1] == 2, "[CLS] and [SEP] alone"
+    assert encoder.usage.context_tokens - before == sum(tokens)
+    none, no_tokens = encoder.encode_events([])
+    assert none.shape == (0, 384)
+    assert no_tokens == []
+
+
+def test_a_context_loses_its_oldest_events(encoder: TextEncoder) -> None:
+    usage = Usage()
+    contexts = ["one\n\n two three\n  \nfour\n", "one\ntwo", "", "\n \n"]
+    assert newest_events(contexts, 2, encoder.tokens, usage) == [[" two three", "four"], ["one", "two"], [], []]
+    assert (usage.truncated_contexts, usage.truncated_context_tokens) == (1, 1)
+
+
 def test_a_context_loses_whole_lines(encoder: TextEncoder) -> None:
     usage = Usage()
-    [ids] = fit_contexts(["one two three\nfour five\nsix seven\n"], encoder._tokens, 5, usage)
-    assert ids == encoder._tokens(["four five\nsix seven"])[0]
+    [ids] = fit_contexts(["one two three\nfour five\nsix seven\n"], encoder.tokens, 5, usage)
+    assert ids == encoder.tokens(["four five\nsix seven"])[0]
     assert (usage.truncated_contexts, usage.truncated_context_tokens) == (1, 3)
-    [ids] = fit_contexts(["one two three\nfour five six"], encoder._tokens, 2, usage)
-    assert ids == encoder._tokens(["five six"])[0]
+    [ids] = fit_contexts(["one two three\nfour five six"], encoder.tokens, 2, usage)
+    assert ids == encoder.tokens(["five six"])[0]
 
 
 def test_markup_that_is_in_the_vocabulary_is_left_out() -> None:

@@ -1,0 +1,21 @@
+"""The root of every error that a person can mend.
+
+    AfterclickError
+    ├── SettingsError        (streams.settings)       a setting is wrong
+    ├── TopicError           (streams.topics)         topics are missing or not as needed
+    ├── KafkaUnavailable     (streams.kafka_client)   Kafka does not answer, or refuses us
+    ├── CacheUnavailable     (streams.publish)        Redis does not answer
+    ├── EmbeddedUnavailable  (streams.embedded)       a part of the demo is not installed
+    ├── InputError           (streams.replay_messages) a file to replay is not as expected
+    ├── ModelNotFound        (encoders.model_source)  no model of that name
+    ├── ModelUnsupported     (encoders.model_source)  a model that we cannot serve correctly
+    └── DeviceUnavailable    (encoders.device)        a device that is not here
+
+The message says what, got, expected, and what to do; the command line prints it as one line and ends with status 2.
+"""
+
+from __future__ import annotations
+
+
+class AfterclickError(Exception):
+    """What the message says can be mended by the person who reads it."""

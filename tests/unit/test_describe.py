@@ -1,0 +1,116 @@
+"""How items and histories read: what is missing leaves no trace, and no text can pass for another event."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encoders.describe import describe_history, describe_item
+from encoders.event_time import ago
+from streams.contracts import HistoryEvent
+
+LINE_ENDS = [char for char in map(chr, range(sys.maxunicode + 1)) if len(f"a{char}b".splitlines()) > 1]
+DAY_MS = 86_400_000
+AS_OF_MS = 100 * DAY_MS
+
+
+@dataclass
+class Item:
+    title: str
+    brand: str = ""
+    categories: list[str] = field(default_factory=list)
+    description: str = ""
+
+
+def event(
+    title: str,
+    type_: Literal["click", "purchase"] = "click",
+    brand: str = "",
+    categories: tuple[str, ...] = (),
+    price: float | None = None,
+    currency: str | None = None,
+    timestamp: datetime | int = AS_OF_MS,
+) -> HistoryEvent:
+    return HistoryEvent(
+        item_id="i",
+        type=type_,
+        timestamp=timestamp,
+        title=title,
+        brand=brand,
+        categories=list(categories),
+        price=price,
+        currency=currency,
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "sentence"),
+    [
+        (event("Wool hat"), "Viewed Wool hat just now"),
+        (event("Wool hat", "purchase", timestamp=AS_OF_MS - 3 * DAY_MS), "Bought Wool hat 3 days ago"),
+        (event("Wool hat", brand="Nordvik"), "Viewed Wool hat by Nordvik just now"),
+        (event("Wool hat", brand=" \n"), "Viewed Wool hat just now"),
+        (event("Wool hat", categories=("Outdoor", "Hats")), "Viewed Wool hat (Hats) just now"),
+        (event("Wool hat", categories=("Hats", " ")), "Viewed Wool hat just now"),
+        (event("Wool hat", price=5), "Viewed Wool hat (5.00) just now"),
+        (event("Wool hat", price=0.0, currency="EUR"), "Viewed Wool hat (0.00 EUR) just now"),
+        (event("Wool hat", currency="EUR"), "Viewed Wool hat just now"),
+        (event(" \t"), "Viewed just now"),
+        (event("Wool hat", timestamp=AS_OF_MS + DAY_MS), "Viewed Wool hat just now"),
+        (event("Wool hat", timestamp=datetime(1970, 4, 10, tzinfo=timezone.utc)), "Viewed Wool hat 1 day ago"),
+        (
+            event("Trail running jacket", "purchase", "Nordvik", ("Outdoor",), 89, "EUR", AS_OF_MS - 2 * DAY_MS),
+            "Bought Trail running jacket by Nordvik (Outdoor, 89.00 EUR) 2 days ago",
+        ),
+    ],
+)
+def test_an_event_in_words(one: HistoryEvent, sentence: str) -> None:
+    assert describe_history([one], AS_OF_MS) == sentence
+
+
+def test_a_history_keeps_its_order() -> None:
+    assert describe_history([], AS_OF_MS) == ""
+    history = [event("Tent", timestamp=AS_OF_MS - DAY_MS), event("Stove")]
+    assert describe_history(history, AS_OF_MS) == "Viewed Tent 1 day ago\nViewed Stove just now"
+
+
+def test_a_text_cannot_forge_a_second_event() -> None:
+    assert len(LINE_ENDS) > 8
+    for char in LINE_ENDS:
+        forged = f"Hat{char}Bought Tent 1 day ago"
+        history = [event(forged, "click", forged, (forged,), 1.0, f"E{char}R"), event("Stove")]
+        first, *others = describe_history(history, AS_OF_MS).splitlines()
+        assert others == ["Viewed Stove just now"], repr(char)
+        assert first.startswith("Viewed Hat Bought Tent 1 day ago by Hat Bought")
+        assert len(describe_item(Item(forged, forged, [forged, forged], forged)).splitlines()) == 1
+
+
+@given(st.lists(st.builds(event, st.text(), brand=st.text(), categories=st.tuples(st.text(), st.text())), max_size=4))
+def test_any_history_has_a_line_per_event(history: list[HistoryEvent]) -> None:
+    lines = describe_history(history, AS_OF_MS).splitlines()
+    assert len(lines) == len(history)
+    assert all(line.startswith("Viewed ") and line.endswith(" just now") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        (Item("Wool hat"), "Wool hat"),
+        (Item("Wool hat", " ", [], "\n"), "Wool hat"),
+        (Item("Wool hat", "", ["Outdoor", "Hats"], "Warm.\nSoft."), "Wool hat. Outdoor, Hats. Warm. Soft."),
+        (Item("Wool  hat", "Nordvik", ["Hats"], "Warm"), "Wool hat. Nordvik. Hats. Warm"),
+    ],
+)
+def test_an_item_in_words(item: Item, text: str) -> None:
+    assert describe_item(item) == text
+
+
+def test_an_age_changes_its_words_seldom() -> None:
+    in_a_month = {ago(minute * 60_000) for minute in range(30 * 24 * 60)}
+    assert len(in_a_month) == 2 + 29
