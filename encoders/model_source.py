@@ -120,14 +120,15 @@ def _no_bar_in_a_log() -> Iterator[None]:
     """Keep transformers from drawing its progress bar where nobody watches: on what is not a terminal."""
     from transformers.utils import logging
 
-    hide = logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    bars: Any = logging  # its functions have no types
+    hide = bars.is_progress_bar_enabled() and not sys.stderr.isatty()
     if hide:
-        logging.disable_progress_bar()
+        bars.disable_progress_bar()
     try:
         yield
     finally:
         if hide:
-            logging.enable_progress_bar()
+            bars.enable_progress_bar()
 
 
 _Json = TypeVar("_Json", dict[str, Any], list[Any])

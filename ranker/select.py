@@ -75,11 +75,13 @@ def select(
             candidates[p].item_id,
         ),
     )
-    distinct = list({candidates[position].item_id: position for position in reversed(order)}.values())[::-1]
+    best: dict[str, int] = {}
+    for position in order:
+        best.setdefault(candidates[position].item_id, position)
     taken: list[int] = []
     passed_over: list[int] = []
     per_category: Counter[str] = Counter()
-    for position in distinct:
+    for position in best.values():
         category = candidates[position].categories[-1:]
         if category and per_category[category[0]] >= max_per_category:
             passed_over.append(position)

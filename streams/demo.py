@@ -15,8 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,8 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from encoders.event_time import milliseconds
-from ranker.measures import K, Prequential
-from streams.contracts import Click, Item, Purchase, Recommendations
+from streams.contracts import Click, Purchase, Recommendations
 from streams.demo_screen import Screen, View
 from streams.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
 from streams.settings import PREFIX
@@ -37,20 +35,22 @@ from streams.shop import Shop
 if TYPE_CHECKING:
     from confluent_kafka import Producer
 
-ITEMS = 3_000
-EVENTS_PER_SHOPPER = 10  # on average; chosen by us: enough for a taste to show, and new shoppers keep coming
-EVENTS_PER_S = 40  # chosen by us: 1,500 events in under 40 s, and a person can still follow one shopper
-START_TIMEOUT_S, CATALOGUE_TIMEOUT_S, SETTLE_TIMEOUT_S, QUIET_S = 60.0, 90.0, 15.0, 1.0
-STOP_TIMEOUT_S = 5.0
-SCRAPE_EVERY_S = 0.5
+TIERS = 2  # of a worker with --role all
+ITEMS = 600, 2_000  # least and most: twice the events between, so that a short demo starts soon
+EVENTS_PER_SHOPPER = 10  # chosen by us: enough for tastes to show, and newcomers all the time
+EVENTS_PER_S = 40  # chosen by us: 1,500 events in under 40 s, and one shopper's lists can still be followed
+READY_TIMEOUT_S, CATALOGUE_TIMEOUT_S, SETTLE_TIMEOUT_S, STOP_TIMEOUT_S = 60.0, 90.0, 45.0, 5.0
+QUIET_LOG = {"log_level": 2}  # librdkafka's: to lose the embedded cluster at the end is no news
+QUIET_S = 1.0  # no list for this long: none is coming
+LOOK_EVERY_S = 0.2
 
 
 class DemoFailed(Exception):
-    """The demo cannot go on; the message says why, with the end of the worker's log."""
+    """The demo cannot go on; the message says why."""
 
 
 def run(events: int, seed: int, as_json: bool) -> None:
-    """Run the demo; a person's screen on stdout, or with `as_json` one object there.
+    """Run the demo: a screen for a person, or with `as_json` one object on stdout.
 
     Raises
     ------
@@ -64,68 +64,216 @@ def run(events: int, seed: int, as_json: bool) -> None:
     try:
         with _ended_by_signals(), ExitStack() as running:
             view = _play(running, screen, events, seed)
+        screen.finish(view, time.monotonic() - started)
+        if view.accepted != view.sent:
+            raise DemoFailed(f"got {view.accepted} of {view.sent} events accepted, expected all of them")
     except DemoFailed as error:
         sys.stderr.write(f"afterclick demo: {error}\n")
         raise SystemExit(1) from error
-    screen.finish(view, seconds=time.monotonic() - started)
-    if view.accepted != view.sent:
-        sys.stderr.write(f"afterclick demo: {view.accepted} of {view.sent} events accepted, expected all\n")
-        raise SystemExit(1)
-
-
-def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
-    """Start everything, play the shop, and give what was seen at the end."""
-    from confluent_kafka import Producer  # an optional package: EmbeddedKafka says so when it is missing
-
-    shop = Shop(seed, ITEMS, shoppers=max(20, events // EVENTS_PER_SHOPPER))
-    kafka = running.enter_context(EmbeddedKafka()).bootstrap_servers
-    redis_url = running.enter_context(EmbeddedRedis()).url
-    worker = Worker(kafka, redis_url, Path(running.enter_context(tempfile.TemporaryDirectory(prefix="afterclick-"))))
-    running.callback(worker.stop)
-    tiers = 2
-    worker.wait("Starting a worker", screen, START_TIMEOUT_S, tiers, lambda: worker.total("afterclick_worker_ready"))
-    producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random", "linger.ms": 0})
-    for item in shop.items:
-        producer.produce("items", key=item.item_id, value=msgspec.json.encode(item))
-    producer.flush(CATALOGUE_TIMEOUT_S)
-    worker.wait(
-        f"Reading {len(shop.items):,} items",
-        screen,
-        CATALOGUE_TIMEOUT_S,
-        len(shop.items),
-        lambda: worker.total("afterclick_catalogue_items"),
-    )
-    traffic = Traffic(interleaved(list(shop.events(events))), shop.items, seed)
-    with ThreadPoolExecutor(2) as threads, screen.live(traffic.view) as show:
-        try:
-            jobs = [threads.submit(traffic.read, kafka), threads.submit(traffic.send, producer)]
-            while not traffic.settled():
-                traffic.scrape(worker)
-                show()
-                for job in jobs:
-                    if job.done():
-                        job.result()  # raises what ended it
-        finally:
-            traffic.stop.set()
-    return traffic.view
 
 
 def interleaved(events: Sequence[Click]) -> list[Click]:
     """Spread each shopper's events evenly over the demo, in their own order: everybody shops side by side.
 
-    At the pace of the demo a visit would otherwise be over before its first list could come: days pass in seconds.
+    Days pass in seconds here, so at the shop's own rhythm a visit would be over before its first list could be there.
 
-    >>> from types import SimpleNamespace as E
-    >>> [e.event_id for e in interleaved([E(user_id=e[0], event_id=e) for e in ("a1", "a2", "a3", "b1", "b2")])]
+    >>> visits = [Click(event_id=e, user_id=e[0], item_id="mug", timestamp=0) for e in ("a1", "a2", "a3", "b1", "b2")]
+    >>> [event.event_id for event in interleaved(visits)]
     ['a1', 'b1', 'a2', 'a3', 'b2']
     """
     of_user: dict[str, list[Click]] = {}
     for event in events:
         of_user.setdefault(event.user_id, []).append(event)
-    phases = [(number * 0.618) % 1 for number in range(len(of_user))]  # golden section: never two close together
     timed = [
-        ((place + phase) / len(own), event)
-        for phase, own in zip(phases, of_user.values(), strict=True)
+        ((place + number * 0.618 % 1) / len(own), event)  # the golden section keeps shoppers' beats apart
+        for number, own in enumerate(of_user.values())
         for place, event in enumerate(own)
     ]
     return [event for _, event in sorted(timed, key=lambda one: one[0])]
+
+
+class Worker:
+    """A running `afterclick worker`, seen from outside; its log and data lie in `folder`."""
+
+    def __init__(self, kafka: str, redis_url: str, folder: Path) -> None:
+        port = free_port()
+        self._log = folder / "worker.log"
+        self._url = f"http://127.0.0.1:{port}/metrics"
+        self._http = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback: no proxy
+        settings = {
+            "KAFKA__BOOTSTRAP_SERVERS": kafka,
+            "KAFKA__PARTITIONS": str(PARTITIONS),
+            "KAFKA__CREATE_TOPICS": "false",
+            "REDIS__URL": redis_url,
+            "TABLES__DATA_DIR": str(folder / "data"),
+            "METRICS__PORT": str(port),
+        }
+        environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "streams.cli", "worker", "--role", "all"],
+                env=environment | {PREFIX + name: value for name, value in settings.items()},
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the demo, which then ends the worker
+            )
+
+    def samples(self) -> list[Sample]:
+        """Scrape `/metrics`; nothing while the worker does not answer.
+
+        Raises
+        ------
+        DemoFailed
+            The worker's process has ended.
+        """
+        if (code := self._process.poll()) is not None:
+            tail = "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:])
+            raise DemoFailed(f"the worker: got exit code {code}, expected it to run; its log ends:\n{tail}")
+        try:
+            with self._http.open(self._url, timeout=5) as answer:
+                families = list(text_string_to_metric_families(answer.read().decode()))
+        except OSError:
+            return []
+        return [sample for family in families for sample in family.samples]
+
+    def wait(self, metric: str, goal: float, timeout_s: float, advance: Callable[[float], None]) -> None:
+        """Wait until a metric's sum reaches `goal`."""
+        deadline = time.monotonic() + timeout_s
+        while (now := total(self.samples(), metric)) < goal:
+            if time.monotonic() > deadline:
+                raise DemoFailed(
+                    f"{metric}: got {now:g} after {timeout_s:g} s, expected {goal:g}; is the machine busy?"
+                )
+            advance(now)
+            time.sleep(LOOK_EVERY_S)
+        advance(goal)
+
+    def stop(self) -> None:
+        """End the process; one that does not end in time, or a second Ctrl-C, is no reason to leave it running."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self._process.kill()
+            self._process.wait()
+
+
+def total(samples: Sequence[Sample], metric: str, **labels: str) -> float:
+    """Add up the samples of a metric that have these labels."""
+    return sum(s.value for s in samples if s.name == metric and labels.items() <= s.labels.items())
+
+
+class Traffic:
+    """Events out, lists in, each timed and judged; `view` shows it. `send` and `read` each want a thread."""
+
+    def __init__(self, kafka: str, events: list[Click], view: View) -> None:
+        self.stop = threading.Event()
+        self.view = view
+        self._kafka = kafka
+        self._events = events
+        self._sent_at: dict[str, float] = {}
+        self._lists: dict[str, Recommendations] = {}
+        self._last_list_at = self._all_sent_at = float("inf")
+
+    def send(self, producer: Producer) -> None:
+        """Send the events at `EVENTS_PER_S`, their times moved so that the last one happens now."""
+        view, start = self.view, time.monotonic()
+        to_now_ms = round(time.time() * 1000) - max(milliseconds(event.timestamp) for event in self._events)
+        for number, event in enumerate(self._events):
+            if self.stop.wait(max(0.0, start + number / EVENTS_PER_S - time.monotonic())):
+                return
+            user, at_ms = event.user_id, milliseconds(event.timestamp) + to_now_ms
+            known = self._lists.get(user)
+            view.judge.event(user, event.item_id, [item.item_id for item in known.items] if known else None)
+            moved = msgspec.structs.replace(event, timestamp=at_ms)
+            topic = "purchases" if isinstance(event, Purchase) else "clicks"
+            self._sent_at[event.event_id] = time.monotonic()
+            producer.produce(topic, key=user, value=msgspec.json.encode(moved))
+            producer.poll(0)
+            view.saw(moved)
+        producer.flush(SETTLE_TIMEOUT_S)
+        self._all_sent_at = time.monotonic()
+
+    def read(self) -> None:
+        """Read the topic `recommendations` until `stop` is set."""
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+        # The embedded cluster holds a fetch back for as long as it may wait, whatever arrives meanwhile.
+        options = {"group.id": "demo", "enable.auto.commit": False, "fetch.wait.max.ms": 5}
+        consumer = Consumer({"bootstrap.servers": self._kafka, **options, **QUIET_LOG})
+        consumer.assign([TopicPartition("recommendations", number, OFFSET_BEGINNING) for number in range(PARTITIONS)])
+        while not self.stop.is_set():
+            message = consumer.poll(0.1)
+            value = message.value() if message and not message.error() else None
+            if value is not None:
+                self._take(msgspec.json.decode(value, type=Recommendations), time.monotonic())
+        consumer.close()
+
+    def settled(self, samples: Sequence[Sample]) -> bool:
+        """Whether every event and every list is accounted for; true after a while in any case."""
+        view, now = self.view, time.monotonic()
+        view.accepted, repeated = (
+            int(sum(total(samples, "afterclick_events_total", topic=t, outcome=o) for t in ("clicks", "purchases")))
+            for o in ("accepted", "duplicate")
+        )
+        view.dead_letters = int(total(samples, "afterclick_dead_letters_total"))
+        done = view.accepted + repeated + view.dead_letters >= view.total
+        quiet = now - max(self._last_list_at, self._all_sent_at) > QUIET_S
+        ranked = total(samples, "afterclick_consumer_lag_messages", topic="rank-requests") == 0
+        return (done and ranked and quiet) or now - self._all_sent_at > SETTLE_TIMEOUT_S
+
+    def _take(self, received: Recommendations, now: float) -> None:
+        self._lists[received.user_id] = received
+        self._last_list_at = now
+        sent_at = self._sent_at.pop(received.trigger.event_id, None) if received.trigger else None
+        self.view.got(received, None if sent_at is None else (now - sent_at) * 1000)
+
+
+def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
+    """Start everything, play the shop, and give what was to be seen at the end."""
+    items = min(max(ITEMS[0], 2 * events), ITEMS[1])
+    shop = Shop(seed, items, shoppers=max(20, events // EVENTS_PER_SHOPPER))
+    kafka = running.enter_context(EmbeddedKafka()).bootstrap_servers
+    from confluent_kafka import Producer  # optional: EmbeddedKafka has just said what to do where it is missing
+
+    redis_url = running.enter_context(EmbeddedRedis()).url
+    folder = running.enter_context(tempfile.TemporaryDirectory(prefix="afterclick-"))
+    worker = Worker(kafka, redis_url, Path(folder))
+    running.callback(worker.stop)
+    with screen.bar("Starting a worker", None) as advance:
+        worker.wait("afterclick_worker_ready", TIERS, READY_TIMEOUT_S, advance)
+    producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random", "linger.ms": 0, **QUIET_LOG})
+    for item in shop.items:
+        producer.produce("items", key=item.item_id, value=msgspec.json.encode(item))
+    producer.flush(CATALOGUE_TIMEOUT_S)
+    with screen.bar(f"Encoding {len(shop.items):,} items", len(shop.items)) as advance:
+        worker.wait("afterclick_catalogue_items", len(shop.items), CATALOGUE_TIMEOUT_S, advance)
+    to_send = interleaved(list(shop.events(events)))
+    traffic = Traffic(kafka, to_send, View(shop.items, to_send, seed))
+    with ThreadPoolExecutor(2) as threads, screen.live(traffic.view) as show:
+        jobs = [threads.submit(traffic.send, producer), threads.submit(traffic.read)]
+        try:
+            while not traffic.settled(worker.samples()):
+                show()
+                for job in jobs:
+                    if job.done():
+                        job.result()  # raises what ended it
+                time.sleep(LOOK_EVERY_S)
+        finally:
+            traffic.stop.set()
+    return traffic.view
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does: nothing that it started stays behind."""
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

@@ -19,8 +19,9 @@ import numpy as np
 from encoders.describe import describe_history, describe_item
 from encoders.event_time import milliseconds
 from encoders.interest import TYPES, WAITING, Decay, Event, Interest, Vector, item_key, settle, update
+from encoders.text import TextEncoder
 from ranker import Scorer, ScoreRequest
-from ranker.candidates import Merged, Shopper, Source, recall
+from ranker.candidates import BUILT_IN, Merged, Shopper, Source, recall
 from ranker.catalogue import Catalogue, CatalogueItem
 from ranker.counts import Counts
 from ranker.select import Chosen, select
@@ -28,6 +29,7 @@ from streams import metrics
 from streams.contracts import (
     Candidate,
     Click,
+    EventType,
     HistoryEvent,
     Item,
     Purchase,
@@ -37,6 +39,7 @@ from streams.contracts import (
     RecommendedItem,
     Trigger,
 )
+from streams.receive import Message, receive
 from streams.settings import Settings
 from streams.users import Users
 
@@ -252,6 +255,44 @@ class RankTier:
             degraded=degraded,
             items=[_place(request, place, rank) for rank, place in enumerate(chosen, 1)],
         )
+
+
+class Pipeline:
+    """The whole product in one process, without Kafka and Redis: the same steps, for tests and evaluation.
+
+    Parameters
+    ----------
+    encoder : puts items into vectors.
+    scorer : None to keep the candidates' order.
+    """
+
+    def __init__(self, settings: Settings, encoder: TextEncoder, scorer: Scorer | None) -> None:
+        self._encoder = encoder
+        users = Users({}, encoder.dim)
+        self.state = StateTier(settings, users, Catalogue(encoder.dim), counts_of(settings), BUILT_IN)
+        self.ranking = RankTier(settings, scorer)
+
+    def put_items(self, items: Sequence[Item], arrived_ms: int) -> None:
+        """Take items into the catalogue."""
+        for item, vector in zip(items, self._encoder.encode([describe_item(i) for i in items]), strict=True):
+            self.state.put_item(item, vector, arrived_ms)
+
+    def feed(self, message: Message, now_ms: int) -> Recommendations | None:
+        """One click or purchase through steps 1 to 5; None if its user was forgotten since.
+
+        Raises
+        ------
+        BadMessage
+            As `receive` does.
+        """
+        event = receive(message, now_ms)
+        if not isinstance(event, Click):
+            raise TypeError(f"got a message of {message.topic}, expected clicks or purchases")
+        if self.state.accept(event) == "forgotten":
+            return None
+        kind: EventType = "purchase" if isinstance(event, Purchase) else "click"
+        request = self.state.request(event.user_id, Trigger(event_id=event.event_id, type=kind), now_ms)
+        return self.ranking.rank([request], now_ms)[0]
 
 
 def catalogue_item(item: Item, arrived_ms: int) -> CatalogueItem:

@@ -34,6 +34,7 @@ from streams.rank_worker import RankWorker
 from streams.settings import Kafka, Settings, SettingsError
 from streams.state_worker import COUNTS, ROUTED, StateWorker, TableStore
 from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, app_id, changelog_name, ensure_topics, topic_specs
+from streams.transport import Transport
 from streams.users import Users
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ def rank_app(settings: Settings, scorer: Scorer | None) -> faust.App:
 def _app(settings: Settings, tier: Literal["state", "rank"], stream_wait_empty: bool) -> faust.App:
     kafka, tables = settings.kafka, settings.tables
     metrics.ready.labels(tier).set(0)
-    return faust.App(
+    app = faust.App(
         app_id(settings) if tier == "state" else settings.topic(f"{kafka.group_id}-rank"),
         broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
         broker_credentials=_credentials(kafka),
@@ -166,6 +167,8 @@ def _app(settings: Settings, tier: Literal["state", "rank"], stream_wait_empty: 
         web_enabled=False,
         autodiscover=False,
     )
+    app.transport = Transport(app.conf.broker_consumer, app)
+    return app
 
 
 def _credentials(kafka: Kafka) -> Any:
@@ -193,11 +196,12 @@ def _became_ready(app: faust.App) -> None:
 async def _watch_lag(app: faust.App) -> None:
     while True:
         await asyncio.sleep(LAG_EVERY_S)
+        consumer: Any = app.consumer
         committed = app.monitor.tp_committed_offsets
-        for tp in app.consumer.assignment():
-            end = app.consumer.highwater(tp)
+        for tp in consumer.assignment():
+            end = consumer.highwater(tp)
             if end is not None and tp.topic not in app.tables.changelog_topics:
-                lag = max(0, end - committed.get(tp, 0))
+                lag = max(0, end - max(committed.get(tp, 0), consumer.committed_at_start.get(tp, 0)))
                 metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(lag)
 
 

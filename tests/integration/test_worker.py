@@ -134,7 +134,7 @@ def test_a_click_becomes_a_list_in_kafka_and_redis(settings: Settings, client: C
         assert stored["degraded"] is None
         assert stored["model"] == settings.ranker.model
         ranks = [item["rank"] for item in stored["items"]]
-        assert ranks == list(range(1, len(ranks) + 1)) and len(ranks) == settings.ranker.list_size
+        assert ranks == list(range(1, settings.ranker.list_size + 1))
         shown = [item["item_id"] for item in stored["items"]]
         assert "item-15" not in shown, "just bought"
         assert len(set(shown)) == len(shown)
@@ -185,27 +185,32 @@ def test_every_event_counts_once_through_restarts_and_a_lost_folder(settings: Se
         for _ in range(count):
             user_id = order.choice(users)
             topic = order.choice(["clicks", "clicks", "purchases"])
-            event_id = client.click(user_id, order.choice(ITEMS), topic=topic, timestamp=now_ms() - order.randrange(9**8))
+            event_id = client.click(
+                user_id, order.choice(ITEMS), topic=topic, timestamp=now_ms() - order.randrange(9**8)
+            )
             sent[user_id].add(event_id)
             if order.random() < 0.2:
                 client.click(user_id, order.choice(ITEMS), event_id=order.choice(sorted(sent[user_id])), topic=topic)
         client.flush()
 
-    for ending in ("kill", "terminate", "stay"):
-        with worker(settings, "all") as running:
-            running.wait_ready()
-            burst(400)
-            if ending == "kill":
-                until(lambda: total(running, "afterclick_users_flushed_total") > 5)
-                running.kill()
-            elif ending == "terminate":
-                burst(200)
-                assert running.terminate() == 0
-            else:
-                wanted = {user_id: len(event_ids) for user_id, event_ids in sent.items()}
-                until(lambda: {u: (client.cached(u) or {}).get("state_version") for u in users} == wanted, 60)
-                until(lambda: {u: v["state_version"] for u, v in client.newest().items()} == wanted)
-                assert {u: client.cached(u) for u in users} == client.newest()
+    with worker(settings, "all") as running:
+        running.wait_ready()
+        burst(400)
+        until(lambda: total(running, "afterclick_users_flushed_total") > 5)
+        running.kill()
+    with worker(settings, "all") as running:
+        running.wait_ready()
+        burst(600)
+        assert running.terminate() == 0
+    with worker(settings, "all") as running:
+        running.wait_ready()
+        burst(400)
+        wanted = {user_id: len(event_ids) for user_id, event_ids in sent.items()}
+        until(lambda: total(running, "afterclick_consumer_lag_messages") == 0, 60)
+        assert {user_id: (client.cached(user_id) or {}).get("state_version") for user_id in users} == wanted
+        newest = client.newest()
+        assert {user_id: list_["state_version"] for user_id, list_ in newest.items()} == wanted
+        assert {user_id: client.cached(user_id) for user_id in users} == newest
 
 
 def test_rocksdb_tables_restore_too(settings: Settings, client: Client) -> None:
@@ -329,7 +334,12 @@ def test_an_upstream_system_brings_its_own_candidates(settings: Settings, client
             "user_id": "ann",
             "as_of": "2026-03-01T12:00:00Z",
             "history": [
-                {"item_id": "a", "type": "purchase", "timestamp": "2026-02-27T12:00:00Z", "title": "Trail running shoes"}
+                {
+                    "item_id": "a",
+                    "type": "purchase",
+                    "timestamp": "2026-02-27T12:00:00Z",
+                    "title": "Trail running shoes",
+                }
             ],
             "candidates": [
                 {"item_id": "x", "text": "Cast iron casserole"},

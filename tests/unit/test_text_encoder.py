@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
@@ -140,6 +142,21 @@ def test_other_modules_are_refused(tmp_path: Path) -> None:
     (models.encoder(tmp_path) / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(ModelUnsupported, match="the module Dense"):
         TextEncoder(str(tmp_path), "cpu", "float32")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_loading_draws_a_bar_on_a_terminal_only(
+    tmp_path: Path, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars: Any = transformers.utils.logging
+    if not bars.is_progress_bar_enabled():
+        pytest.skip("no progress bars: needs HF_HUB_DISABLE_PROGRESS_BARS unset")
+    models.encoder(tmp_path)
+    capsys.readouterr()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    TextEncoder(str(tmp_path), "cpu", "float32")
+    assert ("Loading weights" in capsys.readouterr().err) is terminal
+    assert bars.is_progress_bar_enabled()
 
 
 def _pooling(folder: Path, config: dict[str, Any]) -> None:

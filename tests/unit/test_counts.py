@@ -1,0 +1,106 @@
+"""Counts kept incrementally equal counts made from the whole log, whatever the order and the number of writers."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import msgspec
+import pytest
+
+from encoders.interest import Event
+from ranker.counts import DISTANCE_DECAY, MOST_NEIGHBOURS, Counts, ItemCounts
+
+DAY = 86_400_000
+START = 1_700_000_000_000
+
+
+def counts() -> Counts:
+    return Counts(co_visit_half_life_ms=90 * DAY, trend_half_life_ms=3 * DAY)
+
+
+def at(log2_count: float, time_ms: int, half_life_ms: float) -> float:
+    """A stored logarithm as the decayed count that it stands for, as of a time."""
+    return 2.0 ** (log2_count - time_ms / half_life_ms)
+
+
+def test_decayed_counts_equal_their_definition() -> None:
+    rng = random.Random(5)
+    times = [START + rng.randrange(200 * DAY) for _ in range(300)]
+    seen = counts()
+    for time_ms in times:
+        seen.observe(Event(1, time_ms, "click"), [])
+    now = START + 250 * DAY
+    for half_life_ms, stored in ((90 * DAY, seen.popularity(1)), (3 * DAY, seen.trending()[0][1])):
+        expected = sum(2.0 ** (-(now - time_ms) / half_life_ms) for time_ms in times)
+        assert at(stored, now, half_life_ms) == pytest.approx(expected, rel=1e-9)
+
+
+def test_co_visits_are_weighted_by_distance_and_normalised_by_popularity() -> None:
+    seen = counts()
+    seen.observe(Event(1, START, "click"), [])
+    seen.observe(Event(2, START, "click"), [1])
+    seen.observe(Event(3, START, "click"), [1, 2])
+    assert seen.co_visited(3) == pytest.approx({2: 1.0, 1: DISTANCE_DECAY})
+    assert seen.co_visited(1) == pytest.approx({2: 1.0, 3: DISTANCE_DECAY})
+    for _ in range(3):
+        seen.observe(Event(2, START, "click"), [])
+    assert seen.co_visited(3)[2] == pytest.approx(1 / math.sqrt(4))
+    assert seen.co_visited(99) == {}
+
+
+def test_an_item_does_not_co_visit_itself_and_counts_once_per_sequence() -> None:
+    seen = counts()
+    seen.observe(Event(1, START, "click"), [2, 1, 2, 2])
+    assert set(seen.co_visited(1)) <= {2}
+    assert at(seen.shards[0][1].neighbours[2], START, 90 * DAY) == pytest.approx(1.0)
+
+
+def test_two_writers_add_up_to_one() -> None:
+    rng = random.Random(6)
+    log = [(Event(rng.randrange(8), START + rng.randrange(DAY), "click"), rng.sample(range(8), 3)) for _ in range(200)]
+    one, first, second = counts(), counts(), counts()
+    second.writer = 3
+    for place, (event, earlier) in enumerate(log):
+        one.observe(event, earlier)
+        (first if place % 2 else second).observe(event, earlier)
+    for shard, item, row in second.changes():
+        first.put(shard, item, msgspec.msgpack.decode(msgspec.msgpack.encode(row), type=ItemCounts))
+    for item in range(8):
+        assert first.popularity(item) == pytest.approx(one.popularity(item))
+        assert first.co_visited(item) == pytest.approx(one.co_visited(item))
+    assert dict(first.trending()) == pytest.approx(dict(one.trending()))
+
+
+def test_a_restarted_writer_finds_its_counts_again_and_keeps_what_it_knows_better() -> None:
+    before, after = counts(), counts()
+    before.observe(Event(1, START, "click"), [2])
+    stored = before.changes()
+    assert before.changes() == []
+    for shard, item, row in stored:
+        after.put(shard, item, row)
+    assert after.co_visited(1) == before.co_visited(1)
+    after.observe(Event(1, START, "click"), [])
+    mine = after.popularity(1)
+    for shard, item, row in stored:
+        after.put(shard, item, ItemCounts(popularity=row.popularity))
+    assert after.popularity(1) == mine
+
+
+def test_neighbours_are_bounded_and_the_strongest_stay() -> None:
+    seen = counts()
+    for other in range(1, 500):
+        for _ in range(3 if other == 7 else 1):
+            seen.observe(Event(other, START, "click"), [0])
+    neighbours = seen.shards[0][0].neighbours
+    assert len(neighbours) <= 2 * MOST_NEIGHBOURS
+    assert 7 in neighbours
+
+
+def test_trending_follows_the_events() -> None:
+    seen = counts()
+    for item in range(300):
+        seen.observe(Event(item, START, "click"), [])
+    for _ in range(20):
+        seen.observe(Event(42, START + 10 * DAY, "click"), [])
+    assert seen.trending()[0][0] == 42

