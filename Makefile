@@ -19,7 +19,7 @@ test: lint
 	$(BIN)/pytest
 
 bench: $(STAMP)
-	$(BIN)/afterclick bench pipeline
+	$(BIN)/afterclick bench
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,8 +33,7 @@ class Shopper:
         return list(dict.fromkeys(int(key) for key in self.state.history["item"][::-1]))
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """One item that a source proposes.
 
     `score` orders within its source only; `because`, where the source knows it, is the key of the item in the user's
@@ -55,8 +55,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Merged:
+class Merged(NamedTuple):
     """A candidate after the merge. `prior` is comparable between candidates of one user, higher is better."""
 
     row: int
@@ -72,13 +71,10 @@ class Nearest:
 
     def find(self, shopper: Shopper, limit: int) -> Sequence[Found]:
         queries = interests(shopper)
-        best: dict[int, float] = {}
-        if len(queries):
-            for rows, scores in shopper.catalogue.nearest(queries, limit):
-                for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
-                    best[row] = max(score, best.get(row, -1.0))
-        order = sorted(best, key=lambda row: (-best[row], row))[:limit]
-        return [Found(row, best[row]) for row in order]
+        if not len(queries):
+            return []
+        rows, similarities = shopper.catalogue.nearest(queries, limit)
+        return [Found(row, score) for row, score in zip(rows.tolist(), similarities.tolist(), strict=True)]
 
 
 class CoVisited:
@@ -91,16 +87,20 @@ class CoVisited:
         total: dict[int, float] = {}
         strongest: dict[int, tuple[float, int]] = {}
         for place, key in enumerate(shopper.recent_items()[: self.recent]):
+            weight = DISTANCE_DECAY**place
             for other, similarity in shopper.counts.co_visited(key).items():
-                share = DISTANCE_DECAY**place * similarity
+                share = weight * similarity
                 total[other] = total.get(other, 0.0) + share
-                strongest[other] = max(strongest.get(other, (0.0, key)), (share, key))
-        known = [
-            Found(row, score, strongest[key][1])
-            for key, score in total.items()
-            if (row := shopper.catalogue.row(key)) is not None
-        ]
-        return sorted(known, key=lambda found: (-found.score, found.row))[:limit]
+                if other not in strongest or share > strongest[other][0]:
+                    strongest[other] = (share, key)
+        found = []
+        for key in sorted(total, key=lambda key: (-total[key], key)):
+            row = shopper.catalogue.row(key)
+            if row is not None:
+                found.append(Found(row, total[key], strongest[key][1]))
+                if len(found) == limit:
+                    break
+        return found
 
 
 class Trending:
@@ -110,8 +110,8 @@ class Trending:
 
     def find(self, shopper: Shopper, limit: int) -> Sequence[Found]:
         rows = ((shopper.catalogue.row(key), score) for key, score in shopper.counts.trending())
-        known = [Found(row, score) for row, score in rows if row is not None and shopper.catalogue.available[row]]
-        return known[:limit]
+        known = (Found(row, score) for row, score in rows if row is not None and shopper.catalogue.available[row])
+        return list(islice(known, limit))
 
 
 class Newest:

@@ -103,20 +103,21 @@ class Catalogue:
         row = self._row.get(key)
         return None if row is None else self._vectors[row]
 
-    def nearest(self, queries: Vector, count: int) -> list[tuple[Rows, Vector]]:
-        """Exact search by inner product among the available items.
+    def nearest(self, queries: Vector, count: int) -> tuple[Rows, Vector]:
+        """The available items nearest to any of the queries, by inner product: exact.
 
         Parameters
         ----------
-        queries : (q, dim) float32.
+        queries : (q, dim) float32, q >= 1.
 
         Returns
         -------
-        For each query the rows and their similarities, best first, at most `count`.
+        Rows and, for each, the similarity to the query it is nearest to; best first, at most `count`.
         """
-        scores = queries @ self._vectors[: len(self._items)].T
-        scores[:, ~self.available[: len(self._items)]] = -np.inf
-        return [(rows := top(line, count), line[rows]) for line in scores]
+        rows = np.flatnonzero(self.available[: len(self._items)])
+        nearest: Vector = (self._vectors[: len(self._items)] @ queries.T).max(axis=1)[rows]
+        best = top(nearest, count)
+        return rows[best], nearest[best]
 
     def _grow(self) -> None:
         if len(self._items) > len(self._vectors):

@@ -24,20 +24,25 @@ class InOrder:
 
     def __init__(self) -> None:
         self._taken: dict[object, deque[Acknowledgeable]] = {}
-        self._done: set[int] = set()
+        self._open: set[int] = set()
 
     def take(self, partition: object, event: Acknowledgeable) -> None:
         """Note a message, in the order of delivery."""
         self._taken.setdefault(partition, deque()).append(event)
+        self._open.add(id(event))
 
     def done(self, events: Iterable[Acknowledgeable]) -> None:
         """These messages' effects are out; acknowledge them as soon as all before them in their partitions are."""
-        self._done.update(id(event) for event in events)
+        self._open.difference_update(id(event) for event in events)
         for queue in self._taken.values():
-            while queue and id(queue[0]) in self._done:
-                event = queue.popleft()
-                self._done.discard(id(event))
-                event.ack()
+            while queue and id(queue[0]) not in self._open:
+                queue.popleft().ack()
+
+    def drop(self, partitions: Iterable[object]) -> None:
+        """These partitions are somebody else's now; their messages will be delivered again, so acknowledge none."""
+        for partition in partitions:
+            for event in self._taken.pop(partition, ()):
+                self._open.discard(id(event))
 
     def __len__(self) -> int:
         return sum(len(queue) for queue in self._taken.values())

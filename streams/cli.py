@@ -123,10 +123,19 @@ def forget(user: Annotated[str, typer.Argument(help="The user's id.")], config: 
 
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help="pipeline or scorer.")] = "pipeline", as_json: Json = False) -> None:
+def bench(
+    name: Annotated[str | None, typer.Argument(help="pipeline, scorer or start; all of them if left out.")] = None,
+    as_json: Json = False,
+) -> None:
     """Measure speed: against the hardware's limit or a peer, in the same run."""
-    from streams.bench import run
-
+    try:
+        from streams.bench import run
+    except ModuleNotFoundError as error:
+        if error.name != "confluent_kafka":
+            raise
+        raise SettingsError(
+            "confluent-kafka: got no such package, expected it for the benchmark; pip install 'afterclick[demo]'"
+        ) from error
     run(name, as_json=as_json)
 
 

@@ -1,15 +1,16 @@
-"""Kafka and Redis of our own, for the demo and for quick tests: two wheels, nothing to install.
+"""Kafka and Redis of our own, for the demo, the benchmark and tests, each ended when left.
 
 `EmbeddedKafka` is librdkafka's mock cluster: the real protocol over TCP, in memory, 4 partitions a topic,
 topics that appear when first asked for, no compaction. `EmbeddedRedis` is a real redis-server that stores
-nothing. Neither is for production, nor for a claim about speed or reliability. Knows nothing of our topics
-and keys.
+nothing. Both come as wheels; neither is for production, nor for a claim about speed or reliability.
+`ApacheKafka` runs the real one from its jars. Knows nothing of our topics and keys.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -24,6 +25,9 @@ from encoders.errors import AfterclickError
 
 PARTITIONS = 4  # of every topic of librdkafka's mock cluster; not configurable from Python
 _START_TIMEOUT_S = 10.0
+_KAFKA_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 10.0
+_CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"  # any UUID, as Kafka writes them
 
 
 class EmbeddedUnavailable(AfterclickError):
@@ -80,7 +84,7 @@ class EmbeddedRedis:
             )
         try:
             self._wait()
-        except EmbeddedUnavailable:
+        except BaseException:
             self._stop()
             raise
         return self
@@ -99,21 +103,127 @@ class EmbeddedRedis:
                     return
                 except redis.ConnectionError as error:
                     if self._process.poll() is not None or time.monotonic() > deadline:
-                        tail = self._log.read_text(encoding="utf-8", errors="replace")[-500:].strip()
                         raise EmbeddedUnavailable(
-                            f"redis-server: got no PONG at {self.url} ({tail}), expected one within "
+                            f"redis-server: got no PONG at {self.url} ({_tail(self._log)}), expected one within "
                             f"{_START_TIMEOUT_S:g} s; set AFTERCLICK_REDIS__URL to a Redis that runs"
                         ) from error
                 time.sleep(0.02)
 
     def _stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        _end(self._process)
         self._folder.cleanup()
+
+
+class ApacheKafka:
+    """One node of Apache Kafka in KRaft mode on free ports of the loopback, its data gone when it is left.
+
+    `bootstrap_servers` is its address once entered. Topics must be created before they are used.
+
+    Parameters
+    ----------
+    home : a folder with Kafka's jars in `libs/`, as in the official download.
+    """
+
+    bootstrap_servers: str
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def __enter__(self) -> ApacheKafka:
+        libs = self._home / "libs"
+        if not any(libs.glob("kafka_*.jar")):
+            raise EmbeddedUnavailable(
+                f"KAFKA_HOME: got no kafka_*.jar in {libs}, expected Kafka's jars there; set it to the folder "
+                "that Kafka's download unpacks to"
+            )
+        if not shutil.which("java"):
+            raise EmbeddedUnavailable("java: got none on PATH, expected 17 or newer, to run Kafka; install a JRE")
+        port, controller = free_port(), free_port()
+        self.bootstrap_servers = f"127.0.0.1:{port}"
+        self._folder = tempfile.TemporaryDirectory(prefix="afterclick-kafka-", ignore_cleanup_errors=True)
+        folder = Path(self._folder.name)
+        self._log, properties = folder / "log", folder / "server.properties"
+        properties.write_text(_kafka_properties(port, controller, folder / "data"), encoding="utf-8")
+        java = ["java", "-Xmx512m", "-cp", f"{libs}/*"]
+        formatting = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(properties)]
+        with self._log.open("wb") as log:
+            code = subprocess.run(formatting, stdout=log, stderr=log, stdin=subprocess.DEVNULL).returncode
+            if code:
+                tail = _tail(self._log)
+                self._folder.cleanup()
+                raise EmbeddedUnavailable(
+                    f"Kafka: got exit code {code} from formatting its storage ({tail}), expected 0; check that "
+                    f"java is 17 or newer and the jars in {libs} are whole"
+                )
+            self._process = subprocess.Popen(
+                [*java, "kafka.Kafka", str(properties)],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        try:
+            self._wait(port)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _wait(self, port: int) -> None:
+        deadline = time.monotonic() + _KAFKA_START_TIMEOUT_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                return
+            except OSError as error:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise EmbeddedUnavailable(
+                        f"Kafka: got exit code {self._process.poll()} and no listener on port {port} "
+                        f"({_tail(self._log)}), expected one within {_KAFKA_START_TIMEOUT_S:g} s; set "
+                        "AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS to a Kafka that runs"
+                    ) from error
+            time.sleep(0.1)
+
+    def _stop(self) -> None:
+        _end(self._process)
+        self._folder.cleanup()
+
+
+def _kafka_properties(port: int, controller: int, data: Path) -> str:
+    """One node that is broker and controller, with as few internal partitions as will do."""
+    return f"""process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+"""
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-500:].strip()
 
 
 def free_port() -> int:

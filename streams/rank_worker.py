@@ -103,7 +103,7 @@ class RankWorker:
         for user_id, one in list(self._waiting.items()):
             if any(event.message.tp in partitions for event in one.events):
                 del self._waiting[user_id]
-                self._acks.done(one.events)
+        self._acks.drop(partitions)
 
     def _replace(self, newer: Waiting, event: Any) -> None:
         older = self._waiting.get(newer.user_id)

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from streams.embedded import EmbeddedRedis, EmbeddedUnavailable, free_port
+from streams.embedded import ApacheKafka, EmbeddedRedis, EmbeddedUnavailable, free_port
 from streams.settings import Kafka, Metrics, Redis, Settings, Tables
-from tests import servers
 
 INTEGRATION = Path(__file__).parent / "integration"
 
@@ -41,15 +40,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def kafka() -> Iterator[str]:
     """A real Kafka's address: KAFKA_BOOTSTRAP_SERVERS, or one node run from KAFKA_HOME."""
-    if lacks := servers.kafka_lacks():
-        pytest.skip(f"no Kafka: needs {lacks}")
     if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         yield given
         return
-    with servers.apache_kafka(Path(os.environ["KAFKA_HOME"]), tmp_path_factory.mktemp("kafka")) as address:
-        yield address
+    home = os.environ.get("KAFKA_HOME")
+    if not home:
+        pytest.skip("no Kafka: needs KAFKA_HOME (a folder with Kafka's jars in libs/) or KAFKA_BOOTSTRAP_SERVERS")
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(ApacheKafka(Path(home)))
+        except EmbeddedUnavailable as error:
+            pytest.skip(f"no Kafka: {error}")
+        yield server.bootstrap_servers
 
 
 @pytest.fixture(scope="session")

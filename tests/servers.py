@@ -1,14 +1,10 @@
-"""Real servers and real workers for the tests: Apache Kafka in KRaft mode, redis-server, `afterclick worker`.
+"""Real workers for the tests: `afterclick worker` in a process of its own, ended when left.
 
-Each is a context manager that ends its process when left. Knows no test; the fixtures in `conftest` and the
-integration tests use it.
+Knows no test; the integration tests use it. Real servers for them are in `streams.embedded`.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,78 +12,20 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
-from pydantic import SecretStr
 
-from streams.embedded import free_port
-from streams.settings import PREFIX, Settings
+from streams.bench_worker import environment as environment
+from streams.settings import Settings
 
 WORKER = (sys.executable, "-m", "streams.cli", "worker")
-KAFKA_START_TIMEOUT_S = 60.0
-CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"  # any UUID, as Kafka writes them
 ROOT = Path(__file__).parent.parent
 
 
 def tail(log: Path, lines: int = 40) -> str:
     """Read the last lines of a log."""
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
-
-
-@contextmanager
-def apache_kafka(home: Path, folder: Path) -> Iterator[str]:
-    """Run one node of Kafka from the jars in `home/libs`, its data in `folder`; give its address."""
-    port, controller = free_port(), free_port()
-    properties = folder / "server.properties"
-    properties.write_text(
-        f"""process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={folder / "data"}
-auto.create.topics.enable=false
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=8
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
-""",
-        encoding="utf-8",
-    )
-    java = ["java", "-Xmx512m", "-cp", f"{home / 'libs'}/*"]
-    log = folder / "kafka.log"
-    with log.open("wb") as output:
-        formatting = [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
-        if subprocess.run(formatting, stdout=output, stderr=output, stdin=subprocess.DEVNULL).returncode:
-            raise RuntimeError(f"Kafka: could not format {folder}:\n{tail(log)}")
-        process = subprocess.Popen(
-            [*java, "kafka.Kafka", str(properties)], stdout=output, stderr=output, stdin=subprocess.DEVNULL
-        )
-    try:
-        _wait_for_port(port, process, log)
-        yield f"127.0.0.1:{port}"
-    finally:
-        _end(process)
-
-
-def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + KAFKA_START_TIMEOUT_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(
-                    f"Kafka: got exit code {process.poll()} and no listener on port {port}, expected one "
-                    f"within {KAFKA_START_TIMEOUT_S:g} s; its log ends:\n{tail(log)}"
-                ) from None
-        time.sleep(0.1)
 
 
 def _end(process: subprocess.Popen[bytes], grace_s: float = 10) -> int:
@@ -97,33 +35,6 @@ def _end(process: subprocess.Popen[bytes], grace_s: float = 10) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
-
-
-def kafka_lacks() -> str | None:
-    """Name what is missing for a real Kafka here."""
-    if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        return None
-    home = os.environ.get("KAFKA_HOME")
-    if not home:
-        return "KAFKA_HOME (a folder with Kafka's jars in libs/) or KAFKA_BOOTSTRAP_SERVERS"
-    if not any((Path(home) / "libs").glob("kafka_*.jar")):
-        return f"kafka_*.jar in {home}/libs, which KAFKA_HOME names"
-    return None if shutil.which("java") else "java (17 or newer), to run KAFKA_HOME"
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """Give this process' environment with its settings replaced by these."""
-    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
-    return inherited | dict(_variables(settings.model_dump(), PREFIX))
-
-
-def _variables(group: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-    for name, value in group.items():
-        if isinstance(value, dict):
-            yield from _variables(value, f"{prefix}{name.upper()}__")
-        elif value is not None:
-            plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-            yield prefix + name.upper(), ",".join(plain) if isinstance(plain, tuple) else str(plain)
 
 
 class Worker:

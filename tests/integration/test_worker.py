@@ -17,6 +17,7 @@ import pytest
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from streams.embedded import free_port
 from streams.kafka_client import partition_of
 from streams.settings import Settings
 from streams.topics import changelog_name, ensure_topics, topic_specs
@@ -143,7 +144,7 @@ def test_a_click_becomes_a_list_in_kafka_and_redis(settings: Settings, client: C
         history = {"item-0", "item-5", "item-10", "item-15"}
         assert all(set(item["reason"]["evidence"]) <= history for item in stored["items"])
         assert any(item["reason"]["text"].startswith("Because you ") for item in stored["items"])
-        assert 0 < client.redis.ttl(settings.redis.key_prefix + "ann") <= settings.redis.ttl_s  # type: ignore[operator]
+        assert 0 < client.redis.ttl(settings.redis.key_prefix + "ann") <= settings.redis.ttl_s
         check_metrics(running)
         assert running.terminate() == 0
 
@@ -174,43 +175,91 @@ def check_metrics(running: Worker) -> None:
     assert total(running, "afterclick_dead_letters_total") == 0
 
 
+class Traffic:
+    """Events of 25 users at random, a fifth of them sent twice, and what the lists must say in the end."""
+
+    def __init__(self, client: Client, seed: int) -> None:
+        self._client = client
+        self._random = random.Random(seed)
+        self._sent: dict[str, set[str]] = {f"user-{number}": set() for number in range(25)}
+
+    def burst(self, count: int) -> None:
+        for _ in range(count):
+            user_id = self._random.choice(list(self._sent))
+            topic = self._random.choice(["clicks", "clicks", "purchases"])
+            happened = now_ms() - self._random.randrange(9**8)
+            ids = self._sent[user_id]
+            ids.add(self._client.click(user_id, self._random.choice(ITEMS), topic=topic, timestamp=happened))
+            if self._random.random() < 0.2:
+                again = self._random.choice(sorted(ids))
+                self._client.click(user_id, self._random.choice(ITEMS), event_id=again, topic=topic)
+        self._client.flush()
+
+    def check(self, running: Worker) -> None:
+        """`state_version` is the number of distinct events, and topic and Redis have the same newest list."""
+        wanted = {user_id: len(event_ids) for user_id, event_ids in self._sent.items()}
+        cached: dict[str, Any] = {}
+
+        def settled() -> bool:
+            cached.update({user_id: self._client.cached(user_id) for user_id in wanted})
+            return all(cached[user_id] and cached[user_id]["state_version"] == wanted[user_id] for user_id in wanted)
+
+        try:
+            until(settled, 60)
+        finally:
+            off = {u: (wanted[u], (cached[u] or {}).get("state_version")) for u in wanted}
+            print("wanted and found:", {u: pair for u, pair in off.items() if pair[0] != pair[1]})
+        until(lambda: total(running, "afterclick_consumer_lag_messages") == 0)
+        newest = self._client.newest()
+        assert {user_id: self._client.cached(user_id) for user_id in wanted} == newest
+        assert {user_id: list_["state_version"] for user_id, list_ in newest.items()} == wanted
+
+
 def test_every_event_counts_once_through_restarts_and_a_lost_folder(settings: Settings, client: Client) -> None:
     """kill -9 and SIGTERM in the middle; the second and third worker start on empty folders, from the changelog."""
-    order = random.Random(11)
-    users = [f"user-{number}" for number in range(25)]
-    sent: dict[str, set[str]] = {user_id: set() for user_id in users}
     client.items()
-
-    def burst(count: int) -> None:
-        for _ in range(count):
-            user_id = order.choice(users)
-            topic = order.choice(["clicks", "clicks", "purchases"])
-            event_id = client.click(
-                user_id, order.choice(ITEMS), topic=topic, timestamp=now_ms() - order.randrange(9**8)
-            )
-            sent[user_id].add(event_id)
-            if order.random() < 0.2:
-                client.click(user_id, order.choice(ITEMS), event_id=order.choice(sorted(sent[user_id])), topic=topic)
-        client.flush()
-
+    traffic = Traffic(client, 11)
     with worker(settings, "all") as running:
         running.wait_ready()
-        burst(400)
+        traffic.burst(400)
         until(lambda: total(running, "afterclick_users_flushed_total") > 5)
         running.kill()
     with worker(settings, "all") as running:
         running.wait_ready()
-        burst(600)
+        traffic.burst(600)
         assert running.terminate() == 0
     with worker(settings, "all") as running:
         running.wait_ready()
-        burst(400)
-        wanted = {user_id: len(event_ids) for user_id, event_ids in sent.items()}
-        until(lambda: total(running, "afterclick_consumer_lag_messages") == 0, 60)
-        assert {user_id: (client.cached(user_id) or {}).get("state_version") for user_id in users} == wanted
-        newest = client.newest()
-        assert {user_id: list_["state_version"] for user_id, list_ in newest.items()} == wanted
-        assert {user_id: client.cached(user_id) for user_id in users} == newest
+        traffic.burst(400)
+        traffic.check(running)
+
+
+def test_workers_share_the_partitions_and_hand_them_over(settings: Settings, client: Client) -> None:
+    """A second worker joins under load, the first leaves, a third joins and is killed."""
+
+    def beside() -> Settings:
+        return settings.model_copy(update={"metrics": settings.metrics.model_copy(update={"port": free_port()})})
+
+    client.items()
+    traffic = Traffic(client, 12)
+    with worker(settings, "all") as first:
+        first.wait_ready()
+        traffic.burst(300)
+        with worker(beside(), "all") as second:
+            for _ in range(10):
+                traffic.burst(50)
+                time.sleep(1)
+            second.wait_ready()
+            assert first.terminate() == 0
+            for _ in range(5):
+                traffic.burst(50)
+                time.sleep(1)
+            with worker(beside(), "state") as third:
+                third.wait_ready()
+                traffic.burst(300)
+                third.kill()
+            traffic.burst(100)
+            traffic.check(second)
 
 
 def test_rocksdb_tables_restore_too(settings: Settings, client: Client) -> None:

@@ -36,6 +36,22 @@ def test_any_order_of_completion_is_acknowledged_in_order() -> None:
         assert len(acks) == 0
 
 
+def test_a_dropped_partition_acknowledges_nothing_more() -> None:
+    log: list[int] = []
+    acks = InOrder()
+    events = [Event(offset, log) for offset in range(3)]
+    for event in events:
+        acks.take("ours", event)
+    acks.drop({"ours", "never seen"})
+    acks.done(events)
+    assert (log, len(acks)) == ([], 0)
+    again = Event(0, log)
+    acks.take("ours", again)
+    assert log == []
+    acks.done([again])
+    assert log == [0]
+
+
 def test_partitions_do_not_wait_for_each_other() -> None:
     first: list[int] = []
     second: list[int] = []

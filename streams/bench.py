@@ -1,0 +1,90 @@
+"""`afterclick bench`: speed, each figure beside a limit or a peer measured in turns with it, in the same run.
+
+Only the ratios mean something beyond this machine and this hour. Settings are the user's own, but for what two
+workers would share. Called by the command line; `bench_pipeline`, `bench_scorer` and `bench_start` measure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from contextlib import ExitStack, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from streams import bench_pipeline, bench_scorer, bench_start
+from streams.bench_rows import Row, report, table
+from streams.bench_worker import Ground, prepared
+from streams.settings import SettingsError, load
+
+BENCHES = ("pipeline", "scorer", "start")
+PACKAGES = ("torch", "transformers", "sentence-transformers", "faust-streaming", "aiokafka", "confluent-kafka", "redis")
+FLAGS = ("amx_bf16", "avx512_bf16")
+
+
+def run(name: str | None, as_json: bool) -> None:
+    """Measure one of `BENCHES`, or all, one after the other; a table each on stdout, or one JSON object.
+
+    Raises
+    ------
+    SettingsError
+        There is no such benchmark, or a setting is wrong.
+    streams.bench_worker.BenchFailed, streams.embedded.EmbeddedUnavailable
+    """
+    if name is not None and name not in BENCHES:
+        raise SettingsError(f"bench: got {name!r}, expected one of {', '.join(BENCHES)}, or nothing for all of them")
+    settings, begin = load(), time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends with us
+    console = Console(quiet=as_json)
+    facts = machine()
+    console.print(", ".join(f"{key} {value}" for key, value in facts.items()), highlight=False)
+    measured: dict[str, list[Row]] = {}
+    with ExitStack() as running:
+        ground: Ground | None = None
+        for bench in [name] if name else BENCHES:
+            with _bars() as progress:
+                if bench == "scorer":
+                    title, rows = bench, bench_scorer.measure(settings, progress)
+                else:
+                    ground = ground or running.enter_context(prepared(settings))
+                    facts["kafka"] = ground.kafka
+                    measure = bench_pipeline.measure if bench == "pipeline" else bench_start.measure
+                    title, rows = f"{bench}, on {ground.kafka}", measure(ground, progress)
+            measured[bench] = rows
+            console.print("", table(title, rows))
+    if as_json:
+        sys.stdout.write(json.dumps(report(facts, measured, time.monotonic() - begin)) + "\n")
+
+
+def machine() -> dict[str, str]:
+    """Name what decides the speed: processor, cores, threads, versions."""
+    import torch
+
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    told = dict(line.partition(":")[::2] for line in lines)
+    fields = {key.strip(): value.strip() for key, value in told.items()}
+    flags = [flag for flag in FLAGS if flag in fields.get("flags", "").split()]
+    facts = {
+        "processor": fields.get("model name") or platform.processor() or platform.machine(),
+        "flags": " ".join(flags) or f"without {' and '.join(FLAGS)}",
+        "cores": str(os.cpu_count()),
+        "torch threads": str(torch.get_num_threads()),
+        "python": platform.python_version(),
+    }
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            facts[package] = version(package)
+    return facts
+
+
+def _bars() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=Console(stderr=True), transient=True)
