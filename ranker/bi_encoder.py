@@ -46,6 +46,7 @@ class BiEncoder:
         self._encoder = TextEncoder(model, device, dtype)
         self._cache = VectorCache(cache_bytes)
         self.name = model
+        self.dim = self._encoder.dim
         self.placement = self._encoder.placement
         self.usage = self._encoder.usage
 
@@ -67,6 +68,17 @@ class BiEncoder:
             )
             for request, history in zip(requests, histories, strict=True)
         ]
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed items' texts as `TextEncoder.encode` does, and keep the vectors for when they come as candidates."""
+        if not texts:
+            return np.empty((0, self.dim), dtype=np.float32)
+        items = self._embedded("item", texts)
+        return np.stack([items[text].vector for text in texts])
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """See `Scorer.prepare`: keeps the vectors."""
+        self.encode(texts)
 
     def _embedded(self, kind: Kind, texts: Iterable[str]) -> dict[str, Embedded]:
         """Return the vectors of the distinct texts, computing those that are not kept."""

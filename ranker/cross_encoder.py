@@ -61,6 +61,9 @@ class CrossEncoder:
         self._candidate_limit = room // CANDIDATE_SHARE
         self._context_limit = room - self._candidate_limit
 
+    def prepare(self, texts: Sequence[str]) -> None:
+        """See `Scorer.prepare`: nothing of an item can be computed without its context."""
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         """See `Scorer.score`."""
         self.usage.requests += len(requests)

@@ -81,6 +81,9 @@ class PackedDecoder:
         self._check_packing()
         self.usage = Usage()  # the check is nobody's request
 
+    def prepare(self, texts: Sequence[str]) -> None:
+        """See `Scorer.prepare`: nothing of an item can be computed without its context."""
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         """See `Scorer.score`."""
         self.usage.requests += len(requests)

@@ -51,6 +51,10 @@ class Scorer(Protocol):
     placement: Placement
     usage: Usage
 
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Do ahead what can be done for items that will come as candidates, so that no list waits for it."""
+        ...
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         """Score every candidate of every request.
 

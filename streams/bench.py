@@ -44,7 +44,7 @@ def run(name: str | None, as_json: bool) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends with us
     console = Console(quiet=as_json)
     facts = machine()
-    console.print(", ".join(f"{key} {value}" for key, value in facts.items()), highlight=False)
+    console.print(", ".join(f"{key} {value}" for key, value in facts.items()), highlight=False, soft_wrap=True)
     measured: dict[str, list[Row]] = {}
     with ExitStack() as running:
         ground: Ground | None = None

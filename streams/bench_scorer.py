@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from rich.progress import Progress
+from transformers.utils import logging
 
 from encoders import model_source
 from encoders.describe import describe_history, describe_item
@@ -53,7 +54,7 @@ class Case:
         return f"{lists} a call, {known}"
 
 
-CASES = (Case(1, 4, warm=False), Case(32, 1, warm=False), Case(1, 40, warm=True), Case(32, 5, warm=True))
+CASES = (Case(1, 2, warm=False), Case(32, 1, warm=False), Case(1, 40, warm=True), Case(32, 5, warm=True))
 
 
 class Texts:
@@ -89,22 +90,63 @@ def measure(settings: Settings, progress: Progress) -> list[Row]:
     peer = _peer(model, cold.placement)
     texts = Texts()
     texts_of = [texts.request() for _ in range(max(case.lists for case in CASES))]
-    for scorer in (cold, warm):
-        scorer.score(texts_of)
+    cold.score(texts_of[:1])
+    warm.score(texts_of)
     if peer:
         peer(texts_of[0].candidates)
     note = f"{model} in {cold.placement.dtype}, {CANDIDATES} candidates, {HISTORY} events. " + ("" if peer else NO_PEER)
+    work = Work(cold, model)
     rows = []
     for case in CASES:
         ours, theirs = [], []
         for _ in progress.track(range(ROUNDS), description=f"Bi-encoder: {case}"):
             calls = [_call(texts, texts_of, case) for _ in range(case.calls)]
             lists = case.lists * case.calls
-            ours.append(lists / _seconds((warm if case.warm else cold).score, [requests for requests, _ in calls]))
+            requests = [requests for requests, _ in calls]
+            seconds = _seconds(warm.score, requests) if case.warm else work.seconds(requests, case)
+            ours.append(lists / seconds)
             if peer:
                 theirs.append(lists / _seconds(peer, [new for _, new in calls]))
         rows.append(Row(str(case), "lists/s", ours, PEER if peer else "", theirs, note=note))
-    return [*rows, _useful(cold, model, texts_of, progress)]
+    return [*rows, *work.rows()]
+
+
+class Work:
+    """Useful work of calls with nothing kept: 2 operations for each weight of the layers and each token.
+
+    Beside each round, the rate of plain matrix products in the same format on the same threads.
+    """
+
+    def __init__(self, scorer: BiEncoder, model: str) -> None:
+        config = model_source.read_json(model_source.fetch(model), "config.json", dict) or {}
+        hidden, layers, inner = (int(config[key]) for key in ("hidden_size", "num_hidden_layers", "intermediate_size"))
+        self._weights = layers * (4 * hidden * hidden + 2 * hidden * inner)
+        self._scorer = scorer
+        self._gflops: dict[Case, list[tuple[float, float]]] = {}
+
+    def seconds(self, calls: Sequence[list[ScoreRequest]], case: Case) -> float:
+        """Time the calls, and note what they computed."""
+        usage = self._scorer.usage
+        before = usage.context_tokens + usage.candidate_tokens
+        seconds = _seconds(self._scorer.score, calls)
+        tokens = usage.context_tokens + usage.candidate_tokens - before
+        rate = 2 * self._weights * tokens / seconds / 1e9
+        self._gflops.setdefault(case, []).append((rate, _matmul_gflops(self._scorer.placement)))
+        return seconds
+
+    def rows(self) -> list[Row]:
+        """One for each case that was timed."""
+        return [
+            Row(
+                f"useful work, {case}",
+                "GFLOP/s",
+                [rate for rate, _ in rounds],
+                f"matrix products of {MATMUL_SIZE} in {self._scorer.placement.dtype}",
+                [limit for _, limit in rounds],
+                note="Useful work leaves out attention (about 1% at these lengths), tokenising and padding.",
+            )
+            for case, rounds in self._gflops.items()
+        ]
 
 
 def _call(texts: Texts, known: Sequence[ScoreRequest], case: Case) -> tuple[list[ScoreRequest], list[str]]:
@@ -116,28 +158,6 @@ def _call(texts: Texts, known: Sequence[ScoreRequest], case: Case) -> tuple[list
     events = dict.fromkeys(line for request in requests for line in request.context.splitlines())
     items = dict.fromkeys(text for request in requests for text in request.candidates)
     return requests, [*events, *items]
-
-
-def _useful(scorer: BiEncoder, model: str, requests: Sequence[ScoreRequest], progress: Progress) -> Row:
-    """Useful work of large cold calls, 2 operations for each weight of the layers and token, padding not counted."""
-    config = model_source.read_json(model_source.fetch(model), "config.json", dict) or {}
-    hidden, layers, inner = (int(config[key]) for key in ("hidden_size", "num_hidden_layers", "intermediate_size"))
-    weights = layers * (4 * hidden * hidden + 2 * hidden * inner)
-    ours, limit = [], []
-    for _ in progress.track(range(ROUNDS), description="Bi-encoder: useful work, and matrix products"):
-        before = scorer.usage.context_tokens + scorer.usage.candidate_tokens
-        seconds = _seconds(scorer.score, [requests])
-        tokens = scorer.usage.context_tokens + scorer.usage.candidate_tokens - before
-        ours.append(2 * weights * tokens / seconds / 1e9)
-        limit.append(_matmul_gflops(scorer.placement))
-    return Row(
-        f"useful work, {len(requests)} lists a call, nothing kept",
-        "GFLOP/s",
-        ours,
-        f"matrix products of {MATMUL_SIZE} in {scorer.placement.dtype}",
-        limit,
-        note="Useful work leaves out attention (about 1% at these lengths), tokenising and padding.",
-    )
 
 
 def _matmul_gflops(placement: Placement) -> float:
@@ -157,6 +177,7 @@ def _peer(model: str, placement: Placement) -> Encode | None:
     """The same model in the same format in sentence-transformers, if that is installed."""
     if importlib.util.find_spec("sentence_transformers") is None:
         return None
+    logging.disable_progress_bar()  # of loading weights; ours is enough
     loaded: Any = importlib.import_module("sentence_transformers").SentenceTransformer(
         str(model_source.fetch(model)),
         device=placement.device,

@@ -104,6 +104,7 @@ class Worker:
             "KAFKA__BOOTSTRAP_SERVERS": kafka,
             "KAFKA__PARTITIONS": str(PARTITIONS),
             "KAFKA__CREATE_TOPICS": "false",
+            "KAFKA__FETCH_WAIT_MS": "10",  # the embedded cluster does not end a wait when data arrives
             "REDIS__URL": redis_url,
             "TABLES__DATA_DIR": str(folder / "data"),
             "METRICS__PORT": str(port),

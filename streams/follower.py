@@ -1,4 +1,4 @@
-"""Read compacted topics whole, then follow them: how every state worker knows all items and everybody's counts.
+"""Read compacted topics whole, then follow them: how every worker knows all items, and everybody's counts.
 
 No consumer group: each worker reads all partitions from the beginning. Items are validated again here, silently: the
 group's own reading of `items` has dead-lettered the bad ones, once. Called by the state worker.
@@ -8,17 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from streams.contracts import Item
 from streams.kafka_client import client_options, started
+from streams.receive import BadMessage, Message, Tombstone, receive
 from streams.settings import Kafka
 
 logger = logging.getLogger(__name__)
 
 Records = Sequence[ConsumerRecord]
 _BATCH = 512
+
+
+def items_of(records: Records) -> dict[str, tuple[Item | None, int]]:
+    """The last word of a batch on each item: the item, or None where it was deleted, and when (milliseconds)."""
+    items: dict[str, tuple[Item | None, int]] = {}
+    for record in records:
+        message = Message("items", record.partition, record.offset, record.key, record.value)
+        try:
+            received = receive(message, round(time.time() * 1000))
+        except BadMessage:
+            continue
+        if isinstance(received, Tombstone):
+            items[received.key] = (None, record.timestamp)
+        elif isinstance(received, Item):
+            items[received.item_id] = (received, record.timestamp)
+    return items
 
 
 class Follower:
@@ -45,6 +64,7 @@ class Follower:
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            fetch_max_wait_ms=self._kafka.fetch_wait_ms,
         )
         async with started(consumer, self._kafka):
             partitions = [

@@ -11,17 +11,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import faust
 import msgspec
 
+from encoders.describe import describe_item
 from encoders.usage import Usage
 from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import RankRequest, Recommendations
+from streams.follower import Records, items_of
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import RankTier
 from streams.publish import ListCache, Published
@@ -47,7 +49,9 @@ class Waiting:
 class RankWorker:
     """Steps 4 to 6."""
 
-    def __init__(self, settings: Settings, tier: RankTier, outbox: Outbox, cache: ListCache) -> None:
+    def __init__(
+        self, settings: Settings, tier: RankTier, outbox: Outbox, cache: ListCache, model_thread: Executor
+    ) -> None:
         self._settings = settings
         self._tier = tier
         self._outbox = outbox
@@ -57,7 +61,7 @@ class RankWorker:
         self._acks = InOrder()
         self._arrived = asyncio.Event()
         self._room = asyncio.Condition()
-        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._model_thread = model_thread
         self._model_call: asyncio.Future[list[Recommendations]] | None = None
         self._usage = Usage()
 
@@ -97,6 +101,13 @@ class RankWorker:
             self._acks.done([event for one in batch for event in one.events] + [event for _, event in letters])
             async with self._room:
                 self._room.notify_all()
+
+    async def prepare(self, records: Records) -> None:
+        """Let the model see a batch of the `items` topic ahead of its requests."""
+        received = items_of(records)
+        texts = [describe_item(item) for item, _ in received.values() if item]
+        if self._tier.scorer is not None:
+            await asyncio.get_running_loop().run_in_executor(self._model_thread, self._tier.scorer.prepare, texts)
 
     def drop(self, partitions: set[Any]) -> None:
         """These partitions are no longer ours: their requests are somebody else's to answer."""
@@ -169,6 +180,8 @@ class RankWorker:
         tokens = now.context_tokens + now.candidate_tokens - before.context_tokens - before.candidate_tokens
         metrics.batch_tokens.labels(model).observe(tokens)
         metrics.padding_tokens.labels(model).inc(now.padding_tokens - before.padding_tokens)
+        reused = now.context_tokens_reused - before.context_tokens_reused
+        metrics.context_tokens_reused.labels(model).inc(reused)
         metrics.truncated_contexts.labels(model).inc(now.truncated_contexts - before.truncated_contexts)
         metrics.truncated_texts.labels(model).inc(now.truncated_candidates - before.truncated_candidates)
         metrics.tokenise_seconds.labels(model).observe(now.tokenise_seconds - before.tokenise_seconds)

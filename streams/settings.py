@@ -82,6 +82,9 @@ class Kafka(Group):
     replication_factor: int = Field(1, ge=1, description="of every topic that we create; 3 in production")
     create_topics: bool = Field(True, description="create what is missing at start; else stop with the list")
     session_timeout_s: float = Field(8, gt=0, description="a silent worker's partitions move after this time")
+    fetch_wait_ms: int = Field(
+        500, ge=1, description="how long a broker may hold a fetch that finds nothing; data ends the wait at once"
+    )
     heartbeat_s: float = Field(2, gt=0, validate_default=True, description="at most a third of the session time-out")
 
     @field_validator("heartbeat_s")

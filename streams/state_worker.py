@@ -14,6 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -24,12 +25,12 @@ from aiokafka.structs import RecordMetadata
 
 from encoders.describe import describe_item
 from encoders.event_time import milliseconds
-from encoders.text import TextEncoder
+from encoders.interest import Vector
 from ranker.counts import ItemCounts
 from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import Click, Forget, Impression, Item, Trigger
-from streams.follower import Records
+from streams.follower import Records, items_of
 from streams.kafka_client import partition_of
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import StateTier
@@ -46,6 +47,14 @@ MOST_PENDING = 5_000
 """Events taken and not yet flushed; past it the agent waits, and Kafka keeps the rest."""
 COUNTS_EVERY_S = 5.0
 """A worker that dies takes at most these seconds of co-visit counts with it; states lose nothing."""
+
+
+class ItemEncoder(Protocol):
+    """What puts item texts into vectors: a `TextEncoder`, or a bi-encoder that keeps them for scoring."""
+
+    dim: int
+
+    def encode(self, texts: Sequence[str]) -> Vector: ...
 
 
 class Store(Protocol):
@@ -68,6 +77,7 @@ class StateWorker:
 
     Parameters
     ----------
+    encoder, model_thread : the model that reads items, and the thread it works in.
     store : where flushed states go; `changelog` is the topic that has them.
     """
 
@@ -75,7 +85,8 @@ class StateWorker:
         self,
         settings: Settings,
         tier: StateTier,
-        encoder: TextEncoder,
+        encoder: ItemEncoder,
+        model_thread: Executor,
         outbox: Outbox,
         store: Store,
         changelog: str,
@@ -83,6 +94,7 @@ class StateWorker:
         self.tier = tier
         self._settings = settings
         self._encoder = encoder
+        self._model_thread = model_thread
         self._outbox = outbox
         self._store = store
         self._changelog = changelog
@@ -131,21 +143,12 @@ class StateWorker:
 
     async def put_items(self, records: Records) -> None:
         """Take a batch of the `items` topic into the catalogue; encode it outside the loop."""
-        items: dict[str, tuple[Item | None, int]] = {}
-        for record in records:
-            try:
-                received = receive(
-                    Message("items", record.partition, record.offset, record.key, record.value), _now_ms()
-                )
-            except BadMessage:
-                continue
-            if isinstance(received, Tombstone):
-                items[received.key] = (None, record.timestamp)
-            elif isinstance(received, Item):
-                items[received.item_id] = (received, record.timestamp)
+        items = items_of(records)
         present = [(item, arrived_ms) for item, arrived_ms in items.values() if item]
         started = time.monotonic()
-        vectors = await asyncio.to_thread(self._encoder.encode, [describe_item(item) for item, _ in present])
+        texts = [describe_item(item) for item, _ in present]
+        loop = asyncio.get_running_loop()
+        vectors = await loop.run_in_executor(self._model_thread, self._encoder.encode, texts)
         metrics.encode_seconds.observe(time.monotonic() - started)
         for item_id, (item, _) in items.items():
             if item is None:

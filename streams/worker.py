@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ import prometheus_client
 
 from encoders.text import TextEncoder
 from ranker import Scorer, load_scorer
+from ranker.bi_encoder import BiEncoder
 from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
 from streams import metrics
@@ -32,7 +34,7 @@ from streams.pipeline import RankTier, StateTier, counts_of
 from streams.publish import ListCache
 from streams.rank_worker import RankWorker
 from streams.settings import Kafka, Settings, SettingsError
-from streams.state_worker import COUNTS, ROUTED, StateWorker, TableStore
+from streams.state_worker import COUNTS, ROUTED, ItemEncoder, StateWorker, TableStore
 from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, app_id, changelog_name, ensure_topics, topic_specs
 from streams.transport import Transport
 from streams.users import Users
@@ -52,13 +54,13 @@ def run(settings: Settings, role: Role) -> int:
         Before anything was taken from Kafka.
     """
     asyncio.run(ensure_topics(settings, topic_specs(settings)))
+    model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+    scorer = _scorer(settings) if role in ("rank", "all") else None
     apps = []
     if role in ("state", "all"):
-        apps.append(
-            state_app(settings, TextEncoder(settings.encoder.model, settings.encoder.device, settings.encoder.dtype))
-        )
+        apps.append(state_app(settings, _encoder(settings, scorer), model_thread))
     if role in ("rank", "all"):
-        apps.append(rank_app(settings, _scorer(settings)))
+        apps.append(rank_app(settings, scorer, model_thread))
     if settings.metrics.port:
         prometheus_client.start_http_server(settings.metrics.port, settings.metrics.host)
     worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
@@ -70,7 +72,7 @@ def run(settings: Settings, role: Role) -> int:
         return int(stopped.code or 0)
 
 
-def state_app(settings: Settings, encoder: TextEncoder) -> faust.App:
+def state_app(settings: Settings, encoder: ItemEncoder, model_thread: Executor) -> faust.App:
     """The state tier: validates, keeps users' states, recalls candidates."""
     app = _app(settings, "state", stream_wait_empty=True)
     table = app.Table(
@@ -87,7 +89,9 @@ def state_app(settings: Settings, encoder: TextEncoder) -> faust.App:
         counts_of(settings),
         _sources(settings),
     )
-    worker = StateWorker(settings, tier, encoder, Outbox(app), TableStore(table), changelog_name(settings))
+    worker = StateWorker(
+        settings, tier, encoder, model_thread, Outbox(app), TableStore(table), changelog_name(settings)
+    )
     follower = Follower(
         settings.kafka,
         {settings.topic("items"): worker.put_items, settings.topic(COUNTS): worker.put_counts},
@@ -117,28 +121,31 @@ def state_app(settings: Settings, encoder: TextEncoder) -> faust.App:
     return app
 
 
-def rank_app(settings: Settings, scorer: Scorer | None) -> faust.App:
+def rank_app(settings: Settings, scorer: Scorer | None, model_thread: Executor) -> faust.App:
     """The rank tier: scores, selects, publishes."""
     app = _app(settings, "rank", stream_wait_empty=False)
     cache = ListCache(settings.redis)
     tier = RankTier(settings, scorer)
     tier.warm_up()
-    worker = RankWorker(settings, tier, Outbox(app), cache)
+    worker = RankWorker(settings, tier, Outbox(app), cache, model_thread)
+
+    follower = Follower(settings.kafka, {settings.topic("items"): worker.prepare})
 
     @app.agent(_raw(app, [settings.topic("rank-requests")]))
     async def rank(stream: Any) -> None:
+        await follower.caught_up.wait()
         async for event in stream.noack().events():
             await worker.take(event)
+
+    async def prepared() -> None:
+        await follower.caught_up.wait()
+        _became_ready(app)
 
     @app.on_partitions_revoked.connect
     async def revoke(*app_and_revoked: Any, **_: Any) -> None:
         worker.drop(app_and_revoked[1])
 
-    @app.on_rebalance_complete.connect
-    async def start(*_: Any, **__: Any) -> None:
-        _became_ready(app)
-
-    for task in (worker.run, cache.retry, partial(_watch_lag, app)):
+    for task in (follower.run, prepared, worker.run, cache.retry, partial(_watch_lag, app)):
         app.task(task)
     return app
 
@@ -167,7 +174,7 @@ def _app(settings: Settings, tier: Literal["state", "rank"], stream_wait_empty: 
         web_enabled=False,
         autodiscover=False,
     )
-    app.transport = Transport(app.conf.broker_consumer, app)
+    app.transport = Transport(app, kafka.fetch_wait_ms)
     return app
 
 
@@ -203,6 +210,15 @@ async def _watch_lag(app: faust.App) -> None:
             if end is not None and tp.topic not in app.tables.changelog_topics:
                 lag = max(0, end - max(committed.get(tp, 0), consumer.committed_at_start.get(tp, 0)))
                 metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(lag)
+
+
+def _encoder(settings: Settings, scorer: Scorer | None) -> ItemEncoder:
+    """The items' encoder: the scorer itself where it is the same model, so that each text is read once."""
+    encoder, ranker = settings.encoder, settings.ranker
+    same = (encoder.model, encoder.device, encoder.dtype) == (ranker.model, ranker.device, ranker.dtype)
+    if same and isinstance(scorer, BiEncoder):
+        return scorer
+    return TextEncoder(encoder.model, encoder.device, encoder.dtype)
 
 
 def _scorer(settings: Settings) -> Scorer | None:

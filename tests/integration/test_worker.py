@@ -93,7 +93,7 @@ class Client:
 
     def cached(self, user_id: str) -> Any:
         stored = self.redis.get(self.settings.redis.key_prefix + user_id)
-        return None if stored is None else json.loads(stored)  # type: ignore[arg-type]
+        return None if stored is None else json.loads(stored)
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 30) -> Any:

@@ -21,7 +21,7 @@ def counts() -> Counts:
 
 def at(log2_count: float, time_ms: int, half_life_ms: float) -> float:
     """A stored logarithm as the decayed count that it stands for, as of a time."""
-    return 2.0 ** (log2_count - time_ms / half_life_ms)
+    return float(2.0 ** (log2_count - time_ms / half_life_ms))
 
 
 def test_decayed_counts_equal_their_definition() -> None:

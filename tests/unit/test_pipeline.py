@@ -37,6 +37,9 @@ class Fixed:
         self.usage = Usage()
         self._score = score
 
+    def prepare(self, texts: Sequence[str]) -> None:
+        pass
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         return [np.full(len(request.candidates), self._score, np.float32) for request in requests]
 
