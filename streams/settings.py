@@ -168,7 +168,7 @@ class Ranker(Group):
     batch_lists: int = Field(32, ge=1, description="most lists scored in one call")
     timeout_ms: int = Field(10_000, ge=1, description="of one call; past it the batch goes without the model")
     list_size: int = Field(20, ge=1, le=1_000, description="items of a published list")
-    max_per_category: int = Field(10, ge=1, description="diversity: items of one category in a list")
+    max_per_category: int = Field(7, ge=1, description="diversity: items of one category in a list")
 
 
 class Metrics(Group):
