@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from rich.progress import Progress
-from transformers.utils import logging
 
 from encoders import model_source
 from encoders.describe import describe_history, describe_item
@@ -177,6 +176,7 @@ def _peer(model: str, placement: Placement) -> Encode | None:
     """The same model in the same format in sentence-transformers, if that is installed."""
     if importlib.util.find_spec("sentence_transformers") is None:
         return None
+    logging: Any = importlib.import_module("transformers.utils.logging")
     logging.disable_progress_bar()  # of loading weights; ours is enough
     loaded: Any = importlib.import_module("sentence_transformers").SentenceTransformer(
         str(model_source.fetch(model)),
