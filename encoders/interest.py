@@ -172,7 +172,10 @@ def _add(state: Interest, event: Event, vector: Vector, decay: Decay) -> Interes
 
 
 def _newest(entries: Entries, entry: Entries, limit: int) -> Entries:
-    return np.sort(np.concatenate([entries, entry]), order=("time_ms", "item", "type"))[-limit:]
+    together = np.concatenate([entries, entry])
+    if len(entries) and entries[-1].item() > entry[0].item():  # late: else it is in its place already
+        together = np.sort(together, order=("time_ms", "item", "type"))
+    return together[-limit:]
 
 
 def _event(entry: Any) -> Event:

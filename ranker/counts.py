@@ -106,9 +106,9 @@ class Counts:
         """The `MOST_TRENDING` items with the most events lately, first the most, with the base-2 logarithm of the
         count.
 
-        Sorted anew once the events since then exceed 1% of the items, so the cost per event is bounded.
+        Sorted anew once the events since then exceed 5% of the items, so the cost per event is bounded.
         """
-        if self._observed_since_trending * 100 >= len(self._trend):
+        if self._observed_since_trending * 20 >= len(self._trend):
             self._trending = nlargest(MOST_TRENDING, self._trend.items(), key=lambda pair: (pair[1], pair[0]))
             self._observed_since_trending = 0
         return self._trending

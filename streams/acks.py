@@ -8,8 +8,10 @@ both workers.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Protocol
 
 
@@ -25,11 +27,14 @@ class InOrder:
     def __init__(self) -> None:
         self._taken: dict[object, deque[Acknowledgeable]] = {}
         self._open: set[int] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def take(self, partition: object, event: Acknowledgeable) -> None:
         """Note a message, in the order of delivery."""
         self._taken.setdefault(partition, deque()).append(event)
         self._open.add(id(event))
+        self._idle.clear()
 
     def done(self, events: Iterable[Acknowledgeable]) -> None:
         """These messages' effects are out; acknowledge them as soon as all before them in their partitions are."""
@@ -37,12 +42,23 @@ class InOrder:
         for queue in self._taken.values():
             while queue and id(queue[0]) not in self._open:
                 queue.popleft().ack()
+        self._note()
 
     def drop(self, partitions: Iterable[object]) -> None:
         """These partitions are somebody else's now; their messages will be delivered again, so acknowledge none."""
         for partition in partitions:
             for event in self._taken.pop(partition, ()):
                 self._open.discard(id(event))
+        self._note()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Before the end: wait until all that was taken is acknowledged, as far as the time allows."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+
+    def _note(self) -> None:
+        if not len(self):
+            self._idle.set()
 
     def __len__(self) -> int:
         return sum(len(queue) for queue in self._taken.values())

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import faust
 from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
+from faust.exceptions import NotReady
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,10 @@ class Outbox:
                     if isinstance(outcome, BaseException):
                         raise outcome
                 return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+            except NotReady:
+                if not self._app.should_stop:
+                    raise
+                raise asyncio.CancelledError("the worker is ending; what is not out is not acknowledged") from None
             except KafkaError as error:
                 logger.warning("Kafka did not take %d messages (%r); again in %g s", len(messages), error, RETRY_S)
                 await asyncio.sleep(RETRY_S)

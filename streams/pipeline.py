@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -119,10 +119,14 @@ class StateTier:
         """Take an item out of the catalogue."""
         self.catalogue.delete(item_id)
 
-    def resume(self) -> list[str]:
-        """After a restart: find in the store who waits for what. Returns the users whose items came meanwhile."""
+    def suspend(self) -> None:
+        """The users may be somebody else's from now on: no item that arrives changes them, until `resume`."""
+        self._waiting = {}
+
+    def resume(self, owned: Callable[[str], bool]) -> list[str]:
+        """Find in the store which of our users wait for what. Returns those whose items came meanwhile, now counted."""
         settled = []
-        for user_id, interest in list(self.users.waiting()):
+        for user_id, interest in [pair for pair in self.users.waiting() if owned(pair[0])]:
             for entry in interest.waiting:
                 self._waiting.setdefault(int(entry["item"]), set()).add(user_id)
             if self._settle(user_id):

@@ -58,7 +58,7 @@ class RankWorker:
         self._cache = cache
         self._waiting: dict[str, Waiting] = {}
         self._letters: list[tuple[Outgoing, Any]] = []
-        self._acks = InOrder()
+        self.acks = InOrder()
         self._arrived = asyncio.Event()
         self._room = asyncio.Condition()
         self._model_thread = model_thread
@@ -69,7 +69,7 @@ class RankWorker:
         """Note one message; returns at once unless too many wait."""
         kafka = event.message
         message = Message("rank-requests", kafka.partition, kafka.offset, kafka.key, kafka.value)
-        self._acks.take(kafka.tp, event)
+        self.acks.take(kafka.tp, event)
         try:
             received = receive(message, round(time.time() * 1000))
         except BadMessage as error:
@@ -84,9 +84,9 @@ class RankWorker:
             elif isinstance(received, Tombstone):
                 self._replace(Waiting(received.key, None), event)
         self._arrived.set()
-        if len(self._acks) >= MOST_PENDING:
+        if len(self.acks) >= MOST_PENDING:
             async with self._room:
-                await self._room.wait_for(lambda: len(self._acks) < MOST_PENDING)
+                await self._room.wait_for(lambda: len(self.acks) < MOST_PENDING)
 
     async def run(self) -> None:
         """Rank for ever. An error other than Kafka, Redis or the model failing is a bug and ends the worker."""
@@ -98,7 +98,7 @@ class RankWorker:
                 self._arrived.clear()
             metrics.requests_pending.set(len(self._waiting))
             await self._publish(batch, await self._rank(batch), [letter for letter, _ in letters])
-            self._acks.done([event for one in batch for event in one.events] + [event for _, event in letters])
+            self.acks.done([event for one in batch for event in one.events] + [event for _, event in letters])
             async with self._room:
                 self._room.notify_all()
 
@@ -114,7 +114,7 @@ class RankWorker:
         for user_id, one in list(self._waiting.items()):
             if any(event.message.tp in partitions for event in one.events):
                 del self._waiting[user_id]
-        self._acks.drop(partitions)
+        self.acks.drop(partitions)
 
     def _replace(self, newer: Waiting, event: Any) -> None:
         older = self._waiting.get(newer.user_id)

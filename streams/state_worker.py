@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ ORIGIN = "origin"
 """Header of a routed event: the topic that it came from."""
 MOST_PENDING = 5_000
 """Events taken and not yet answered; past it the agent waits, and Kafka keeps the rest."""
-REQUEST_SLICE_S = 0.03
+REQUEST_SLICE_S = 0.1
 """Chosen by us: longer than a few requests take, shorter than anybody notices."""
 COUNTS_EVERY_S = 5.0
 """A worker that dies takes at most these seconds of co-visit counts with it; states lose nothing."""
@@ -117,9 +117,10 @@ class StateWorker:
         self._pending = Pending()
         self._touched: dict[str, Wanted] = {}  # since the last flush
         self._wanted: dict[str, Wanted] = {}  # flushed: a request may go out
-        self._acks = InOrder()
+        self.acks = InOrder()
         self._arrived = asyncio.Event()
         self._flushed = asyncio.Condition()
+        self._turn = asyncio.Lock()
 
     async def take(self, event: faust.Event) -> None:
         """Steps 1 and 2 for one message; returns at once unless too much is pending."""
@@ -128,7 +129,7 @@ class StateWorker:
         origin = dict(kafka.headers or {}).get(ORIGIN, b"").decode(errors="replace")
         topic = origin if lies_in == ROUTED and origin in INPUTS else lies_in
         message = Message(topic, kafka.partition, kafka.offset, kafka.key, kafka.value)
-        self._acks.take(kafka.tp, event)
+        self.acks.take(kafka.tp, event)
         try:
             outcome = self._apply(message, event, arrived_ms=round((kafka.timestamp or time.time()) * 1000))
         except BadMessage as error:
@@ -139,9 +140,9 @@ class StateWorker:
             self._pending.events.append(event)
         metrics.events.labels(topic, outcome).inc()
         self._arrived.set()
-        if len(self._acks) >= MOST_PENDING:
+        if len(self.acks) >= MOST_PENDING:
             async with self._flushed:
-                await self._flushed.wait_for(lambda: len(self._acks) < MOST_PENDING)
+                await self._flushed.wait_for(lambda: len(self.acks) < MOST_PENDING)
 
     async def run(self) -> None:
         """Flush for ever.
@@ -151,19 +152,21 @@ class StateWorker:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            started = time.monotonic()
-            pending, self._pending = self._pending, Pending()
-            touched, self._touched = self._touched, {}
-            await self._flush(pending)
-            self._acks.done(pending.events)
-            for user_id, newer in touched.items():
-                self._wanted.setdefault(user_id, Wanted()).add(newer)
-            metrics.flush_seconds.observe(time.monotonic() - started)
-            await self._request()
+            async with self._turn:
+                await self._flush()
+                await self._request()
             if self._wanted:
                 self._arrived.set()
             async with self._flushed:
                 self._flushed.notify_all()
+
+    async def hand_over(self, partitions: Collection[object]) -> None:
+        """These partitions are somebody else's now: finish writing, and leave the rest to who gets the events again."""
+        async with self._turn:
+            await self._flush()
+            self.acks.drop(partitions)
+            self._wanted = {}
+            self.tier.suspend()
 
     async def put_items(self, records: Records) -> None:
         """Take a batch of the `items` topic into the catalogue; encode it outside the loop."""
@@ -247,7 +250,11 @@ class StateWorker:
     ) -> None:
         self._pending.messages.append(Outgoing(self._settings.topic(topic), key, value, None, headers))
 
-    async def _flush(self, pending: Pending) -> None:
+    async def _flush(self) -> None:
+        """Make durable what was taken in since the last flush; then its users may get their requests."""
+        started = time.monotonic()
+        pending, self._pending = self._pending, Pending()
+        touched, self._touched = self._touched, {}
         changes = self.tier.users.begin_flush()
         states = [
             Outgoing(self._changelog, key, value, partition_of(user_id.encode(), self._settings.kafka.partitions))
@@ -259,6 +266,10 @@ class StateWorker:
             [(state.key or b"", state.value, place) for state, place in zip(states, places, strict=False)]
         )
         self.tier.users.end_flush()
+        self.acks.done(pending.events)
+        for user_id, newer in touched.items():
+            self._wanted.setdefault(user_id, Wanted()).add(newer)
+        metrics.flush_seconds.observe(time.monotonic() - started)
         metrics.users_flushed.inc(len(changes))
         for state in states:
             if state.value is not None and state.key and state.key[:1] == b"u":
@@ -284,7 +295,7 @@ class StateWorker:
         if self._wanted:
             await asyncio.sleep(time.monotonic() - started)
         await self._outbox.deliver(messages)
-        self._acks.done(answered)
+        self.acks.done(answered)
 
 
 class TableStore:

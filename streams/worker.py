@@ -28,7 +28,7 @@ from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
 from streams import metrics
 from streams.follower import Follower
-from streams.kafka_client import client_options
+from streams.kafka_client import client_options, partition_of
 from streams.outbox import Outbox
 from streams.pipeline import RankTier, StateTier, counts_of
 from streams.publish import ListCache
@@ -74,7 +74,7 @@ def run(settings: Settings, role: Role) -> int:
 
 def state_app(settings: Settings, encoder: ItemEncoder, model_thread: Executor) -> faust.App:
     """The state tier: validates, keeps users' states, recalls candidates."""
-    app = _app(settings, "state", stream_wait_empty=True)
+    app = _app(settings, "state")
     table = app.Table(
         USERS_TABLE,
         key_type=bytes,
@@ -107,9 +107,18 @@ def state_app(settings: Settings, encoder: ItemEncoder, model_thread: Executor) 
     async def take_over(*_: Any, **__: Any) -> None:
         """The tables of the partitions that are ours now are restored (by Faust), and all items are known."""
         await follower.caught_up.wait()
-        tier.counts.writer = min((tp.partition for tp in app.consumer.assignment()), default=0)
-        worker.refresh(tier.resume())
+        owned = {tp.partition for tp in app.consumer.assignment()}
+        tier.counts.writer = min(owned, default=0)
+        worker.refresh(tier.resume(lambda user_id: partition_of(user_id.encode(), settings.kafka.partitions) in owned))
         _became_ready(app)
+
+    @app.on_partitions_revoked.connect
+    async def revoke(*app_and_revoked: Any, **_: Any) -> None:
+        await worker.hand_over(app_and_revoked[1])
+
+    @app.on_before_shutdown.connect
+    async def drain(*_: Any, **__: Any) -> None:
+        await worker.acks.drain(settings.grace_s / 2)
 
     @app.on_rebalance_complete.connect
     async def rebalanced(*_: Any, **__: Any) -> None:
@@ -123,13 +132,17 @@ def state_app(settings: Settings, encoder: ItemEncoder, model_thread: Executor) 
 
 def rank_app(settings: Settings, scorer: Scorer | None, model_thread: Executor) -> faust.App:
     """The rank tier: scores, selects, publishes."""
-    app = _app(settings, "rank", stream_wait_empty=False)
+    app = _app(settings, "rank")
     cache = ListCache(settings.redis)
     tier = RankTier(settings, scorer)
     tier.warm_up()
     worker = RankWorker(settings, tier, Outbox(app), cache, model_thread)
 
     follower = Follower(settings.kafka, {settings.topic("items"): worker.prepare})
+
+    @app.on_before_shutdown.connect
+    async def drain(*_: Any, **__: Any) -> None:
+        await worker.acks.drain(settings.grace_s / 2)
 
     @app.agent(_raw(app, [settings.topic("rank-requests")]))
     async def rank(stream: Any) -> None:
@@ -150,7 +163,7 @@ def rank_app(settings: Settings, scorer: Scorer | None, model_thread: Executor) 
     return app
 
 
-def _app(settings: Settings, tier: Literal["state", "rank"], stream_wait_empty: bool) -> faust.App:
+def _app(settings: Settings, tier: Literal["state", "rank"]) -> faust.App:
     kafka, tables = settings.kafka, settings.tables
     metrics.ready.labels(tier).set(0)
     app = faust.App(
@@ -164,7 +177,7 @@ def _app(settings: Settings, tier: Literal["state", "rank"], stream_wait_empty: 
         consumer_group_instance_id=f"{kafka.instance_id}-{tier}" if kafka.instance_id else None,
         producer_acks=-1,
         producer_max_request_size=DEAD_LETTER_BYTES,
-        stream_wait_empty=stream_wait_empty,
+        stream_wait_empty=False,  # the workers hand over and drain themselves, in bounded time
         store="memory://" if tables.store == "memory" else "rocksdb://?driver=rocksdict",
         datadir=str(tables.data_dir),
         topic_allow_declare=False,
