@@ -6,7 +6,7 @@
     ├── KafkaUnavailable     (streams.kafka_client)   Kafka does not answer, or refuses us
     ├── CacheUnavailable     (streams.publish)        Redis does not answer
     ├── EmbeddedUnavailable  (streams.embedded)       a part of the demo is not installed
-    ├── InputError           (streams.replay_messages) a file to replay is not as expected
+    ├── InputError           (streams.replay.messages) a file to replay is not as expected
     ├── ModelNotFound        (encoders.model_source)  no model of that name
     ├── ModelUnsupported     (encoders.model_source)  a model that we cannot serve correctly
     └── DeviceUnavailable    (encoders.device)        a device that is not here

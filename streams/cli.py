@@ -58,7 +58,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Watch the whole product work on a generated shop; needs no Kafka, no Redis, no internet."""
-    from streams.demo import run
+    from streams.demo.command import run
 
     run(events=events, seed=seed, as_json=as_json)
 
@@ -129,7 +129,7 @@ def bench(
 ) -> None:
     """Measure speed: against the hardware's limit or a peer, in the same run."""
     try:
-        from streams.bench import run
+        from streams.bench.command import run
     except ModuleNotFoundError as error:
         if error.name != "confluent_kafka":
             raise
@@ -142,7 +142,7 @@ def bench(
 def main() -> None:
     """Run the command line; errors that a person can mend become one line and status 2."""
     from streams.dead_letters import commands as dead_letters
-    from streams.replay import commands as replay
+    from streams.replay.command import commands as replay
 
     app.add_typer(dead_letters, name="dead-letters", help="Look at rejected messages, and send mended ones again.")
     app.add_typer(replay, name="replay", help="Send recorded events to Kafka, at their own pace or as fast as it goes.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from streams.bench_worker import environment as environment
+from streams.bench.worker import environment as environment
 from streams.settings import Settings
 
 WORKER = (sys.executable, "-m", "streams.cli", "worker")

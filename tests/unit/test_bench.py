@@ -8,10 +8,10 @@ import json
 import pytest
 from rich.console import Console
 
-from streams import bench
-from streams.bench_rows import Row, Target, percentile, report, table
-from streams.bench_scorer import CANDIDATES, HISTORY, Texts
-from streams.bench_traffic import Received, Timings
+from streams.bench import command as bench
+from streams.bench.rows import Row, Target, percentile, report, table
+from streams.bench.scorer import CANDIDATES, HISTORY, Texts
+from streams.bench.traffic import Received, Timings
 from streams.settings import SettingsError
 
 

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from encoders.event_time import milliseconds
 from streams.contracts import Reason, Recommendations, RecommendedItem, Trigger
-from streams.demo import interleaved
-from streams.demo_screen import View, changes, render
-from streams.shop import Shop
+from streams.demo.command import interleaved
+from streams.demo.screen import View, changes, render
+from streams.demo.shop import Shop
 
 REPORT = [
     "events_sent",

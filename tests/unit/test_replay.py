@@ -12,12 +12,12 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 from typer.testing import CliRunner
 
-from streams import replay as replaying
 from streams.contracts import Item, Purchase
-from streams.replay import commands, send
-from streams.replay_jsonl import jsonl
-from streams.replay_messages import InputError, Message
-from streams.replay_online_retail import OnlineRetail, online_retail
+from streams.replay import command as replaying
+from streams.replay.command import commands, send
+from streams.replay.jsonl import jsonl
+from streams.replay.messages import InputError, Message
+from streams.replay.online_retail import OnlineRetail, online_retail
 from streams.settings import Settings
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\r\n"

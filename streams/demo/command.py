@@ -2,7 +2,7 @@
 
 An embedded Kafka and Redis, a real worker in a process of its own, the shop's items, then its events at a steady pace.
 Knows the worker only by its environment, its topics and its metrics, as any team that runs one. Called by the command
-line; `demo_screen` shows what happens here.
+line; `screen` shows what happens here.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from prometheus_client.samples import Sample
 
 from encoders.event_time import milliseconds
 from streams.contracts import Click, Purchase, Recommendations
-from streams.demo_screen import Screen, View
+from streams.demo.screen import Screen, View
+from streams.demo.shop import Shop
 from streams.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
 from streams.settings import PREFIX
-from streams.shop import Shop
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer

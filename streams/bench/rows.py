@@ -1,6 +1,6 @@
 """The benchmark's figures: each with its spread, what it is compared with, and its target; as a table and as JSON.
 
-Pure: knows no clock, no Kafka and no model. Called by `bench`; the `bench_…` modules make the rows.
+Pure: knows no clock, no Kafka and no model. Called by `bench`; the modules that measure make the rows.
 """
 
 from __future__ import annotations

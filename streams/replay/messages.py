@@ -1,6 +1,6 @@
 """What a replay is made of: the messages to send and the account of the input's rows.
 
-Knows neither files nor Kafka; the readers (`replay_online_retail`, `replay_jsonl`) make it, `replay` sends
+Knows neither files nor Kafka; the readers (`online_retail`, `jsonl`) make it, `replay` sends
 it.
 """
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from rich.progress import Progress
 
-from streams.bench_rows import Row, Target
-from streams.bench_worker import BenchFailed, Ground, topics, worker
+from streams.bench.rows import Row, Target
+from streams.bench.worker import BenchFailed, Ground, topics, worker
 
 ROUNDS, WORKERS = 5, 3
 IMPORT = """

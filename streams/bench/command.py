@@ -1,7 +1,7 @@
 """`afterclick bench`: speed, each figure beside a limit or a peer measured in turns with it, in the same run.
 
 Only the ratios mean something beyond this machine and this hour. Settings are the user's own, but for what two
-workers would share. Called by the command line; `bench_pipeline`, `bench_scorer` and `bench_start` measure.
+workers would share. Called by the command line; `pipeline`, `scorer` and `start` measure.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streams import bench_pipeline, bench_scorer, bench_start
-from streams.bench_rows import Row, report, table
-from streams.bench_worker import Ground, prepared
+from streams.bench import pipeline, scorer, start
+from streams.bench.rows import Row, report, table
+from streams.bench.worker import Ground, prepared
 from streams.settings import SettingsError, load
 
 BENCHES = ("pipeline", "scorer", "start")
@@ -36,7 +36,7 @@ def run(name: str | None, as_json: bool) -> None:
     ------
     SettingsError
         There is no such benchmark, or a setting is wrong.
-    streams.bench_worker.BenchFailed, streams.embedded.EmbeddedUnavailable
+    streams.bench.worker.BenchFailed, streams.embedded.EmbeddedUnavailable
     """
     if name is not None and name not in BENCHES:
         raise SettingsError(f"bench: got {name!r}, expected one of {', '.join(BENCHES)}, or nothing for all of them")
@@ -51,11 +51,11 @@ def run(name: str | None, as_json: bool) -> None:
         for bench in [name] if name else BENCHES:
             with _bars() as progress:
                 if bench == "scorer":
-                    title, rows = bench, bench_scorer.measure(settings, progress)
+                    title, rows = bench, scorer.measure(settings, progress)
                 else:
                     ground = ground or running.enter_context(prepared(settings))
                     facts["kafka"] = ground.kafka
-                    measure = bench_pipeline.measure if bench == "pipeline" else bench_start.measure
+                    measure = pipeline.measure if bench == "pipeline" else start.measure
                     title, rows = f"{bench}, on {ground.kafka}", measure(ground, progress)
             measured[bench] = rows
             console.print("", table(title, rows))

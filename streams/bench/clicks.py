@@ -1,6 +1,6 @@
 """A worker under load: the generated shop's items and clicks to it, its requests and lists from it.
 
-Knows what a click and a list are, and nothing of what is measured with them. Called by `bench_pipeline`.
+Knows what a click and a list are, and nothing of what is measured with them. Called by `pipeline`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from statistics import median
 import msgspec
 import numpy as np
 
-from streams.bench_traffic import Message, Reader, Received, Timings, answers, producer, send, timed
-from streams.bench_worker import ECHO, BenchFailed
+from streams.bench.traffic import Message, Reader, Received, Timings, answers, producer, send, timed
+from streams.bench.worker import ECHO, BenchFailed
 from streams.contracts import Click, Trigger
+from streams.demo.shop import Shop
 from streams.settings import Settings
-from streams.shop import Shop
 
 SEED, ITEMS = 7, 1_000
 

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.contracts import Click, Item, Purchase
-from streams.shop_catalogue import CURRENCY, build
-from streams.shop_shopper import Shopper, Taste, moves
+from streams.demo.shop_catalogue import CURRENCY, build
+from streams.demo.shop_shopper import Shopper, Taste, moves
 
 START_MS = 1_767_225_600_000  # 2026-01-01
 

@@ -41,7 +41,7 @@ import msgspec
 
 from encoders.event_time import milliseconds
 from streams.contracts import Item, Purchase
-from streams.replay_messages import InputError, Message, Progress
+from streams.replay.messages import InputError, Message, Progress
 
 COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID")
 CURRENCY = "GBP"

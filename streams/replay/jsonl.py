@@ -19,7 +19,7 @@ import msgspec
 from encoders.event_time import milliseconds
 from streams.contracts import Timestamp
 from streams.receive import EARLIEST_MS, FUTURE_MS
-from streams.replay_messages import InputError, Message
+from streams.replay.messages import InputError, Message
 
 
 @dataclass(frozen=True)

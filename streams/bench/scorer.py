@@ -23,10 +23,10 @@ from encoders.describe import describe_history, describe_item
 from encoders.device import Placement
 from ranker import ScoreRequest
 from ranker.bi_encoder import BiEncoder
-from streams.bench_rows import Row
+from streams.bench.rows import Row
 from streams.contracts import HistoryEvent, Item
+from streams.demo.shop import START_MS, Shop
 from streams.settings import Settings
-from streams.shop import START_MS, Shop
 
 SEED, ITEMS, CANDIDATES, HISTORY = 7, 1_000, 100, 20
 ROUNDS = 3

@@ -1,6 +1,6 @@
 """What the benchmark runs on: Kafka, Redis, and a real worker in a process of its own, with topics that nobody shares.
 
-Knows the worker only by its settings and its metrics. Called by `bench`, `bench_pipeline` and `bench_start`;
+Knows the worker only by its settings and its metrics. Called by `bench`, `pipeline` and `start`;
 the tests' workers get their settings from `environment` too.
 """
 

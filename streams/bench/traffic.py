@@ -1,7 +1,7 @@
 """Messages into Kafka at a pace, messages out of it with the time they came: clients that are not ours.
 
 librdkafka's, as a user's backend may have them; times are this process' monotonic clock on both ends. Knows no
-benchmark; called by `bench_pipeline`.
+benchmark; called by `pipeline`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
-from streams.bench_worker import BenchFailed
+from streams.bench.worker import BenchFailed
 from streams.settings import Kafka
 
 FLUSH_TIMEOUT_S = 60.0

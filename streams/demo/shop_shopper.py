@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.shop_catalogue import BRAND_LEVELS, Catalogue, Leaf
+from streams.demo.shop_catalogue import BRAND_LEVELS, Catalogue, Leaf
 
 DAY_MS = 86_400_000
 

@@ -26,9 +26,9 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from streams.kafka_client import KafkaUnavailable, client_options, started
-from streams.replay_jsonl import jsonl
-from streams.replay_messages import InputError, Message, Progress, Replay
-from streams.replay_online_retail import online_retail
+from streams.replay.jsonl import jsonl
+from streams.replay.messages import InputError, Message, Progress, Replay
+from streams.replay.online_retail import online_retail
 from streams.settings import Settings, SettingsError, load
 from streams.topics import TopicError, ensure_topics, topic_specs
 

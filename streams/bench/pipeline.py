@@ -17,10 +17,10 @@ from rich.progress import Progress
 from encoders.describe import describe_history
 from encoders.event_time import milliseconds
 from ranker import Scorer, ScoreRequest, load_scorer
-from streams.bench_clicks import ITEMS, Traffic, event_of, now_ms
-from streams.bench_rows import Row, Target, percentile
-from streams.bench_traffic import Message, Received, Timings
-from streams.bench_worker import Ground, topics, worker
+from streams.bench.clicks import ITEMS, Traffic, event_of, now_ms
+from streams.bench.rows import Row, Target, percentile
+from streams.bench.traffic import Message, Received, Timings
+from streams.bench.worker import Ground, topics, worker
 from streams.contracts import RankRequest
 
 ROUNDS = 3
