@@ -16,6 +16,7 @@ import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -45,6 +46,10 @@ ORIGIN = "origin"
 """Header of a routed event: the topic that it came from."""
 MOST_PENDING = 5_000
 """Events taken and not yet answered; past it the agent waits, and Kafka keeps the rest."""
+BURST = 64
+"""Events in one flush from which on they count as a burst; an idle or moderately busy worker never sees one."""
+BURST_WAIT_S = 0.5
+MOST_REQUESTS = 64
 REQUEST_SLICE_S = 0.1
 """Chosen by us: longer than a few requests take, shorter than anybody notices."""
 COUNTS_EVERY_S = 5.0
@@ -80,6 +85,7 @@ class Wanted:
     trigger: Trigger | None = None
     arrived_ms: int | None = None
     events: list[Any] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
 
     def add(self, newer: Wanted) -> None:
         """One request will answer both."""
@@ -117,6 +123,7 @@ class StateWorker:
         self._pending = Pending()
         self._touched: dict[str, Wanted] = {}  # since the last flush
         self._wanted: dict[str, Wanted] = {}  # flushed: a request may go out
+        self._in_burst: set[str] = set()  # users of a large flush: more of theirs may be on the way
         self.acks = InOrder()
         self._arrived = asyncio.Event()
         self._flushed = asyncio.Condition()
@@ -269,6 +276,7 @@ class StateWorker:
         self.acks.done(pending.events)
         for user_id, newer in touched.items():
             self._wanted.setdefault(user_id, Wanted()).add(newer)
+        self._in_burst = set(touched) if sum(len(newer.events) for newer in touched.values()) >= BURST else set()
         metrics.flush_seconds.observe(time.monotonic() - started)
         metrics.users_flushed.inc(len(changes))
         for state in states:
@@ -278,21 +286,25 @@ class StateWorker:
     async def _request(self) -> None:
         """Step 3 for the users who have waited longest, at most `REQUEST_SLICE_S` at a time.
 
-        Recall takes milliseconds. Under load it gets half of the time and events the other half: the more events a
-        user has by the time that their turn comes, the fewer requests there are to make.
+        Recall takes milliseconds. Under load it gets half of the time and events the other half, and who has just been
+        in a burst waits for the rest of it: the more events a request answers, the fewer there are to make.
         """
         started = time.monotonic()
         messages, answered = [], []
-        while self._wanted and time.monotonic() - started < REQUEST_SLICE_S:
-            user_id = next(iter(self._wanted))
-            wanted = self._wanted.pop(user_id)
+        due = (u for u, w in self._wanted.items() if u not in self._in_burst or started - w.since > BURST_WAIT_S)
+        for user_id in list(islice(due, MOST_REQUESTS)):
+            wanted = self._wanted.pop(user_id, None)
+            if wanted is None:  # forgotten meanwhile
+                continue
             answered.extend(wanted.events)
             if self.tier.users.get(user_id).interest.version:  # else forgotten meanwhile
                 request = self.tier.request(user_id, wanted.trigger, wanted.arrived_ms)
                 topic = self._settings.topic("rank-requests")
                 messages.append(Outgoing(topic, user_id.encode(), msgspec.json.encode(request)))
             await asyncio.sleep(0)
-        if self._wanted:
+            if time.monotonic() - started > REQUEST_SLICE_S:
+                break
+        if messages and self._wanted:
             await asyncio.sleep(time.monotonic() - started)
         await self._outbox.deliver(messages)
         self.acks.done(answered)
