@@ -1,5 +1,6 @@
 """Candidates to scores to a list, and the training and evaluation of that. Knows no transport."""
 
-from ranker.score import Scorer, ScoreRequest, load_scorer
+from ranker.load import load_scorer
+from ranker.score import Scorer, ScoreRequest
 
 __all__ = ["ScoreRequest", "Scorer", "load_scorer"]

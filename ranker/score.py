@@ -1,7 +1,7 @@
-"""Candidates to scores: the interface that every model of the ranker keeps, and the choice among them.
+"""Step 4, score: the interface that every model of the ranker keeps.
 
-Knows no history, catalogue or transport: texts in, numbers out. Called by the rank tier and by evaluation,
-from one worker thread at a time. Imports no torch until a scorer is loaded.
+Knows no history, catalogue or transport: texts in, numbers out. Called by the rank tier and by evaluation, from one
+worker thread at a time. `load` chooses the implementation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders import model_source
 from encoders.device import Placement
 from encoders.usage import Usage
 
@@ -68,39 +67,3 @@ class Scorer(Protocol):
             One array per request; higher is better. The scale is the model's own.
         """
         ...
-
-
-def load_scorer(model: str, device: str = "auto", dtype: str = "auto") -> Scorer:
-    """Load the scorer that fits the model's architecture.
-
-    Parameters
-    ----------
-    model : str
-        A folder, an installed package's model, or a hub name. `architectures` in its `config.json` decides:
-        `...ForCausalLM` is a packed decoder, `...ForSequenceClassification` a cross-encoder, else a
-        bi-encoder.
-    device, dtype : str
-        See `encoders.device.choose`.
-
-    Raises
-    ------
-    ModelNotFound
-        There is no such model, or it cannot be reached.
-    ModelUnsupported
-        It cannot be run correctly; the message says why.
-    DeviceUnavailable
-        CUDA was asked for and is not there.
-    """
-    config = model_source.read_json(model_source.fetch(model), "config.json", dict) or {}
-    architecture = str((config.get("architectures") or [""])[0])
-    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
-        from ranker.packed_decoder import PackedDecoder
-
-        return PackedDecoder(model, device, dtype)
-    if architecture.endswith("ForSequenceClassification"):
-        from ranker.cross_encoder import CrossEncoder
-
-        return CrossEncoder(model, device, dtype)
-    from ranker.bi_encoder import BiEncoder
-
-    return BiEncoder(model, device, dtype)
