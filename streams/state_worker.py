@@ -308,7 +308,7 @@ class StateWorker:
             await asyncio.sleep(0)
             if time.monotonic() - started > REQUEST_SLICE_S:
                 break
-        if messages and self._wanted:
+        if messages and self._in_burst:
             await asyncio.sleep(time.monotonic() - started)
         await self._outbox.deliver(messages)
         self.acks.done(answered)
