@@ -122,10 +122,13 @@ class Counts:
 
     def put(self, shard: int, item: int, counts: ItemCounts) -> None:
         """Take in a row that some worker stored; rows of our own shard are ours to know better."""
-        rows = self.shards.setdefault(shard, {})
-        if shard != self.writer or item not in rows:
-            rows[item] = counts
+        if not self.knows_better(shard, item):
+            self.shards.setdefault(shard, {})[item] = counts
             self._total(item)
+
+    def knows_better(self, shard: int, item: int) -> bool:
+        """Whether a stored row of this item would be older than ours: it is our own."""
+        return shard == self.writer and item in self.shards.get(shard, {})
 
     def _total(self, item: int) -> None:
         rows = [row for shard in self.shards.values() if (row := shard.get(item))]

@@ -198,8 +198,9 @@ class StateWorker:
         """Take in counts that workers stored, ours of an earlier life included."""
         for record in records:
             if record.key and record.value:
-                shard, item = record.key.decode().split(":")
-                self.tier.counts.put(int(shard), int(item), msgspec.msgpack.decode(record.value, type=ItemCounts))
+                shard, item = (int(part) for part in record.key.decode().split(":"))
+                if not self.tier.counts.knows_better(shard, item):
+                    self.tier.counts.put(shard, item, msgspec.msgpack.decode(record.value, type=ItemCounts))
 
     async def store_counts(self) -> None:
         """Run for ever: write the counts that changed."""
