@@ -17,7 +17,6 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import faust
@@ -313,30 +312,6 @@ class StateWorker:
             await asyncio.sleep(time.monotonic() - started)
         await self._outbox.deliver(messages)
         self.acks.done(answered)
-
-
-class TableStore:
-    """A Faust table's store, written only with what its changelog has acknowledged, at the offset that it got."""
-
-    def __init__(self, table: faust.types.TableT[bytes, bytes]) -> None:
-        self._store: Any = table.data
-
-    def apply(self, changes: Sequence[tuple[bytes, bytes | None, RecordMetadata]]) -> None:
-        events: list[Any] = [
-            SimpleNamespace(
-                key=key,
-                value=value,
-                message=SimpleNamespace(
-                    key=key,
-                    value=value,
-                    tp=faust.types.TP(place.topic, place.partition),
-                    partition=place.partition,
-                    offset=place.offset,
-                ),
-            )
-            for key, value, place in changes
-        ]
-        self._store.apply_changelog_batch(events, to_key=lambda key: key, to_value=lambda value: value)
 
 
 def _now_ms() -> int:

@@ -35,7 +35,8 @@ from streams.pipeline import RankTier, StateTier, counts_of
 from streams.publish import ListCache
 from streams.rank_worker import RankWorker
 from streams.settings import Kafka, Settings, SettingsError
-from streams.state_worker import COUNTS, ROUTED, ItemEncoder, StateWorker, TableStore
+from streams.state_worker import COUNTS, ROUTED, ItemEncoder, StateWorker
+from streams.table_store import TableStore
 from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, app_id, changelog_name, ensure_topics, topic_specs
 from streams.transport import Transport
 from streams.users import Users
