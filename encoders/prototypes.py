@@ -13,6 +13,8 @@ from encoders.interest import TYPES, Decay, Entries, Vector
 SAME_INTEREST = 0.5
 """Cosine from which an item joins a prototype; chosen by us: MiniLM puts items of one shop category at .5 to .8."""
 MOST = 4
+_LEAST = 1e-6
+"""Weight below which an event's does not fall: years ago is still a direction."""
 
 
 def prototypes(history: Entries, vectors: Vector, decay: Decay) -> Vector:
@@ -33,21 +35,30 @@ def prototypes(history: Entries, vectors: Vector, decay: Decay) -> Vector:
     half_life_ms = (decay.session_half_life_ms * decay.long_half_life_ms) ** 0.5
     age_ms = history["time_ms"][-1] - history["time_ms"]
     type_weight = np.array([decay.weight(type_) for type_ in TYPES], np.float32)
-    weights = type_weight[history["type"]] * np.exp2(-age_ms / half_life_ms).astype(np.float32)
-    sums = np.empty((MOST, vectors.shape[1]), np.float32)
-    mass = np.zeros(MOST, np.float32)
-    count = 0
-    for vector, weight in zip(vectors[::-1], weights[::-1], strict=True):
-        near = _unit(sums[:count]) @ vector
-        if count < MOST and (count == 0 or near.max() < SAME_INTEREST):
-            sums[count] = max(weight, np.float32(1e-6)) * vector
-            mass[count] = weight
-            count += 1
+    weights = np.maximum(_LEAST, type_weight[history["type"]] * np.exp2(-age_ms / half_life_ms)).astype(np.float32)
+    members = _led(weights.tolist(), (vectors @ vectors.T).tolist())
+    mass = np.zeros((len(members), len(weights)), np.float32)
+    for prototype, places in enumerate(members):
+        mass[prototype, places] = weights[places]
+    return _unit(mass[np.argsort(-mass.sum(axis=1), kind="stable")] @ vectors)
+
+
+def _led(weights: list[float], alike: list[list[float]]) -> list[list[int]]:
+    """The places in the history that make each prototype, from all inner products: none of this needs a vector."""
+    members: list[list[int]] = []
+    squares: list[float] = []  # of each prototype's length
+    for place in range(len(weights) - 1, -1, -1):
+        row, weight = alike[place], weights[place]
+        products = [sum(weights[other] * row[other] for other in led) for led in members]
+        cosines = [product / max(square, 1e-24) ** 0.5 for product, square in zip(products, squares, strict=True)]
+        if len(members) < MOST and (not members or max(cosines) < SAME_INTEREST):
+            members.append([place])
+            squares.append(weight * weight)
         else:
-            nearest = int(near.argmax())
-            sums[nearest] += weight * vector
-            mass[nearest] += weight
-    return _unit(sums[:count][np.argsort(-mass[:count], kind="stable")])
+            nearest = cosines.index(max(cosines))
+            members[nearest].append(place)
+            squares[nearest] += 2 * weight * products[nearest] + weight * weight
+    return members
 
 
 def _unit(vectors: Vector) -> Vector:

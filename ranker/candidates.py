@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.interest import TYPES, Decay, Interest, Vector
 from encoders.prototypes import prototypes
-from ranker.catalogue import Catalogue, top
+from ranker.catalogue import Catalogue, Rows
 from ranker.counts import DISTANCE_DECAY, Counts
 
 
@@ -30,19 +30,20 @@ class Shopper:
 
     def recent_items(self) -> list[int]:
         """Keys of the items in the user's history, newest first, each once."""
-        return list(dict.fromkeys(int(key) for key in self.state.history["item"][::-1]))
+        return list(dict.fromkeys(reversed(self.state.history["item"].tolist())))
 
 
 class Found(NamedTuple):
-    """One item that a source proposes.
+    """Items that a source proposes, best first.
 
-    `score` orders within its source only; `because`, where the source knows it, is the key of the item in the user's
-    history that led to this one.
+    Attributes
+    ----------
+    rows : (n,) intp, rows of the catalogue, each once.
+    because : (n,) uint64, the key of the item in the user's history that led to each; None where the source knows none.
     """
 
-    row: int
-    score: float
-    because: int | None = None
+    rows: Rows
+    because: npt.NDArray[np.uint64] | None = None
 
 
 class Source(Protocol):
@@ -50,8 +51,8 @@ class Source(Protocol):
 
     name: str
 
-    def find(self, shopper: Shopper, limit: int) -> Sequence[Found]:
-        """At most `limit` items, best first; rows of the catalogue."""
+    def find(self, shopper: Shopper, limit: int) -> Found:
+        """At most `limit` items."""
         ...
 
 
@@ -69,12 +70,9 @@ class Nearest:
 
     name = "nearest"
 
-    def find(self, shopper: Shopper, limit: int) -> Sequence[Found]:
+    def find(self, shopper: Shopper, limit: int) -> Found:
         queries = interests(shopper)
-        if not len(queries):
-            return []
-        rows, similarities = shopper.catalogue.nearest(queries, limit)
-        return [Found(row, score) for row, score in zip(rows.tolist(), similarities.tolist(), strict=True)]
+        return Found(shopper.catalogue.nearest(queries, limit)[0] if len(queries) else np.empty(0, np.intp))
 
 
 class CoVisited:
@@ -83,24 +81,18 @@ class CoVisited:
     name = "co-visited"
     recent = 25
 
-    def find(self, shopper: Shopper, limit: int) -> Sequence[Found]:
-        total: dict[int, float] = {}
-        strongest: dict[int, tuple[float, int]] = {}
-        for place, key in enumerate(shopper.recent_items()[: self.recent]):
-            weight = DISTANCE_DECAY**place
-            for other, similarity in shopper.counts.co_visited(key).items():
-                share = weight * similarity
-                total[other] = total.get(other, 0.0) + share
-                if other not in strongest or share > strongest[other][0]:
-                    strongest[other] = (share, key)
-        found = []
-        for key in sorted(total, key=lambda key: (-total[key], key)):
-            row = shopper.catalogue.row(key)
-            if row is not None:
-                found.append(Found(row, total[key], strongest[key][1]))
-                if len(found) == limit:
-                    break
-        return found
+    def find(self, shopper: Shopper, limit: int) -> Found:
+        recent = shopper.recent_items()[: self.recent]
+        visits = shopper.counts.co_visited(recent)
+        shares = DISTANCE_DECAY**visits.places * visits.similarities
+        keys, which = np.unique(visits.items, return_inverse=True)
+        total = np.bincount(which, shares, len(keys))
+        strongest = np.zeros(len(keys), np.intp)
+        by_share = np.argsort(shares, kind="stable")
+        strongest[which[by_share]] = visits.places[by_share]  # the last one written is the largest
+        order = np.lexsort((keys, -total))
+        best, rows = shopper.catalogue.recommendable(keys[order].tolist(), limit)
+        return Found(rows, np.array(recent, np.uint64)[strongest[order[best]]])
 
 
 class Trending:
@@ -108,10 +100,8 @@ class Trending:
 
     name = "trending"
 
-    def find(self, shopper: Shopper, limit: int) -> Sequence[Found]:
-        rows = ((shopper.catalogue.row(key), score) for key, score in shopper.counts.trending())
-        known = (Found(row, score) for row, score in rows if row is not None and shopper.catalogue.available[row])
-        return list(islice(known, limit))
+    def find(self, shopper: Shopper, limit: int) -> Found:
+        return Found(shopper.catalogue.recommendable(shopper.counts.trending(), limit)[1])
 
 
 class Newest:
@@ -119,10 +109,8 @@ class Newest:
 
     name = "newest"
 
-    def find(self, shopper: Shopper, limit: int) -> Sequence[Found]:
-        catalogue = shopper.catalogue
-        times = np.where(catalogue.available, catalogue.time_ms, -np.inf)
-        return [Found(row, float(times[row])) for row in top(times, limit).tolist()]
+    def find(self, shopper: Shopper, limit: int) -> Found:
+        return Found(shopper.catalogue.newest(limit))
 
 
 BUILT_IN: tuple[Source, ...] = (CoVisited(), Nearest(), Trending(), Newest())
@@ -143,23 +131,30 @@ def recall(shopper: Shopper, sources: Sequence[Source], limit: int, repeat_purch
     -------
     At most `limit` candidates, by prior, best first; ties by item id.
     """
-    excluded = _excluded(shopper, repeat_purchases)
-    prior: dict[int, float] = {}
-    found_by: dict[int, list[str]] = {}
+    catalogue = shopper.catalogue
+    excluded = catalogue.rows(_excluded(shopper, repeat_purchases))
+    allowed = catalogue.available.copy()
+    allowed[excluded[excluded >= 0]] = False
+    found = [source.find(shopper, limit + len(excluded)) for source in sources]
+    wanted = [rows[allowed[rows]] for rows, _ in found]
+    shares = [
+        _WEIGHT.get(source.name, _OTHER_WEIGHT) / (_RANK_OFFSET + 1 + np.arange(len(rows)))
+        for source, rows in zip(sources, wanted, strict=True)
+    ]
+    rows, which = np.unique(np.concatenate(wanted), return_inverse=True)
+    prior = np.bincount(which, np.concatenate(shares), len(rows))
+    worst = np.partition(prior, -limit)[-limit] if len(prior) > limit else 0.0
+    near = zip((-prior[prior >= worst]).tolist(), rows[prior >= worst].tolist(), strict=True)
+    best = sorted((minus_prior, catalogue.at(row).item_id, row) for minus_prior, row in near)[:limit]
+    found_by: dict[int, list[str]] = {row: [] for *_, row in best}
     because: dict[int, int] = {}
-    for source in sources:
-        weight = _WEIGHT.get(source.name, _OTHER_WEIGHT)
-        rank = 0
-        for found in source.find(shopper, limit + len(excluded)):
-            if found.row in excluded or not shopper.catalogue.available[found.row]:
-                continue
-            rank += 1
-            prior[found.row] = prior.get(found.row, 0.0) + weight / (_RANK_OFFSET + rank)
-            found_by.setdefault(found.row, []).append(source.name)
-            if found.because is not None:
-                because.setdefault(found.row, found.because)
-    order = sorted(prior, key=lambda row: (-prior[row], shopper.catalogue.at(row).item_id))[:limit]
-    return [Merged(row, prior[row], tuple(found_by[row]), because.get(row)) for row in order]
+    for source, of_source, (all_rows, led_by) in zip(sources, wanted, found, strict=True):
+        for row in of_source.tolist():
+            if row in found_by:
+                found_by[row].append(source.name)
+        if led_by is not None:
+            because = dict(zip(all_rows.tolist(), led_by.tolist(), strict=True)) | because
+    return [Merged(row, -minus_prior, tuple(found_by[row]), because.get(row)) for minus_prior, _, row in best]
 
 
 def interests(shopper: Shopper) -> Vector:
@@ -170,23 +165,21 @@ def interests(shopper: Shopper) -> Vector:
     (k, dim) float32, unit length; no rows for a user without a known item.
     """
     state, catalogue = shopper.state, shopper.catalogue
-    known = [(entry, vector) for entry in state.history if (vector := catalogue.vector(int(entry["item"]))) is not None]
+    rows = catalogue.rows(state.history["item"].tolist())
     means = [mean / norm for mean in (state.session, state.long) if (norm := np.linalg.norm(mean)) > 0]
-    if not known:
-        return np.array(means, np.float32).reshape(-1, catalogue.dim)
-    history = np.array([entry for entry, _ in known], state.history.dtype)
     return np.concatenate(
         [
-            prototypes(history, np.stack([vector for _, vector in known]), shopper.decay),
-            *([means] if means else []),
+            prototypes(state.history[rows >= 0], catalogue.vectors(rows[rows >= 0]), shopper.decay),
+            np.array(means, np.float32).reshape(-1, catalogue.dim),
         ]
     )
 
 
-def _excluded(shopper: Shopper, repeat_purchases: bool) -> set[int]:
-    keys = {int(key) for key in shopper.state.history["item"][-1:]}
+def _excluded(shopper: Shopper, repeat_purchases: bool) -> list[int]:
+    """Keys of items."""
+    history = shopper.state.history
+    keys: list[int] = history["item"][-1:].tolist()
     if not repeat_purchases:
-        keys.update(int(key) for key in shopper.state.bought["item"])
-        purchased = shopper.state.history["type"] == TYPES.index("purchase")
-        keys.update(int(key) for key in shopper.state.history["item"][purchased])
-    return {row for key in keys if (row := shopper.catalogue.row(key)) is not None}
+        keys += shopper.state.bought["item"].tolist()
+        keys += history["item"][history["type"] == TYPES.index("purchase")].tolist()
+    return keys

@@ -6,8 +6,9 @@ Rows are numbered; a deleted item's row is used again. Knows nothing of where it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from encoders.interest import Vector, item_key
 
 Rows = npt.NDArray[np.intp]
+MOST_NEWEST = 1_000
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Catalogue:
         self._items: list[CatalogueItem | None] = []
         self._row: dict[int, int] = {}
         self._free: list[int] = []
+        self._newest: Rows | None = None  # until an item changes
 
     def __len__(self) -> int:
         return len(self._row)
@@ -74,6 +77,7 @@ class Catalogue:
         self._vectors[row] = vector
         self.available[row] = item.available
         self.time_ms[row] = item.time_ms
+        self._newest = None
 
     def delete(self, item_id: str) -> None:
         """Remove an item; nothing happens if it is not there."""
@@ -98,6 +102,22 @@ class Catalogue:
     def row(self, key: int) -> int | None:
         return self._row.get(key)
 
+    def rows(self, keys: Iterable[int]) -> Rows:
+        """(n,) intp, the items' rows; -1 for an unknown one."""
+        return np.array([self._row.get(key, -1) for key in keys], np.intp)
+
+    def recommendable(self, keys: Iterable[int], count: int) -> tuple[Rows, Rows]:
+        """The first `count` of these that are known and available: their places among the keys, and their rows."""
+        rows = ((place, row) for place, key in enumerate(keys) if (row := self._row.get(key)) is not None)
+        found = list(islice(((place, row) for place, row in rows if self.available[row]), count))
+        places, rows_found = np.array(found, np.intp).reshape(-1, 2).T
+        return places, rows_found
+
+    def vectors(self, rows: Rows) -> Vector:
+        """(n, dim) float32."""
+        vectors: Vector = self._vectors[rows]
+        return vectors
+
     def vector(self, key: int) -> Vector | None:
         """(dim,) float32 of an item, None while it is unknown."""
         row = self._row.get(key)
@@ -118,6 +138,12 @@ class Catalogue:
         nearest: Vector = (self._vectors[: len(self._items)] @ queries.T).max(axis=1)[rows]
         best = top(nearest, count)
         return rows[best], nearest[best]
+
+    def newest(self, count: int) -> Rows:
+        """The available items that appeared last, first the newest; at most `MOST_NEWEST`."""
+        if self._newest is None:
+            self._newest = top(np.where(self.available, self.time_ms, -np.inf), MOST_NEWEST)
+        return self._newest[:count]
 
     def _grow(self) -> None:
         if len(self._items) > len(self._vectors):

@@ -158,19 +158,20 @@ class StateTier:
         return after is not before
 
     def _history(self, interest: Interest) -> list[HistoryEvent]:
-        known = ((entry, item) for entry in interest.history if (item := self.catalogue.get(int(entry["item"]))))
+        entries = ((self.catalogue.get(key), time_ms, type_) for time_ms, key, type_ in interest.history.tolist())
         return [
             HistoryEvent(
                 item_id=item.item_id,
-                type=TYPES[int(entry["type"])],
-                timestamp=int(entry["time_ms"]),
+                type=TYPES[type_],
+                timestamp=time_ms,
                 title=item.title,
                 brand=item.brand,
                 categories=list(item.categories),
                 price=item.price,
                 currency=item.currency,
             )
-            for entry, item in known
+            for item, time_ms, type_ in entries
+            if item is not None
         ]
 
     def _candidate(self, merged: Merged) -> Candidate:

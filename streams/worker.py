@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import faust
 import prometheus_client
+from threadpoolctl import threadpool_limits
 
 from encoders.text import TextEncoder
 from ranker import Scorer, load_scorer
@@ -56,6 +57,7 @@ def run(settings: Settings, role: Role) -> int:
         Before anything was taken from Kafka.
     """
     asyncio.run(ensure_topics(settings, topic_specs(settings)))
+    threadpool_limits(1, "blas")  # numpy's products here are small: a second thread spins more than it computes
     model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
     scorer = _scorer(settings) if role in ("rank", "all") else None
     apps = []

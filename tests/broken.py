@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ranker.candidates import Found, Shopper
 
 
 class Source:
     name = "broken"
 
-    def find(self, shopper: Shopper, limit: int) -> Sequence[Found]:
+    def find(self, shopper: Shopper, limit: int) -> Found:
         raise ZeroDivisionError("a bug of ours")
