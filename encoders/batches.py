@@ -13,17 +13,23 @@ import torch
 from encoders.tokens import Row
 
 BATCH_TOKENS = 2048  # chosen by us: the best of 512 to 16384 with MiniLM on two cores, by little
+LEAST_TOKENS = 64  # of a batch that is made only so that a core has one
 
 
-def length_sorted(lengths: Sequence[int], batch_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
+def length_sorted(lengths: Sequence[int], cores: int = 1, batch_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
     """Yield the places of the rows of each batch, longest rows first.
 
-    A batch holds at most `batch_tokens` tokens, padding included, and at least one row.
+    A batch holds at most `batch_tokens` tokens, padding included, and at least one row. There are about as many of a
+    size as divide evenly among `cores`.
 
     >>> list(length_sorted([1, 9, 2, 8], batch_tokens=18))
     [[1, 3], [2, 0]]
+    >>> list(length_sorted([100, 100, 100, 100], cores=2))
+    [[0, 1], [2, 3]]
     """
     order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    rounds = -(-sum(lengths) // (cores * batch_tokens))
+    batch_tokens = min(batch_tokens, max(LEAST_TOKENS, -(-sum(lengths) // (cores * max(1, rounds)))))
     start = 0
     while start < len(order):
         rows = max(1, batch_tokens // max(1, lengths[order[start]]))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from encoders import model_source
 from encoders.batches import collate, length_sorted
+from encoders.cores import cores, each
 from encoders.device import choose
 from encoders.fit import fit_contexts, fit_items, longest_input
 from encoders.tokens import Frame, PlainTokens, Row
@@ -103,22 +104,25 @@ class TextEncoder:
 
     def _embed(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         vectors = np.empty((len(rows), self.dim), dtype=np.float32)
-        with self.usage.timing("inference_seconds"), torch.inference_mode():
-            for places in length_sorted([len(row.ids) for row in rows]):
-                batch = [rows[place] for place in places]
-                inputs, padding = collate(batch, self._pad_id, self._with_types, self.placement.device)
+        device = self.placement.device
+        with self.usage.timing("inference_seconds"):
+            batches = list(length_sorted([len(row.ids) for row in rows], cores(device)))
+            pooled = each(lambda places: self._pooled([rows[place] for place in places]), batches, device)
+            for places, (of_batch, padding) in zip(batches, pooled, strict=True):
+                vectors[places] = of_batch
                 self.usage.padding_tokens += padding
-                vectors[places] = self._pooled(inputs).cpu().numpy()
         return vectors
 
-    def _pooled(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _pooled(self, rows: Sequence[Row]) -> tuple[NDArray[np.float32], int]:
+        """The vectors of one batch, and its tokens of padding."""
+        inputs, padding = collate(rows, self._pad_id, self._with_types, self.placement.device)
         hidden: torch.Tensor = self._model(**inputs).last_hidden_state.float()
         if self._pooling == "cls":
             pooled = hidden[:, 0]
         else:
             mask = inputs["attention_mask"][:, :, None].float()
             pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        return torch.nn.functional.normalize(pooled, dim=-1)
+        return torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy(), padding
 
 
 def _pooling(folder: Path) -> str:

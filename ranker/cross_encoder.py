@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from encoders import model_source
 from encoders.batches import collate, length_sorted
+from encoders.cores import cores, each
 from encoders.device import choose
 from encoders.fit import fit_contexts, fit_items, longest_input
-from encoders.tokens import Frame, PlainTokens
+from encoders.tokens import Frame, PlainTokens, Row
 from encoders.usage import Usage
 from ranker.score import ScoreRequest
 
@@ -77,16 +78,22 @@ class CrossEncoder:
         self.usage.candidate_tokens += own_tokens
         self.usage.context_tokens += sum(len(row.ids) for row in rows) - own_tokens
         scores = np.empty(len(rows), dtype=np.float32)
-        with self.usage.timing("inference_seconds"), torch.inference_mode():
-            for places in length_sorted([len(row.ids) for row in rows]):
-                batch = [rows[place] for place in places]
-                inputs, padding = collate(batch, self._pad_id, self._with_types, self.placement.device)
+        device = self.placement.device
+        with self.usage.timing("inference_seconds"):
+            batches = list(length_sorted([len(row.ids) for row in rows], cores(device)))
+            results = each(lambda places: self._odds([rows[place] for place in places]), batches, device)
+            for places, (odds, padding) in zip(batches, results, strict=True):
+                scores[places] = odds
                 self.usage.padding_tokens += padding
-                logits = self._model(**inputs).logits.float()
-                odds = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
-                scores[places] = odds.cpu().numpy()
         ends = np.cumsum([len(request.candidates) for request in requests])[:-1]
         return np.split(scores, ends) if requests else []
+
+    def _odds(self, rows: Sequence[Row]) -> tuple[NDArray[np.float32], int]:
+        """The scores of one batch, and its tokens of padding."""
+        inputs, padding = collate(rows, self._pad_id, self._with_types, self.placement.device)
+        logits: torch.Tensor = self._model(**inputs).logits.float()
+        odds = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+        return odds.cpu().numpy(), padding
 
 
 def _pad_id(model: Any, tokenizer: Any, name: str) -> int:

@@ -52,6 +52,7 @@ truncated_texts = Counter("afterclick_truncated_texts_total", "Item texts cut to
 tokenise_seconds = Histogram("afterclick_tokenise_seconds", "Tokenising one batch", ["model"], buckets=SECONDS)
 queue_seconds = Histogram("afterclick_queue_seconds", "A rank request's wait for its batch", ["model"], buckets=SECONDS)
 inference_seconds = Histogram("afterclick_inference_seconds", "The model on one batch", ["model"], buckets=SECONDS)
+models_restarted = Counter("afterclick_models_restarted_total", "Deaths of the models' process; each loads them again")
 
 lists = Counter("afterclick_lists_total", "Lists published", ["model"])
 lists_degraded = Counter(

@@ -25,13 +25,13 @@ from aiokafka.structs import RecordMetadata
 
 from encoders.describe import describe_item
 from encoders.event_time import milliseconds
-from encoders.interest import Vector
 from ranker.counts import ItemCounts
 from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import Click, EventType, Forget, Impression, Item, Purchase, Trigger
 from streams.follower import Records, items_of
 from streams.kafka_client import partition_of
+from streams.models import RemoteEncoder
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import StateTier
 from streams.receive import INPUTS, BadMessage, Message, Tombstone, receive
@@ -56,14 +56,6 @@ REQUEST_SLICE_S = 0.1
 """Chosen by us: longer than a few requests take, shorter than anybody notices."""
 COUNTS_EVERY_S = 5.0
 """A worker that dies takes at most these seconds of co-visit counts with it; states lose nothing."""
-
-
-class ItemEncoder(Protocol):
-    """What puts item texts into vectors: a `TextEncoder`, or a bi-encoder that keeps them for scoring."""
-
-    dim: int
-
-    def encode(self, texts: Sequence[str]) -> Vector: ...
 
 
 class Store(Protocol):
@@ -101,7 +93,7 @@ class StateWorker:
 
     Parameters
     ----------
-    encoder, model_thread : the model that reads items, and the thread it works in.
+    encoder, model_thread : the model that reads items, and the thread that waits for it.
     store : where flushed states go; `changelog` is the topic that has them.
     """
 
@@ -109,7 +101,7 @@ class StateWorker:
         self,
         settings: Settings,
         tier: StateTier,
-        encoder: ItemEncoder,
+        encoder: RemoteEncoder,
         model_thread: Executor,
         outbox: Outbox,
         store: Store,

@@ -23,20 +23,19 @@ import faust
 import prometheus_client
 from threadpoolctl import threadpool_limits
 
-from encoders.text import TextEncoder
-from ranker import Scorer, load_scorer
-from ranker.bi_encoder import BiEncoder
+from ranker import Scorer
 from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
 from streams import metrics
 from streams.follower import Follower
 from streams.kafka_client import client_options, partition_of
+from streams.models import Models, RemoteEncoder
 from streams.outbox import Outbox
 from streams.pipeline import RankTier, StateTier, counts_of
 from streams.publish import ListCache
 from streams.rank_worker import RankWorker
 from streams.settings import Kafka, Settings, SettingsError
-from streams.state_worker import COUNTS, ROUTED, ItemEncoder, StateWorker
+from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
 from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, app_id, changelog_name, ensure_topics, topic_specs
 from streams.transport import Transport
@@ -59,12 +58,14 @@ def run(settings: Settings, role: Role) -> int:
     asyncio.run(ensure_topics(settings, topic_specs(settings)))
     threadpool_limits(1, "blas")  # numpy's products here are small: a second thread spins more than it computes
     model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-    scorer = _scorer(settings) if role in ("rank", "all") else None
+    models = Models(
+        settings.encoder if role in ("state", "all") else None, settings.ranker if role in ("rank", "all") else None
+    )
     apps = []
-    if role in ("state", "all"):
-        apps.append(state_app(settings, _encoder(settings, scorer), model_thread))
+    if models.encoder:
+        apps.append(state_app(settings, models.encoder, model_thread))
     if role in ("rank", "all"):
-        apps.append(rank_app(settings, scorer, model_thread))
+        apps.append(rank_app(settings, models.scorer, model_thread))
     if settings.metrics.port:
         prometheus_client.start_http_server(settings.metrics.port, settings.metrics.host)
     worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
@@ -74,9 +75,11 @@ def run(settings: Settings, role: Role) -> int:
         worker.execute_from_commandline()
     except SystemExit as stopped:
         return int(stopped.code or 0)
+    finally:
+        models.close()
 
 
-def state_app(settings: Settings, encoder: ItemEncoder, model_thread: Executor) -> faust.App:
+def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor) -> faust.App:
     """The state tier: validates, keeps users' states, recalls candidates."""
     app = _app(settings, "state")
     table = app.Table(
@@ -229,22 +232,6 @@ async def _watch_lag(app: faust.App) -> None:
             if end is not None and tp.topic not in app.tables.changelog_topics:
                 lag = max(0, end - max(committed.get(tp, 0), consumer.committed_at_start.get(tp, 0)))
                 metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(lag)
-
-
-def _encoder(settings: Settings, scorer: Scorer | None) -> ItemEncoder:
-    """The items' encoder: the scorer itself where it is the same model, so that each text is read once."""
-    encoder, ranker = settings.encoder, settings.ranker
-    same = (encoder.model, encoder.device, encoder.dtype) == (ranker.model, ranker.device, ranker.dtype)
-    if same and isinstance(scorer, BiEncoder):
-        return scorer
-    return TextEncoder(encoder.model, encoder.device, encoder.dtype)
-
-
-def _scorer(settings: Settings) -> Scorer | None:
-    ranker = settings.ranker
-    if ranker.model == "none":
-        return None
-    return load_scorer(ranker.model, ranker.device, ranker.dtype)
 
 
 def _sources(settings: Settings) -> list[Source]:

@@ -1,0 +1,195 @@
+"""A worker's models, in a process of their own.
+
+Between two steps of a model Python takes the interpreter's lock, and an event loop at work holds it: in one process a
+busy loop slowed the model ninefold. So texts go over and vectors and scores come back; the loop's process has no torch.
+A model that takes its process down is loaded anew. Called by `worker`.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from encoders.device import Placement
+from encoders.interest import Vector
+from encoders.usage import Usage
+from ranker import Scorer, ScoreRequest, load_scorer
+from streams import metrics
+from streams.settings import Encoder, Ranker
+
+logger = logging.getLogger(__name__)
+
+
+class ItemEncoder(Protocol):
+    """What puts item texts into vectors: a `TextEncoder`, or a bi-encoder that keeps them for scoring."""
+
+    name: str
+    dim: int
+    placement: Placement
+
+    def encode(self, texts: Sequence[str]) -> Vector: ...
+
+
+Wanted: TypeAlias = "tuple[Encoder | None, Ranker | None]"
+"""Which models, each None where it is not needed."""
+
+
+class Models:
+    """The process, loaded. What it is asked blocks; it does one thing at a time.
+
+    Attributes
+    ----------
+    encoder : puts items' texts into vectors; None if not asked for.
+    scorer : None if not asked for, or `ranker.model` is `none`.
+
+    Raises
+    ------
+    ModelNotFound, ModelUnsupported, DeviceUnavailable
+    """
+
+    def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
+        self._wanted: Wanted = encoder, ranker if ranker and ranker.model != "none" else None
+        self._pool = _started()
+        dim, placements = self.call(_facts)
+        for name, placement in placements.items():
+            logger.info("%s runs in %s on %s: %s", name, placement.dtype, placement.device, placement.reason)
+        self.encoder = RemoteEncoder(self, dim) if encoder else None
+        self.scorer = RemoteScorer(self, ranker.model, placements[ranker.model]) if ranker and self._wanted[1] else None
+
+    def call(self, function: Callable[..., Any], *arguments: object) -> Any:
+        """Have the process do something with its models.
+
+        Raises
+        ------
+        BrokenProcessPool
+            The process died; the next call starts a new one.
+        """
+        pool = self._pool
+        try:
+            return pool.submit(function, self._wanted, *arguments).result()
+        except BrokenProcessPool:
+            if pool is self._pool:
+                logger.error("the models' process died; the next call loads them again")
+                metrics.models_restarted.inc()
+                self._pool = _started()
+            raise
+
+    def close(self) -> None:
+        """End the process once it has done what it is at."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class RemoteEncoder:
+    """An `ItemEncoder` over there."""
+
+    def __init__(self, models: Models, dim: int) -> None:
+        self.dim = dim
+        self._models = models
+
+    def encode(self, texts: Sequence[str]) -> Vector:
+        """(n, dim) float32. Tried twice: an item must not be missing because something else broke the process."""
+        try:
+            vectors: Vector = self._models.call(_encode, list(texts))
+        except BrokenProcessPool:
+            vectors = self._models.call(_encode, list(texts))
+        return vectors
+
+
+class RemoteScorer:
+    """A `Scorer` over there."""
+
+    def __init__(self, models: Models, name: str, placement: Placement) -> None:
+        self.name = name
+        self.placement = placement
+        self.usage = Usage()
+        self._models = models
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """See `Scorer.prepare`."""
+        self._models.call(_prepare, list(texts))
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+        """See `Scorer.score`."""
+        scores: list[NDArray[np.float32]]
+        scores, self.usage = self._models.call(_score, list(requests))
+        return scores
+
+
+def _started() -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks as they happen to be
+    return ProcessPoolExecutor(1, context, _begin)
+
+
+def _begin() -> None:
+    """Over there, first: end with the parent, however it ends, and not before; one BLAS thread, as in the worker."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threadpool_limits(1, "blas")
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)
+
+
+@cache
+def _served(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
+    """The models, loaded at the first call. Where both are the same one, each text is read once."""
+    from encoders.text import TextEncoder
+    from ranker.bi_encoder import BiEncoder
+
+    encoder, ranker = wanted
+    scorer = load_scorer(ranker.model, ranker.device, ranker.dtype) if ranker else None
+    items: ItemEncoder | None = None
+    if encoder and ranker and isinstance(scorer, BiEncoder):
+        same = (encoder.model, encoder.device, encoder.dtype) == (ranker.model, ranker.device, ranker.dtype)
+        items = scorer if same else None
+    if encoder and items is None:
+        items = TextEncoder(encoder.model, encoder.device, encoder.dtype)
+    gc.collect()
+    gc.freeze()  # they stay: walking them in every full collection would hold lists up
+    return items, scorer
+
+
+def _facts(wanted: Wanted) -> tuple[int, dict[str, Placement]]:
+    items, scorer = _served(wanted)
+    return items.dim if items else 0, {model.name: model.placement for model in (items, scorer) if model}
+
+
+def _encode(wanted: Wanted, texts: list[str]) -> Vector:
+    items, _ = _served(wanted)
+    if items is None:
+        raise TypeError("this process has no encoder")
+    return items.encode(texts)
+
+
+def _prepare(wanted: Wanted, texts: list[str]) -> None:
+    _scorer(wanted).prepare(texts)
+
+
+def _score(wanted: Wanted, requests: list[ScoreRequest]) -> tuple[list[NDArray[np.float32]], Usage]:
+    scorer = _scorer(wanted)
+    return scorer.score(requests), scorer.usage
+
+
+def _scorer(wanted: Wanted) -> Scorer:
+    _, scorer = _served(wanted)
+    if scorer is None:
+        raise TypeError("this process has no scorer")
+    return scorer
