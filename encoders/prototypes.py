@@ -36,28 +36,29 @@ def prototypes(history: Entries, vectors: Vector, decay: Decay) -> Vector:
     age_ms = history["time_ms"][-1] - history["time_ms"]
     type_weight = np.array([decay.weight(type_) for type_ in TYPES], np.float32)
     weights = np.maximum(_LEAST, type_weight[history["type"]] * np.exp2(-age_ms / half_life_ms)).astype(np.float32)
-    members = _led(weights.tolist(), (vectors @ vectors.T).tolist())
+    members = _led(weights[::-1].tolist(), (vectors[::-1] @ vectors[::-1].T).tolist())
     mass = np.zeros((len(members), len(weights)), np.float32)
     for prototype, places in enumerate(members):
-        mass[prototype, places] = weights[places]
-    return _unit(mass[np.argsort(-mass.sum(axis=1), kind="stable")] @ vectors)
+        mass[prototype, places] = weights[::-1][places]
+    return _unit(mass[np.argsort(-mass.sum(axis=1), kind="stable")] @ vectors[::-1])
 
 
 def _led(weights: list[float], alike: list[list[float]]) -> list[list[int]]:
-    """The places in the history that make each prototype, from all inner products: none of this needs a vector."""
+    """The places that make each prototype, newest event first, from all inner products: none of this needs a vector."""
     members: list[list[int]] = []
-    squares: list[float] = []  # of each prototype's length
-    for place in range(len(weights) - 1, -1, -1):
-        row, weight = alike[place], weights[place]
-        products = [sum(weights[other] * row[other] for other in led) for led in members]
-        cosines = [product / max(square, 1e-24) ** 0.5 for product, square in zip(products, squares, strict=True)]
+    products: list[list[float]] = []  # of each prototype's sum with every vector
+    squares: list[float] = []  # of that sum's length
+    for place, weight in enumerate(weights):
+        cosines = [own[place] / max(square, 1e-24) ** 0.5 for own, square in zip(products, squares, strict=True)]
         if len(members) < MOST and (not members or max(cosines) < SAME_INTEREST):
             members.append([place])
+            products.append([weight * cosine for cosine in alike[place]])
             squares.append(weight * weight)
         else:
             nearest = cosines.index(max(cosines))
             members[nearest].append(place)
-            squares[nearest] += 2 * weight * products[nearest] + weight * weight
+            squares[nearest] += 2 * weight * products[nearest][place] + weight * weight
+            products[nearest] = [a + weight * b for a, b in zip(products[nearest], alike[place], strict=True)]
     return members
 
 

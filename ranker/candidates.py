@@ -84,13 +84,13 @@ class CoVisited:
     def find(self, shopper: Shopper, limit: int) -> Found:
         recent = shopper.recent_items()[: self.recent]
         visits = shopper.counts.co_visited(recent)
-        shares = DISTANCE_DECAY**visits.places * visits.similarities
+        shares = (DISTANCE_DECAY ** np.arange(self.recent))[visits.places] * visits.similarities
         keys, which = np.unique(visits.items, return_inverse=True)
         total = np.bincount(which, shares, len(keys))
         strongest = np.zeros(len(keys), np.intp)
-        by_share = np.argsort(shares, kind="stable")
+        by_share = np.argsort(shares)
         strongest[which[by_share]] = visits.places[by_share]  # the last one written is the largest
-        order = np.lexsort((keys, -total))
+        order = np.argsort(-total, kind="stable")  # ties by key
         best, rows = shopper.catalogue.recommendable(keys[order].tolist(), limit)
         return Found(rows, np.array(recent, np.uint64)[strongest[order[best]]])
 

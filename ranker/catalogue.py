@@ -135,7 +135,7 @@ class Catalogue:
         Rows and, for each, the similarity to the query it is nearest to; best first, at most `count`.
         """
         rows = np.flatnonzero(self.available[: len(self._items)])
-        nearest: Vector = (self._vectors[: len(self._items)] @ queries.T).max(axis=1)[rows]
+        nearest: Vector = (queries @ self._vectors[: len(self._items)].T).max(axis=0)[rows]
         best = top(nearest, count)
         return rows[best], nearest[best]
 

@@ -13,7 +13,7 @@ import logging
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import faust
 import msgspec
@@ -44,6 +44,14 @@ class Waiting:
     request: RankRequest | None
     events: list[Any] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
+
+
+class Ranked(NamedTuple):
+    """A batch that is ready to be published, and dead letters with the events that they are of."""
+
+    batch: list[Waiting]
+    lists: list[Recommendations]
+    letters: list[tuple[Outgoing, Any]]
 
 
 class RankWorker:
@@ -89,7 +97,14 @@ class RankWorker:
                 await self._room.wait_for(lambda: len(self.acks) < MOST_PENDING)
 
     async def run(self) -> None:
-        """Rank for ever. An error other than Kafka, Redis or the model failing is a bug and ends the worker."""
+        """Rank for ever, and publish one batch while the next is ranked.
+
+        An error other than Kafka, Redis or the model failing is a bug and ends the worker.
+        """
+        ranked: asyncio.Queue[Ranked] = asyncio.Queue(1)
+        await asyncio.gather(self._rank_all(ranked), self._publish_all(ranked))
+
+    async def _rank_all(self, ranked: asyncio.Queue[Ranked]) -> None:
         while True:
             await self._arrived.wait()
             batch = [self._waiting.pop(user_id) for user_id in list(self._waiting)[: self._settings.ranker.batch_lists]]
@@ -97,8 +112,13 @@ class RankWorker:
             if not self._waiting:
                 self._arrived.clear()
             metrics.requests_pending.set(len(self._waiting))
-            await self._publish(batch, await self._rank(batch), [letter for letter, _ in letters])
-            self.acks.done([event for one in batch for event in one.events] + [event for _, event in letters])
+            await ranked.put(Ranked(batch, await self._rank(batch), letters))
+
+    async def _publish_all(self, ranked: asyncio.Queue[Ranked]) -> None:
+        while True:
+            done = await ranked.get()
+            await self._publish(done.batch, done.lists, [letter for letter, _ in done.letters])
+            self.acks.done([event for one in done.batch for event in one.events] + [event for _, event in done.letters])
             async with self._room:
                 self._room.notify_all()
 

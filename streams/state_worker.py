@@ -52,7 +52,7 @@ BURST = 64
 """Events in one flush from which on they count as a burst; an idle or moderately busy worker never sees one."""
 BURST_WAIT_S = 0.5
 MOST_REQUESTS = 64
-REQUEST_SLICE_S = 0.1
+REQUEST_SLICE_S = 0.05
 """Chosen by us: longer than a few requests take, shorter than anybody notices."""
 COUNTS_EVERY_S = 5.0
 """A worker that dies takes at most these seconds of co-visit counts with it; states lose nothing."""

@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 import pytest
 
-from encoders.model_source import ModelNotFound
+from encoders.model_source import ModelUnsupported
 from ranker import ScoreRequest, load_scorer
 from streams.models import Models, Wanted
 from streams.settings import Encoder, Ranker
@@ -53,7 +53,7 @@ def test_a_process_that_dies_is_replaced(models: Models) -> None:
 
 
 def test_an_unknown_model_is_the_same_clear_error_as_here() -> None:
-    with pytest.raises(ModelNotFound, match="nowhere"):
+    with pytest.raises(ModelUnsupported, match="nowhere"):
         Models(None, Ranker(model="/nowhere"))
 
 
