@@ -7,7 +7,7 @@ a busy process. Called by `TextEncoder` and the scorers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import TypeVar
@@ -23,10 +23,14 @@ def cores(device: str) -> int:
     return _threads() if device == "cpu" else 1
 
 
-def each(function: Callable[[Batch], Result], batches: Iterable[Batch], device: str) -> list[Result]:
-    """The results for all batches, in order, without gradients; an error of one is raised."""
+def each(function: Callable[[Batch], Result], batches: Sequence[Batch], device: str) -> list[Result]:
+    """The results for all batches, in order, without gradients; an error of one is raised.
+
+    A single batch has all cores to itself.
+    """
     call = torch.inference_mode()(function)
-    return list(map(call, batches) if cores(device) == 1 else _pool().map(call, batches))
+    alone = len(batches) == 1 or cores(device) == 1
+    return list(map(call, batches) if alone else _pool().map(call, batches))
 
 
 @cache

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from encoders.tokens import PlainTokens
+from encoders.tokens import PlainTokens, Tokens
 from encoders.usage import Usage
 
 LOG_EVERY_S = 60.0
@@ -63,7 +63,7 @@ def newest_events(contexts: Sequence[str], most: int, tokens: PlainTokens, usage
     return split
 
 
-def fit_items(texts: Sequence[str], tokens: PlainTokens, limit: int, usage: Usage) -> list[list[int]]:
+def fit_items(texts: Sequence[str], tokens: Tokens, limit: int, usage: Usage) -> list[list[int]]:
     """Tokenise items' texts, each cut to its first `limit` tokens."""
     with usage.timing("tokenise_seconds"):
         fitted = tokens(texts)
@@ -74,19 +74,23 @@ def fit_items(texts: Sequence[str], tokens: PlainTokens, limit: int, usage: Usag
 def longest_input(model: Any, tokenizer: Any, cap: int) -> int:
     """Tokens that `model` reads at most, special tokens included, and never more than `cap`.
 
-    The smallest of the tokeniser's limit and the positions that the model has. RoBERTa's kin lose the
-    positions up to the padding index, which the configuration does not tell.
+    The smallest of the tokeniser's limit and the positions that the model has, less those before its first.
     """
     limits = [cap, tokenizer.model_max_length]
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions and positions > 0:  # DeBERTa writes -1 where there is no limit
-        unused = [
-            module.padding_idx + 1
-            for name, module in model.named_modules()
-            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
-        ]
-        limits.append(positions - max(unused, default=0))
+        limits.append(positions - first_position(model))
     return int(min(limits))
+
+
+def first_position(model: Any) -> int:
+    """The position of a row's first token: 0, but RoBERTa's kin count on from the padding index."""
+    unused = [
+        module.padding_idx + 1
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+    ]
+    return max(unused, default=0)
 
 
 def _newest(context: str, tokens: PlainTokens, limit: int) -> tuple[list[int], int]:

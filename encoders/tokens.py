@@ -6,11 +6,15 @@ does with the ids; called by `fit`, `TextEncoder` and the scorers.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import Tokenizer
+
+MOST_KEPT = 200_000
+"""Texts of which `KeptTokens` keeps the ids; chosen by us: about 100 MB of short titles."""
 
 
 class PlainTokens:
@@ -47,6 +51,34 @@ class PlainTokens:
             else [i for i in encoding.ids if i not in self._barred]
             for encoding in encodings
         ]
+
+
+class KeptTokens:
+    """Token ids of texts that come again and again, kept: the least recently used go."""
+
+    def __init__(self, tokens: PlainTokens, most: int = MOST_KEPT) -> None:
+        self._tokens = tokens
+        self._most = most
+        self._kept: OrderedDict[str, list[int]] = OrderedDict()
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `PlainTokens` does; the lists are not to be changed."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._kept]
+        new = dict(zip(missing, self._tokens(missing), strict=True))
+        found = []
+        for text in texts:
+            ids = new.get(text)
+            if ids is None:
+                ids = self._kept[text]
+                self._kept.move_to_end(text)
+            found.append(ids)
+        self._kept.update(new)
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+        return found
+
+
+Tokens = PlainTokens | KeptTokens
 
 
 def _unicode(text: str) -> str:
@@ -98,3 +130,14 @@ class Frame:
             ids += [*text, *after.ids]
             types += [*[kind] * len(text), *after.types]
         return Row(ids, types)
+
+    def first(self, text: Sequence[int]) -> Row:
+        """The beginning of a row of two texts: all before the second."""
+        before, after = self._around[0], self._around[1]
+        ids = [*before.ids, *text, *after.ids]
+        return Row(ids, [*before.types, *[self._types[0]] * len(text), *after.types])
+
+    def second(self, text: Sequence[int]) -> Row:
+        """The second text as a row that follows the first: begun like a row, ended like one, all of its own type."""
+        ids = [*self._around[0].ids, *text, *self._around[-1].ids]
+        return Row(ids, [self._types[-1]] * len(ids))

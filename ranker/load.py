@@ -13,8 +13,8 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto") -> Scorer
     ----------
     model : str
         A folder, an installed package's model, or a hub name. `architectures` in its `config.json` decides:
-        `...ForCausalLM` is a packed decoder, `...ForSequenceClassification` a cross-encoder, else a
-        bi-encoder.
+        `...ForCausalLM` is a packed decoder, `...ForSequenceClassification` a cross-encoder, or a packed encoder
+        if its `afterclick.json` says `{"packed": true}`, else a bi-encoder.
     device, dtype : str
         See `encoders.device.choose`.
 
@@ -34,6 +34,10 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto") -> Scorer
 
         return PackedDecoder(model, device, dtype)
     if architecture.endswith("ForSequenceClassification"):
+        if (model_source.read_json(model_source.fetch(model), "afterclick.json", dict) or {}).get("packed"):
+            from ranker.packed_encoder import PackedEncoder
+
+            return PackedEncoder(model, device, dtype)
         from ranker.cross_encoder import CrossEncoder
 
         return CrossEncoder(model, device, dtype)

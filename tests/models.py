@@ -41,6 +41,13 @@ def classifier(folder: Path, labels: int = 1) -> Path:
     return _bert(folder, AutoModelForSequenceClassification, num_labels=labels)
 
 
+def packed(folder: Path, labels: int = 1) -> Path:
+    """The same, said to be made for packed candidates."""
+    classifier(folder, labels)
+    (folder / "afterclick.json").write_text('{"packed": true}', encoding="utf-8")
+    return folder
+
+
 def decoder(folder: Path, **config: Any) -> Path:
     """A Qwen3 causal LM of 768 positions, with Qwen's special tokens."""
     tokenizer = byte_level()

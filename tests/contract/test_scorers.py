@@ -84,6 +84,26 @@ def _cross_reference(folder: Path) -> Reference:
     return score
 
 
+def _packed_reference(folder: Path) -> Reference:
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForSequenceClassification.from_pretrained(folder)
+
+    def score(context: str, candidate: str) -> float:
+        shared, own = tokenizer(context)["input_ids"], tokenizer(candidate)["input_ids"]
+        tokens = len(shared) + len(own)
+        mask = torch.zeros(1, 1, tokens, tokens)
+        mask[:, :, : len(shared), len(shared) :] = torch.finfo(torch.float32).min
+        hidden = model.bert(
+            input_ids=torch.tensor([shared + own]),
+            token_type_ids=torch.tensor([[0] * len(shared) + [1] * len(own)]),
+            attention_mask=mask,
+        ).last_hidden_state
+        logits = model.classifier(model.bert.pooler(hidden[:, len(shared) :]))[0]
+        return float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
+
+    return score
+
+
 def _decoder_reference(folder: Path) -> Reference:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
@@ -98,13 +118,16 @@ def _decoder_reference(folder: Path) -> Reference:
     return score
 
 
-@pytest.fixture(scope="module", params=["bi-encoder", "cross-encoder", "cross-encoder-2", "packed-decoder"])
+@pytest.fixture(
+    scope="module", params=["bi-encoder", "cross-encoder", "cross-encoder-2", "packed-encoder", "packed-decoder"]
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder = tmp_path_factory.mktemp("model")
     make: dict[str, tuple[Callable[[], Path], Callable[[Path], Reference], int]] = {
         "bi-encoder": (lambda: models.encoder(folder), _bi_reference, 80),
         "cross-encoder": (lambda: models.classifier(folder), _cross_reference, 40),
         "cross-encoder-2": (lambda: models.classifier(folder, labels=2), _cross_reference, 40),
+        "packed-encoder": (lambda: models.packed(folder), _packed_reference, 40),
         "packed-decoder": (lambda: models.decoder(folder), _decoder_reference, 200),
     }
     build, reference, events = make[request.param]

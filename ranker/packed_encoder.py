@@ -1,0 +1,212 @@
+"""Scores by a small bidirectional encoder with a scoring head, the context read once for all candidates.
+
+MiniLM and its like, trained with this layout: `[CLS] context [SEP]`, seen by every candidate `[CLS] candidate [SEP]`,
+whose positions go on from the context's end and whose own `[CLS]` is scored by the head. The context sees no candidate:
+that is what lets all of them share it. When an event is added, every token of a bidirectional context changes, so
+nothing of a context can be kept from click to click; of an item its token ids are. Loaded by `load_scorer` for a
+folder whose `afterclick.json` says `{"packed": true}`; each model is checked at load against plain forward passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from encoders import model_source
+from encoders.cores import cores, each
+from encoders.device import choose
+from encoders.fit import first_position, fit_contexts, fit_items, longest_input
+from encoders.tokens import Frame, KeptTokens, PlainTokens, Row
+from encoders.usage import Usage
+from ranker.packing import NAME, Pack, Packing, by_length, runs
+from ranker.score import ScoreRequest
+
+LONGEST_INPUT = 4096
+CANDIDATE_SHARE = 4
+"""A candidate gets at most one part in so many of the model's positions; a context the rest."""
+PASS_TOKENS = 4096
+"""Tokens of one forward pass, chosen by us: more gains nothing on a CPU."""
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.02}
+"""Of the largest score; what a packed score may differ from a plain one at load."""
+CHECK = ScoreRequest("Viewed Wool hat\nBought Red rain jacket", ("Blue trail running shoes", "Umbrella", "Hat"))
+
+
+class PackedEncoder:
+    """The head's logit at each candidate; see `Scorer` for the contract.
+
+    With one label the score is its logit; with two it is `logit[1] - logit[0]`, the log-odds of the second.
+
+    Parameters
+    ----------
+    model, device, dtype : str
+        See `load_scorer`.
+
+    Raises
+    ------
+    ModelNotFound, ModelUnsupported
+        Also for an architecture that scores packed candidates otherwise than plain ones.
+    """
+
+    def __init__(self, model: str, device: str = "auto", dtype: str = "auto") -> None:
+        folder = model_source.fetch(model)
+        self.name = model
+        self.placement = choose(device, dtype)
+        self.usage = Usage()
+        tokenizer = model_source.load_tokenizer(model, folder)
+        self._model = model_source.load_weights("AutoModelForSequenceClassification", model, folder, self.placement)
+        if self._model.config.num_labels not in (1, 2):
+            raise model_source.ModelUnsupported(
+                f"model: got {model!r} with {self._model.config.num_labels} labels, expected 1 (relevance) or 2 "
+                "(irrelevant, relevant); choose a reranker"
+            )
+        self._tokens = PlainTokens(tokenizer)
+        self._items = KeptTokens(self._tokens)
+        self._frame = Frame(tokenizer, texts=2)
+        self._with_types = "token_type_ids" in tokenizer.model_input_names
+        self._first_position = first_position(self._model)
+        room = longest_input(self._model, tokenizer, LONGEST_INPUT) - self._frame.tokens - 1
+        self._candidate_limit = room // CANDIDATE_SHARE
+        self._context_limit = room - self._candidate_limit
+        self._check()
+        self.usage = Usage()  # the check is nobody's request
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """See `Scorer.prepare`: keeps the token ids."""
+        self._items(texts)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+        """See `Scorer.score`."""
+        self.usage.requests += len(requests)
+        self.usage.candidates += sum(len(request.candidates) for request in requests)
+        asked = [place for place, request in enumerate(requests) if request.candidates]
+        users = self._rows([requests[place] for place in asked])
+        scores = [np.empty(0, np.float32) for _ in requests]
+        device = self.placement.device
+        with self.usage.timing("inference_seconds"):
+            passes = list(_passes(users, cores(device)))
+            results = each(lambda places: self._forward([users[place] for place in places]), passes, device)
+            for places, found in zip(passes, results, strict=True):
+                for place, of_user in zip(places, found, strict=True):
+                    scores[asked[place]] = of_user
+        return scores
+
+    def _rows(self, requests: Sequence[ScoreRequest]) -> list[User]:
+        contexts = fit_contexts([r.context for r in requests], self._tokens, self._context_limit, self.usage)
+        users = []
+        for request, ids in zip(requests, contexts, strict=True):
+            own = fit_items(request.candidates, self._items, self._candidate_limit, self.usage)
+            user = User(self._frame.first(ids), [self._frame.second(candidate) for candidate in own])
+            self.usage.context_tokens += len(user.context.ids)
+            self.usage.candidate_tokens += sum(len(row.ids) for row in user.candidates)
+            users.append(user)
+        return users
+
+    def _forward(self, parts: Sequence[User]) -> list[NDArray[np.float32]]:
+        """Scores of all candidates of these users, in one pass."""
+        ids, types, positions, heads = list[int](), list[int](), list[int](), list[int]()
+        packs = []
+        for user in parts:
+            start, shared = len(ids), len(user.context.ids)
+            order, lengths = by_length([row.ids for row in user.candidates])
+            packs.append(Pack(start, shared, list(runs(start + shared, lengths))))
+            first = [0] * len(order)
+            ids += user.context.ids
+            types += user.context.types
+            positions += range(shared)
+            for place in order:
+                row = user.candidates[place]
+                first[place] = len(ids)
+                ids += row.ids
+                types += row.types
+                positions += range(shared, shared + len(row.ids))
+            heads += first
+        hidden = self._hidden(ids, types, positions, packing=Packing(packs, causal=False))
+        scores = self._head(hidden[heads])
+        return np.split(scores, np.cumsum([len(user.candidates) for user in parts])[:-1])
+
+    def _hidden(self, ids: list[int], types: list[int], positions: list[int], **how: Any) -> torch.Tensor:
+        """What the layers make of one sequence: (tokens, hidden)."""
+        inputs = {"input_ids": ids, "position_ids": [self._first_position + place for place in positions]}
+        if self._with_types:
+            inputs["token_type_ids"] = types
+        tensors = {name: torch.tensor([values], device=self.placement.device) for name, values in inputs.items()}
+        hidden: torch.Tensor = self._model.base_model(**tensors, **how).last_hidden_state[0]
+        return hidden
+
+    def _head(self, firsts: torch.Tensor) -> NDArray[np.float32]:
+        """Scores of the hidden states of rows' first tokens, (rows, hidden)."""
+        alone = firsts[:, None]  # to the head, each is a sequence of one token
+        pooler = getattr(self._model.base_model, "pooler", None)
+        logits = self._model.classifier(pooler(alone) if pooler else alone).float()
+        odds: torch.Tensor = logits[:, 0] if logits.shape[-1] == 1 else logits[:, 1] - logits[:, 0]
+        return odds.cpu().numpy()
+
+    @torch.inference_mode()
+    def _check(self) -> None:
+        """Make sure that neither the layout nor our way to the head changes a score of this architecture."""
+        try:
+            [user] = self._rows([CHECK])
+            plain = np.concatenate([self._plain(user.context, row) for row in user.candidates])
+            row = user.candidates[0]
+            whole = self._hidden(row.ids, row.types, list(range(len(row.ids))))
+            logits = self._model(**_tensors(row, self._with_types, self.placement.device)).logits.float()[0]
+            at_head = float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
+            self._model.set_attn_implementation(NAME)
+            packed = self._forward([user])[0]
+            error = max(np.abs(packed - plain).max(), abs(self._head(whole[:1])[0] - at_head))
+        except (TypeError, ValueError, AttributeError, RuntimeError) as problem:
+            raise model_source.ModelUnsupported(
+                f"model: got {self.name!r} ({type(self._model).__name__}), which cannot be packed ({problem}); "
+                "expected an encoder like BERT; remove 'packed' from its afterclick.json"
+            ) from problem
+        share = float(error / max(1.0, np.abs(plain).max()))
+        if not share <= TOLERANCE[self.placement.dtype]:
+            raise model_source.ModelUnsupported(
+                f"model: got {self.name!r} ({type(self._model).__name__}), whose packed scores are off by {share:.1%}, "
+                f"expected at most {TOLERANCE[self.placement.dtype]:.1%}; remove 'packed' from its afterclick.json"
+            )
+
+    def _plain(self, context: Row, candidate: Row) -> NDArray[np.float32]:
+        """One candidate's score with the stock attention: the context is kept from seeing the candidate by a mask."""
+        shared, tokens = len(context.ids), len(context.ids) + len(candidate.ids)
+        mask = torch.zeros(1, 1, tokens, tokens, dtype=self._model.dtype, device=self.placement.device)
+        mask[:, :, :shared, shared:] = torch.finfo(mask.dtype).min
+        hidden = self._hidden(
+            context.ids + candidate.ids, context.types + candidate.types, list(range(tokens)), attention_mask=mask
+        )
+        return self._head(hidden[shared : shared + 1])
+
+
+class User(NamedTuple):
+    """One request's rows of token ids."""
+
+    context: Row
+    candidates: list[Row]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.context.ids) + sum(len(row.ids) for row in self.candidates)
+
+
+def _passes(users: Sequence[User], cores: int) -> Iterator[list[int]]:
+    """Divide users, by place, among passes of at most about `PASS_TOKENS`, enough of them for all cores."""
+    budget = min(PASS_TOKENS, -(-sum(user.tokens for user in users) // cores))
+    part: list[int] = []
+    tokens = 0
+    for place, user in enumerate(users):
+        if part and tokens + user.tokens > budget:
+            yield part
+            part, tokens = [], 0
+        part.append(place)
+        tokens += user.tokens
+    if part:
+        yield part
+
+
+def _tensors(row: Row, with_types: bool, device: str) -> dict[str, torch.Tensor]:
+    columns = {"input_ids": row.ids} | ({"token_type_ids": row.types} if with_types else {})
+    return {name: torch.tensor([values], device=device) for name, values in columns.items()}
