@@ -14,7 +14,7 @@ from typing import Literal
 
 @dataclass
 class Usage:
-    """Running totals since the model was loaded; they only grow.
+    """Running totals since the model was loaded.
 
     Attributes
     ----------
@@ -25,6 +25,10 @@ class Usage:
         context once for each of its candidates, an embedding that was still known counts nothing.
     context_tokens_reused : int
         Tokens of contexts that were not computed again, because what the model made of them was kept.
+    context_hits, context_misses : int
+        Contexts of which some tokens, or none, were still kept.
+    context_bytes : int
+        Memory that kept contexts take now; the one field that falls too.
     padding_tokens : int
         Tokens computed only because the rows of a batch differ in length.
     truncated_contexts, truncated_context_tokens : int
@@ -40,6 +44,9 @@ class Usage:
     candidates: int = 0
     context_tokens: int = 0
     context_tokens_reused: int = 0
+    context_hits: int = 0
+    context_misses: int = 0
+    context_bytes: int = 0
     candidate_tokens: int = 0
     padding_tokens: int = 0
     truncated_contexts: int = 0

@@ -1,33 +1,36 @@
-"""Scores by a decoder LLM that answers yes or no, the context read once for all candidates.
+"""Scores by a decoder LLM that answers yes or no; a context is read once for all candidates, and kept for the next.
 
-One sequence per user, `[context | c1 | c2 | ...]`: a block mask lets each candidate see the context and
-itself, and its positions go on from the context's end as if it stood alone. So the work is `P + N c` tokens
-instead of `N (P + c)`. Knows no architecture: any `AutoModelForCausalLM` folder that takes position ids, and
-each is checked at load against plain forward passes. Loaded by `load_scorer`.
+Packed as `packing` says; a candidate's positions go on from its context's end as if it stood alone. Knows no
+architecture: any `AutoModelForCausalLM` folder that takes position ids, and each is checked at load against plain
+forward passes. Loaded by `load_scorer`.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache
 
 from encoders import model_source
+from encoders.cores import cores, each
 from encoders.device import choose
 from encoders.fit import fit_contexts, fit_items, longest_input
-from encoders.tokens import PlainTokens
+from encoders.tokens import KeptTokens, PlainTokens
 from encoders.usage import Usage
 from ranker import template
+from ranker.context_cache import ContextCache
+from ranker.packing import NAME, KeysValues, Pack, Packing, by_length, runs
 from ranker.score import ScoreRequest
 
 LONGEST_INPUT = 8192  # as on Qwen3-Reranker's model card
 LONGEST_CANDIDATE = 512
-GROUP_TOKENS = 1024  # chosen by us: the mask grows with its square
+PASS_TOKENS = 2048  # chosen by us: of one forward pass; more gains nothing on a CPU
+CACHE_BYTES = 2**30  # about 9,000 tokens of Qwen3-0.6B in bfloat16
 ATTENTION = ("full_attention", "sliding_attention")
 # Shares of the largest logit. On random models of 2 and 8 layers, rounding moved a score by up to 1.7% in
 # bfloat16, positions that are ignored by 7% and more, and a mask that is ignored by only 2.5%: so that one
@@ -47,8 +50,10 @@ class PackedDecoder:
     ----------
     model, device, dtype : str
         See `load_scorer`.
-    group_tokens : int
-        Candidates' tokens in one forward pass; a longer candidate has one for itself.
+    pass_tokens : int
+        Tokens of one forward pass; what is longer, and cannot be divided, has one for itself.
+    cache_bytes : int
+        Memory for the keys and values of contexts.
 
     Raises
     ------
@@ -57,15 +62,24 @@ class PackedDecoder:
         candidates otherwise than plain ones.
     """
 
-    def __init__(self, model: str, device: str = "auto", dtype: str = "auto", group_tokens: int = GROUP_TOKENS) -> None:
+    def __init__(
+        self,
+        model: str,
+        device: str = "auto",
+        dtype: str = "auto",
+        pass_tokens: int = PASS_TOKENS,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
         folder = model_source.fetch(model)
         self.name = model
         self.placement = choose(device, dtype)
         self.usage = Usage()
-        self._group_tokens = group_tokens
+        self._pass_tokens = pass_tokens
+        self._contexts = ContextCache(cache_bytes)
         tokenizer = model_source.load_tokenizer(model, folder)
         self._template = template.read(folder, tokenizer)
         self._tokens = PlainTokens(tokenizer, {*self._template.prefix, *self._template.middle, *self._template.suffix})
+        self._items = KeptTokens(self._tokens)
         self._model = model_source.load_weights("AutoModelForCausalLM", model, folder, self.placement)
         window = _window(self._model, model)
         framing = len(self._template.prefix) + len(self._template.middle) + len(self._template.suffix)
@@ -82,23 +96,35 @@ class PackedDecoder:
         self.usage = Usage()  # the check is nobody's request
 
     def prepare(self, texts: Sequence[str]) -> None:
-        """See `Scorer.prepare`: nothing of an item can be computed without its context."""
+        """See `Scorer.prepare`: keeps the token ids."""
+        self._items([self._template.candidate_lead + text for text in texts])
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         """See `Scorer.score`."""
         self.usage.requests += len(requests)
         self.usage.candidates += sum(len(request.candidates) for request in requests)
-        scores = []
-        for request in requests:
-            if not request.candidates:
-                scores.append(np.empty(0, dtype=np.float32))
-                continue
-            shared, own = self._rows(request)
-            self.usage.context_tokens += len(shared)
-            self.usage.candidate_tokens += sum(map(len, own))
-            with self.usage.timing("inference_seconds"):
-                scores.append(self._log_odds(shared, own))
+        scores = [np.empty(len(request.candidates), np.float32) for request in requests]
+        asked = [(request, of_user) for request, of_user in zip(requests, scores, strict=True) if request.candidates]
+        users = [self._user(*one) for one in asked]
+        device = self.placement.device
+        with self.usage.timing("inference_seconds"):
+            # The first candidates come with their context; those that do not fit there wait for what is kept of it.
+            each(self._forward, list(_passes(users, self._pass_tokens, cores(device))), device)
+            each(self._forward, list(_rest(users, self._pass_tokens)), device)
+        for user in users:
+            self._contexts.put(user.shared, user.layers)
+        self.usage.context_bytes = self._contexts.bytes
         return scores
+
+    def _user(self, request: ScoreRequest, scores: NDArray[np.float32]) -> User:
+        shared, own = self._rows(request)
+        kept, layers = self._contexts.longest(shared)
+        self.usage.context_hits += kept > 0
+        self.usage.context_misses += kept == 0
+        self.usage.context_tokens += len(shared) - kept
+        self.usage.context_tokens_reused += kept
+        self.usage.candidate_tokens += sum(map(len, own))
+        return User(shared, own, scores, kept, layers)
 
     def _rows(self, request: ScoreRequest) -> tuple[list[int], list[list[int]]]:
         """Return the ids that all candidates share, and each candidate's own."""
@@ -106,29 +132,38 @@ class PackedDecoder:
         context = parts.context_lead + request.context
         candidates = [parts.candidate_lead + text for text in request.candidates]
         context_ids = fit_contexts([context], self._tokens, self._context_limit, self.usage)[0]
-        own = fit_items(candidates, self._tokens, self._candidate_limit, self.usage)
+        own = fit_items(candidates, self._items, self._candidate_limit, self.usage)
         return parts.prefix + context_ids + parts.middle, [ids + parts.suffix for ids in own]
 
-    @torch.inference_mode()
-    def _log_odds(self, shared: list[int], own: list[list[int]]) -> NDArray[np.float32]:
-        """Prefill the cache with `shared`, then score the candidates' rows in groups."""
-        cache = DynamicCache()
-        self._model(input_ids=self._tensor([shared]), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        scores = []
-        for group in _groups(own, self._group_tokens):
-            ids = [token for row in group for token in row]
-            mask, positions, last = _layout([len(row) for row in group], len(shared), self._model.dtype)
-            logits = self._model(
-                input_ids=self._tensor([ids]),
-                attention_mask=mask.to(self.placement.device),
-                position_ids=positions.to(self.placement.device),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=last.to(self.placement.device),
-            ).logits[0]
-            scores.append((logits[:, 0] - logits[:, 1]).cpu().numpy())
-            cache.crop(-len(ids))
-        return np.concatenate(scores)
+    def _forward(self, parts: Sequence[Part]) -> None:
+        """Score candidates of some users in one pass; a user's layers and scores are filled in."""
+        ids, positions, last, packs = list[int](), list[int](), list[int](), list[Pack]()
+        for user, places in parts:
+            start, new, shared = len(ids), user.shared[user.kept :], len(user.shared)
+            order, lengths = by_length([user.own[place] for place in places])
+            pack = Pack(start, len(new), list(runs(start + len(new), lengths)), user.layers, keep=bool(new))
+            packs.append(pack)
+            ids += new
+            positions += range(user.kept, shared)
+            for place in (places[at] for at in order):
+                row = user.own[place]
+                ids += row
+                positions += range(shared, shared + len(row))
+                last.append(len(ids) - 1)
+        logits = self._model(
+            input_ids=self._tensor([ids]),
+            position_ids=self._tensor([positions]),
+            logits_to_keep=torch.tensor(last, device=self.placement.device),
+            use_cache=False,
+            packing=Packing(packs, causal=True),
+        ).logits[0]
+        odds = (logits[:, 0] - logits[:, 1]).cpu().numpy()
+        for (user, places), pack in zip(parts, packs, strict=True):
+            order, _ = by_length([user.own[place] for place in places])
+            user.scores[[places[at] for at in order]] = odds[: len(places)]
+            odds = odds[len(places) :]
+            if pack.keep:
+                user.layers, user.kept = pack.computed, len(user.shared)
 
     def _check_packing(self) -> None:
         """Keep two rows of the LM head, and make sure that packing changes no score of this architecture.
@@ -145,10 +180,17 @@ class PackedDecoder:
             )
         self._model.set_output_embeddings(AnswerHead(head, answers))
         expected = (plain[:, answers[0]] - plain[:, answers[1]]).float().cpu().numpy()
-        packed = self._log_odds(shared, own)
-        beside_another = self._log_odds(shared, [own[0][::-1], own[1]])
+        try:
+            self._model.set_attn_implementation(NAME)
+            packed = self._alone(shared, own)
+            beside_others = self._alone(shared, [own[0][::-1], own[1], self._template.suffix])
+        except (TypeError, ValueError, RuntimeError) as problem:
+            raise model_source.ModelUnsupported(
+                f"model: got {self.name!r} ({type(self._model).__name__}), which cannot be packed ({problem}); choose "
+                "another model"
+            ) from problem
         largest = float(plain.abs().max())
-        moved = abs(float(packed[1] - beside_another[1])) / largest
+        moved = abs(float(packed[1] - beside_others[1])) / largest
         error = float(np.abs(packed - expected).max()) / largest
         tolerance = PLAIN_TOLERANCE[self.placement.dtype]
         if not (moved <= NEIGHBOUR_TOLERANCE and error <= tolerance):
@@ -158,6 +200,12 @@ class PackedDecoder:
                 f"most {tolerance:.1%} and {NEIGHBOUR_TOLERANCE:.1%} in {self.placement.dtype}; try float32, "
                 "or another model"
             )
+
+    @torch.inference_mode()
+    def _alone(self, shared: list[int], own: list[list[int]]) -> NDArray[np.float32]:
+        user = User(shared, own, np.empty(len(own), np.float32))
+        self._forward([Part(user, list(range(len(own))))])
+        return user.scores
 
     def _tensor(self, rows: list[list[int]]) -> torch.Tensor:
         return torch.tensor(rows, dtype=torch.int64, device=self.placement.device)
@@ -179,7 +227,7 @@ class AnswerHead(torch.nn.Module):
 def _window(model: Any, name: str) -> int:
     """Return the tokens that each layer sees, after refusing what cannot be packed at all."""
     takes = inspect.signature(model.forward).parameters
-    lacking = [argument for argument in ("position_ids", "past_key_values", "logits_to_keep") if argument not in takes]
+    lacking = [argument for argument in ("position_ids", "logits_to_keep") if argument not in takes]
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ATTENTION[:1])
     if lacking or not layers <= set(ATTENTION):
@@ -196,37 +244,66 @@ def _window(model: Any, name: str) -> int:
     return int(window) if window and slides else LONGEST_INPUT
 
 
-def _groups(rows: list[list[int]], budget: int) -> Iterator[list[list[int]]]:
-    """Yield consecutive rows of together at most `budget` tokens, at least one row at a time."""
-    group: list[list[int]] = []
+@dataclass(eq=False)
+class User:
+    """One request as token ids, and what becomes of it.
+
+    Attributes
+    ----------
+    shared, own : the context's tokens, and each candidate's.
+    scores : (len(own),) float32, to be filled.
+    kept : so many of the shared tokens need no computing, for `layers` has their keys and values.
+    left : places of candidates that did not fit into the pass with the context.
+    """
+
+    shared: list[int]
+    own: list[list[int]]
+    scores: NDArray[np.float32]
+    kept: int = 0
+    layers: list[KeysValues] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)
+
+
+class Part(NamedTuple):
+    """Some of a user's candidates, by place."""
+
+    user: User
+    places: list[int]
+
+
+def _passes(users: Sequence[User], pass_tokens: int, cores: int) -> Iterator[list[Part]]:
+    """Each user's context with as many candidates as fit in a pass; about as much work for each core."""
+    tokens = [len(user.shared) - user.kept + sum(map(len, user.own)) for user in users]
+    budget = min(pass_tokens, -(-sum(tokens) // cores))
+    parts: list[Part] = []
+    held = 0
+    for user, size in zip(users, tokens, strict=True):
+        if parts and held + min(size, pass_tokens) > budget:
+            yield parts
+            parts, held = [], 0
+        places = next(_groups(user, range(len(user.own)), pass_tokens - (len(user.shared) - user.kept)))
+        user.left = list(range(len(places), len(user.own)))
+        parts.append(Part(user, places))
+        held += min(size, pass_tokens)
+    if parts:
+        yield parts
+
+
+def _rest(users: Sequence[User], pass_tokens: int) -> Iterator[list[Part]]:
+    """The candidates that `_passes` left, in passes of their own; their users' contexts are computed by now."""
+    for user in users:
+        yield from ([Part(user, places)] for places in _groups(user, user.left, pass_tokens))
+
+
+def _groups(user: User, places: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Consecutive candidates of together at most `budget` tokens, at least one at a time."""
+    group: list[int] = []
     tokens = 0
-    for row in rows:
-        if group and tokens + len(row) > budget:
+    for place in places:
+        if group and tokens + len(user.own[place]) > budget:
             yield group
             group, tokens = [], 0
-        group.append(row)
-        tokens += len(row)
-    yield group
-
-
-def _layout(lengths: list[int], shared: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Lay rows of `lengths` tokens behind `shared` cached ones.
-
-    Returns
-    -------
-    mask : tensor of `dtype`, (1, 1, sum(lengths), shared + sum(lengths))
-        0 where a token may look, the dtype's minimum elsewhere: a boolean mask is silently wrong in some
-        attentions.
-    positions : tensor of int64, (1, sum(lengths))
-        Counted on from `shared` in each row.
-    last : tensor of int64, (len(lengths),)
-        The place of each row's last token.
-    """
-    sizes = torch.tensor(lengths)
-    ends = sizes.cumsum(0)
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), sizes)
-    place = torch.arange(len(owner))
-    hidden = (owner[:, None] != owner[None, :]) | (place[:, None] < place[None, :])
-    mask = torch.zeros(len(owner), shared + len(owner), dtype=dtype)
-    mask[:, shared:].masked_fill_(hidden, torch.finfo(dtype).min)
-    return mask[None, None], (shared + place - (ends - sizes)[owner])[None], ends - 1
+        group.append(place)
+        tokens += len(user.own[place])
+    if group:
+        yield group

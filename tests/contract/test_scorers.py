@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from transformers import (
     Qwen3Config,
     Qwen3NextConfig,
 )
+from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
 
 from encoders import fit
 from encoders.model_source import ModelUnsupported
@@ -306,12 +309,47 @@ def test_bi_encoder_keeps_a_text_as_event_and_as_item_apart(tmp_path: Path) -> N
     _close(scores, fresh)
 
 
-def test_decoder_scores_do_not_depend_on_groups(tmp_path: Path) -> None:
+def test_decoder_scores_do_not_depend_on_passes(tmp_path: Path) -> None:
     folder = str(models.decoder(tmp_path))
     requests = [ScoreRequest(CONTEXT, CANDIDATES), ScoreRequest("Clicked tent", CANDIDATES)]
     whole = PackedDecoder(folder, "cpu", "float32").score(requests)
-    for group_tokens in (1, 40):
-        _close(PackedDecoder(folder, "cpu", "float32", group_tokens=group_tokens).score(requests), whole)
+    for pass_tokens in (1, 150, 200):
+        _close(PackedDecoder(folder, "cpu", "float32", pass_tokens=pass_tokens).score(requests), whole)
+
+
+def test_decoder_reuses_contexts_and_scores_as_if_it_did_not(tmp_path: Path) -> None:
+    rng = random.Random()
+    folder = str(models.decoder(tmp_path))
+    warm = PackedDecoder(folder, "cpu", "float32", cache_bytes=300_000)  # two or three of the five users
+    histories: list[list[str]] = [[] for _ in range(5)]
+    words = [*CONTEXT.split(), *CANDIDATES[0].split()]
+    evicted = 0
+    for _ in range(25):
+        requests = []
+        for history in rng.sample(histories, rng.randrange(1, 4)):
+            history.append("Viewed " + " ".join(rng.sample(words, rng.randrange(3, 9))))
+            if rng.random() < 0.2:
+                del history[0]  # as when it is too long, or an event came late
+            requests.append(ScoreRequest("\n".join(history), rng.sample(CANDIDATES, rng.randrange(1, 5))))
+        cold = PackedDecoder(folder, "cpu", "float32", cache_bytes=0)
+        for found, expected in zip(warm.score(requests), cold.score(requests), strict=True):
+            _close(found, expected)
+        assert 0 < warm.usage.context_bytes <= 300_000
+        assert cold.usage.context_bytes == 0
+        evicted += len(warm._contexts) < sum(map(bool, histories))
+    assert evicted
+    assert warm.usage.context_hits > 25
+    assert warm.usage.context_tokens_reused > warm.usage.context_tokens
+
+
+def test_decoder_computes_only_the_new_event(tmp_path: Path) -> None:
+    scorer = PackedDecoder(str(models.decoder(tmp_path)), "cpu", "float32")
+    history = [f"Viewed Wool hat number {place}" for place in range(20)]
+    scorer.score([ScoreRequest("\n".join(history), CANDIDATES)])
+    first = scorer.usage.context_tokens
+    scorer.score([ScoreRequest("\n".join([*history, "Viewed Umbrella"]), CANDIDATES)])
+    assert scorer.usage.context_tokens - first < 40
+    assert scorer.usage.context_tokens_reused > 0.9 * first
 
 
 def test_decoder_bfloat16_ranks_like_float32(tmp_path: Path) -> None:
@@ -417,7 +455,7 @@ def _replace_model(folder: Path, config: PreTrainedConfig) -> None:
 
 
 def test_decoder_without_position_ids_is_refused() -> None:
-    model = SimpleNamespace(forward=lambda past_key_values, logits_to_keep: None, config=LlamaConfig())
+    model = SimpleNamespace(forward=lambda logits_to_keep: None, config=LlamaConfig())
     with pytest.raises(ModelUnsupported, match="takes no position_ids"):
         packed_decoder._window(model, "mine")
 
@@ -427,15 +465,16 @@ def test_decoder_without_position_ids_is_refused() -> None:
 def test_decoder_that_ignores_the_packing_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: str, dtype: str
 ) -> None:
-    layout = packed_decoder._layout
+    if ignored == "mask":
+        monkeypatch.setattr(packed_decoder, "NAME", "sdpa")  # plainly causal: neighbours see each other
+    else:
+        forward = Qwen3Model.forward
 
-    def without(lengths: list[int], shared: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-        mask, positions, last = layout(lengths, shared, dtype)
-        if ignored == "positions":
-            return mask, shared + torch.arange(positions.shape[1])[None], last
-        return mask.triu(shared + 1), positions, last  # plainly causal: neighbours see each other
+        @functools.wraps(forward)
+        def without(self: Any, *args: Any, position_ids: Any = None, **named: Any) -> Any:
+            return forward(self, *args, **named)
 
-    monkeypatch.setattr(packed_decoder, "_layout", without)
+        monkeypatch.setattr(Qwen3Model, "forward", without)
     with pytest.raises(ModelUnsupported, match="packed scores are off"):
         load_scorer(str(models.decoder(tmp_path)), "cpu", dtype)
 
