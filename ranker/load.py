@@ -6,7 +6,7 @@ from encoders import model_source
 from ranker.score import Scorer
 
 
-def load_scorer(model: str, device: str = "auto", dtype: str = "auto") -> Scorer:
+def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_bytes: int | None = None) -> Scorer:
     """Load the scorer that fits the model's architecture.
 
     Parameters
@@ -17,6 +17,9 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto") -> Scorer
         if its `afterclick.json` says `{"packed": true}`, else a bi-encoder.
     device, dtype : str
         See `encoders.device.choose`.
+    cache_bytes : int, optional
+        Memory for what recurs from list to list: a bi-encoder's vectors, a decoder's contexts. By default, what the
+        scorer chooses.
 
     Raises
     ------
@@ -27,12 +30,13 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto") -> Scorer
     DeviceUnavailable
         CUDA was asked for and is not there.
     """
+    cache = {} if cache_bytes is None else {"cache_bytes": cache_bytes}
     config = model_source.read_json(model_source.fetch(model), "config.json", dict) or {}
     architecture = str((config.get("architectures") or [""])[0])
     if architecture.endswith(("ForCausalLM", "LMHeadModel")):
         from ranker.packed_decoder import PackedDecoder
 
-        return PackedDecoder(model, device, dtype)
+        return PackedDecoder(model, device, dtype, **cache)
     if architecture.endswith("ForSequenceClassification"):
         if (model_source.read_json(model_source.fetch(model), "afterclick.json", dict) or {}).get("packed"):
             from ranker.packed_encoder import PackedEncoder
@@ -43,4 +47,4 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto") -> Scorer
         return CrossEncoder(model, device, dtype)
     from ranker.bi_encoder import BiEncoder
 
-    return BiEncoder(model, device, dtype)
+    return BiEncoder(model, device, dtype, **cache)

@@ -41,12 +41,15 @@ requests_pending = Gauge("afterclick_rank_queue_size", "Users waiting to be rank
 requests_superseded = Counter(
     "afterclick_requests_superseded_total", "Rank requests overtaken by a newer one of the same user"
 )
+candidates_cut = Counter("afterclick_candidates_cut_total", "Candidates that were not among the best for the model")
 batch_lists = Histogram("afterclick_batch_lists", "Lists scored in one call", ["model"], buckets=SIZES)
 batch_tokens = Histogram(
     "afterclick_batch_tokens", "Useful tokens of one call", ["model"], buckets=[s * 64 for s in SIZES]
 )
 padding_tokens = Counter("afterclick_padding_tokens_total", "Tokens computed for nothing", ["model"])
 context_tokens_reused = Counter("afterclick_context_tokens_reused_total", "Tokens kept from an earlier call", ["model"])
+contexts = Counter("afterclick_contexts_total", "Contexts scored, by whether some of it was kept", ["model", "kept"])
+context_bytes = Gauge("afterclick_context_cache_bytes", "Memory of kept contexts", ["model"])
 truncated_contexts = Counter("afterclick_truncated_contexts_total", "Contexts cut to the model's length", ["model"])
 truncated_texts = Counter("afterclick_truncated_texts_total", "Item texts cut to the model's length", ["model"])
 tokenise_seconds = Histogram("afterclick_tokenise_seconds", "Tokenising one batch", ["model"], buckets=SECONDS)

@@ -155,7 +155,10 @@ def _served(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
     from ranker.bi_encoder import BiEncoder
 
     encoder, ranker = wanted
-    scorer = load_scorer(ranker.model, ranker.device, ranker.dtype) if ranker else None
+    scorer = None
+    if ranker:
+        cache_bytes = None if ranker.cache_mb is None else ranker.cache_mb * 2**20
+        scorer = load_scorer(ranker.model, ranker.device, ranker.dtype, cache_bytes)
     items: ItemEncoder | None = None
     if encoder and ranker and isinstance(scorer, BiEncoder):
         same = (encoder.model, encoder.device, encoder.dtype) == (ranker.model, ranker.device, ranker.dtype)

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from encoders.describe import describe_history, describe_item
@@ -46,6 +47,10 @@ from streams.users import Users
 Outcome = Literal["accepted", "duplicate", "forgotten"]
 JUST_BOUGHT_MS = 24 * 3_600_000
 """A purchase this recent is 'just bought': select drops it even where repeat purchases are allowed."""
+
+
+STEP = 10
+"""Events by which the beginning of a long history moves at a time; chosen by us: a fifth of it at the most."""
 
 
 def decay_of(settings: Settings) -> Decay:
@@ -158,7 +163,14 @@ class StateTier:
         return after is not before
 
     def _history(self, interest: Interest) -> list[HistoryEvent]:
-        entries = ((self.catalogue.get(key), time_ms, type_) for time_ms, key, type_ in interest.history.tolist())
+        """The newest events, oldest first, about known items.
+
+        Of a full history the oldest few are left out, so that it begins with the same event for `STEP` clicks on end: a
+        decoder's work on it is kept then, and lost whenever its beginning moves.
+        """
+        moved = -interest.version % STEP if interest.version > len(interest.history) else 0
+        newest = interest.history[moved:].tolist()
+        entries = ((self.catalogue.get(key), time_ms, type_) for time_ms, key, type_ in newest)
         return [
             HistoryEvent(
                 item_id=item.item_id,
@@ -193,6 +205,7 @@ class RankTier:
     def __init__(self, settings: Settings, scorer: Scorer | None) -> None:
         self.scorer = scorer
         self.model = scorer.name if scorer else "none"
+        self._best = settings.ranker.best
         self._size = settings.ranker.list_size
         self._max_per_category = settings.ranker.max_per_category
 
@@ -200,6 +213,7 @@ class RankTier:
         """Score, then select: one list per request. Blocks while the model works."""
         if self.scorer is None:
             return self.rank_without_model(requests, "no-model", now_ms)
+        requests = [self._cut(request) for request in requests]
         warm = [request for request in requests if request.history]
         contexts = [describe_history(request.history, milliseconds(request.as_of)) for request in warm]
         scores = dict(
@@ -223,7 +237,8 @@ class RankTier:
 
     def rank_without_model(self, requests: Sequence[RankRequest], reason: str, now_ms: int) -> list[Recommendations]:
         """Keep the candidates' own order; the lists say `reason` in `degraded`."""
-        return [self._list(request, _priors(request), reason, now_ms) for request in requests]
+        degraded = reason if self.scorer else "no-model"
+        return [self._list(request, _priors(request), degraded, now_ms) for request in requests]
 
     def warm_up(self) -> None:
         """Score something, so that the first user does not wait for what a model does once."""
@@ -231,6 +246,14 @@ class RankTier:
             self.scorer.score(
                 [ScoreRequest("Viewed a thing today\n" * 20, ["A thing", "Another thing of a longer kind"])]
             )
+
+    def _cut(self, request: RankRequest) -> RankRequest:
+        """The cascade: only the best candidates by their own order get to the model, and only they into the list."""
+        if len(request.candidates) <= self._best:
+            return request
+        metrics.candidates_cut.inc(len(request.candidates) - self._best)
+        best = sorted(request.candidates, key=lambda candidate: -candidate.prior)[: self._best]
+        return msgspec.structs.replace(request, candidates=best)
 
     def _list(self, request: RankRequest, scores: Vector, degraded: str | None, now_ms: int) -> Recommendations:
         if len(scores) and not np.isfinite(scores).any():

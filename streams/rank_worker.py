@@ -13,6 +13,7 @@ import logging
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import faust
@@ -34,6 +35,10 @@ logger = logging.getLogger(__name__)
 
 MOST_PENDING = 5_000
 """Requests taken and not yet ranked; past it the agent waits, and Kafka keeps the rest."""
+
+
+MOST_LATE = 256
+"""Lists made without the model at a time, so that publishing goes on."""
 
 
 @dataclass
@@ -72,6 +77,8 @@ class RankWorker:
         self._model_thread = model_thread
         self._model_call: asyncio.Future[list[Recommendations]] | None = None
         self._usage = Usage()
+        self._lists_per_s = 0.0  # of the model lately
+        self._in_time = settings.ranker.batch_lists
 
     async def take(self, event: faust.Event) -> None:
         """Note one message; returns at once unless too many wait."""
@@ -79,7 +86,7 @@ class RankWorker:
         message = Message("rank-requests", kafka.partition, kafka.offset, kafka.key, kafka.value)
         self.acks.take(kafka.tp, event)
         try:
-            received = receive(message, round(time.time() * 1000))
+            received = receive(message, _now_ms())
         except BadMessage as error:
             metrics.events.labels("rank-requests", "rejected").inc()
             metrics.dead_letters.labels("rank-requests", error.reason).inc()
@@ -107,12 +114,34 @@ class RankWorker:
     async def _rank_all(self, ranked: asyncio.Queue[Ranked]) -> None:
         while True:
             await self._arrived.wait()
-            batch = [self._waiting.pop(user_id) for user_id in list(self._waiting)[: self._settings.ranker.batch_lists]]
             letters, self._letters = self._letters, []
-            if not self._waiting:
-                self._arrived.clear()
-            metrics.requests_pending.set(len(self._waiting))
-            await ranked.put(Ranked(batch, await self._rank(batch), letters))
+            late = self._take_late()
+            if late or letters:
+                requests = [one.request for one in late if one.request is not None]
+                await ranked.put(Ranked(late, self._tier.rank_without_model(requests, "overload", _now_ms()), letters))
+            batch = self._take(min(self._settings.ranker.batch_lists, self._in_time))
+            if batch:
+                started = time.monotonic()
+                await ranked.put(Ranked(batch, await self._rank(batch), []))
+                self._adjust(len(batch) / (time.monotonic() - started))
+
+    def _take_late(self) -> list[Waiting]:
+        """Requests that waited too long: a list now without the model beats a better one some day."""
+        oldest_since = time.monotonic() - self._settings.ranker.max_wait_ms / 1000
+        late = takewhile(lambda user_id: self._waiting[user_id].since < oldest_since, self._waiting)
+        return [self._waiting.pop(user_id) for user_id in list(islice(late, MOST_LATE))]
+
+    def _take(self, most: int) -> list[Waiting]:
+        taken = [self._waiting.pop(user_id) for user_id in list(islice(self._waiting, most))]
+        if not self._waiting:
+            self._arrived.clear()
+        metrics.requests_pending.set(len(self._waiting))
+        return taken
+
+    def _adjust(self, lists_per_s: float) -> None:
+        """The next batch may take half of what a request may wait: a large one on a slow model would make all late."""
+        self._lists_per_s = (self._lists_per_s + lists_per_s) / 2 if self._lists_per_s else lists_per_s
+        self._in_time = max(1, int(self._lists_per_s * self._settings.ranker.max_wait_ms / 2000))
 
     async def _publish_all(self, ranked: asyncio.Queue[Ranked]) -> None:
         while True:
@@ -147,7 +176,7 @@ class RankWorker:
     async def _rank(self, batch: list[Waiting]) -> list[Recommendations]:
         """Steps 4 and 5, outside the loop."""
         requests = [one.request for one in batch if one.request is not None]
-        now_ms = round(time.time() * 1000)
+        now_ms = _now_ms()
         if not requests:
             return []
         if self._model_call is not None and not self._model_call.done():
@@ -180,7 +209,7 @@ class RankWorker:
         if published:
             await self._cache.write(published)
         metrics.lists_forgotten.inc(len(forgotten))
-        now_ms = round(time.time() * 1000)
+        now_ms = _now_ms()
         for list_ in ranked:
             metrics.lists.labels(list_.model).inc()
             if list_.degraded:
@@ -202,8 +231,15 @@ class RankWorker:
         metrics.padding_tokens.labels(model).inc(now.padding_tokens - before.padding_tokens)
         reused = now.context_tokens_reused - before.context_tokens_reused
         metrics.context_tokens_reused.labels(model).inc(reused)
+        metrics.contexts.labels(model, "some").inc(now.context_hits - before.context_hits)
+        metrics.contexts.labels(model, "none").inc(now.context_misses - before.context_misses)
+        metrics.context_bytes.labels(model).set(now.context_bytes)
         metrics.truncated_contexts.labels(model).inc(now.truncated_contexts - before.truncated_contexts)
         metrics.truncated_texts.labels(model).inc(now.truncated_candidates - before.truncated_candidates)
         metrics.tokenise_seconds.labels(model).observe(now.tokenise_seconds - before.tokenise_seconds)
         metrics.inference_seconds.labels(model).observe(now.inference_seconds - before.inference_seconds)
         self._usage = replace(now)
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)

@@ -16,7 +16,7 @@ from ranker import Scorer, ScoreRequest, load_scorer
 from streams.contracts import Item, Recommendations
 from streams.pipeline import Pipeline
 from streams.receive import BadMessage, Message
-from streams.settings import Candidates, Settings
+from streams.settings import Candidates, Ranker, Settings
 
 NOW = 1_790_000_000_000
 KINDS = ("walking boots", "tent", "reading lamp", "garden chair", "coffee grinder", "rain jacket")
@@ -131,6 +131,31 @@ def test_a_model_that_gives_no_number_does_not_rank(encoder: TextEncoder) -> Non
     assert list_.degraded == "model-not-finite"
     assert all(item.score is not None for item in list_.items)
     assert feed(pipeline(encoder, Fixed(1.0)), "ann", "item-00", "e1").degraded is None
+
+
+def test_the_model_sees_only_the_best_candidates(encoder: TextEncoder) -> None:
+    class Seen(Fixed):
+        def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+            assert {len(request.candidates) for request in requests} == {30}
+            return super().score(requests)
+
+    whole = pipeline(encoder, Seen(1.0), Settings(ranker=Ranker(best=30)))
+    plain = pipeline(encoder, None)
+    best = {item.item_id for item in feed(plain, "ann", "item-00", "e1").items}
+    assert len({item.item_id for item in feed(whole, "ann", "item-00", "e1").items} & best) > 10
+
+
+def test_a_long_history_begins_with_the_same_event_for_some_clicks(encoder: TextEncoder) -> None:
+    whole = pipeline(encoder, None)
+    begins = []
+    for place in range(90):
+        feed(whole, "ann", f"item-{place % 60:02}", f"e{place}", at=NOW + place)
+        history = whole.state.request("ann", None, None).history
+        assert len(history) == place + 1 if place < 50 else 41 <= len(history) <= 50
+        assert history[-1].timestamp == NOW + place
+        begins.append(history[0].timestamp)
+    assert len(set(begins[:50])) == 1
+    assert len(set(begins[50:])) == 4
 
 
 def test_bad_messages_do_not_pass(encoder: TextEncoder) -> None:

@@ -1,0 +1,109 @@
+"""The micro-batcher under more load than its model can carry."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.device import Placement
+from encoders.usage import Usage
+from ranker import ScoreRequest
+from streams.contracts import Candidate, HistoryEvent, RankRequest, Recommendations
+from streams.outbox import Outgoing
+from streams.pipeline import RankTier
+from streams.rank_worker import RankWorker
+from streams.settings import Ranker, Settings
+
+NOW = 1_790_000_000_000
+LIST_S = 0.02
+MAX_WAIT_S = 0.4
+
+
+class Slow:
+    """A model that takes its time for each list."""
+
+    name = "slow"
+    placement = Placement("cpu", "float32", "a test")
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        pass
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+        time.sleep(LIST_S * len(requests))
+        return [np.arange(len(request.candidates), dtype=np.float32) for request in requests]
+
+
+class Out:
+    """Takes what is published, and when."""
+
+    def __init__(self) -> None:
+        self.lists: dict[str, tuple[float, Recommendations]] = {}
+
+    async def deliver(self, messages: Sequence[Outgoing]) -> list[Any]:
+        for message in messages:
+            list_ = msgspec.json.decode(message.value or b"", type=Recommendations)
+            self.lists[list_.user_id] = time.monotonic(), list_
+        return []
+
+    async def write(self, published: Sequence[Any]) -> None:
+        pass
+
+
+def event(user_id: str, offset: int) -> Any:
+    request = RankRequest(
+        request_id=f"r{offset}",
+        user_id=user_id,
+        as_of=NOW,
+        history=[HistoryEvent(item_id="i", type="click", timestamp=NOW, title="A tent")],
+        candidates=[Candidate(item_id=f"c{place}", text=f"Item {place}") for place in range(5)],
+    )
+    message = SimpleNamespace(
+        partition=0, offset=offset, key=user_id.encode(), value=msgspec.json.encode(request), tp=("rank-requests", 0)
+    )
+    return SimpleNamespace(message=message, ack=lambda: True)
+
+
+async def played(users: int, per_s: float) -> tuple[list[float], list[str | None]]:
+    """Seconds to each user's list, and why it was degraded, in the order of the requests."""
+    settings = Settings(ranker=Ranker(max_wait_ms=round(MAX_WAIT_S * 1000)))
+    out: Any = Out()
+    with ThreadPoolExecutor(1) as thread:
+        worker = RankWorker(settings, RankTier(settings, Slow()), out, out, thread)
+        running = asyncio.create_task(worker.run())
+        sent, begin = list[float](), time.monotonic()
+        for number in range(users):
+            await asyncio.sleep(max(0.0, begin + number / per_s - time.monotonic()))
+            sent.append(time.monotonic())
+            await worker.take(event(f"u{number}", number))
+        done, _ = await asyncio.wait(
+            [running, asyncio.create_task(worker.acks.drain(20))], return_when="FIRST_COMPLETED"
+        )
+        assert running not in done
+        running.cancel()
+    assert len(worker.acks) == 0
+    found = [out.lists[f"u{number}"] for number in range(users)]
+    return [at - s for (at, _), s in zip(found, sent, strict=True)], [list_.degraded for _, list_ in found]
+
+
+def test_at_twice_what_the_model_carries_nobody_waits_for_long() -> None:
+    waits, degraded = asyncio.run(played(users=200, per_s=2 / LIST_S))
+    assert max(waits) < 4 * MAX_WAIT_S
+    assert set(degraded) == {None, "overload"}
+    assert 0.2 < degraded.count(None) / len(degraded) < 0.8
+
+
+def test_at_half_of_it_every_list_is_the_models() -> None:
+    waits, degraded = asyncio.run(played(users=40, per_s=0.5 / LIST_S))
+    assert set(degraded) == {None}
+    assert max(waits) < MAX_WAIT_S
