@@ -13,8 +13,8 @@ from statistics import median
 import msgspec
 import numpy as np
 
+from streams.bench.ground import ECHO, BenchFailed
 from streams.bench.traffic import Message, Reader, Received, Timings, answers, producer, send, timed
-from streams.bench.worker import ECHO, BenchFailed
 from streams.contracts import Click, Trigger
 from streams.demo.shop import Shop
 from streams.settings import Settings

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streams.bench import pipeline, scorer, start
+from streams.bench.ground import Ground, prepared
 from streams.bench.rows import Row, report, table
-from streams.bench.worker import Ground, prepared
 from streams.settings import SettingsError, load
 
 BENCHES = ("pipeline", "scorer", "start")
@@ -36,7 +36,7 @@ def run(name: str | None, as_json: bool) -> None:
     ------
     SettingsError
         There is no such benchmark, or a setting is wrong.
-    streams.bench.worker.BenchFailed, streams.embedded.EmbeddedUnavailable
+    streams.bench.ground.BenchFailed, streams.embedded.EmbeddedUnavailable
     """
     if name is not None and name not in BENCHES:
         raise SettingsError(f"bench: got {name!r}, expected one of {', '.join(BENCHES)}, or nothing for all of them")

@@ -18,10 +18,11 @@ from encoders.describe import describe_history
 from encoders.event_time import milliseconds
 from ranker import Scorer, ScoreRequest, load_scorer
 from streams.bench.clicks import ITEMS, Traffic, event_of, now_ms
+from streams.bench.ground import Ground, topics
 from streams.bench.rows import Row, Target, percentile
 from streams.bench.traffic import Message, Received, Timings
-from streams.bench.worker import Ground, topics, worker
 from streams.contracts import RankRequest
+from streams.worker_process import worker
 
 ROUNDS = 3
 RATE_PER_S, RATE_S, USERS = 50, 15.0, 200
@@ -196,6 +197,7 @@ def _working(traffic: Traffic, say: Say) -> Iterator[None]:
     """A worker that is ready and knows every item."""
     say("Starting a worker")
     with worker(traffic.settings) as running:
+        running.wait_ready()
         say(f"Encoding {ITEMS:,} items")
         running.wait("afterclick_catalogue_items", ITEMS)
         yield

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from rich.progress import Progress
 
+from streams.bench.ground import BenchFailed, Ground, topics
 from streams.bench.rows import Row, Target
-from streams.bench.worker import BenchFailed, Ground, topics, worker
+from streams.worker_process import worker
 
 ROUNDS, WORKERS = 5, 3
 IMPORT = """
@@ -56,7 +57,8 @@ def _ready_s(ground: Ground) -> float:
     """From the worker's process to its readiness; its topics are there before."""
     with topics(ground, ground.settings.ranker.model) as settings:
         begin = time.perf_counter()
-        with worker(settings):
+        with worker(settings) as running:
+            running.wait_ready()
             return time.perf_counter() - begin
 
 

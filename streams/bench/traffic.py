@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
-from streams.bench.worker import BenchFailed
+from streams.bench.ground import BenchFailed
 from streams.settings import Kafka
 
 FLUSH_TIMEOUT_S = 60.0

@@ -7,35 +7,32 @@ line; `screen` shows what happens here.
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
+from pydantic import SecretStr
 
 from encoders.event_time import milliseconds
+from streams import worker_process
 from streams.contracts import Click, Purchase, Recommendations
 from streams.demo.screen import Screen, View
 from streams.demo.shop import Shop
 from streams.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
-from streams.settings import PREFIX
+from streams.settings import Kafka, Metrics, Redis, Settings, Tables
+from streams.worker_process import WorkerFailed, WorkerProcess
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer
 
-TIERS = 2  # of a worker with --role all
 ITEMS = 600, 2_000  # least and most: twice the events between, so that a short demo starts soon
 EVENTS_PER_SHOPPER = 10  # chosen by us: enough for tastes to show, and newcomers all the time
 EVENTS_PER_S = 40  # chosen by us: 1,500 events in under 40 s, and one shopper's lists can still be followed
@@ -67,7 +64,7 @@ def run(events: int, seed: int, as_json: bool) -> None:
         screen.finish(view, time.monotonic() - started)
         if view.accepted != view.sent:
             raise DemoFailed(f"got {view.accepted} of {view.sent} events accepted, expected all of them")
-    except DemoFailed as error:
+    except (DemoFailed, WorkerFailed) as error:
         sys.stderr.write(f"afterclick demo: {error}\n")
         raise SystemExit(1) from error
 
@@ -90,81 +87,6 @@ def interleaved(events: Sequence[Click]) -> list[Click]:
         for place, event in enumerate(own)
     ]
     return [event for _, event in sorted(timed, key=lambda one: one[0])]
-
-
-class Worker:
-    """A running `afterclick worker`, seen from outside; its log and data lie in `folder`."""
-
-    def __init__(self, kafka: str, redis_url: str, folder: Path) -> None:
-        port = free_port()
-        self._log = folder / "worker.log"
-        self._url = f"http://127.0.0.1:{port}/metrics"
-        self._http = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback: no proxy
-        settings = {
-            "KAFKA__BOOTSTRAP_SERVERS": kafka,
-            "KAFKA__PARTITIONS": str(PARTITIONS),
-            "KAFKA__CREATE_TOPICS": "false",
-            "KAFKA__FETCH_WAIT_MS": "10",  # the embedded cluster does not end a wait when data arrives
-            "REDIS__URL": redis_url,
-            "TABLES__DATA_DIR": str(folder / "data"),
-            "METRICS__PORT": str(port),
-        }
-        environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", "worker", "--role", "all"],
-                env=environment | {PREFIX + name: value for name, value in settings.items()},
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the demo, which then ends the worker
-            )
-
-    def samples(self) -> list[Sample]:
-        """Scrape `/metrics`; nothing while the worker does not answer.
-
-        Raises
-        ------
-        DemoFailed
-            The worker's process has ended.
-        """
-        if (code := self._process.poll()) is not None:
-            tail = "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:])
-            raise DemoFailed(f"the worker: got exit code {code}, expected it to run; its log ends:\n{tail}")
-        try:
-            with self._http.open(self._url, timeout=5) as answer:
-                families = list(text_string_to_metric_families(answer.read().decode()))
-        except OSError:
-            return []
-        return [sample for family in families for sample in family.samples]
-
-    def wait(self, metric: str, goal: float, timeout_s: float, advance: Callable[[float], None]) -> None:
-        """Wait until a metric's sum reaches `goal`."""
-        deadline = time.monotonic() + timeout_s
-        while (now := total(self.samples(), metric)) < goal:
-            if time.monotonic() > deadline:
-                raise DemoFailed(
-                    f"{metric}: got {now:g} after {timeout_s:g} s, expected {goal:g}; is the machine busy?"
-                )
-            advance(now)
-            time.sleep(LOOK_EVERY_S)
-        advance(goal)
-
-    def stop(self) -> None:
-        """End the process; one that does not end in time, or a second Ctrl-C, is no reason to leave it running."""
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            self._process.kill()
-            self._process.wait()
-
-
-def total(samples: Sequence[Sample], metric: str, **labels: str) -> float:
-    """Add up the samples of a metric that have these labels."""
-    return sum(s.value for s in samples if s.name == metric and labels.items() <= s.labels.items())
 
 
 class Traffic:
@@ -213,17 +135,17 @@ class Traffic:
                 self._take(msgspec.json.decode(value, type=Recommendations), time.monotonic())
         consumer.close()
 
-    def settled(self, samples: Sequence[Sample]) -> bool:
+    def settled(self, worker: WorkerProcess) -> bool:
         """Whether every event and every list is accounted for; true after a while in any case."""
         view, now = self.view, time.monotonic()
         view.accepted, repeated = (
-            int(sum(total(samples, "afterclick_events_total", topic=t, outcome=o) for t in ("clicks", "purchases")))
+            int(sum(worker.total("afterclick_events_total", topic=t, outcome=o) for t in ("clicks", "purchases")))
             for o in ("accepted", "duplicate")
         )
-        view.dead_letters = int(total(samples, "afterclick_dead_letters_total"))
+        view.dead_letters = int(worker.total("afterclick_dead_letters_total"))
         done = view.accepted + repeated + view.dead_letters >= view.total
         quiet = now - max(self._last_list_at, self._all_sent_at) > QUIET_S
-        ranked = total(samples, "afterclick_consumer_lag_messages", topic="rank-requests") == 0
+        ranked = worker.total("afterclick_consumer_lag_messages", topic="rank-requests") == 0
         return (done and ranked and quiet) or now - self._all_sent_at > SETTLE_TIMEOUT_S
 
     def _take(self, received: Recommendations, now: float) -> None:
@@ -242,10 +164,9 @@ def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
 
     redis_url = running.enter_context(EmbeddedRedis()).url
     folder = running.enter_context(tempfile.TemporaryDirectory(prefix="afterclick-"))
-    worker = Worker(kafka, redis_url, Path(folder))
-    running.callback(worker.stop)
+    worker = running.enter_context(worker_process.worker(_settings(kafka, redis_url, Path(folder))))
     with screen.bar("Starting a worker", None) as advance:
-        worker.wait("afterclick_worker_ready", TIERS, READY_TIMEOUT_S, advance)
+        worker.wait_ready(READY_TIMEOUT_S, advance)
     producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random", "linger.ms": 0, **QUIET_LOG})
     for item in shop.items:
         producer.produce("items", key=item.item_id, value=msgspec.json.encode(item))
@@ -257,7 +178,7 @@ def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
     with ThreadPoolExecutor(2) as threads, screen.live(traffic.view) as show:
         jobs = [threads.submit(traffic.send, producer), threads.submit(traffic.read)]
         try:
-            while not traffic.settled(worker.samples()):
+            while not traffic.settled(worker):
                 show()
                 for job in jobs:
                     if job.done():
@@ -266,6 +187,22 @@ def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
         finally:
             traffic.stop.set()
     return traffic.view
+
+
+def _settings(kafka: str, redis_url: str, folder: Path) -> Settings:
+    """The defaults, whatever the environment says: the demo is the same for everybody."""
+    return Settings.model_construct(
+        kafka=Kafka(
+            bootstrap_servers=kafka,
+            partitions=PARTITIONS,
+            create_topics=False,
+            fetch_wait_ms=10,  # the embedded cluster does not end a wait when data arrives
+        ),
+        redis=Redis(url=SecretStr(redis_url)),
+        tables=Tables(data_dir=folder / "data"),
+        metrics=Metrics(port=free_port()),
+        grace_s=STOP_TIMEOUT_S,
+    )
 
 
 @contextmanager

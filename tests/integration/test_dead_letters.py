@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from streams import dead_letters, topics
 from streams.contracts import DeadLetter
 from streams.settings import Settings
-from tests.servers import environment
+from streams.worker_process import environment
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from streams.embedded import free_port
 from streams.kafka_client import partition_of
 from streams.settings import Settings
 from streams.topics import changelog_name, ensure_topics, topic_specs
-from tests.servers import Worker, environment, worker
+from streams.worker_process import WorkerProcess, environment, worker
 
 KINDS = ["walking boots", "tent for two", "reading lamp", "garden chair", "coffee grinder"]
 ITEMS = [f"item-{number}" for number in range(60)]
@@ -115,15 +115,11 @@ def client(settings: Settings) -> Client:
     return Client(settings)
 
 
-def total(running: Worker, name: str, **labels: str) -> float:
-    return sum(s.value for s in running.samples() if s.name == name and labels.items() <= s.labels.items())
-
-
 def test_a_click_becomes_a_list_in_kafka_and_redis(settings: Settings, client: Client) -> None:
     with worker(settings, "all") as running:
         running.wait_ready()
         client.items()
-        until(lambda: total(running, "afterclick_catalogue_items") == len(ITEMS))
+        until(lambda: running.total("afterclick_catalogue_items") == len(ITEMS))
         for number in (0, 5, 10):
             client.click("ann", f"item-{number}")
         client.flush()
@@ -148,33 +144,33 @@ def test_a_click_becomes_a_list_in_kafka_and_redis(settings: Settings, client: C
         assert any(item["reason"]["text"].startswith("Because you ") for item in stored["items"])
         assert 0 < client.redis.ttl(settings.redis.key_prefix + "ann") <= settings.redis.ttl_s
         check_metrics(running)
-        assert running.terminate() == 0
+        assert running.stop() == 0
 
 
-def check_metrics(running: Worker) -> None:
+def check_metrics(running: WorkerProcess) -> None:
     """Each metric of the design is there, with a value that the traffic above explains."""
-    assert total(running, "afterclick_events_total", topic="clicks", outcome="accepted") == 3
-    assert total(running, "afterclick_events_total", topic="purchases", outcome="accepted") == 1
-    until(lambda: total(running, "afterclick_consumer_lag_messages") == 0)
-    lists = total(running, "afterclick_lists_total")
+    assert running.total("afterclick_events_total", topic="clicks", outcome="accepted") == 3
+    assert running.total("afterclick_events_total", topic="purchases", outcome="accepted") == 1
+    until(lambda: running.total("afterclick_consumer_lag_messages") == 0)
+    lists = running.total("afterclick_lists_total")
     assert 1 <= lists <= 4
     for since in ("event", "arrival"):
-        assert total(running, "afterclick_event_to_list_seconds_count", since=since) == lists
-        assert 0 < total(running, "afterclick_event_to_list_seconds_sum", since=since) < 20 * lists
+        assert running.total("afterclick_event_to_list_seconds_count", since=since) == lists
+        assert 0 < running.total("afterclick_event_to_list_seconds_sum", since=since) < 20 * lists
     for seconds in ("queue", "inference", "tokenise"):
-        assert 0 < total(running, f"afterclick_{seconds}_seconds_count") <= lists + 1
-        assert 0 < total(running, f"afterclick_{seconds}_seconds_sum") < 60
-    assert 0 < total(running, "afterclick_list_age_seconds") < 60
-    assert total(running, "afterclick_rank_queue_size") == 0
-    assert total(running, "afterclick_batch_lists_sum") == lists
-    assert total(running, "afterclick_batch_tokens_sum") > 100
-    assert total(running, "afterclick_padding_tokens_total") >= 0
-    assert total(running, "afterclick_context_tokens_reused_total") >= 0
-    assert 0 < total(running, "afterclick_state_bytes_sum") <= 4096 * 4
-    assert total(running, "afterclick_users_flushed_total") >= 1
-    assert total(running, "afterclick_cache_writes_total", outcome="written") == lists
-    assert total(running, "afterclick_lists_degraded_total") == 0
-    assert total(running, "afterclick_dead_letters_total") == 0
+        assert 0 < running.total(f"afterclick_{seconds}_seconds_count") <= lists + 1
+        assert 0 < running.total(f"afterclick_{seconds}_seconds_sum") < 60
+    assert 0 < running.total("afterclick_list_age_seconds") < 60
+    assert running.total("afterclick_rank_queue_size") == 0
+    assert running.total("afterclick_batch_lists_sum") == lists
+    assert running.total("afterclick_batch_tokens_sum") > 100
+    assert running.total("afterclick_padding_tokens_total") >= 0
+    assert running.total("afterclick_context_tokens_reused_total") >= 0
+    assert 0 < running.total("afterclick_state_bytes_sum") <= 4096 * 4
+    assert running.total("afterclick_users_flushed_total") >= 1
+    assert running.total("afterclick_cache_writes_total", outcome="written") == lists
+    assert running.total("afterclick_lists_degraded_total") == 0
+    assert running.total("afterclick_dead_letters_total") == 0
 
 
 class Traffic:
@@ -197,7 +193,7 @@ class Traffic:
                 self._client.click(user_id, self._random.choice(ITEMS), event_id=again, topic=topic)
         self._client.flush()
 
-    def check(self, running: Worker) -> None:
+    def check(self, running: WorkerProcess) -> None:
         """`state_version` is the number of distinct events, and topic and Redis have the same newest list."""
         wanted = {user_id: len(event_ids) for user_id, event_ids in self._sent.items()}
         cached: dict[str, Any] = {}
@@ -211,7 +207,7 @@ class Traffic:
         finally:
             off = {u: (wanted[u], (cached[u] or {}).get("state_version")) for u in wanted}
             print("wanted and found:", {u: pair for u, pair in off.items() if pair[0] != pair[1]})
-        until(lambda: total(running, "afterclick_consumer_lag_messages") == 0)
+        until(lambda: running.total("afterclick_consumer_lag_messages") == 0)
         newest = self._client.newest()
         assert {user_id: self._client.cached(user_id) for user_id in wanted} == newest
         assert {user_id: list_["state_version"] for user_id, list_ in newest.items()} == wanted
@@ -224,12 +220,12 @@ def test_every_event_counts_once_through_restarts_and_a_lost_folder(settings: Se
     with worker(settings, "all") as running:
         running.wait_ready()
         traffic.burst(400)
-        until(lambda: total(running, "afterclick_users_flushed_total") > 5)
+        until(lambda: running.total("afterclick_users_flushed_total") > 5)
         running.kill()
     with worker(settings, "all") as running:
         running.wait_ready()
         traffic.burst(600)
-        assert running.terminate() == 0
+        assert running.stop() == 0
     with worker(settings, "all") as running:
         running.wait_ready()
         traffic.burst(400)
@@ -252,7 +248,7 @@ def test_workers_share_the_partitions_and_hand_them_over(settings: Settings, cli
                 traffic.burst(50)
                 time.sleep(1)
             second.wait_ready()
-            assert first.terminate() == 0
+            assert first.stop() == 0
             for _ in range(5):
                 traffic.burst(50)
                 time.sleep(1)
@@ -274,7 +270,7 @@ def test_rocksdb_tables_restore_too(settings: Settings, client: Client) -> None:
                 client.click("ann", ITEMS[number])
             client.flush()
             until(lambda: version(client, "ann", wanted))  # noqa: B023  # used within the iteration
-            assert running.terminate() == 0
+            assert running.stop() == 0
         assert any(settings.tables.data_dir.rglob("*.sst")) or any(settings.tables.data_dir.rglob("*.log"))
 
 
@@ -296,7 +292,7 @@ def test_rejected_messages_are_kept_whole(settings: Settings, client: Client) ->
         client.click("ann", ITEMS[0])
         client.flush()
         until(lambda: version(client, "ann", 1))
-        until(lambda: total(running, "afterclick_dead_letters_total") == len(poison))
+        until(lambda: running.total("afterclick_dead_letters_total") == len(poison))
         letters = [letter for _, letter in client.consume("dead-letters")]
         found = {
             (letter["topic"], None if letter["payload"] is None else base64.b64decode(letter["payload"]))
@@ -311,7 +307,7 @@ def test_an_event_about_an_unknown_item_counts_when_the_item_arrives(settings: S
     with worker(settings, "all") as running:
         running.wait_ready()
         client.items(ITEMS[1:])
-        until(lambda: total(running, "afterclick_catalogue_items") == len(ITEMS) - 1)
+        until(lambda: running.total("afterclick_catalogue_items") == len(ITEMS) - 1)
         client.click("ann", ITEMS[0])
         client.flush()
         until(lambda: version(client, "ann", 1))
@@ -354,7 +350,7 @@ def test_a_forgotten_user_is_gone_everywhere(settings: Settings, client: Client)
         client.click("bob", ITEMS[0])
         client.flush()
         until(lambda: version(client, "bob", 71))
-        until(lambda: total(running, "afterclick_events_total", outcome="forgotten") == 1)
+        until(lambda: running.total("afterclick_events_total", outcome="forgotten") == 1)
         assert client.cached("ann") is None, "an event of the erased past does not bring them back"
         client.click("ann", ITEMS[0])
         client.flush()
@@ -373,8 +369,8 @@ def test_a_user_lives_in_one_place_whatever_partitioner_their_producers_use(sett
         producer.flush(10)
         until(lambda: version(client, "ann", 12))
         away = sum(number % 4 != home for number in range(12))
-        assert total(running, "afterclick_repartitioned_total", topic="clicks") == away
-        assert total(running, "afterclick_events_total", topic="clicks", outcome="accepted") == 12
+        assert running.total("afterclick_repartitioned_total", topic="clicks") == away
+        assert running.total("afterclick_events_total", topic="clicks", outcome="accepted") == 12
 
 
 def test_an_upstream_system_brings_its_own_candidates(settings: Settings, client: Client) -> None:
@@ -419,7 +415,7 @@ def test_the_newest_list_wins_in_redis(settings: Settings, client: Client) -> No
         until(lambda: (client.cached("ann") or {}).get("list_id") == "first")
         for older in ((start - 1, 9), (start, 4)):
             request("older", *older)
-        until(lambda: total(running, "afterclick_cache_writes_total", outcome="older") >= 1)
+        until(lambda: running.total("afterclick_cache_writes_total", outcome="older") >= 1)
         assert client.cached("ann")["list_id"] == "first"
         request("same", start, 5)
         until(lambda: client.cached("ann")["list_id"] == "same")

@@ -1,4 +1,4 @@
-"""The helper that runs a worker: waits until it is ready, ends it, and shows the log of one that failed."""
+"""A worker seen from outside: waits until it is ready, ends it, and shows the log of one that failed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from streams import worker_process
 from streams.embedded import free_port
 from streams.settings import Metrics, Settings, Tables
-from tests import servers
 
 FAKE = """
 import os, signal, sys, time
@@ -33,29 +33,26 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_it_waits_for_every_tier_and_tells_the_exit_code(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "WORKER", (sys.executable, "-c", FAKE))
-    with servers.worker(settings, "all") as running:
+    monkeypatch.setattr(worker_process, "COMMAND", (sys.executable, "-c", FAKE))
+    with worker_process.worker(settings, "all") as running:
         running.wait_ready(20)
         assert [s.value for s in running.samples() if s.name == "afterclick_worker_ready"] == [1, 1]
-        assert running.terminate() == 7
-    assert "started --role all" in servers.tail(running.log)
+        assert running.stop() == 7
+    assert "started --role all" in running.log_end()
 
 
 def test_a_killed_worker_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "WORKER", (sys.executable, "-c", FAKE))
-    with servers.worker(settings, "state") as running:
+    monkeypatch.setattr(worker_process, "COMMAND", (sys.executable, "-c", FAKE))
+    with worker_process.worker(settings, "state") as running:
         running.wait_ready(20)
         running.kill()
         assert running.process.returncode == -signal.SIGKILL
 
 
-def test_a_worker_that_ends_early_is_an_error_with_its_log(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(servers, "WORKER", (sys.executable, "-c", "raise SystemExit('no such broker')"))
+def test_a_worker_that_ends_early_is_an_error_with_its_log(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_process, "COMMAND", (sys.executable, "-c", "raise SystemExit('no such broker')"))
     with (
-        pytest.raises(RuntimeError, match=r"exit code 1.*\n.*no such broker"),
-        servers.worker(settings, "all") as running,
+        pytest.raises(worker_process.WorkerFailed, match=r"exit code 1.*\n.*no such broker"),
+        worker_process.worker(settings, "all") as running,
     ):
         running.wait_ready(20)
-    assert "no such broker" in capsys.readouterr().out
