@@ -2,7 +2,7 @@
 
 Between two steps of a model Python takes the interpreter's lock, and an event loop at work holds it: in one process a
 busy loop slowed the model ninefold. So texts go over and vectors and scores come back; the loop's process has no torch.
-A model that takes its process down is loaded anew. Called by `worker`.
+A model that takes its process down, or does not come back, is loaded anew. Called by `worker`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import cache
 from typing import Any, Protocol, TypeAlias
 
@@ -31,6 +33,9 @@ from streams import metrics
 from streams.settings import Encoder, Ranker
 
 logger = logging.getLogger(__name__)
+
+HUNG_S = 300.0
+"""A call that takes longer will not come back: far beyond any batch, and loading after a restart."""
 
 
 class ItemEncoder(Protocol):
@@ -62,7 +67,7 @@ class Models:
 
     def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
         self._wanted: Wanted = encoder, ranker if ranker and ranker.model != "none" else None
-        self._pool = _started()
+        self._start()
         dim, placements = self.call(_facts)
         for name, placement in placements.items():
             logger.info("%s runs in %s on %s: %s", name, placement.dtype, placement.device, placement.reason)
@@ -75,21 +80,40 @@ class Models:
         Raises
         ------
         BrokenProcessPool
-            The process died; the next call starts a new one.
+            The process died, or was killed because it was hung; the next call loads the models again.
         """
-        pool = self._pool
         try:
-            return pool.submit(function, self._wanted, *arguments).result()
+            answer = self._pool.submit(function, self._wanted, *arguments)
+        except BrokenProcessPool:  # since the last call
+            self._replace("died")
+            answer = self._pool.submit(function, self._wanted, *arguments)
+        try:
+            return answer.result(None if function is _facts else HUNG_S)  # a first load may be a download
         except BrokenProcessPool:
-            if pool is self._pool:
-                logger.error("the models' process died; the next call loads them again")
-                metrics.models_restarted.inc()
-                self._pool = _started()
+            self._replace("died")
             raise
+        except futures.TimeoutError:
+            if answer.done():
+                raise  # the model's own
+            self._replace("is hung")
+            raise BrokenProcessPool("the models' process was hung") from None
 
     def close(self) -> None:
         """End the process once it has done what it is at."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _replace(self, what: str) -> None:
+        logger.error("the models' process %s; the next call loads them again", what)
+        metrics.models_restarted.inc()
+        with suppress(ProcessLookupError, BrokenProcessPool):
+            os.kill(self._pid.result(), signal.SIGKILL)
+        self._pool.shutdown(wait=False)
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks as they happen to be
+        self._pool = ProcessPoolExecutor(1, context, _begin)
+        self._pid = self._pool.submit(os.getpid)
 
 
 class RemoteEncoder:
@@ -126,11 +150,6 @@ class RemoteScorer:
         scores: list[NDArray[np.float32]]
         scores, self.usage = self._models.call(_score, list(requests))
         return scores
-
-
-def _started() -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks as they happen to be
-    return ProcessPoolExecutor(1, context, _begin)
 
 
 def _begin() -> None:

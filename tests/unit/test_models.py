@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 
@@ -30,6 +31,10 @@ def die(_wanted: Wanted) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def hang(_wanted: Wanted) -> None:
+    threading.Event().wait()
+
+
 def test_scores_and_vectors_are_the_models_own(models: Models) -> None:
     assert models.encoder is not None
     assert models.scorer is not None
@@ -50,6 +55,16 @@ def test_a_process_that_dies_is_replaced(models: Models) -> None:
     with pytest.raises(BrokenProcessPool):
         models.call(die)
     assert len(models.encoder.encode(TEXTS)) == len(TEXTS)
+
+
+def test_a_process_that_hangs_is_replaced(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert models.scorer is not None
+    models.scorer.score([REQUEST])
+    monkeypatch.setattr("streams.models.HUNG_S", 0.5)
+    with pytest.raises(BrokenProcessPool):
+        models.call(hang)
+    monkeypatch.undo()
+    assert len(models.scorer.score([REQUEST])[0]) == len(TEXTS)
 
 
 def test_an_unknown_model_is_the_same_clear_error_as_here() -> None:
