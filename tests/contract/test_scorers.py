@@ -352,12 +352,17 @@ def test_decoder_computes_only_the_new_event(tmp_path: Path) -> None:
     assert scorer.usage.context_tokens_reused > 0.9 * first
 
 
-def test_decoder_bfloat16_ranks_like_float32(tmp_path: Path) -> None:
-    folder = str(models.decoder(tmp_path))
-    [exact] = PackedDecoder(folder, "cpu", "float32").score([ScoreRequest(CONTEXT, CANDIDATES)])
-    [rough] = PackedDecoder(folder, "cpu", "bfloat16").score([ScoreRequest(CONTEXT, CANDIDATES)])
+@pytest.mark.parametrize("make", [models.packed, models.decoder])
+def test_bfloat16_ranks_like_float32(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    rng, words = random.Random(4), " ".join([CONTEXT, *CANDIDATES]).split()
+    request = ScoreRequest(CONTEXT, [" ".join(rng.sample(words, rng.randrange(3, 9))) for _ in range(60)])
+    folder = str(make(tmp_path))
+    [exact] = load_scorer(folder, "cpu", "float32").score([request])
+    [rough] = load_scorer(folder, "cpu", "bfloat16").score([request])
     assert rough.dtype == np.float32
-    np.testing.assert_allclose(rough, exact, atol=0.2 * np.abs(exact).max())
+    first, second = np.triu_indices(len(exact), 1)
+    agree = np.sign(exact[first] - exact[second]) * np.sign(rough[first] - rough[second])
+    assert agree.mean() > 0.93, "Kendall's tau; random weights give scores that lie close together"
 
 
 def test_decoder_stays_within_a_sliding_window(tmp_path: Path) -> None:
