@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from encoders.interest import TYPES, Decay, Interest, Vector
 from encoders.prototypes import prototypes
-from ranker.catalogue import Catalogue, Rows
+from ranker.catalogue import Catalogue
 from ranker.counts import DISTANCE_DECAY, Counts
+from ranker.nearest_items import Rows
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The items that can be recommended, with their text vectors: exact nearest-neighbour search, inserts and deletes.
+"""The items that can be recommended, with their text vectors: nearest-neighbour search, inserts and deletes.
 
 Rows are numbered; a deleted item's row is used again. Knows nothing of where items come from; filled by
 `streams.pipeline`, read by the candidate sources.
@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 
 from encoders.interest import Vector, item_key
+from ranker.nearest_items import EXACT, NearestItems, Rows, top
 
-Rows = npt.NDArray[np.intp]
 MOST_NEWEST = 1_000
 
 
@@ -37,6 +36,10 @@ class CatalogueItem:
 class Catalogue:
     """Items by id, by key and by row.
 
+    Parameters
+    ----------
+    exact : up to this many available items, `nearest` is exact.
+
     Attributes
     ----------
     dim : length of a text vector.
@@ -44,7 +47,7 @@ class Catalogue:
     time_ms : (rows,) int64, when the item appeared.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, exact: int = EXACT) -> None:
         self.dim = dim
         self.available = np.zeros(0, bool)
         self.time_ms = np.zeros(0, np.int64)
@@ -52,7 +55,9 @@ class Catalogue:
         self._items: list[CatalogueItem | None] = []
         self._row: dict[int, int] = {}
         self._free: list[int] = []
-        self._newest: Rows | None = None  # until an item changes
+        self._newest: Rows | None = None  # more than `newest` gives, so that some may go
+        self._all_newest = False
+        self._search = NearestItems(dim, self.vectors, exact)  # holds the available rows
 
     def __len__(self) -> int:
         return len(self._row)
@@ -73,11 +78,17 @@ class Catalogue:
                 self._items.append(None)
                 self._grow()
             self._row[key] = row
+        moved = not np.array_equal(self._vectors[row], vector)
+        became_available = item.available and not self.available[row]
         self._items[row] = item
         self._vectors[row] = vector
         self.available[row] = item.available
+        if not item.available:
+            self._search.remove(row)
+        elif moved or became_available:  # else only its price changed, or the like
+            self._search.put(row)
         self.time_ms[row] = item.time_ms
-        self._newest = None
+        self._renew(row)
 
     def delete(self, item_id: str) -> None:
         """Remove an item; nothing happens if it is not there."""
@@ -86,6 +97,8 @@ class Catalogue:
             self._items[row] = None
             self.available[row] = False
             self._vectors[row] = 0
+            self._search.remove(row)
+            self._renew(row)
             self._free.append(row)
 
     def get(self, key: int) -> CatalogueItem | None:
@@ -124,16 +137,20 @@ class Catalogue:
         return None if row is None else self._vectors[row]
 
     def nearest(self, queries: Vector, count: int) -> tuple[Rows, Vector]:
-        """The available items nearest to any of the queries, by inner product: exact.
+        """The available items nearest to any of the queries, by inner product.
+
+        In a large catalogue which ones are found is approximate (`ranker.nearest_items`); similarities are exact.
 
         Parameters
         ----------
-        queries : (q, dim) float32, q >= 1.
+        queries : (q, dim) float32, q >= 1, unit length.
 
         Returns
         -------
         Rows and, for each, the similarity to the query it is nearest to; best first, at most `count`.
         """
+        if not self._search.is_exact:
+            return self._search.search(queries, count)
         rows = np.flatnonzero(self.available[: len(self._items)])
         nearest: Vector = (queries @ self._vectors[: len(self._items)].T).max(axis=0)[rows]
         best = top(nearest, count)
@@ -142,8 +159,23 @@ class Catalogue:
     def newest(self, count: int) -> Rows:
         """The available items that appeared last, first the newest; at most `MOST_NEWEST`."""
         if self._newest is None:
-            self._newest = top(np.where(self.available, self.time_ms, -np.inf), MOST_NEWEST)
-        return self._newest[:count]
+            self._newest = top(np.where(self.available, self.time_ms, -np.inf), 2 * MOST_NEWEST)
+            self._all_newest = len(self._newest) < 2 * MOST_NEWEST
+        return self._newest[: min(count, MOST_NEWEST)]
+
+    def _renew(self, row: int) -> None:
+        """Keep `_newest` right after a change in one row: to find it anew reads all rows."""
+        if self._newest is None:
+            return
+        others = self._newest[self._newest != row]
+        if self.available[row]:
+            times, time_ms = self.time_ms[others], self.time_ms[row]
+            place = int(((times > time_ms) | ((times == time_ms) & (others < row))).sum())
+            if place < len(others) or self._all_newest:
+                others = np.insert(others, place, row)
+        if len(others) > 2 * MOST_NEWEST:
+            others, self._all_newest = others[: 2 * MOST_NEWEST], False
+        self._newest = others if self._all_newest or len(others) >= MOST_NEWEST else None
 
     def _grow(self) -> None:
         if len(self._items) > len(self._vectors):
@@ -151,16 +183,3 @@ class Catalogue:
             self._vectors = np.concatenate([self._vectors, np.zeros((more, self.dim), np.float32)])
             self.available = np.concatenate([self.available, np.zeros(more, bool)])
             self.time_ms = np.concatenate([self.time_ms, np.zeros(more, np.int64)])
-
-
-def top(scores: npt.NDArray[np.floating], count: int) -> Rows:
-    """Positions of the `count` largest finite scores, largest first; ties by position.
-
-    >>> top(np.array([1.0, 3.0, -np.inf, 3.0]), 3).tolist()
-    [1, 3, 0]
-    """
-    finite = np.flatnonzero(np.isfinite(scores))
-    if len(finite) > count:
-        threshold = np.partition(scores[finite], len(finite) - count)[len(finite) - count]
-        finite = finite[scores[finite] >= threshold]
-    return finite[np.argsort(-scores[finite], kind="stable")][:count]

@@ -25,13 +25,13 @@ from aiokafka.structs import RecordMetadata
 
 from encoders.describe import describe_item
 from encoders.event_time import milliseconds
+from encoders.vector_store import Encoder
 from ranker.counts import ItemCounts
 from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import Click, EventType, Forget, Impression, Item, Purchase, Trigger
 from streams.follower import Records, items_of
 from streams.kafka_client import partition_of
-from streams.models import RemoteEncoder
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import StateTier
 from streams.receive import INPUTS, BadMessage, Message, Tombstone, receive
@@ -43,6 +43,8 @@ ROUTED = "routed-events"
 COUNTS = "item-counts"
 ORIGIN = "origin"
 """Header of a routed event: the topic that it came from."""
+ITEMS_AT_ONCE = 16
+"""Items that enter the catalogue before events get a turn: a few milliseconds in a large one."""
 COUNTS_AT_ONCE = 16
 COUNTS_PAUSE_S = 0.01
 """Counts go out a few at a time: all at once they would hold up the events for a tenth of a second."""
@@ -101,7 +103,7 @@ class StateWorker:
         self,
         settings: Settings,
         tier: StateTier,
-        encoder: RemoteEncoder,
+        encoder: Encoder,
         model_thread: Executor,
         outbox: Outbox,
         store: Store,
@@ -181,8 +183,10 @@ class StateWorker:
         for item_id, (item, _) in items.items():
             if item is None:
                 self.tier.delete_item(item_id)
-        for (item, arrived_ms), vector in zip(present, vectors, strict=True):
+        for place, ((item, arrived_ms), vector) in enumerate(zip(present, vectors, strict=True)):
             self.refresh(self.tier.put_item(item, vector, arrived_ms))
+            if place % ITEMS_AT_ONCE == 0:
+                await asyncio.sleep(0)
         metrics.catalogue_items.set(len(self.tier.catalogue))
 
     async def put_counts(self, records: Records) -> None:

@@ -23,6 +23,7 @@ import faust
 import prometheus_client
 from threadpoolctl import threadpool_limits
 
+from encoders.vector_store import StoredEncoder, identity
 from ranker import Scorer
 from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
@@ -96,9 +97,9 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
         counts_of(settings),
         _sources(settings),
     )
-    worker = StateWorker(
-        settings, tier, encoder, model_thread, Outbox(app), TableStore(table), changelog_name(settings)
-    )
+    model = identity(settings.encoder.model, settings.encoder.dtype)
+    stored = StoredEncoder(encoder, model, settings.tables.data_dir / "item-vectors.sqlite")
+    worker = StateWorker(settings, tier, stored, model_thread, Outbox(app), TableStore(table), changelog_name(settings))
     follower = Follower(
         settings.kafka,
         {settings.topic("items"): worker.put_items, settings.topic(COUNTS): worker.put_counts},

@@ -131,6 +131,24 @@ def test_an_empty_catalogue_gives_an_empty_list() -> None:
     assert recall(shopper, BUILT_IN, 10, False) == []
 
 
+def test_the_newest_are_right_through_inserts_and_deletes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ranker.catalogue.MOST_NEWEST", 20)
+    rng = np.random.default_rng(5)
+    catalogue, shown = Catalogue(DIM), dict[str, int]()
+    for step in range(1_500):
+        item_id, time_ms = f"{int(rng.integers(0, 30 + step % 300)):03}", int(rng.integers(0, 200))
+        available = bool(rng.random() < 0.8)
+        shown.pop(item_id, None)
+        if rng.random() < 0.4:
+            catalogue.delete(item_id)
+        else:
+            catalogue.put(CatalogueItem(item_id, "", "", available=available, time_ms=time_ms), vectors(1)[0])
+            shown |= {item_id: time_ms} if available else {}
+        found = catalogue.newest(100).tolist()
+        assert [catalogue.at(row).time_ms for row in found] == sorted(shown.values(), reverse=True)[:20]
+        assert {catalogue.at(row).item_id for row in found} <= shown.keys()
+
+
 def test_catalogue_search_is_exact_through_inserts_and_deletes() -> None:
     rng = np.random.default_rng(4)
     catalogue, mirror = Catalogue(DIM), dict[str, tuple[Vector, bool]]()
