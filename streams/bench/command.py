@@ -14,7 +14,6 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -22,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from streams.bench import pipeline, scorer, start
 from streams.bench.ground import Ground, prepared
 from streams.bench.rows import Row, report, table
+from streams.bench.work import processor
 from streams.settings import SettingsError, load
 
 BENCHES = ("pipeline", "scorer", "start")
@@ -67,10 +67,7 @@ def machine() -> dict[str, str]:
     """Name what decides the speed: processor, cores, threads, versions."""
     import torch
 
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    told = dict(line.partition(":")[::2] for line in lines)
-    fields = {key.strip(): value.strip() for key, value in told.items()}
+    fields = processor()
     flags = [flag for flag in FLAGS if flag in fields.get("flags", "").split()]
     facts = {
         "processor": fields.get("model name") or platform.processor() or platform.machine(),

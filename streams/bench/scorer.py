@@ -1,4 +1,4 @@
-"""The bi-encoder alone: lists a second with nothing known and with nearly all known, a peer, and the limit.
+"""The scorers alone: the bi-encoder with nothing known and with nearly all known, a peer, and the limit; see `packed`.
 
 Same texts, same number format, same threads for the peer, sentence-transformers, and in turns with it. It is given
 each text once, as we compute it: its user would have to find that out. Called by `bench`; knows no Kafka.
@@ -6,37 +6,28 @@ each text once, as we compute it: its user would have to find that out. Called b
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from rich.progress import Progress
 
 from encoders import model_source
 from encoders.describe import describe_history, describe_item
-from encoders.device import Placement
 from ranker import ScoreRequest
 from ranker.bi_encoder import BiEncoder
+from streams.bench import packed, peers
 from streams.bench.rows import Row
+from streams.bench.work import Shape, matmul_gflops, seconds
 from streams.contracts import HistoryEvent, Item
 from streams.demo.shop import START_MS, Shop
 from streams.settings import Settings
 
 SEED, ITEMS, CANDIDATES, HISTORY = 7, 1_000, 100, 20
 ROUNDS = 3
-MATMUL_SIZE, MATMULS = 1024, 8
-PEER = "sentence-transformers"
-NO_PEER = f"{PEER} is not installed: no row compares with it (pip install {PEER})."
+MATMUL_SIZE = 1024
 DAY_MS = 86_400_000
-
-T = TypeVar("T")
-Encode = Callable[[Sequence[str]], object]
 
 
 @dataclass(frozen=True)
@@ -82,18 +73,25 @@ class Texts:
 
 
 def measure(settings: Settings, progress: Progress) -> list[Row]:
-    """Measure every case, and useful work against the rate of plain matrix products."""
+    """Measure every case of the bi-encoder with its useful work, then the packed scorers."""
+    with peers.quiet():
+        return _bi_encoder(settings, progress) + packed.measure(settings, progress)
+
+
+def _bi_encoder(settings: Settings, progress: Progress) -> list[Row]:
     model = settings.encoder.model
     cold = BiEncoder(model, settings.encoder.device, settings.encoder.dtype, cache_bytes=0)
     warm = BiEncoder(model, settings.encoder.device, settings.encoder.dtype)
-    peer = _peer(model, cold.placement)
+    peer = peers.embedder(model, cold.placement)
     texts = Texts()
     texts_of = [texts.request() for _ in range(max(case.lists for case in CASES))]
     cold.score(texts_of[:1])
     warm.score(texts_of)
     if peer:
         peer(texts_of[0].candidates)
-    note = f"{model} in {cold.placement.dtype}, {CANDIDATES} candidates, {HISTORY} events. " + ("" if peer else NO_PEER)
+    note = f"{model} in {cold.placement.dtype}, {CANDIDATES} candidates, {HISTORY} events. " + (
+        "" if peer else peers.NO_SENTENCES
+    )
     work = Work(cold, model)
     rows = []
     for case in CASES:
@@ -102,11 +100,11 @@ def measure(settings: Settings, progress: Progress) -> list[Row]:
             calls = [_call(texts, texts_of, case) for _ in range(case.calls)]
             lists = case.lists * case.calls
             requests = [requests for requests, _ in calls]
-            seconds = _seconds(warm.score, requests) if case.warm else work.seconds(requests, case)
-            ours.append(lists / seconds)
+            taken_s = seconds(warm.score, requests) if case.warm else work.seconds(requests, case)
+            ours.append(lists / taken_s)
             if peer:
-                theirs.append(lists / _seconds(peer, [new for _, new in calls]))
-        rows.append(Row(str(case), "lists/s", ours, PEER if peer else "", theirs, note=note))
+                theirs.append(lists / seconds(peer, [new for _, new in calls]))
+        rows.append(Row(str(case), "lists/s", ours, peers.SENTENCES if peer else "", theirs, note=note))
     return [*rows, *work.rows()]
 
 
@@ -117,9 +115,7 @@ class Work:
     """
 
     def __init__(self, scorer: BiEncoder, model: str) -> None:
-        config = model_source.read_json(model_source.fetch(model), "config.json", dict) or {}
-        hidden, layers, inner = (int(config[key]) for key in ("hidden_size", "num_hidden_layers", "intermediate_size"))
-        self._weights = layers * (4 * hidden * hidden + 2 * hidden * inner)
+        self._weights = Shape.read(model_source.fetch(model)).weights
         self._scorer = scorer
         self._gflops: dict[Case, list[tuple[float, float]]] = {}
 
@@ -127,11 +123,11 @@ class Work:
         """Time the calls, and note what they computed."""
         usage = self._scorer.usage
         before = usage.context_tokens + usage.candidate_tokens
-        seconds = _seconds(self._scorer.score, calls)
+        taken_s = seconds(self._scorer.score, calls)
         tokens = usage.context_tokens + usage.candidate_tokens - before
-        rate = 2 * self._weights * tokens / seconds / 1e9
-        self._gflops.setdefault(case, []).append((rate, _matmul_gflops(self._scorer.placement)))
-        return seconds
+        rate = 2 * self._weights * tokens / taken_s / 1e9
+        self._gflops.setdefault(case, []).append((rate, matmul_gflops(self._scorer.placement, MATMUL_SIZE)))
+        return taken_s
 
     def rows(self) -> list[Row]:
         """One for each case that was timed."""
@@ -159,37 +155,6 @@ def _call(texts: Texts, known: Sequence[ScoreRequest], case: Case) -> tuple[list
     return requests, [*events, *items]
 
 
-def _matmul_gflops(placement: Placement) -> float:
-    dtype = getattr(torch, placement.dtype)
-    left, right = (torch.ones(MATMUL_SIZE, MATMUL_SIZE, dtype=dtype, device=placement.device) for _ in range(2))
-
-    def multiply(times: int) -> float:
-        for _ in range(times):
-            product = left @ right
-        return float(product[0, 0])  # waits for a GPU
-
-    _seconds(multiply, [1])  # what the first call does once
-    return 2 * MATMUL_SIZE**3 * MATMULS / _seconds(multiply, [MATMULS]) / 1e9
-
-
-def _peer(model: str, placement: Placement) -> Encode | None:
-    """The same model in the same format in sentence-transformers, if that is installed."""
-    if importlib.util.find_spec("sentence_transformers") is None:
-        return None
-    logging: Any = importlib.import_module("transformers.utils.logging")
-    logging.disable_progress_bar()  # of loading weights; ours is enough
-    loaded: Any = importlib.import_module("sentence_transformers").SentenceTransformer(
-        str(model_source.fetch(model)),
-        device=placement.device,
-        model_kwargs={"dtype": getattr(torch, placement.dtype)},
-    )
-
-    def encode(texts: Sequence[str]) -> object:
-        return loaded.encode(list(texts), show_progress_bar=False)
-
-    return encode
-
-
 def _event(item: Item, time_ms: int, price: float | None = None) -> HistoryEvent:
     return HistoryEvent(
         item_id=item.item_id,
@@ -201,10 +166,3 @@ def _event(item: Item, time_ms: int, price: float | None = None) -> HistoryEvent
         price=item.price if price is None else price,
         currency=item.currency,
     )
-
-
-def _seconds(action: Callable[[T], object], inputs: Sequence[T]) -> float:
-    begin = time.perf_counter()
-    for given in inputs:
-        action(given)
-    return time.perf_counter() - begin

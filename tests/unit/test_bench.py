@@ -5,14 +5,49 @@ from __future__ import annotations
 import io
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
+from encoders.device import Placement
+from ranker import load_scorer
 from streams.bench import command as bench
+from streams.bench import packed, peers, shapes
 from streams.bench.rows import Row, Target, percentile, report, table
 from streams.bench.scorer import CANDIDATES, HISTORY, Texts
+from streams.bench.shapes import Lists, Made, Size
 from streams.bench.traffic import Received, Timings
+from streams.bench.work import Shape
 from streams.settings import SettingsError
+from tests import models
+
+TINY = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
+SIZE = Size(context=60, candidates=12, length=8)
+
+
+@pytest.fixture(scope="module")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("bench")
+    config = models.encoder(folder / "source") / "config.json"
+    narrow = config.read_text(encoding="utf-8").replace('"initializer_range": 0.3', '"initializer_range": 0.02')
+    config.write_text(narrow, encoding="utf-8")  # of the head; bfloat16 is too coarse for a wide one
+    with peers.quiet():
+        return shapes.encoder(folder / "packed", "tiny", str(config.parent))
+
+
+@pytest.fixture(scope="module")
+def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("bench")
+    with peers.quiet():
+        return shapes.decoder(folder / "packed", "tiny", TINY, str(models.encoder(folder / "source")))
 
 
 def answer(at_s: float) -> Received:
@@ -112,6 +147,74 @@ def test_a_request_is_as_large_as_said_and_a_new_event_pushes_the_oldest_out() -
     changed, line = texts.with_new_event(request)
     assert changed.context.splitlines() == [*before[1:], line]
     assert line != texts.with_new_event(request)[1]
+
+
+@pytest.mark.parametrize(
+    ("causal", "weights", "pairs"),
+    [
+        (False, 2 * 4 * 4 + 2 * 4 * 2 + 2 * 4 * 8, 3 * 3 + 4 * (3 + 2)),
+        (True, 2 * 4 * 4 + 2 * 4 * 2 + 3 * 4 * 8, 3 * 3 / 2 + 4 * (3 + 2 / 2)),  # a gate; half of what is one's own
+    ],
+)
+def test_useful_work_is_that_of_each_weight_and_of_each_pair_of_tokens(
+    causal: bool, weights: int, pairs: float
+) -> None:
+    """Two layers; 3 tokens of context, 2 candidates of 2 tokens; queries 4 wide, keys and values 2."""
+    shape = Shape(hidden=4, inner=8, layers=2, heads=2, key_heads=1, head_size=2, causal=causal)
+    assert shape.weights == 2 * weights
+    assert shape.flops(context=3, own=4, candidates=2) == 2 * 2 * weights * (3 + 4) + 4 * 2 * 4 * pairs
+
+
+def test_a_shape_is_read_from_a_models_folder(tiny_encoder: Made, tiny_decoder: Made) -> None:
+    assert Shape.read(tiny_encoder.folder) == Shape(32, 64, 2, 4, 4, 8, causal=False)
+    assert Shape.read(tiny_decoder.folder) == Shape(32, 64, 2, 4, 2, 8, causal=True)
+
+
+@pytest.mark.parametrize("made", ["tiny_encoder", "tiny_decoder"])
+def test_lists_have_the_tokens_that_were_asked_for(made: str, request: pytest.FixtureRequest) -> None:
+    model: Made = request.getfixturevalue(made)
+    lists = Lists(model, SIZE)
+    scorer = load_scorer(str(model.folder), "cpu", "float32", cache_bytes=0)
+    first = lists.request()
+    scorer.score([first])
+    assert scorer.usage.context_tokens == SIZE.context
+    assert scorer.usage.candidate_tokens == SIZE.candidates * SIZE.length
+    clicked = lists.clicked(first)
+    assert clicked.context.startswith(f"{first.context}\n")
+    assert clicked.candidates != first.candidates
+    scorer.score([clicked])
+    assert scorer.usage.context_tokens == 2 * SIZE.context + shapes.LINE_WORDS
+    assert set(clicked.candidates) <= set(lists.items)
+
+
+def test_the_peer_of_full_prompts_scores_as_the_packed_decoder(tiny_decoder: Made) -> None:
+    request = Lists(tiny_decoder, SIZE).request()
+    ours = load_scorer(str(tiny_decoder.folder), "cpu", "float32").score([request])[0]
+    with peers.quiet():
+        theirs = peers.full_prompts(tiny_decoder.folder, Placement("cpu", "float32", ""))(request)
+    assert np.ptp(theirs) > 0
+    assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_packed_rows_stand_beside_their_peers(
+    tiny_encoder: Made, tiny_decoder: Made, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "cross_encoder", lambda *_: (lambda _: None) if installed else None)
+    for side in ("ENCODER_MATMUL", "DECODER_MATMUL"):
+        monkeypatch.setattr(packed, side, 32)
+    bar = Progress(disable=True)
+    with peers.quiet():
+        encoder = packed.encoder_rows(tiny_encoder, SIZE, "cpu", bar)
+        decoder = packed.decoder_rows(tiny_decoder, SIZE, "cpu", bar)
+        click = packed.click_row(tiny_decoder, SIZE, "cpu", bar)
+    compared = encoder[2:] + decoder + [click]
+    for row in encoder[:2]:
+        assert (row.ratio is not None, row.note == peers.NO_SENTENCES) == (installed, not installed)
+    assert all(row.ratio is not None and row.ratio > 0 for row in compared)
+    assert [row.target and row.target.bound for row in encoder[1:] + decoder] == [20, 0.7, 0.4, 18, 0.5]
+    assert all(len(row.rounds) == packed.ROUNDS for row in [*encoder, click])
+    assert all(len(row.rounds) == packed.FULL_PROMPT_ROUNDS for row in decoder)
 
 
 def test_an_unknown_benchmark_names_those_that_are() -> None:

@@ -1,0 +1,98 @@
+"""What the scorers are compared with: the same models as their users would run them without us.
+
+sentence-transformers is optional. Each peer is a function of what it is given to read; called by `scorer` and `packed`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.utils import logging
+
+from encoders import model_source
+from encoders.device import Placement
+from ranker import ScoreRequest
+from ranker.template import FILE, Template
+
+SENTENCES = "sentence-transformers"
+NO_SENTENCES = f"{SENTENCES} is not installed: no row compares with it (pip install {SENTENCES})."
+
+Encode = Callable[[Sequence[str]], object]
+Rank = Callable[[ScoreRequest], Any]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from its bars and its reports of weights; our own bar is enough."""
+    log: Any = logging  # its functions have no types
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()
+
+
+def embedder(model: str, placement: Placement) -> Encode | None:
+    """The same model in the same format in sentence-transformers, if that is installed."""
+    if (sentences := _sentences()) is None:
+        return None
+    loaded = sentences.SentenceTransformer(
+        str(model_source.fetch(model)),
+        device=placement.device,
+        model_kwargs={"dtype": getattr(torch, placement.dtype)},
+    )
+    return lambda texts: loaded.encode(list(texts), show_progress_bar=False)
+
+
+def cross_encoder(folder: Path, device: str) -> Rank | None:
+    """The same model as a cross-encoder of sentence-transformers, its defaults: a row of context and each candidate."""
+    if (sentences := _sentences()) is None:
+        return None
+    loaded = sentences.CrossEncoder(str(folder), device=device)
+
+    def rank(request: ScoreRequest) -> Any:
+        pairs = [(request.context, candidate) for candidate in request.candidates]
+        return loaded.predict(pairs, show_progress_bar=False)
+
+    return rank
+
+
+def full_prompts(folder: Path, placement: Placement) -> Rank:
+    """Qwen3-Reranker's model card: one batch of whole prompts, padded on the left, the last token's logits.
+
+    The scores are those of our decoder, `logit(yes) - logit(no)`.
+    """
+    template = Template(**(model_source.read_json(folder, FILE, dict) or {}))
+    tokenizer = model_source.load_tokenizer(str(folder), folder)
+    tokenizer.padding_side = "left"
+    loader: Any = transformers.AutoModelForCausalLM  # its functions have no types
+    loaded = loader.from_pretrained(folder, dtype=getattr(torch, placement.dtype)).eval().to(placement.device)
+    yes, no = (tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (template.yes, template.no))
+
+    @torch.no_grad()
+    def rank(request: ScoreRequest) -> Any:
+        before = template.prefix + request.context + template.middle
+        prompts = [before + candidate + template.suffix for candidate in request.candidates]
+        inputs = tokenizer(prompts, padding=True, add_special_tokens=False, return_tensors="pt")
+        inputs.pop("token_type_ids", None)
+        logits = loaded(**inputs.to(placement.device)).logits[:, -1].float()
+        return (logits[:, yes] - logits[:, no]).cpu().numpy()
+
+    return rank
+
+
+def _sentences() -> Any:
+    if importlib.util.find_spec("sentence_transformers") is None:
+        return None
+    return importlib.import_module("sentence_transformers")

