@@ -168,7 +168,7 @@ class Ranker(Group):
     best: int = Field(100, ge=1, description="candidates that the model scores: the best by their sources, the rest go")
     batch_lists: int = Field(32, ge=1, description="most lists scored in one call")
     timeout_ms: int = Field(10_000, ge=1, description="of one call; past it the batch goes without the model")
-    max_wait_ms: int = Field(2_000, ge=1, description="for the model; a request that waited longer goes without it")
+    max_wait_ms: int = Field(5_000, ge=1, description="for the model; a request that waited longer goes without it")
     cache_mb: int | None = Field(None, ge=0, description="for what recurs: vectors, contexts; default: the model's")
     list_size: int = Field(20, ge=1, le=1_000, description="items of a published list")
     max_per_category: int = Field(7, ge=1, description="diversity: items of one category in a list")

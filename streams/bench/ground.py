@@ -24,7 +24,8 @@ from streams.topics import TopicSpec, ensure_topics, topic_specs
 
 ECHO = "echo"
 """A topic of the benchmark's own, split like the others, for plain round trips."""
-MODEL_TIMEOUT_MS = 60_000  # the first batches know no text yet; on a slow machine the default would cut them off
+PATIENT = {"timeout_ms": 60_000, "max_wait_ms": 60_000}
+"""The first batches know no text yet, and a burst is there to be waited for: every list shall be the model's."""
 
 
 class BenchFailed(AfterclickError):
@@ -94,7 +95,7 @@ def _is_set(setting: str) -> bool:
 
 
 def _fresh(settings: Settings, model: str, folder: Path) -> Settings:
-    """The user's settings, but for all that two workers would share, and the model's time-out."""
+    """The user's settings, but for all that two workers would share, and how long a list may wait for its model."""
     unique = f"bench-{uuid.uuid4().hex[:8]}"
     kafka = {"group_id": unique, "instance_id": None}
     return settings.model_copy(
@@ -102,7 +103,7 @@ def _fresh(settings: Settings, model: str, folder: Path) -> Settings:
             "topic_prefix": f"{settings.topic_prefix}{unique}.",
             "kafka": settings.kafka.model_copy(update=kafka),
             "redis": settings.redis.model_copy(update={"key_prefix": f"{unique}:list:", "ttl_s": 600}),
-            "ranker": settings.ranker.model_copy(update={"model": model, "timeout_ms": MODEL_TIMEOUT_MS}),
+            "ranker": settings.ranker.model_copy(update={"model": model} | PATIENT),
             "tables": Tables(store=settings.tables.store, data_dir=folder / "data"),
             "metrics": Metrics(port=free_port()),
         }
