@@ -6,11 +6,15 @@ Item texts are short and contexts long: sorting by length keeps the padding smal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from encoders.cores import cores, each
 from encoders.tokens import Row
+from encoders.usage import Usage
 
 BATCH_TOKENS = 2048  # chosen by us: the best of 512 to 16384 with MiniLM on two cores, by little
 LEAST_TOKENS = 64  # of a batch that is made only so that a core has one
@@ -35,6 +39,25 @@ def length_sorted(lengths: Sequence[int], cores: int = 1, batch_tokens: int = BA
         rows = max(1, batch_tokens // max(1, lengths[order[start]]))
         yield order[start : start + rows]
         start += rows
+
+
+def fill(
+    out: NDArray[np.float32],
+    rows: Sequence[Row],
+    compute: Callable[[Sequence[Row]], tuple[NDArray[np.float32], int]],
+    device: str,
+    usage: Usage,
+) -> None:
+    """Compute all rows in batches, on all cores, into `out`, (len(rows), ...); counts time and padding.
+
+    `compute` gives a batch's results and its tokens of padding.
+    """
+    with usage.timing("inference_seconds"):
+        batches = list(length_sorted([len(row.ids) for row in rows], cores(device)))
+        results = each(lambda places: compute([rows[place] for place in places]), batches, device)
+        for places, (of_batch, padding) in zip(batches, results, strict=True):
+            out[places] = of_batch
+            usage.padding_tokens += padding
 
 
 def collate(rows: Sequence[Row], pad_id: int, with_types: bool, device: str) -> tuple[dict[str, torch.Tensor], int]:

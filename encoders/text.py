@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from encoders import model_source
-from encoders.batches import collate, length_sorted
-from encoders.cores import cores, each
+from encoders.batches import collate, fill
 from encoders.device import choose
 from encoders.fit import fit_contexts, fit_items, longest_input
 from encoders.tokens import Frame, PlainTokens, Row
@@ -104,13 +103,7 @@ class TextEncoder:
 
     def _embed(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         vectors = np.empty((len(rows), self.dim), dtype=np.float32)
-        device = self.placement.device
-        with self.usage.timing("inference_seconds"):
-            batches = list(length_sorted([len(row.ids) for row in rows], cores(device)))
-            pooled = each(lambda places: self._pooled([rows[place] for place in places]), batches, device)
-            for places, (of_batch, padding) in zip(batches, pooled, strict=True):
-                vectors[places] = of_batch
-                self.usage.padding_tokens += padding
+        fill(vectors, rows, self._pooled, self.placement.device, self.usage)
         return vectors
 
     def _pooled(self, rows: Sequence[Row]) -> tuple[NDArray[np.float32], int]:

@@ -112,9 +112,6 @@ class Catalogue:
             raise KeyError(row)
         return item
 
-    def row(self, key: int) -> int | None:
-        return self._row.get(key)
-
     def rows(self, keys: Iterable[int]) -> Rows:
         """(n,) intp, the items' rows; -1 for an unknown one."""
         return np.array([self._row.get(key, -1) for key in keys], np.intp)

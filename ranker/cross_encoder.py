@@ -1,6 +1,6 @@
 """Scores by a sequence classifier that reads context and candidate together: the most exact, the dearest.
 
-Each candidate costs the whole context again; `packed_decoder` avoids that. Knows no architecture: any
+Each candidate costs the whole context again; the packed scorers avoid that. Knows no architecture: any
 `AutoModelForSequenceClassification` folder of one or two labels will do. Loaded by `load_scorer`.
 """
 
@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from encoders import model_source
-from encoders.batches import collate, length_sorted
-from encoders.cores import cores, each
+from encoders.batches import collate, fill
 from encoders.device import choose
 from encoders.fit import fit_contexts, fit_items, longest_input
 from encoders.tokens import Frame, PlainTokens, Row
 from encoders.usage import Usage
+from ranker import classifier
 from ranker.score import ScoreRequest
 
 LONGEST_INPUT = 8192
@@ -48,13 +47,7 @@ class CrossEncoder:
         self.placement = choose(device, dtype)
         self.usage = Usage()
         tokenizer = model_source.load_tokenizer(model, folder)
-        self._model = model_source.load_weights("AutoModelForSequenceClassification", model, folder, self.placement)
-        labels = self._model.config.num_labels
-        if labels not in (1, 2):
-            raise model_source.ModelUnsupported(
-                f"model: got {model!r} with {labels} labels, expected 1 (relevance) or 2 (irrelevant, "
-                "relevant); choose a reranker"
-            )
+        self._model = classifier.load(model, folder, self.placement)
         self._pad_id = _pad_id(self._model, tokenizer, model)
         self._tokens, self._frame = PlainTokens(tokenizer), Frame(tokenizer, texts=2)
         self._with_types = "token_type_ids" in tokenizer.model_input_names
@@ -78,22 +71,14 @@ class CrossEncoder:
         self.usage.candidate_tokens += own_tokens
         self.usage.context_tokens += sum(len(row.ids) for row in rows) - own_tokens
         scores = np.empty(len(rows), dtype=np.float32)
-        device = self.placement.device
-        with self.usage.timing("inference_seconds"):
-            batches = list(length_sorted([len(row.ids) for row in rows], cores(device)))
-            results = each(lambda places: self._odds([rows[place] for place in places]), batches, device)
-            for places, (odds, padding) in zip(batches, results, strict=True):
-                scores[places] = odds
-                self.usage.padding_tokens += padding
+        fill(scores, rows, self._odds, self.placement.device, self.usage)
         ends = np.cumsum([len(request.candidates) for request in requests])[:-1]
         return np.split(scores, ends) if requests else []
 
     def _odds(self, rows: Sequence[Row]) -> tuple[NDArray[np.float32], int]:
         """The scores of one batch, and its tokens of padding."""
         inputs, padding = collate(rows, self._pad_id, self._with_types, self.placement.device)
-        logits: torch.Tensor = self._model(**inputs).logits.float()
-        odds = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
-        return odds.cpu().numpy(), padding
+        return classifier.odds(self._model(**inputs).logits), padding
 
 
 def _pad_id(model: Any, tokenizer: Any, name: str) -> int:

@@ -22,6 +22,7 @@ from encoders.device import choose
 from encoders.fit import first_position, fit_contexts, fit_items, longest_input
 from encoders.tokens import Frame, KeptTokens, PlainTokens, Row
 from encoders.usage import Usage
+from ranker import classifier
 from ranker.packing import NAME, Pack, Packing, by_length, runs
 from ranker.score import ScoreRequest
 
@@ -57,12 +58,7 @@ class PackedEncoder:
         self.placement = choose(device, dtype)
         self.usage = Usage()
         tokenizer = model_source.load_tokenizer(model, folder)
-        self._model = model_source.load_weights("AutoModelForSequenceClassification", model, folder, self.placement)
-        if self._model.config.num_labels not in (1, 2):
-            raise model_source.ModelUnsupported(
-                f"model: got {model!r} with {self._model.config.num_labels} labels, expected 1 (relevance) or 2 "
-                "(irrelevant, relevant); choose a reranker"
-            )
+        self._model = classifier.load(model, folder, self.placement)
         self._tokens = PlainTokens(tokenizer)
         self._items = KeptTokens(self._tokens)
         self._frame = Frame(tokenizer, texts=2)
@@ -141,9 +137,7 @@ class PackedEncoder:
         """Scores of the hidden states of rows' first tokens, (rows, hidden)."""
         alone = firsts[:, None]  # to the head, each is a sequence of one token
         pooler = getattr(self._model.base_model, "pooler", None)
-        logits = self._model.classifier(pooler(alone) if pooler else alone).float()
-        odds: torch.Tensor = logits[:, 0] if logits.shape[-1] == 1 else logits[:, 1] - logits[:, 0]
-        return odds.cpu().numpy()
+        return classifier.odds(self._model.classifier(pooler(alone) if pooler else alone))
 
     @torch.inference_mode()
     def _check(self) -> None:
@@ -153,8 +147,7 @@ class PackedEncoder:
             plain = np.concatenate([self._plain(user.context, row) for row in user.candidates])
             row = user.candidates[0]
             whole = self._hidden(row.ids, row.types, list(range(len(row.ids))))
-            logits = self._model(**_tensors(row, self._with_types, self.placement.device)).logits.float()[0]
-            at_head = float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
+            [at_head] = classifier.odds(self._model(**_tensors(row, self._with_types, self.placement.device)).logits)
             self._model.set_attn_implementation(NAME)
             packed = self._forward([user])[0]
             error = max(np.abs(packed - plain).max(), abs(self._head(whole[:1])[0] - at_head))
