@@ -17,7 +17,7 @@ from encoders.interest import TYPES, Decay, Interest, Vector
 from encoders.prototypes import prototypes
 from ranker.catalogue import Catalogue
 from ranker.counts import DISTANCE_DECAY, Counts
-from ranker.nearest_items import Rows
+from ranker.nearest_items import Rows, top
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ class CoVisited:
         visits = shopper.counts.co_visited(recent)
         shares = (DISTANCE_DECAY ** np.arange(self.recent))[visits.places] * visits.similarities
         keys, which = np.unique(visits.items, return_inverse=True)
-        total = np.bincount(which, shares, len(keys))
-        strongest = np.zeros(len(keys), np.intp)
+        total = np.bincount(which, shares, len(keys)).astype(np.float64, copy=False)
+        strongest: Rows = np.zeros(len(keys), np.intp)
         by_share = np.argsort(shares)
         strongest[which[by_share]] = visits.places[by_share]  # the last one written is the largest
-        order = np.argsort(-total, kind="stable")  # ties by key
-        best, rows = shopper.catalogue.recommendable(keys[order].tolist(), limit)
-        return Found(rows, np.array(recent, np.uint64)[strongest[order[best]]])
+        places, rows = shopper.catalogue.recommendable(keys.tolist())
+        best = top(total[places], limit)
+        return Found(rows[best], np.array(recent, np.uint64)[strongest[places[best]]])
 
 
 class Trending:
@@ -102,7 +102,8 @@ class Trending:
     name = "trending"
 
     def find(self, shopper: Shopper, limit: int) -> Found:
-        return Found(shopper.catalogue.recommendable(shopper.counts.trending(), limit)[1])
+        enough = shopper.counts.trending()[: 3 * limit]  # of which some are not to be had
+        return Found(shopper.catalogue.recommendable(enough)[1][:limit])
 
 
 class Newest:
@@ -130,32 +131,36 @@ def recall(shopper: Shopper, sources: Sequence[Source], limit: int, repeat_purch
 
     Returns
     -------
-    At most `limit` candidates, by prior, best first; ties by item id.
+    At most `limit` candidates, by prior, best first; ties by row.
     """
     catalogue = shopper.catalogue
     excluded = catalogue.rows(_excluded(shopper, repeat_purchases))
-    allowed = catalogue.available.copy()
-    allowed[excluded[excluded >= 0]] = False
     found = [source.find(shopper, limit + len(excluded)) for source in sources]
-    wanted = [rows[allowed[rows]] for rows, _ in found]
-    shares = [
-        _WEIGHT.get(source.name, _OTHER_WEIGHT) / (_RANK_OFFSET + 1 + np.arange(len(rows)))
-        for source, rows in zip(sources, wanted, strict=True)
-    ]
-    rows, which = np.unique(np.concatenate(wanted), return_inverse=True)
-    prior = np.bincount(which, np.concatenate(shares), len(rows))
-    worst = np.partition(prior, -limit)[-limit] if len(prior) > limit else 0.0
-    near = zip((-prior[prior >= worst]).tolist(), rows[prior >= worst].tolist(), strict=True)
-    best = sorted((minus_prior, catalogue.at(row).item_id, row) for minus_prior, row in near)[:limit]
-    found_by: dict[int, list[str]] = {row: [] for *_, row in best}
-    because: dict[int, int] = {}
-    for source, of_source, (all_rows, led_by) in zip(sources, wanted, found, strict=True):
-        for row in of_source.tolist():
-            if row in found_by:
-                found_by[row].append(source.name)
+    everything = np.concatenate([*(proposed for proposed, _ in found), excluded[excluded >= 0]])
+    rows, which = np.unique(everything, return_inverse=True)
+    prior, found_by, because = np.zeros(len(rows)), np.zeros(len(rows), np.int64), np.zeros(len(rows), np.uint64)
+    begin = 0
+    for number, (source, (proposed, led_by)) in enumerate(zip(sources, found, strict=True)):
+        places = which[begin : begin + len(proposed)]
+        begin += len(proposed)
+        prior[places] += _WEIGHT.get(source.name, _OTHER_WEIGHT) / (_RANK_OFFSET + 1 + np.arange(len(proposed)))
+        found_by[places] |= 1 << number
         if led_by is not None:
-            because = dict(zip(all_rows.tolist(), led_by.tolist(), strict=True)) | because
-    return [Merged(row, -minus_prior, tuple(found_by[row]), because.get(row)) for minus_prior, _, row in best]
+            because[places] = np.where(because[places], because[places], led_by)  # 0: no item's key
+    prior[~catalogue.available[rows]] = -np.inf
+    prior[which[begin:]] = -np.inf
+    best = top(prior, limit)
+    names = {bits: _names(sources, bits) for bits in set(found_by[best].tolist())}
+    return [
+        Merged(row, share, names[bits], led_by or None)
+        for row, share, bits, led_by in zip(
+            rows[best].tolist(), prior[best].tolist(), found_by[best].tolist(), because[best].tolist(), strict=True
+        )
+    ]
+
+
+def _names(sources: Sequence[Source], bits: int) -> tuple[str, ...]:
+    return tuple(source.name for number, source in enumerate(sources) if bits >> number & 1)
 
 
 def interests(shopper: Shopper) -> Vector:

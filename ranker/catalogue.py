@@ -6,9 +6,8 @@ Rows are numbered; a deleted item's row is used again. Knows nothing of where it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -116,12 +115,11 @@ class Catalogue:
         """(n,) intp, the items' rows; -1 for an unknown one."""
         return np.array([self._row.get(key, -1) for key in keys], np.intp)
 
-    def recommendable(self, keys: Iterable[int], count: int) -> tuple[Rows, Rows]:
-        """The first `count` of these that are known and available: their places among the keys, and their rows."""
-        rows = ((place, row) for place, key in enumerate(keys) if (row := self._row.get(key)) is not None)
-        found = list(islice(((place, row) for place, row in rows if self.available[row]), count))
-        places, rows_found = np.array(found, np.intp).reshape(-1, 2).T
-        return places, rows_found
+    def recommendable(self, keys: Sequence[int]) -> tuple[Rows, Rows]:
+        """Those of these items that are known and available: their places among the keys, and their rows."""
+        rows = self.rows(keys)
+        places = np.flatnonzero((rows >= 0) & self.available[rows]) if len(self) else np.empty(0, np.intp)
+        return places, rows[places]
 
     def vectors(self, rows: Rows) -> Vector:
         """(n, dim) float32."""
@@ -149,7 +147,8 @@ class Catalogue:
         if not self._search.is_exact:
             return self._search.search(queries, count)
         rows = np.flatnonzero(self.available[: len(self._items)])
-        nearest: Vector = (queries @ self._vectors[: len(self._items)].T).max(axis=0)[rows]
+        # this way around: with few queries the product took 0.6 of the time
+        nearest: Vector = (self._vectors[: len(self._items)] @ queries.T).max(axis=1)[rows]
         best = top(nearest, count)
         return rows[best], nearest[best]
 

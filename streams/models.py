@@ -53,7 +53,7 @@ Wanted: TypeAlias = "tuple[Encoder | None, Ranker | None]"
 
 
 class Models:
-    """The process, loaded. What it is asked blocks; it does one thing at a time.
+    """The process, loaded. What it is asked blocks; it does one thing at a time, whatever threads ask it.
 
     Attributes
     ----------
@@ -66,6 +66,7 @@ class Models:
     """
 
     def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
+        self._lock = threading.Lock()
         self._wanted: Wanted = encoder, ranker if ranker and ranker.model != "none" else None
         self._start()
         dim, placements = self.call(_facts)
@@ -82,33 +83,38 @@ class Models:
         BrokenProcessPool
             The process died, or was killed because it was hung; the next call loads the models again.
         """
+        pool = self._pool
         try:
-            answer = self._pool.submit(function, self._wanted, *arguments)
+            answer = pool.submit(function, self._wanted, *arguments)
         except BrokenProcessPool:  # since the last call
-            self._replace("died")
-            answer = self._pool.submit(function, self._wanted, *arguments)
+            self._replace(pool, "died")
+            pool = self._pool
+            answer = pool.submit(function, self._wanted, *arguments)
         try:
             return answer.result(None if function is _facts else HUNG_S)  # a first load may be a download
         except BrokenProcessPool:
-            self._replace("died")
+            self._replace(pool, "died")
             raise
         except futures.TimeoutError:
             if answer.done():
                 raise  # the model's own
-            self._replace("is hung")
+            self._replace(pool, "is hung")
             raise BrokenProcessPool("the models' process was hung") from None
 
     def close(self) -> None:
         """End the process once it has done what it is at."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _replace(self, what: str) -> None:
-        logger.error("the models' process %s; the next call loads them again", what)
-        metrics.models_restarted.inc()
-        with suppress(ProcessLookupError, BrokenProcessPool):
-            os.kill(self._pid.result(), signal.SIGKILL)
-        self._pool.shutdown(wait=False)
-        self._start()
+    def _replace(self, pool: ProcessPoolExecutor, what: str) -> None:
+        with self._lock:
+            if pool is not self._pool:
+                return  # another call of that process was told first
+            logger.error("the models' process %s; the next call loads them again", what)
+            metrics.models_restarted.inc()
+            with suppress(ProcessLookupError, BrokenProcessPool):
+                os.kill(self._pid.result(), signal.SIGKILL)
+            pool.shutdown(wait=False)
+            self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks as they happen to be

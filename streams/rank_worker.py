@@ -1,8 +1,9 @@
 """The rank tier on Kafka: rank requests in, lists out to the topic and to Redis.
 
 A micro-batcher after Text Embeddings Inference's: no timer; while the model works, requests gather, and what has
-gathered is the next batch. Of one user only the newest request is ranked. The model works in a thread; if it fails
-or takes too long, the batch is ranked without it and the lists say so. A request is acknowledged when its list, or a
+gathered is the next batch; a full one is handed over while the model still works, so that it never waits for us. Of
+one user only the newest request is ranked. If the model fails or takes too long, the batch is ranked without it and
+the lists say so. A request is acknowledged when its list, or a
 newer one of its user, is out. Knows no Faust but its events; `worker` makes the app and the agent.
 """
 
@@ -39,6 +40,8 @@ MOST_PENDING = 5_000
 
 MOST_LATE = 256
 """Lists made without the model at a time, so that publishing goes on."""
+AT_MODEL = 2
+"""Batches at the model: the one it works on, and the next."""
 
 
 @dataclass
@@ -63,7 +66,7 @@ class RankWorker:
     """Steps 4 to 6."""
 
     def __init__(
-        self, settings: Settings, tier: RankTier, outbox: Outbox, cache: ListCache, model_thread: Executor
+        self, settings: Settings, tier: RankTier, outbox: Outbox, cache: ListCache, model_threads: Executor
     ) -> None:
         self._settings = settings
         self._tier = tier
@@ -74,9 +77,11 @@ class RankWorker:
         self.acks = InOrder()
         self._arrived = asyncio.Event()
         self._room = asyncio.Condition()
-        self._model_thread = model_thread
-        self._model_call: asyncio.Future[list[Recommendations]] | None = None
+        self._model_threads = model_threads
+        self._at_model: set[asyncio.Task[Ranked]] = set()
+        self._overdue: asyncio.Future[list[Recommendations]] | None = None  # a call that its batch did not wait for
         self._usage = Usage()
+        self._model_free = 0.0  # when it was done with its last batch
         self._lists_per_s = 0.0  # of the model lately
         self._in_time = settings.ranker.batch_lists
 
@@ -108,22 +113,42 @@ class RankWorker:
 
         An error other than Kafka, Redis or the model failing is a bug and ends the worker.
         """
-        ranked: asyncio.Queue[Ranked] = asyncio.Queue(1)
-        await asyncio.gather(self._rank_all(ranked), self._publish_all(ranked))
+        batches: asyncio.Queue[asyncio.Task[Ranked]] = asyncio.Queue(AT_MODEL)
+        await asyncio.gather(self._rank_all(batches), self._publish_all(batches))
 
-    async def _rank_all(self, ranked: asyncio.Queue[Ranked]) -> None:
+    async def _rank_all(self, batches: asyncio.Queue[asyncio.Task[Ranked]]) -> None:
+        """Start a batch when the model is free, or a full one ahead of that; `_arrived` says that either may be."""
         while True:
             await self._arrived.wait()
             letters, self._letters = self._letters, []
             late = self._take_late()
             if late or letters:
-                requests = [one.request for one in late if one.request is not None]
-                await ranked.put(Ranked(late, self._tier.rank_without_model(requests, "overload", _now_ms()), letters))
-            batch = self._take(min(self._settings.ranker.batch_lists, self._in_time))
-            if batch:
-                started = time.monotonic()
-                await ranked.put(Ranked(batch, await self._rank(batch), []))
-                self._adjust(len(batch) / (time.monotonic() - started))
+                await batches.put(asyncio.create_task(self._without_model(late, letters)))
+            most = min(self._settings.ranker.batch_lists, self._in_time)
+            room = len(self._at_model) < (AT_MODEL if len(self._waiting) >= most else 1)
+            if room and (batch := self._take(most)):
+                task = asyncio.create_task(self._with_model(batch))
+                self._at_model.add(task)
+                task.add_done_callback(self._came_back)
+                await batches.put(task)
+            else:
+                self._arrived.clear()
+
+    def _came_back(self, task: asyncio.Task[Ranked]) -> None:
+        self._at_model.discard(task)
+        self._arrived.set()
+
+    async def _with_model(self, batch: list[Waiting]) -> Ranked:
+        started = time.monotonic()
+        lists = await self._rank(batch)
+        now = time.monotonic()
+        self._adjust(len(batch) / (now - max(started, self._model_free)))
+        self._model_free = now
+        return Ranked(batch, lists, [])
+
+    async def _without_model(self, late: list[Waiting], letters: list[tuple[Outgoing, Any]]) -> Ranked:
+        requests = [one.request for one in late if one.request is not None]
+        return Ranked(late, self._tier.rank_without_model(requests, "overload", _now_ms()), letters)
 
     def _take_late(self) -> list[Waiting]:
         """Requests that waited too long: a list now without the model beats a better one some day."""
@@ -133,8 +158,6 @@ class RankWorker:
 
     def _take(self, most: int) -> list[Waiting]:
         taken = [self._waiting.pop(user_id) for user_id in list(islice(self._waiting, most))]
-        if not self._waiting:
-            self._arrived.clear()
         metrics.requests_pending.set(len(self._waiting))
         return taken
 
@@ -143,9 +166,9 @@ class RankWorker:
         self._lists_per_s = (self._lists_per_s + lists_per_s) / 2 if self._lists_per_s else lists_per_s
         self._in_time = max(1, int(self._lists_per_s * self._settings.ranker.max_wait_ms / 2000))
 
-    async def _publish_all(self, ranked: asyncio.Queue[Ranked]) -> None:
+    async def _publish_all(self, batches: asyncio.Queue[asyncio.Task[Ranked]]) -> None:
         while True:
-            done = await ranked.get()
+            done = await (await batches.get())
             await self._publish(done.batch, done.lists, [letter for letter, _ in done.letters])
             self.acks.done([event for one in done.batch for event in one.events] + [event for _, event in done.letters])
             async with self._room:
@@ -156,7 +179,7 @@ class RankWorker:
         received = items_of(records)
         texts = [describe_item(item) for item, _ in received.values() if item]
         if self._tier.scorer is not None:
-            await asyncio.get_running_loop().run_in_executor(self._model_thread, self._tier.scorer.prepare, texts)
+            await asyncio.get_running_loop().run_in_executor(self._model_threads, self._tier.scorer.prepare, texts)
 
     def drop(self, partitions: set[Any]) -> None:
         """These partitions are no longer ours: their requests are somebody else's to answer."""
@@ -179,15 +202,16 @@ class RankWorker:
         now_ms = _now_ms()
         if not requests:
             return []
-        if self._model_call is not None and not self._model_call.done():
+        if self._overdue is not None and not self._overdue.done():
             return self._tier.rank_without_model(requests, "model-busy", now_ms)
         for one in batch:
             metrics.queue_seconds.labels(self._tier.model).observe(time.monotonic() - one.since)
         loop = asyncio.get_running_loop()
-        self._model_call = loop.run_in_executor(self._model_thread, self._tier.rank, requests, now_ms)
+        call = loop.run_in_executor(self._model_threads, self._tier.rank, requests, now_ms)
         try:
-            ranked = await asyncio.wait_for(asyncio.shield(self._model_call), self._settings.ranker.timeout_ms / 1000)
+            ranked = await asyncio.wait_for(asyncio.shield(call), self._settings.ranker.timeout_ms / 1000)
         except asyncio.TimeoutError:
+            self._overdue = call
             logger.error(
                 "the model took over %d ms; lists keep their candidates' order",
                 self._settings.ranker.timeout_ms,

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ from streams.models import Models, RemoteEncoder
 from streams.outbox import Outbox
 from streams.pipeline import RankTier, StateTier, counts_of
 from streams.publish import ListCache
-from streams.rank_worker import RankWorker
+from streams.rank_worker import AT_MODEL, RankWorker
 from streams.settings import Kafka, Settings, SettingsError
 from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
@@ -58,15 +58,14 @@ def run(settings: Settings, role: Role) -> int:
     """
     asyncio.run(ensure_topics(settings, topic_specs(settings)))
     threadpool_limits(1, "blas")  # numpy's products here are small: a second thread spins more than it computes
-    model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
     models = Models(
         settings.encoder if role in ("state", "all") else None, settings.ranker if role in ("rank", "all") else None
     )
     apps = []
     if models.encoder:
-        apps.append(state_app(settings, models.encoder, model_thread))
+        apps.append(state_app(settings, models.encoder))
     if role in ("rank", "all"):
-        apps.append(rank_app(settings, models.scorer, model_thread))
+        apps.append(rank_app(settings, models.scorer))
     if settings.metrics.port:
         prometheus_client.start_http_server(settings.metrics.port, settings.metrics.host)
     worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
@@ -80,7 +79,7 @@ def run(settings: Settings, role: Role) -> int:
         models.close()
 
 
-def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor) -> faust.App:
+def state_app(settings: Settings, encoder: RemoteEncoder) -> faust.App:
     """The state tier: validates, keeps users' states, recalls candidates."""
     app = _app(settings, "state")
     table = app.Table(
@@ -99,7 +98,8 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
     )
     model = identity(settings.encoder.model, settings.encoder.dtype)
     stored = StoredEncoder(encoder, model, settings.tables.data_dir / "item-vectors.sqlite")
-    worker = StateWorker(settings, tier, stored, model_thread, Outbox(app), TableStore(table), changelog_name(settings))
+    thread = ThreadPoolExecutor(1, "encode")
+    worker = StateWorker(settings, tier, stored, thread, Outbox(app), TableStore(table), changelog_name(settings))
     follower = Follower(
         settings.kafka,
         {settings.topic("items"): worker.put_items, settings.topic(COUNTS): worker.put_counts},
@@ -138,13 +138,13 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
     return app
 
 
-def rank_app(settings: Settings, scorer: Scorer | None, model_thread: Executor) -> faust.App:
+def rank_app(settings: Settings, scorer: Scorer | None) -> faust.App:
     """The rank tier: scores, selects, publishes."""
     app = _app(settings, "rank")
     cache = ListCache(settings.redis)
     tier = RankTier(settings, scorer)
     tier.warm_up()
-    worker = RankWorker(settings, tier, Outbox(app), cache, model_thread)
+    worker = RankWorker(settings, tier, Outbox(app), cache, ThreadPoolExecutor(AT_MODEL, "rank"))
 
     follower = Follower(settings.kafka, {settings.topic("items"): worker.prepare})
 

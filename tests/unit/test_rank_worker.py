@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,19 +29,21 @@ MAX_WAIT_S = 0.4
 
 
 class Slow:
-    """A model that takes its time for each list."""
+    """A model that takes its time for each list, one call after the other."""
 
     name = "slow"
     placement = Placement("cpu", "float32", "a test")
 
     def __init__(self) -> None:
         self.usage = Usage()
+        self._one_at_a_time = Lock()
 
     def prepare(self, texts: Sequence[str]) -> None:
         pass
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
-        time.sleep(LIST_S * len(requests))
+        with self._one_at_a_time:
+            time.sleep(LIST_S * len(requests))
         return [np.arange(len(request.candidates), dtype=np.float32) for request in requests]
 
 
@@ -78,8 +81,8 @@ async def played(users: int, per_s: float) -> tuple[list[float], list[str | None
     """Seconds to each user's list, and why it was degraded, in the order of the requests."""
     settings = Settings(ranker=Ranker(max_wait_ms=round(MAX_WAIT_S * 1000)))
     out: Any = Out()
-    with ThreadPoolExecutor(1) as thread:
-        worker = RankWorker(settings, RankTier(settings, Slow()), out, out, thread)
+    with ThreadPoolExecutor(2) as threads:
+        worker = RankWorker(settings, RankTier(settings, Slow()), out, out, threads)
         running = asyncio.create_task(worker.run())
         sent, begin = list[float](), time.monotonic()
         for number in range(users):
