@@ -38,11 +38,18 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class ItemCounts(msgspec.Struct, array_like=True):
-    """The counts of one item in one shard, as stored: base-2 logarithms of decayed counts at time 0."""
+    """The counts of one item in one shard, as stored: base-2 logarithms of decayed counts at time 0.
+
+    Attributes
+    ----------
+    neighbours : `(n,)` little-endian uint64, the keys of the items visited with it, n <= `MOST_NEIGHBOURS`.
+    strengths : `(n,)` little-endian float64, the co-visits with each.
+    """
 
     popularity: float = NEVER
     trend: float = NEVER
-    neighbours: dict[int, float] = {}
+    neighbours: bytes = b""
+    strengths: bytes = b""
 
 
 class CoVisits(NamedTuple):
@@ -155,11 +162,11 @@ class Counts:
         changed = []
         for slot, row in zip(dirty, shard.find(np.array(dirty, np.intp)), strict=True):
             kept = shard.neighbours[row] != NOBODY
-            neighbours = self._key[shard.neighbours[row][kept]].tolist()
             counts = ItemCounts(
                 float(shard.popularity[row]),
                 float(shard.trend[row]),
-                dict(zip(neighbours, shard.strengths[row][kept].tolist(), strict=True)),
+                self._key[shard.neighbours[row][kept]].astype("<u8").tobytes(),
+                shard.strengths[row][kept].astype("<f8").tobytes(),
             )
             changed.append((self.writer, int(self._key[slot]), counts))
         return changed
@@ -167,7 +174,7 @@ class Counts:
     def put(self, shard: int, item: int, counts: ItemCounts) -> None:
         """Take in a row that some worker stored; rows of our own shard are ours to know better."""
         if not self.knows_better(shard, item):
-            slots = self._slots([item, *list(counts.neighbours)[:MOST_NEIGHBOURS]])
+            slots = self._slots([item, *np.frombuffer(counts.neighbours, "<u8").tolist()[:MOST_NEIGHBOURS]])
             self._shard(shard).put(slots[:1], slots[1:], counts)
             self._total(slots[:1])
 
@@ -246,7 +253,7 @@ class _Shard:
         self.popularity[row], self.trend[row] = counts.popularity, counts.trend
         self.neighbours[row], self.strengths[row] = NOBODY, NEVER
         self.neighbours[row, : len(neighbours)] = neighbours
-        self.strengths[row, : len(neighbours)] = list(counts.neighbours.values())[: len(neighbours)]
+        self.strengths[row, : len(neighbours)] = np.frombuffer(counts.strengths, "<f8")[: len(neighbours)]
 
     def _strengthen(self, rows: Slots, columns: Slots, neighbours: Slots, strengths: Floats) -> None:
         """Add to the neighbours in these places; one that was not there takes the place of who was."""
