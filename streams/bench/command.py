@@ -1,7 +1,7 @@
 """`afterclick bench`: speed, each figure beside a limit or a peer measured in turns with it, in the same run.
 
 Only the ratios mean something beyond this machine and this hour. Settings are the user's own, but for what two
-workers would share. Called by the command line; `pipeline`, `scorer` and `start` measure.
+workers would share. Called by the command line; `pipeline`, `scorer`, `state` and `start` measure.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from importlib.metadata import PackageNotFoundError, version
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streams.bench import pipeline, scorer, start
+from streams.bench import pipeline, scorer, start, state
 from streams.bench.ground import Ground, prepared
 from streams.bench.rows import Row, report, table
 from streams.bench.work import processor
 from streams.settings import SettingsError, load
 
-BENCHES = ("pipeline", "scorer", "start")
+BENCHES = ("pipeline", "scorer", "state", "start")
+ON_KAFKA = {"pipeline": pipeline.measure, "state": state.measure, "start": start.measure}
 PACKAGES = ("torch", "transformers", "sentence-transformers", "faust-streaming", "aiokafka", "confluent-kafka", "redis")
 FLAGS = ("amx_bf16", "avx512_bf16")
 
@@ -55,8 +56,7 @@ def run(name: str | None, as_json: bool) -> None:
                 else:
                     ground = ground or running.enter_context(prepared(settings))
                     facts["kafka"] = ground.kafka
-                    measure = pipeline.measure if bench == "pipeline" else start.measure
-                    title, rows = f"{bench}, on {ground.kafka}", measure(ground, progress)
+                    title, rows = f"{bench}, on {ground.kafka}", ON_KAFKA[bench](ground, progress)
             measured[bench] = rows
             console.print("", table(title, rows))
     if as_json:

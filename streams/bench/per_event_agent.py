@@ -1,0 +1,64 @@
+"""The peer of the state tier: a Faust agent as its documentation shows one, with the same state in the same table.
+
+One read, one update and one write of the table per event, its changelog left to Faust; no dead letters, no repeated
+events recognised, no counts, no requests. Run by `state` as a process of its own: `python -m ... <settings>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import faust
+import msgspec
+import numpy as np
+
+from encoders.event_time import milliseconds
+from encoders.interest import Event, Vector, decode, empty, encode, item_key, update
+from streams.contracts import Click
+from streams.pipeline import decay_of
+from streams.settings import load
+from streams.topics import USERS_TABLE, app_id
+
+DIM = 384
+
+
+def main() -> None:
+    """Work until SIGTERM."""
+    settings = load()
+    app = faust.App(
+        app_id(settings),
+        broker=f"kafka://{settings.kafka.bootstrap_servers}",
+        consumer_auto_offset_reset="earliest",
+        producer_acks=-1,
+        store="memory://",
+        datadir=str(settings.tables.data_dir),
+        topic_allow_declare=False,
+        topic_partitions=settings.kafka.partitions,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        web_enabled=False,
+    )
+    states: Any = app.Table(USERS_TABLE, key_type=bytes, value_type=bytes, partitions=settings.kafka.partitions)
+    clicks: Any = app.topic(settings.topic("clicks"), key_type=bytes, value_type=bytes, value_serializer="raw")
+    decoder, decay = msgspec.json.Decoder(Click), decay_of(settings)
+    vectors: dict[int, Vector] = {}
+
+    @app.agent(clicks)
+    async def count(stream: AsyncIterator[bytes]) -> None:
+        async for value in stream:
+            click = decoder.decode(value)
+            item, user = item_key(click.item_id), b"u" + click.user_id.encode()
+            vector = vectors.setdefault(item, np.random.default_rng(item).random(DIM, np.float32))
+            stored = states.get(user)
+            state = empty(DIM) if stored is None else decode(msgspec.msgpack.decode(stored)[0])
+            event = Event(item, milliseconds(click.timestamp), "click")
+            states[user] = msgspec.msgpack.encode((encode(update(state, event, vector, decay)), b""))
+
+    worker = faust.Worker(app, override_logging=False, redirect_stdouts=False, quiet=True)
+    worker.spinner = None
+    worker.execute_from_commandline()
+
+
+if __name__ == "__main__":
+    main()
