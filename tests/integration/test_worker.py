@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -261,9 +262,12 @@ def test_workers_share_the_partitions_and_hand_them_over(settings: Settings, cli
 
 
 def test_rocksdb_tables_restore_too(settings: Settings, client: Client) -> None:
+    """From the disk, and from the changelog where the disk is empty."""
     on_disk = settings.model_copy(update={"tables": settings.tables.model_copy(update={"store": "rocksdb"})})
     client.items()
-    for wanted in (3, 6):
+    for wanted in (3, 6, 9):
+        if wanted == 9:
+            shutil.rmtree(settings.tables.data_dir)
         with worker(on_disk, "all") as running:
             running.wait_ready()
             for number in range(3):
