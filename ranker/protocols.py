@@ -72,9 +72,9 @@ class Split:
     Attributes
     ----------
     log : every event, in order.
-    learnable : indices of the events of `log` that systems may learn from, ascending. At a case, those below its `place`.
-    fit_until : events below it may be learned before the first question, and tuned on. For `prequential` and
-        `impressions` the first question comes then; where each user is asked at the end of their own log, it is the end.
+    learnable : indices of the events of `log` that systems may learn from, ascending; at a case, those below its place.
+    fit_until : events below it may be trained and tuned on. For `prequential` and `impressions` the first question
+        comes then; where each user is asked at the end of their own log, it is the log's end.
     cases : by `place`, then user.
     """
 
@@ -129,8 +129,8 @@ def leave_one_out(log: Sequence[Interaction]) -> Split:
 def next_basket(log: Sequence[Interaction]) -> Split:
     """Ask for the first-time items of each user's last basket, given what they did before it began.
 
-    A basket is an invoice or a session (`Interaction.basket`); events without one are parted where `SESSION_GAP_MS` pass.
-    The last is the one that began last. A user whose last basket holds nothing new is not asked.
+    A basket is an invoice or a session (`Interaction.basket`); events without one are parted where `SESSION_GAP_MS`
+    pass. The last is the one that began last. A user whose last basket holds nothing new is not asked.
     """
     times = [event.time_ms for event in log]
     last: dict[str, tuple[int, list[int]]] = {}
@@ -223,6 +223,16 @@ def _items_by_user(log: Iterable[Interaction]) -> defaultdict[str, set[str]]:
     for event in log:
         items[event.user].add(event.item)
     return items
+
+
+def basket_numbers(log: Sequence[Interaction]) -> list[int]:
+    """For each event the number of its basket; events of one basket have the same, and only they."""
+    numbers = [0] * len(log)
+    every = (basket for of_user in _baskets(log).values() for basket in of_user)
+    for number, basket in enumerate(every):
+        for place in basket:
+            numbers[place] = number
+    return numbers
 
 
 def _baskets(log: Sequence[Interaction]) -> dict[str, list[list[int]]]:
