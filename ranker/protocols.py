@@ -98,8 +98,12 @@ class Split:
 
     def known(self, case: Case) -> list[Interaction]:
         """The user's own events before the question, oldest first."""
+        return [self.log[place] for place in self.known_places(case)]
+
+    def known_places(self, case: Case) -> list[int]:
+        """Indices in `log` of what `known` gives."""
         places = self._of_user.get(case.user, [])
-        return [self.log[place] for place in places[: bisect_left(places, case.place)]]
+        return places[: bisect_left(places, case.place)]
 
 
 def ordered(events: Iterable[Interaction], seed: int, line_order: bool = False) -> list[Interaction]:
