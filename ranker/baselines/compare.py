@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranker.baselines.method import Budget, Events, Method, Query, Scores, Setting, Shop
-from ranker.baselines.methods import METHODS, with_parts
+from ranker.baselines.methods import METHODS
 from ranker.judge import RECALL_K, Answer
 from ranker.measures import ndcg_at
 from ranker.protocols import Case, Split, basket_numbers

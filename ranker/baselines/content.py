@@ -6,17 +6,18 @@ Called through `method.Method`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
-from ranker.baselines.method import Events, Method, Query, Scores, recent
+from ranker.baselines.method import Events, Grid, Method, Query, Scores, recent
 
 
 class Content(Method):
     """Nearest by text to the user's last items: to their decayed mean (Rocchio), or to whichever is nearest."""
 
     name = "content"
-    grid = {"order_decay": (0.9, 0.7, 0.97, 1.0), "window": (10, 1, 3, 40), "pool": ("mean", "max")}
+    grid: ClassVar[Grid] = {"order_decay": (0.9, 0.7, 0.97, 1.0), "window": (10, 1, 3, 40), "pool": ("mean", "max")}
     staleness = np.inf
 
     def fit(self, events: Events) -> None:

@@ -6,10 +6,11 @@ Anybody's list is everybody's; they say how much of a figure is no skill. Called
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
-from ranker.baselines.method import Events, Method, Query, Scores, decayed
+from ranker.baselines.method import Events, Grid, Method, Query, Scores, decayed
 
 
 class Random(Method):
@@ -36,7 +37,6 @@ class Popularity(Method):
     """The items with the most events ever."""
 
     name = "popularity"
-    grid: dict[str, Sequence[float | None]] = {}
 
     def fit(self, events: Events) -> None:
         weights = decayed(events, self.setting.get("half_life_days"))
@@ -50,14 +50,14 @@ class RecentPopularity(Popularity):
     """The items with the most events lately, decayed by event time."""
 
     name = "popularity, recent"
-    grid = {"half_life_days": (30, 3, 7, 14, 60, 120, 1, 240)}
+    grid: ClassVar[Grid] = {"half_life_days": (30, 3, 7, 14, 60, 120, 1, 240)}
 
 
 class Recency(Method):
     """The newest items: by when they appeared or first had an event, or by when somebody chose them last."""
 
     name = "recency"
-    grid = {"by": ("first", "last")}
+    grid: ClassVar[Grid] = {"by": ("first", "last")}
 
     def fit(self, events: Events) -> None:
         self._time_ms = self.shop.appeared_ms.astype(np.float64)

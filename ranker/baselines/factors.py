@@ -6,13 +6,13 @@ Called through `method.Method`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
-from ranker.baselines.method import Events, Method, Query, Scores
+from ranker.baselines.method import Events, Grid, Method, Query, Scores
 
 
 def _matrix(events: Events, shape: tuple[int, int], weight: float) -> sp.csr_matrix:
@@ -29,7 +29,11 @@ class Als(Method):
     """
 
     name = "ALS"
-    grid = {"factors": (64, 32, 128), "regularization": (0.1, 0.01, 1.0, 10.0), "alpha": (1.0, 5.0, 20.0)}
+    grid: ClassVar[Grid] = {
+        "factors": (64, 32, 128),
+        "regularization": (0.1, 0.01, 1.0, 10.0),
+        "alpha": (1.0, 5.0, 20.0),
+    }
     staleness = 0.25
 
     def fit(self, events: Events) -> None:
@@ -56,7 +60,7 @@ class Bpr(Method):
     """Bayesian personalised ranking (Rendle et al., UAI 2009). A user unknown at the fit is the mean of their items."""
 
     name = "BPR"
-    grid = {
+    grid: ClassVar[Grid] = {
         "factors": (64, 32, 128),
         "learning_rate": (0.05, 0.02, 0.1),
         "regularization": (0.01, 0.001, 0.05),

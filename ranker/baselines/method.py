@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 DAY_MS = 86_400_000.0
 Setting = Mapping[str, Any]
+Grid = Mapping[str, Sequence[Any]]
 Ints = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 
@@ -84,7 +85,7 @@ class Method:
     """
 
     name: ClassVar[str]
-    grid: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    grid: ClassVar[Grid] = {}
     parts: ClassVar[Sequence[str]] = ()
     staleness: ClassVar[float] = 0.02
 

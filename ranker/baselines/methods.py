@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ranker.baselines.content import Content
-from ranker.baselines.counting import Popularity, Random, RecentPopularity, Recency
+from ranker.baselines.counting import Popularity, Random, Recency, RecentPopularity
 from ranker.baselines.factors import Als, Bpr
 from ranker.baselines.method import Method
 from ranker.baselines.mixed import Hybrid, SasRecAndCounter

@@ -6,10 +6,11 @@ Called through `method.Method`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
-from ranker.baselines.method import Events, Method, Query, Scores
+from ranker.baselines.method import Events, Grid, Method, Query, Scores
 
 
 class Hybrid(Method):
@@ -20,7 +21,7 @@ class Hybrid(Method):
 
     name = "hybrid"
     parts = ("item-kNN", "popularity, recent", "content")
-    grid = {"popularity": (0.1, 0.0, 0.3, 1.0), "content": (0.3, 0.1, 0.0, 1.0)}
+    grid: ClassVar[Grid] = {"popularity": (0.1, 0.0, 0.3, 1.0), "content": (0.3, 0.1, 0.0, 1.0)}
     staleness = np.inf
 
     def fit(self, events: Events) -> None:
@@ -39,7 +40,7 @@ class SasRecAndCounter(Method):
 
     name = "SASRec + item-kNN"
     parts = ("SASRec", "item-kNN")
-    grid = {"weight": (2.0, 0.5, 1.0, 4.0, 0.25, 8.0, 0.1, 16.0)}
+    grid: ClassVar[Grid] = {"weight": (2.0, 0.5, 1.0, 4.0, 0.25, 8.0, 0.1, 16.0)}
     staleness = np.inf
 
     def fit(self, events: Events) -> None:

@@ -6,22 +6,23 @@ Called through `method.Method`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 
-from ranker.baselines.method import Events, Method, Query, Scores, decayed, recent
+from ranker.baselines.method import Events, Grid, Method, Query, Scores, decayed, recent
 
 
 class UserKnn(Method):
     """What the users most like this one chose (Resnick et al., CSCW 1994; cosine of the items chosen, all of 1).
 
-    With `idf`, an item that many chose says less (Breese et al., UAI 1998). `amplify` raises similarities to a power, so
-    that the nearest count for more.
+    With `idf`, an item that many chose says less (Breese et al., UAI 1998). `amplify` raises similarities to a power,
+    so that the nearest count for more.
     """
 
     name = "user-kNN"
-    grid = {"neighbours": (100, 30, 300, 1000), "idf": (True, False), "amplify": (1.0, 2.0, 3.0)}
+    grid: ClassVar[Grid] = {"neighbours": (100, 30, 300, 1000), "idf": (True, False), "amplify": (1.0, 2.0, 3.0)}
     staleness = 0.05
 
     def fit(self, events: Events) -> None:
@@ -59,7 +60,7 @@ class ItemKnn(Method):
     """
 
     name = "item-kNN"
-    grid = {
+    grid: ClassVar[Grid] = {
         "over": ("baskets", "users"),
         "order_decay": (0.97, 0.9, 0.99, 1.0),
         "window": (40, 10, 100, 400),

@@ -17,15 +17,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ranker.baselines.method import Events, Ints, Method, Query, Scores
+from ranker.baselines.method import Events, Grid, Ints, Method, Query, Scores
 
 LENGTH = 100
-"""Items of a sequence; half of the paper's 200 for MovieLens, whose users are longer than a shop's: time grows with it."""
+"""Items of a sequence; half of the paper's 200 for MovieLens, whose users have more: time grows with it."""
 BATCH = 64
 HEADS = 2
 LEARNING_RATE = 1e-3
@@ -36,7 +37,7 @@ class SasRec(Method):
     """Trained until its epochs or its seconds are over; fitted again, it goes on from where it was."""
 
     name = "SASRec"
-    grid = {"epochs": (16, 8, 32), "dropout": (0.2, 0.5), "dim": (64, 128), "blocks": (2, 1)}
+    grid: ClassVar[Grid] = {"epochs": (16, 8, 32), "dropout": (0.2, 0.5), "dim": (64, 128), "blocks": (2, 1)}
     staleness = 0.25
 
     def fit(self, events: Events) -> None:
@@ -104,7 +105,7 @@ class _Network(nn.Module):
         length = ids.shape[1]
         places = torch.arange(LENGTH - length, LENGTH)
         causal = nn.Transformer.generate_square_subsequent_mask(length)
-        # nothing is masked as padding: a row of it alone would be NaN, and its zero embedding is learned to mean nothing
+        # nothing is masked as padding: a row of it alone would be NaN, and its zero embedding is learned as nothing
         hidden: Tensor = self.blocks(self.drop(self.item(ids) + self.place(places)), mask=causal, is_causal=True)
         return hidden
 
