@@ -29,7 +29,8 @@ class Hybrid(Method):
 
     def scores(self, queries: Sequence[Query]) -> Scores:
         neighbours, popularity, content = (_standard(part.scores(queries)) for part in self.fitted_parts)
-        return neighbours + self.setting["popularity"] * popularity + self.setting["content"] * content
+        mixed: Scores = neighbours + self.setting["popularity"] * popularity + self.setting["content"] * content
+        return mixed
 
 
 class SasRecAndCounter(Method):

@@ -60,13 +60,12 @@ class SasRec(Method):
         random = np.random.default_rng([self.budget.seed, len(events)])
         self._network.train()
         while epochs > 0 and time.monotonic() < end_s:
-            sequences = _sequences(events, random)
-            batches = range(0, len(sequences), BATCH)
+            batches = _batches(_sequences(events, random), random)
             step = min(1 / max(len(batches), 1), self.setting["epochs"] / LEAST_STEPS)
-            for begin in batches:
+            for batch in batches:
                 if epochs <= 0 or time.monotonic() >= end_s:
                     break
-                ids = torch.from_numpy(sequences[begin : begin + BATCH])
+                ids = torch.from_numpy(batch)
                 states = self._network(ids[:, :-1])
                 known = ids[:, 1:] > 0
                 loss = nn.functional.cross_entropy(self._network.logits(states[known]), ids[:, 1:][known] - 1)
@@ -75,7 +74,7 @@ class SasRec(Method):
                 self._optimiser.step()
                 epochs -= step
                 self.trained_epochs += 1 / len(batches)
-            if not len(batches):
+            if not batches:
                 break
         self._epochs_left = epochs
 
@@ -86,7 +85,7 @@ class SasRec(Method):
         for row, query in zip(ids, queries, strict=True):
             newest = query.history.item[-LENGTH:] + 1
             row[LENGTH - len(newest) :] = newest
-        last = self._network(torch.from_numpy(ids))[:, -1]
+        last = self._network(torch.from_numpy(_trimmed(ids)))[:, -1]
         probability: Scores = torch.log_softmax(self._network.logits(last), -1).numpy()
         return probability
 
@@ -137,8 +136,20 @@ def _sequences(events: Events, random: np.random.Generator) -> Ints:
     out = np.zeros((len(rows), LENGTH + 1), np.int64)
     for place, row in enumerate(rows):
         out[place, LENGTH + 1 - len(row) :] = row
-    random.shuffle(out)
     return out
+
+
+def _batches(sequences: Ints, random: np.random.Generator) -> list[Ints]:
+    """Sequences of about the same length together, without the places that all of them leave empty."""
+    lengths = np.count_nonzero(sequences, axis=1) * random.uniform(0.8, 1.2, len(sequences))
+    order = lengths.argsort()
+    batches = [_trimmed(sequences[order[begin : begin + BATCH]]) for begin in range(0, len(order), BATCH)]
+    return [batches[place] for place in random.permutation(len(batches))]
+
+
+def _trimmed(ids: Ints) -> Ints:
+    used = (ids > 0).any(0)
+    return ids[:, int(used.argmax()) if used.any() else -1 :]
 
 
 def _pieces(begin: int, end: int, random: np.random.Generator) -> Iterator[tuple[int, int]]:
