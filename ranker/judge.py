@@ -94,8 +94,9 @@ def judge(questions: Questions, answers: Sequence[Answer], seed: int) -> dict[st
         places[one, answer.ranked[:K]] += 1
     exposure = np.sort(weights @ places, axis=1)
     distinct = (exposure > 0).sum(1).astype(np.float64)
-    found["distinct_items"] = _estimate(distinct)
-    found["coverage"] = _estimate(distinct / exposure.shape[1])
+    items = exposure.shape[1]
+    found["distinct_items"] = _estimate(distinct, most=items)
+    found["coverage"] = _estimate(distinct / items, most=1)
     found["exposure_gini"] = _estimate(_gini(exposure))
     return found
 
@@ -150,10 +151,10 @@ def _gini(exposure: Floats) -> Floats:
     return gini
 
 
-def _estimate(values: Floats) -> Estimate:
-    """The first is the value, the others those of the resamples."""
+def _estimate(values: Floats, most: float = np.inf) -> Estimate:
+    """The first is the value, the others those of the resamples; an interval ends at 0 and at the most there can be."""
     value, resampled = float(values[0]), values[1:][np.isfinite(values[1:])]
     if not np.isfinite(value) or not len(resampled):
         return Estimate(value, float("nan"), float("nan"))
     low, high = np.percentile(resampled, (2.5, 97.5)) - resampled.mean() + value
-    return Estimate(value, float(low), float(high))
+    return Estimate(value, max(float(low), 0.0), min(float(high), most))

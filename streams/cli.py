@@ -179,9 +179,12 @@ def evaluate(
     )
     if systems is not None:
         options = replace(options, systems=tuple(name.strip() for name in systems.split(",")))
-    if (items is None) == (dataset is None):
+    if dataset is not None and items is None:
+        recorded = read_dataset(*dataset)
+    elif items is not None and dataset is None:
+        recorded = read_jsonl(items, clicks, purchases, impressions)
+    else:
         raise InputError("got neither or both of --items and --dataset; expected one of them")
-    recorded = read_dataset(*dataset) if dataset else read_jsonl(items, clicks, purchases, impressions)
     run(recorded, settings, options, to_json=as_json)
 
 

@@ -70,7 +70,7 @@ class SasRec(Method):
                 known = ids[:, 1:] > 0
                 loss = nn.functional.cross_entropy(self._network.logits(states[known]), ids[:, 1:][known] - 1)
                 self._optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 self._optimiser.step()
                 epochs -= step
                 self.trained_epochs += 1 / len(batches)
@@ -130,7 +130,7 @@ def _sequences(events: Events, random: np.random.Generator) -> Ints:
     users, ids = events.user[order], events.item[order] + 1
     begins = np.flatnonzero(np.diff(users, prepend=-1))
     ends = np.append(begins[1:], len(users))
-    rows = []
+    rows: list[Ints] = []
     for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
         rows.extend(ids[first:last] for first, last in _pieces(begin, end, random) if last - first > 1)
     out = np.zeros((len(rows), LENGTH + 1), np.int64)

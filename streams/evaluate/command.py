@@ -85,7 +85,8 @@ def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool)
             f"--peek: got it with --protocol {options.protocol}, expected {' or '.join(PEEKABLE)}: elsewhere a "
             "system would learn the answers; leave it out"
         )
-    with _bars(quiet=to_json) as bar:
+    # one BLAS thread, as in a worker: for small products more of them only wait for each other
+    with _bars(quiet=to_json) as bar, threadpool_limits(1, "blas"):
         split, validation = _splits(recorded, options)
         bar("Loading the encoder", 0, 1)
         encoder = TextEncoder(settings.encoder.model, settings.encoder.device, settings.encoder.dtype)
@@ -203,9 +204,8 @@ def _theirs(
         peek=options.peek,
         available=np.array([item.available for item in recorded.items]),
     )
-    with threadpool_limits(1, "blas"):  # small products: more threads only wait for each other
-        tuned = tune(needed, Asked(validation, asked.numbers), shop, plan, bar)
-        answered = ask(needed, tuned, asked, shop, plan, bar)
+    tuned = tune(needed, Asked(validation, asked.numbers), shop, plan, bar)
+    answered = ask(needed, tuned, asked, shop, plan, bar)
     return {
         name: System(
             judge(questions, answers, options.seed),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ranker.baselines.compare import Asked, Asking, Numbers, Plan, ask, tune
-from ranker.baselines.method import DAY_MS, Budget, Events, Method, Query, Shop
+from ranker.baselines.counting import Popularity
+from ranker.baselines.method import DAY_MS, Budget, Events, Method, Query, Scores, Shop
 from ranker.baselines.methods import METHODS, with_parts
 from ranker.baselines.sasrec import LENGTH, _sequences
 from ranker.protocols import Interaction, next_basket, ordered
@@ -132,13 +134,13 @@ def test_nothing_is_learned_before_its_time_unless_peeked(peek: bool, monkeypatc
     learned: list[int] = []
     checked: list[int] = []
 
-    class Spy(METHODS["popularity"]):  # type: ignore[misc]
+    class Spy(Popularity):
         def fit(self, log: Events) -> None:
             learned.append(len(log))
             self._latest_ms = log.time_ms.max(initial=0)
             super().fit(log)
 
-        def scores(self, queries: list[Query]) -> Any:
+        def scores(self, queries: Sequence[Query]) -> Scores:
             checked.extend(self._latest_ms < query.as_of_ms for query in queries)
             return super().scores(queries)
 
