@@ -84,7 +84,7 @@ def test_every_system_answers_the_same_questions(files: Callable[[], list[str]])
         assert low <= measures["ndcg_at_10"] <= high
         assert measures["distinct_items"] == round(measures["coverage"] * 80)
         assert "auc" not in measures
-        assert measures["seconds"] > 0
+        assert measures["seconds"] >= 0
     assert sum(found["questions_by_group"][f"ndcg_at_10_users_{group}_events"] for group in GROUPS) == found["lists"]
     score = {name: measures["ndcg_at_10"] for name, measures in found["systems"].items()}
     assert min(score["afterclick"], score["item-knn"], score["content"]) > 1.5 * score["random"]
