@@ -123,18 +123,20 @@ _WEIGHT = {"co-visited": 1.0, "nearest": 0.6, "trending": 0.15, "newest": 0.05}
 _OTHER_WEIGHT = 0.5
 
 
-def recall(shopper: Shopper, sources: Sequence[Source], limit: int, repeat_purchases: bool) -> list[Merged]:
+def recall(
+    shopper: Shopper, sources: Sequence[Source], limit: int, repeat_purchases: bool, leave_out: Sequence[int] = ()
+) -> list[Merged]:
     """Ask every source and merge by weighted reciprocal rank fusion.
 
-    Left out: what is unavailable, the item that the user looked at or bought last, and what the state remembers as
-    bought unless `repeat_purchases`.
+    Left out: what is unavailable, the item that the user looked at or bought last, what the state remembers as
+    bought unless `repeat_purchases`, and the items of the keys in `leave_out`.
 
     Returns
     -------
     At most `limit` candidates, by prior, best first; ties by row.
     """
     catalogue = shopper.catalogue
-    excluded = catalogue.rows(_excluded(shopper, repeat_purchases))
+    excluded = catalogue.rows([*_excluded(shopper, repeat_purchases), *leave_out])
     found = [source.find(shopper, limit + len(excluded)) for source in sources]
     everything = np.concatenate([*(proposed for proposed, _ in found), excluded[excluded >= 0]])
     rows, which = np.unique(everything, return_inverse=True)

@@ -1,4 +1,4 @@
-"""How good lists are: NDCG and hit rate at k, and a prequential judge that asks each list before it learns the answer.
+"""How good a list is: NDCG, hit rate, MRR, recall, AUC; and a prequential judge that asks a list before it learns.
 
 Item ids in, numbers out: knows no transport, no model and no clock. Called by the demo and by the evaluation.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 
 K = 10
 
 
-def ndcg_at(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
+def ndcg_at(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: int) -> float:
     """Normalised discounted cumulative gain of the first `k`, each relevant item worth 1.
 
     `DCG@k = sum over places p = 1..k of rel(p) / log2(p + 1)`, over the DCG of the best order there could be
@@ -45,7 +45,7 @@ def ndcg_at(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
     return gain / best if best else 0.0
 
 
-def hit_rate_at(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
+def hit_rate_at(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: int) -> float:
     """Tell whether the first `k` hold anything relevant: 1 or 0, so that the mean over lists is the hit rate.
 
     `HR@k = lists with a relevant item among their first k / all lists` (Deshpande and Karypis, "Item-based top-N
@@ -55,6 +55,45 @@ def hit_rate_at(ranked: Sequence[str], relevant: Collection[str], k: int) -> flo
     (1.0, 0.0)
     """
     return float(any(item in relevant for item in ranked[:k]))
+
+
+def reciprocal_rank(ranked: Sequence[Hashable], relevant: Collection[Hashable]) -> float:
+    """One over the place of the first relevant item, 0 without one; its mean over lists is the MRR.
+
+    Voorhees, "The TREC-8 question answering track report" (1999).
+
+    >>> reciprocal_rank(["lamp", "mug", "rug"], {"rug", "mug"})
+    0.5
+    """
+    return next((1 / place for place, item in enumerate(ranked, 1) if item in relevant), 0.0)
+
+
+def recall_at(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: int) -> float:
+    """The share of the relevant items that are among the first `k`; 0 if nothing is relevant.
+
+    >>> recall_at(["lamp", "mug", "rug"], {"rug", "mug"}, k=2)
+    0.5
+    """
+    found = {item for item in ranked[:k] if item in relevant}
+    return len(found) / len(set(relevant)) if relevant else 0.0
+
+
+def auc(ranked: Sequence[Hashable], relevant: Collection[Hashable]) -> float:
+    """The share of pairs, one relevant and one not, that stand in the right order; NaN if there is no such pair.
+
+    The area under the ROC curve (Hanley and McNeil, Radiology 143, 1982). `ranked`: every item that was shown, once.
+
+    >>> auc(["lamp", "mug", "rug"], {"lamp"}), auc(["lamp", "mug", "rug"], {"mug"})
+    (1.0, 0.5)
+    """
+    right, above = 0, 0
+    for item in ranked:
+        if item in relevant:
+            above += 1
+        else:
+            right += above
+    pairs = above * (len(ranked) - above)
+    return right / pairs if pairs else math.nan
 
 
 @dataclass

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import sys
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -137,6 +138,54 @@ def bench(
             "confluent-kafka: got no such package, expected it for the benchmark; pip install 'afterclick[demo]'"
         ) from error
     run(name, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    protocol: Annotated[str, typer.Option(help="leave-one-out, next-basket, time-split, prequential or impressions.")],
+    items: Annotated[Path | None, typer.Option(help="Messages of the topic items, one a line.")] = None,
+    clicks: Annotated[Path | None, typer.Option(help="Messages of the topic clicks.")] = None,
+    purchases: Annotated[Path | None, typer.Option(help="Messages of the topic purchases.")] = None,
+    impressions: Annotated[Path | None, typer.Option(help="Messages of the topic impressions.")] = None,
+    dataset: Annotated[
+        tuple[str, Path] | None, typer.Option(help="Instead of files: online-retail and the path of its CSV.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Ranks the lists; by default the setting ranker.model.")] = None,
+    users: Annotated[int | None, typer.Option(min=1, help="Ask so many users, drawn by the seed.")] = None,
+    systems: Annotated[str | None, typer.Option(help="Rows of the table, with commas; all if left out.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Settings tried for each traditional method.")] = 8,
+    max_minutes: Annotated[float, typer.Option(min=0.01, help="For SASRec, its tuning included.")] = 20.0,
+    cut: Annotated[
+        str | None, typer.Option(help="Where to begin to ask: a time, or the share of events before; default 0.8.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of every draw, and of the order of events of one time.")] = 1,
+    line_order: Annotated[bool, typer.Option("--line-order", help="Events of one time stay as in the file.")] = False,
+    peek: Annotated[
+        bool, typer.Option("--peek", help="All systems learn others' later events first, as in most papers.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how good the lists are, beside every traditional method, on recorded events."""
+    from streams.evaluate.command import Options, run
+    from streams.evaluate.recorded import read_dataset, read_jsonl
+    from streams.replay.messages import InputError
+
+    settings = load(config)
+    if model is not None:
+        settings = settings.model_copy(update={"ranker": settings.ranker.model_copy(update={"model": model})})
+    options = Options(
+        protocol, cut, users, trials=trials, max_minutes=max_minutes, seed=seed, line_order=line_order, peek=peek
+    )
+    if systems is not None:
+        options = replace(options, systems=tuple(name.strip() for name in systems.split(",")))
+    if dataset is not None and items is None:
+        recorded = read_dataset(*dataset)
+    elif items is not None and dataset is None:
+        recorded = read_jsonl(items, clicks, purchases, impressions)
+    else:
+        raise InputError("got neither or both of --items and --dataset; expected one of them")
+    run(recorded, settings, options, to_json=as_json)
 
 
 def main() -> None:

@@ -138,8 +138,10 @@ class StateTier:
                 settled.append(user_id)
         return settled
 
-    def request(self, user_id: str, trigger: Trigger | None, arrived_ms: int | None) -> RankRequest:
-        """Step 3: all that ranking needs for one user."""
+    def request(
+        self, user_id: str, trigger: Trigger | None, arrived_ms: int | None, leave_out: Sequence[str] = ()
+    ) -> RankRequest:
+        """Step 3: all that ranking needs for one user; the items in `leave_out` are no candidates."""
         interest = self.users.get(user_id).interest
         shopper = Shopper(interest, self.catalogue, self.counts, self._decay)
         return RankRequest(
@@ -148,7 +150,10 @@ class StateTier:
             as_of=interest.as_of_ms,
             history=self._history(interest),
             candidates=[
-                self._candidate(found) for found in recall(shopper, self._sources, self._limit, self._repeat_purchases)
+                self._candidate(found)
+                for found in recall(
+                    shopper, self._sources, self._limit, self._repeat_purchases, [item_key(item) for item in leave_out]
+                )
             ],
             state_version=interest.version,
             trigger=trigger,

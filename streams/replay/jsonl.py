@@ -24,7 +24,7 @@ from streams.replay.messages import InputError, Message
 
 @dataclass(frozen=True)
 class JsonLines:
-    """Files by topic, one message a line. Each file keeps its order; clicks and purchases are merged by time.
+    """Files by topic, one message a line. Each file keeps its order; all but items are merged by time.
 
     A line without a believable time goes with the line before it.
     """
@@ -43,7 +43,12 @@ class JsonLines:
         yield from (message for _, message in heapq.merge(*events, key=lambda timed: timed[0]))
 
 
-def jsonl(items: Path | None = None, clicks: Path | None = None, purchases: Path | None = None) -> JsonLines:
+def jsonl(
+    items: Path | None = None,
+    clicks: Path | None = None,
+    purchases: Path | None = None,
+    impressions: Path | None = None,
+) -> JsonLines:
     """Open files that hold the topics' own JSON, one message a line.
 
     What stands between two line feeds is sent as it is; only blank lines are left out, counted as `blank`.
@@ -53,7 +58,7 @@ def jsonl(items: Path | None = None, clicks: Path | None = None, purchases: Path
     InputError
         No file is given, or one cannot be read.
     """
-    given = {"items": items, "clicks": clicks, "purchases": purchases}
+    given = {"items": items, "clicks": clicks, "purchases": purchases, "impressions": impressions}
     files = {topic: path for topic, path in given.items() if path is not None}
     if not files:
         raise InputError("got no file; expected at least one of --items, --clicks, --purchases")
