@@ -57,6 +57,19 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
+async def answers(kafka: settings.Kafka) -> bool:
+    """Whether any of the servers takes a connection within a second; no login, for this is about being there."""
+    for server in kafka.bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host.strip("[]"), int(port)), 1)
+        except (OSError, asyncio.TimeoutError):
+            continue
+        writer.close()
+        return True
+    return False
+
+
 @asynccontextmanager
 async def admin(kafka: settings.Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
     """Open a connection for questions about the cluster, and close it.

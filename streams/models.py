@@ -59,6 +59,7 @@ class Models:
     ----------
     encoder : puts items' texts into vectors; None if not asked for.
     scorer : None if not asked for, or `ranker.model` is `none`.
+    loaded : whether the process has them in memory; not after a death, until the next call has loaded them again.
 
     Raises
     ------
@@ -67,6 +68,7 @@ class Models:
 
     def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
         self._wanted: Wanted = encoder, ranker if ranker and ranker.model != "none" else None
+        self.loaded = False
         self._start()
         dim, placements = self.call(_facts)
         for name, placement in placements.items():
@@ -88,7 +90,9 @@ class Models:
             self._replace("died")
             answer = self._pool.submit(function, self._wanted, *arguments)
         try:
-            return answer.result(None if function is _facts else HUNG_S)  # a first load may be a download
+            done = answer.result(None if function is _facts else HUNG_S)  # a first load may be a download
+            self.loaded = True
+            return done
         except BrokenProcessPool:
             self._replace("died")
             raise
@@ -104,6 +108,7 @@ class Models:
 
     def _replace(self, what: str) -> None:
         logger.error("the models' process %s; the next call loads them again", what)
+        self.loaded = False
         metrics.models_restarted.inc()
         with suppress(ProcessLookupError, BrokenProcessPool):
             os.kill(self._pid.result(), signal.SIGKILL)
