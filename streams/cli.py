@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sys
 from enum import Enum
 from pathlib import Path
@@ -44,10 +43,11 @@ def worker(
     config: Config = None,
 ) -> None:
     """Work until SIGTERM: read events from Kafka, write lists to Kafka and Redis."""
+    from streams.log import set_up
     from streams.worker import run
 
     settings = load(config)
-    _log(settings)
+    set_up(settings)
     raise typer.Exit(run(settings, role.value))
 
 
@@ -151,13 +151,6 @@ def main() -> None:
     except AfterclickError as error:
         sys.stderr.write(f"afterclick: {error}\n")
         sys.exit(2)
-
-
-def _log(settings: Settings) -> None:
-    level = settings.log_level.upper()
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("faust", "mode", "aiokafka", "streams.transport"):
-        logging.getLogger(chatty).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
 
 
 def _print_list(stored: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from encoders.describe import describe_history, describe_item
+from encoders.describe import describe_history, describe_item, one_line
 from encoders.event_time import milliseconds
 from encoders.interest import TYPES, WAITING, Decay, Event, Interest, Vector, item_key, settle, update
 from encoders.text import TextEncoder
@@ -221,7 +221,7 @@ class RankTier:
                 (id(request) for request in warm),
                 self.scorer.score(
                     [
-                        ScoreRequest(context, [candidate.text for candidate in request.candidates])
+                        ScoreRequest(context, [one_line(candidate.text) for candidate in request.candidates])
                         for request, context in zip(warm, contexts, strict=True)
                     ]
                 ),

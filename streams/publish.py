@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 from redis import asyncio as aioredis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from encoders.errors import AfterclickError
 from streams import metrics
 from streams.contracts import Recommendations
-from streams.settings import Redis
+from streams.settings import PREFIX, Redis, SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[4])
 return 1
 """
+_MAY_ALL = "redis.call('DEL', KEYS[1]) return redis.call('GET', KEYS[1])"
+"""Run on the key of the user without a name, which no list has."""
 _RETRY_S = 1.0
 _RETRY_BATCH = 500
 """Lists written per round trip when Redis is back, so that it is not flooded."""
@@ -60,13 +63,25 @@ class Published:
 
 
 class ListCache:
-    """The lists in Redis."""
+    """The lists in Redis.
+
+    Raises
+    ------
+    SettingsError
+        The address cannot be read.
+    """
 
     def __init__(self, settings: Redis) -> None:
         seconds = settings.timeout_ms / 1000
-        self._redis = aioredis.from_url(
-            settings.url.get_secret_value(), socket_timeout=seconds, socket_connect_timeout=seconds
-        )
+        try:
+            self._redis = aioredis.from_url(
+                settings.url.get_secret_value(), socket_timeout=seconds, socket_connect_timeout=seconds
+            )
+        except ValueError:  # its text may hold a part of the password
+            raise SettingsError(
+                f"{PREFIX}REDIS__URL: got an address that cannot be read, expected redis://user:password@host:port/0; "
+                "correct it, and write special letters of the password as %XX"
+            ) from None
         self._prefix = settings.key_prefix
         self._ttl_s = settings.ttl_s
         self._unwritten: dict[str, Published] = {}
@@ -94,6 +109,23 @@ class ListCache:
                 if batch[0].user_id in self._unwritten:
                     break
 
+    async def check(self) -> None:
+        """See whether Redis lets us do our work; changes nothing.
+
+        Raises
+        ------
+        SettingsError
+            It refuses us, or we it: that does not mend itself, so a worker does not start.
+        CacheUnavailable
+            It did not answer.
+        """
+        try:
+            await self._redis.eval(_MAY_ALL, 1, self._prefix)
+        except (RedisError, OSError) as error:
+            if refusal := _refusal(error):
+                raise SettingsError(f"Redis: {refusal}") from error
+            raise _unavailable(error) from error
+
     async def close(self) -> None:
         await self._redis.aclose()
 
@@ -110,9 +142,7 @@ class ListCache:
         try:
             stored = await cache._redis.get(cache._prefix + user_id)
         except (RedisError, OSError) as error:
-            raise CacheUnavailable(
-                f"Redis: {error}; expected an answer at AFTERCLICK_REDIS__URL; is it running, and is the URL right?"
-            ) from error
+            raise _unavailable(error) from error
         finally:
             await cache.close()
         return stored.encode() if isinstance(stored, str) else stored
@@ -128,3 +158,27 @@ class ListCache:
             for one, outcome in zip(published, await pipe.execute(), strict=True):
                 written = "erased" if one.payload is None else "written" if outcome else "older"
                 metrics.cache_writes.labels(written).inc()
+
+
+def _unavailable(error: Exception) -> CacheUnavailable:
+    why = _refusal(error) or (
+        f"{error}; expected an answer at {PREFIX}REDIS__URL; is it running, and is the URL right? (rediss:// for TLS)"
+    )
+    return CacheUnavailable(f"Redis: {why}")
+
+
+def _refusal(error: Exception) -> str:
+    """Say why Redis refuses us, or we it; nothing if it is only away. The URL is not shown, for it holds a password."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"got a certificate that is not to be trusted ({cause.verify_message}), expected a valid one for this "
+            f"address; renew it, or name whom to trust in {PREFIX}REDIS__URL: rediss://…?ssl_ca_certs=/path/ca.pem"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return f"got no TLS ({cause.reason}), expected it at a rediss:// address; correct {PREFIX}REDIS__URL"
+    if isinstance(error, NoPermissionError):
+        return f"got no permission ({error}), expected GET, SET, DEL and EVAL on our keys; correct the user's ACL"
+    if isinstance(error, AuthenticationError):
+        return f"got a refusal of the login ({error}), expected user and password to be right; correct {PREFIX}REDIS__URL"
+    return ""

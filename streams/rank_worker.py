@@ -17,7 +17,6 @@ from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import faust
-import msgspec
 
 from encoders.describe import describe_item
 from encoders.usage import Usage
@@ -29,6 +28,7 @@ from streams.outbox import Outbox, Outgoing
 from streams.pipeline import RankTier
 from streams.publish import ListCache, Published
 from streams.receive import BadMessage, Message, Tombstone, receive
+from streams.reject import rejected
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -89,9 +89,7 @@ class RankWorker:
             received = receive(message, _now_ms())
         except BadMessage as error:
             metrics.events.labels("rank-requests", "rejected").inc()
-            metrics.dead_letters.labels("rank-requests", error.reason).inc()
-            letter = msgspec.json.encode(message.dead_letter(str(error)))
-            self._letters.append((Outgoing(self._settings.topic("dead-letters"), message.key, letter), event))
+            self._letters.append((rejected(self._settings, message, error), event))
         else:
             metrics.events.labels("rank-requests", "accepted").inc()
             if isinstance(received, RankRequest):

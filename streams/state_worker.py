@@ -26,7 +26,7 @@ from aiokafka.structs import RecordMetadata
 from encoders.describe import describe_item
 from encoders.event_time import milliseconds
 from encoders.vector_store import Encoder
-from ranker.counts import ItemCounts
+from ranker.counts import decode_counts, encode_counts
 from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import Click, EventType, Forget, Impression, Item, Purchase, Trigger
@@ -35,6 +35,7 @@ from streams.kafka_client import partition_of
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import StateTier
 from streams.receive import INPUTS, BadMessage, Message, Tombstone, receive
+from streams.reject import rejected
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -137,9 +138,7 @@ class StateWorker:
             outcome = self._apply(message, event, arrived_ms=round((kafka.timestamp or time.time()) * 1000))
         except BadMessage as error:
             outcome = "rejected"
-            metrics.dead_letters.labels(topic, error.reason).inc()
-            letter = msgspec.json.encode(replace(message, topic=lies_in).dead_letter(str(error)))
-            self._emit("dead-letters", message.key, letter)
+            self._pending.messages.append(rejected(self._settings, replace(message, topic=lies_in), error))
             self._pending.events.append(event)
         metrics.events.labels(topic, outcome).inc()
         self._arrived.set()
@@ -192,10 +191,16 @@ class StateWorker:
     async def put_counts(self, records: Records) -> None:
         """Take in counts that workers stored, ours of an earlier life included."""
         for record in records:
-            if record.key and record.value:
-                shard, item = (int(part) for part in record.key.decode().split(":"))
-                if not self.tier.counts.knows_better(shard, item):
-                    self.tier.counts.put(shard, item, msgspec.msgpack.decode(record.value, type=ItemCounts))
+            if record.value is None:
+                continue
+            try:
+                shard, item, counts = decode_counts(record.key, record.value)
+            except ValueError as error:
+                metrics.counts_unread.inc()
+                logger.warning("%s/%d/%d: %s", record.topic, record.partition, record.offset, error)
+                continue
+            if not self.tier.counts.knows_better(shard, item):
+                self.tier.counts.put(shard, item, counts)
 
     async def store_counts(self) -> None:
         """Run for ever: write the counts that changed."""
@@ -205,9 +210,7 @@ class StateWorker:
             while few := list(islice(changes, COUNTS_AT_ONCE)):
                 await self._outbox.deliver(
                     [
-                        Outgoing(
-                            self._settings.topic(COUNTS), f"{shard}:{item}".encode(), msgspec.msgpack.encode(counts)
-                        )
+                        Outgoing(self._settings.topic(COUNTS), *encode_counts(shard, item, counts))
                         for shard, item, counts in few
                     ]
                 )

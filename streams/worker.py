@@ -33,9 +33,9 @@ from streams.kafka_client import answers, client_options, partition_of
 from streams.models import Models, RemoteEncoder
 from streams.outbox import Outbox
 from streams.pipeline import RankTier, StateTier, counts_of
-from streams.publish import ListCache
+from streams.publish import CacheUnavailable, ListCache
 from streams.rank_worker import RankWorker
-from streams.settings import Kafka, Settings, SettingsError
+from streams.settings import Kafka, Redis, Settings, SettingsError
 from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
 from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, app_id, changelog_name, ensure_topics, topic_specs
@@ -54,12 +54,14 @@ def run(settings: Settings, role: Role) -> int:
     Raises
     ------
     SettingsError, TopicError, KafkaUnavailable, ModelNotFound, ModelUnsupported
-        Before anything was taken from Kafka.
+        Before anything was taken from Kafka; a Redis that refuses us is a wrong setting.
     """
     health = Health(settings.health, ("state", "rank") if role == "all" else (role,))
     if settings.metrics.port:
         probes.serve(settings.metrics, health)
     asyncio.run(ensure_topics(settings, topic_specs(settings)))
+    if role in ("rank", "all"):
+        asyncio.run(_check_redis(settings.redis))
     threadpool_limits(1, "blas")  # numpy's products here are small: a second thread spins more than it computes
     model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
     models = Models(
@@ -211,6 +213,17 @@ def _app(settings: Settings, tier: Literal["state", "rank"]) -> faust.App:
     )
     app.transport = Transport(app, kafka.fetch_wait_ms)
     return app
+
+
+async def _check_redis(settings: Redis) -> None:
+    """Stop where Redis refuses us; one that is away is waited for later, and lists go to the topic meanwhile."""
+    cache = ListCache(settings)
+    try:
+        await cache.check()
+    except CacheUnavailable as error:
+        logger.warning("%s; lists go to the topic, and here once it is back", error)
+    finally:
+        await cache.close()
 
 
 def _credentials(kafka: Kafka) -> Any:
