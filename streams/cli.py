@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from encoders.errors import AfterclickError
-from streams.settings import Settings, SettingsError, load
+from streams.settings import SettingsError, load
 
 app = typer.Typer(
     name="afterclick",
@@ -98,9 +98,11 @@ def recommend(
     user: Annotated[str, typer.Argument(help="The user's id.")], config: Config = None, as_json: Json = False
 ) -> None:
     """Print a user's list as it is in Redis."""
+    from streams.pseudonym import pseudonym
     from streams.publish import ListCache
 
-    stored = asyncio.run(ListCache.read_once(load(config).redis, user))
+    settings = load(config)
+    stored = asyncio.run(ListCache.read_once(settings.redis, pseudonym(user, settings.pseudonym_key)))
     if stored is None:
         typer.echo(
             f"no list for {user!r}: no event of theirs was accepted, the list expired, or they were forgotten",

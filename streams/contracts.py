@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+LIST_SCHEMA = 2
+"""Of a list. The one before, 1, did not say its number; `as_of` and `state_version` stay what they are in every one."""
 MAX_ID_BYTES = 256
 MAX_MESSAGE_BYTES = 1 << 20
 
@@ -162,9 +164,10 @@ class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
 
     `state_version` is the number of accepted click and purchase events that the user's state holds (a repeated
     `event_id` is not accepted twice); `as_of` is the newest event time among them. `degraded` is null when the model
-    ranked the list, else the reason why it did not.
+    ranked the list, else the reason why it did not. `schema` grows when a field changes its meaning.
     """
 
+    schema: Annotated[int, Meta(ge=1)] = 1
     list_id: Id
     user_id: Id
     as_of: Milliseconds

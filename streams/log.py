@@ -1,4 +1,4 @@
-"""The log: lines on stderr, and no flood of them, whatever comes in. Knows no event; the command line calls `set_up`."""
+"""The log: lines on stderr, and no flood of them, whatever comes in. The command line calls `set_up`."""
 
 from __future__ import annotations
 

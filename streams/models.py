@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent import futures
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -156,6 +156,11 @@ class RemoteScorer:
         scores, self.usage = self._models.call(_score, list(requests))
         return scores
 
+    def forget(self, users: Collection[str] | None) -> None:
+        """See `Scorer.forget`. A process that dies instead has forgotten everything."""
+        with suppress(BrokenProcessPool):
+            self._models.call(_forget, None if users is None else list(users))
+
 
 def _begin() -> None:
     """Over there, first: end with the parent, however it ends, and not before; one BLAS thread, as in the worker."""
@@ -213,6 +218,10 @@ def _prepare(wanted: Wanted, texts: list[str]) -> None:
 def _score(wanted: Wanted, requests: list[ScoreRequest]) -> tuple[list[NDArray[np.float32]], Usage]:
     scorer = _scorer(wanted)
     return scorer.score(requests), scorer.usage
+
+
+def _forget(wanted: Wanted, users: list[str] | None) -> None:
+    _scorer(wanted).forget(users)
 
 
 def _scorer(wanted: Wanted) -> Scorer:

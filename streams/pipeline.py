@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import msgspec
@@ -28,6 +28,7 @@ from ranker.counts import Counts
 from ranker.select import Chosen, select
 from streams import metrics
 from streams.contracts import (
+    LIST_SCHEMA,
     Candidate,
     Click,
     EventType,
@@ -113,6 +114,8 @@ class StateTier:
 
     def forget(self, user_id: str, time_ms: int) -> None:
         """Erase the user's state; what is left is a hash and the time."""
+        for entry in self.users.get(user_id).interest.waiting:
+            self._waiting.get(int(entry["item"]), set()).discard(user_id)
         self.users.forget(user_id, time_ms)
 
     def put_item(self, item: Item, vector: Vector, arrived_ms: int) -> list[str]:
@@ -221,7 +224,7 @@ class RankTier:
                 (id(request) for request in warm),
                 self.scorer.score(
                     [
-                        ScoreRequest(context, [one_line(candidate.text) for candidate in request.candidates])
+                        ScoreRequest(context, [one_line(c.text) for c in request.candidates], request.user_id)
                         for request, context in zip(warm, contexts, strict=True)
                     ]
                 ),
@@ -234,6 +237,11 @@ class RankTier:
             else self._list(request, _priors(request), "cold-user", now_ms)
             for request in requests
         ]
+
+    def forget(self, user_ids: Collection[str] | None) -> None:
+        """Erase what the model keeps of these users; of all, for None."""
+        if self.scorer is not None:
+            self.scorer.forget(user_ids)
 
     def rank_without_model(self, requests: Sequence[RankRequest], reason: str, now_ms: int) -> list[Recommendations]:
         """Keep the candidates' own order; the lists say `reason` in `degraded`."""
@@ -273,6 +281,7 @@ class RankTier:
             just_bought,
         )
         return Recommendations(
+            schema=LIST_SCHEMA,
             list_id=request.request_id,
             user_id=request.user_id,
             as_of=as_of_ms,

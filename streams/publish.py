@@ -20,7 +20,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from encoders.errors import AfterclickError
 from streams import metrics
-from streams.contracts import Recommendations
+from streams.contracts import LIST_SCHEMA, Recommendations
 from streams.settings import PREFIX, Redis, SettingsError
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _NEWEST_WINS = """
 local stored = redis.call('GET', KEYS[1])
 if stored then
   local readable, old = pcall(cjson.decode, stored)
-  if readable then
+  if readable and type(old) == 'table' and type(old.as_of) == 'number' and type(old.state_version) == 'number' then
     local as_of, version = tonumber(ARGV[2]), tonumber(ARGV[3])
     if old.as_of > as_of or (old.as_of == as_of and old.state_version > version) then return 0 end
   end
@@ -46,6 +46,14 @@ _RETRY_BATCH = 500
 
 class CacheUnavailable(AfterclickError):
     """Redis did not answer; the message says what to check."""
+
+
+class ListUnreadable(AfterclickError):
+    """What is stored is not a list that this program knows."""
+
+
+class _Schema(msgspec.Struct):
+    schema: int = 1
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,8 @@ class ListCache:
         ------
         CacheUnavailable
             Redis did not answer.
+        ListUnreadable
+            A newer worker wrote it, or nobody of us.
         """
         cache = cls(settings)
         try:
@@ -145,6 +155,17 @@ class ListCache:
             raise _unavailable(error) from error
         finally:
             await cache.close()
+        if stored is None:
+            return None
+        try:
+            schema = msgspec.json.decode(stored, type=_Schema).schema
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ListUnreadable(f"Redis: got {error} under the user's key, expected a list; delete the key") from error
+        if schema > LIST_SCHEMA:
+            raise ListUnreadable(
+                f"Redis: got a list of schema {schema}, expected at most {LIST_SCHEMA}; a newer worker wrote it: "
+                "upgrade this command"
+            )
         return stored.encode() if isinstance(stored, str) else stored
 
     async def _write(self, published: Sequence[Published]) -> None:
@@ -180,5 +201,7 @@ def _refusal(error: Exception) -> str:
     if isinstance(error, NoPermissionError):
         return f"got no permission ({error}), expected GET, SET, DEL and EVAL on our keys; correct the user's ACL"
     if isinstance(error, AuthenticationError):
-        return f"got a refusal of the login ({error}), expected user and password to be right; correct {PREFIX}REDIS__URL"
+        return (
+            f"got a refusal of the login ({error}), expected user and password to be right; correct {PREFIX}REDIS__URL"
+        )
     return ""

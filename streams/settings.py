@@ -208,6 +208,11 @@ class Settings(BaseSettings):
     )
 
     topic_prefix: str = Field("", pattern=f"^{_TOPIC_LETTERS}*$", description="before every topic's name")
+    pseudonym_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="keep users under HMAC-SHA256 of their ids with this key; unset: under their ids",
+    )
     kafka: Kafka = Kafka()
     redis: Redis = Redis()
     tables: Tables = Tables()

@@ -34,6 +34,7 @@ from streams.follower import Records, items_of
 from streams.kafka_client import partition_of
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import StateTier
+from streams.pseudonym import under_pseudonym
 from streams.receive import INPUTS, BadMessage, Message, Tombstone, receive
 from streams.reject import rejected
 from streams.settings import Settings
@@ -135,7 +136,8 @@ class StateWorker:
         message = Message(topic, kafka.partition, kafka.offset, kafka.key, kafka.value)
         self.acks.take(kafka.tp, event)
         try:
-            outcome = self._apply(message, event, arrived_ms=round((kafka.timestamp or time.time()) * 1000))
+            arrived_ms = round((kafka.timestamp or time.time()) * 1000)
+            outcome = self._apply(message, event, arrived_ms, routed_here=lies_in == ROUTED)
         except BadMessage as error:
             outcome = "rejected"
             self._pending.messages.append(rejected(self._settings, replace(message, topic=lies_in), error))
@@ -222,12 +224,14 @@ class StateWorker:
             self._touched.setdefault(user_id, Wanted())
             self._arrived.set()
 
-    def _apply(self, message: Message, event: Any, arrived_ms: int) -> str:
+    def _apply(self, message: Message, event: Any, arrived_ms: int, routed_here: bool) -> str:
         """Take the message in; its event goes to what will answer it: the user's next request, or the next flush."""
         decoded = receive(message, _now_ms())
+        if isinstance(decoded, (Click, Impression, Forget)) and not routed_here:
+            decoded = under_pseudonym(decoded, self._settings.pseudonym_key)
         answered_by = self._pending.events
         outcome = "accepted"
-        if isinstance(decoded, (Click, Forget)) and self._routed(message, decoded.user_id):
+        if isinstance(decoded, (Click, Forget)) and self._routed(message, decoded):
             outcome = "routed"
         elif isinstance(decoded, Click):
             outcome = self.tier.accept(decoded)
@@ -246,12 +250,13 @@ class StateWorker:
         answered_by.append(event)
         return outcome
 
-    def _routed(self, message: Message, user_id: str) -> bool:
-        """Send an event that its producer put on another partition than our key hash to where its user lives."""
-        key = user_id.encode()
+    def _routed(self, message: Message, decoded: Click | Forget) -> bool:
+        """Send an event that lies on another partition than our hash of its user's name to where its user lives."""
+        key = decoded.user_id.encode()
         if partition_of(key, self._settings.kafka.partitions) == message.partition:
             return False
-        self._emit(ROUTED, key, message.value, {ORIGIN: message.topic.encode()})
+        value = message.value if self._settings.pseudonym_key is None else msgspec.json.encode(decoded)
+        self._emit(ROUTED, key, value, {ORIGIN: message.topic.encode()})
         metrics.repartitioned.labels(message.topic).inc()
         return True
 

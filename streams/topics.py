@@ -68,7 +68,9 @@ def app_id(settings: Settings) -> str:
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """List every topic that the two tiers use, all split alike: a user is in the same partition of each."""
-    roomy = {"max.message.bytes": str(DEAD_LETTER_BYTES)}  # a list of a thousand items, with their reasons, is over 1 MiB
+    roomy = {
+        "max.message.bytes": str(DEAD_LETTER_BYTES)
+    }  # a list of a thousand items, with their reasons, is over 1 MiB
     erasing = {"max.compaction.lag.ms": str(_ERASED_WITHIN_MS)}
     bounded = {"retention.ms": str(_KEPT_MS)}
     # A forgotten user's tombstone removes what waits; what nobody ranked for an hour is of no use to anybody.

@@ -12,6 +12,7 @@ import gc
 import importlib
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from typing import Any, Literal
 import faust
 from threadpoolctl import threadpool_limits
 
+from encoders.errors import AfterclickError
+from encoders.interest import StateUnreadable
 from encoders.vector_store import StoredEncoder, identity
 from ranker import Scorer
 from ranker.candidates import BUILT_IN, Source
@@ -48,6 +51,18 @@ Role = Literal["state", "rank", "all"]
 LAG_EVERY_S = 1.0
 
 
+class Ending:
+    """Why the worker ends, where a person can mend it. What it has taken and not answered, Kafka delivers again."""
+
+    reason: AfterclickError | None = None
+
+    def end(self, reason: AfterclickError) -> None:
+        """Stop as SIGTERM would, to end with the reason."""
+        if self.reason is None:
+            self.reason = reason
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def run(settings: Settings, role: Role) -> int:
     """Work until SIGTERM or SIGINT; the process's exit status.
 
@@ -55,6 +70,8 @@ def run(settings: Settings, role: Role) -> int:
     ------
     SettingsError, TopicError, KafkaUnavailable, ModelNotFound, ModelUnsupported
         Before anything was taken from Kafka; a Redis that refuses us is a wrong setting.
+    StateUnreadable
+        A newer worker wrote the states that were restored; nothing of theirs was changed.
     """
     health = Health(settings.health, ("state", "rank") if role == "all" else (role,))
     if settings.metrics.port:
@@ -68,9 +85,10 @@ def run(settings: Settings, role: Role) -> int:
         settings.encoder if role in ("state", "all") else None, settings.ranker if role in ("rank", "all") else None
     )
     health.models_loaded = lambda: models.loaded
+    ending = Ending()
     apps = []
     if models.encoder:
-        apps.append(state_app(settings, models.encoder, model_thread, health))
+        apps.append(state_app(settings, models.encoder, model_thread, health, ending))
     if role in ("rank", "all"):
         apps.append(rank_app(settings, models.scorer, model_thread, health))
     worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
@@ -79,12 +97,16 @@ def run(settings: Settings, role: Role) -> int:
     try:
         worker.execute_from_commandline()
     except SystemExit as stopped:
+        if ending.reason:
+            raise ending.reason from None
         return int(stopped.code or 0)
     finally:
         models.close()
 
 
-def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor, health: Health) -> faust.App:
+def state_app(
+    settings: Settings, encoder: RemoteEncoder, model_thread: Executor, health: Health, ending: Ending
+) -> faust.App:
     """The state tier: validates, keeps users' states, recalls candidates."""
     app = _app(settings, "state")
     table = app.Table(
@@ -121,7 +143,12 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
         await follower.caught_up.wait()
         owned = {tp.partition for tp in app.consumer.assignment()}
         tier.counts.writer = min(owned, default=0)
-        worker.refresh(tier.resume(lambda user_id: partition_of(user_id.encode(), settings.kafka.partitions) in owned))
+        try:
+            found = tier.resume(lambda user_id: partition_of(user_id.encode(), settings.kafka.partitions) in owned)
+        except StateUnreadable as error:
+            ending.end(error)
+            return
+        worker.refresh(found)
         _became_ready("state", health)
 
     @app.on_partitions_revoked.connect

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,14 +19,14 @@ from encoders.device import Placement
 from encoders.interest import Decay, Event, StateUnreadable, empty, update
 from encoders.usage import Usage
 from ranker import ScoreRequest
+from ranker.candidates import BUILT_IN
+from ranker.catalogue import Catalogue
 from ranker.counts import Counts, decode_counts, encode_counts
 from streams import dead_letters, users
-from streams.contracts import Click, Item, RankRequest
+from streams.contracts import Click, DeadLetter, Item, RankRequest
 from streams.pipeline import RankTier, StateTier, catalogue_item, counts_of
 from streams.receive import INPUTS, BadMessage, Message, receive
 from streams.settings import Settings
-from ranker.candidates import BUILT_IN
-from ranker.catalogue import Catalogue
 
 NOW_MS = 1_790_000_000_000
 DIM = 4
@@ -43,6 +43,9 @@ class Lengths:
     usage = Usage()
 
     def prepare(self, texts: Sequence[str]) -> None:
+        pass
+
+    def forget(self, users: Collection[str] | None) -> None:
         pass
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Any]:
@@ -76,7 +79,7 @@ def message(topic: str) -> Callable[[bytes], bool]:
         try:
             accepted = receive(kept, NOW_MS)
         except BadMessage as error:
-            letter = msgspec.json.decode(msgspec.json.encode(kept.dead_letter(str(error))), type=dead_letters.DeadLetter)
+            letter = msgspec.json.decode(msgspec.json.encode(kept.dead_letter(str(error))), type=DeadLetter)
             if (letter.payload, letter.key) != (kept.value, kept.key):
                 raise AssertionError("the dead letter is not the message, byte for byte") from error
             return False

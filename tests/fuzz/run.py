@@ -1,8 +1,8 @@
-"""Fuzz every decoder, guided by coverage: `python -m tests.fuzz.run [RUNS]`, divided among them; `make fuzz` runs 1,000,000.
+"""Fuzz every decoder, guided by coverage: `python -m tests.fuzz.run [RUNS]`; `make fuzz` runs 1,000,000.
 
-Stops with a trace at the first input that crashes a decoder, hangs it for 10 s, or makes it take 2 GB; the input is then
-in the working directory as `crash-…`, `timeout-…` or `oom-…`. The messages' own code and msgspec's is compiled or
-instrumented as far as Python goes. One process, for libFuzzer ends the one that it runs in.
+Stops with a trace at the first input that crashes a decoder, hangs it for 10 s, or makes the process take 2 GB; that
+input is then in the working directory as `crash-…`, `timeout-…` or `oom-…`. Coverage is of our Python: msgspec is
+compiled. A script and not a test, for libFuzzer ends the process that it runs in.
 """
 
 from __future__ import annotations

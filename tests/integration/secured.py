@@ -43,7 +43,9 @@ class Certificates:
     @classmethod
     def issue(cls, folder: Path) -> Certificates:
         ours, another = trustme.CA(), trustme.CA()
-        made = cls(*(folder / f"{name}.pem" for name in ("ca", "another-ca", "server", "client", "expired", "stranger")))
+        made = cls(
+            *(folder / f"{name}.pem" for name in ("ca", "another-ca", "server", "client", "expired", "stranger"))
+        )
         ours.cert_pem.write_to_path(str(made.ca))
         another.cert_pem.write_to_path(str(made.another_ca))
         yesterday = datetime.now(timezone.utc) - timedelta(days=1)

@@ -16,13 +16,14 @@ from confluent_kafka import Producer
 from pydantic import SecretStr
 
 from streams import doctor
+from streams.embedded import free_port
 from streams.kafka_client import KafkaUnavailable
 from streams.publish import CacheUnavailable, ListCache
 from streams.settings import Kafka, Metrics, Ranker, Redis, Security, Settings, SettingsError, Tables
 from streams.topics import ensure_topics, topic_specs
 from streams.worker_process import environment, worker
 from tests.integration import secured
-from tests.integration.secured import PASSWORD, REDIS_PASSWORD, USER, Addresses, Certificates, free_port
+from tests.integration.secured import PASSWORD, REDIS_PASSWORD, USER, Addresses, Certificates
 from tests.integration.test_worker import now_ms, until
 
 TOKEN = "planted-bearer-token"
@@ -54,7 +55,7 @@ def redis_port(certificates: Certificates, folder: Path) -> Iterator[int]:
 
 def scram(cafile: Path, password: str = PASSWORD) -> Security:
     login = {"sasl_username": USER, "sasl_password": SecretStr(password)}
-    return Security(protocol="SASL_SSL", ssl_cafile=cafile, ssl_key_password=SecretStr(KEY_PASSWORD), **login)  # type: ignore[arg-type]
+    return Security(protocol="SASL_SSL", ssl_cafile=cafile, ssl_key_password=SecretStr(KEY_PASSWORD), **login)
 
 
 def cache(port: int, cafile: Path, login: str = f"{USER}:{REDIS_PASSWORD}", scheme: str = "rediss") -> Redis:
@@ -93,7 +94,10 @@ def test_kafka_lets_in_who_has_a_password_or_a_certificate(addresses: Addresses,
     ("case", "said"),
     [
         ("wrong password", r"got a refusal of user 'afterclick', expected .*; correct AFTERCLICK_.*SASL_PASSWORD"),
-        ("wrong CA", r"not to be trusted \(unable to get local issuer certificate\), expected .*; renew it, or correct"),
+        (
+            "wrong CA",
+            r"not to be trusted \(unable to get local issuer certificate\), expected .*; renew it, or correct",
+        ),
         ("expired certificate", r"not to be trusted \(certificate has expired\), expected .*; renew it"),
         ("no certificate", r"connection closed by the server, expected .*; check .*SSL_CERTFILE \(none\)"),
         ("a stranger's certificate", r"connection closed by the server, expected .*SSL_CERTFILE \(.*stranger.pem\)"),

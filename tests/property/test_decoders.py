@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,10 +68,14 @@ def test_a_good_message_with_something_else_in_one_field(name: str) -> None:
 @settings(deadline=None)
 def test_a_stored_record_with_something_else_in_one_place(data: st.DataObject) -> None:
     for name in ("state record", "item counts"):
-        key, newline, value = good()[name][0].rpartition(b"\n") if name == "item counts" else (b"", b"", good()[name][0])
+        key, newline, value = (
+            good()[name][0].rpartition(b"\n") if name == "item counts" else (b"", b"", good()[name][0])
+        )
         parts = msgspec.msgpack.decode(value)
         place = data.draw(st.integers(0, len(parts) - 1))
-        parts[place] = data.draw(st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary() | st.lists(st.integers(0, 9)))
+        parts[place] = data.draw(
+            st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary() | st.lists(st.integers(0, 9))
+        )
         DECODERS[name](key + newline + msgspec.msgpack.encode(parts))
 
 
@@ -85,7 +88,9 @@ def test_a_stored_record_with_something_else_in_one_place(data: st.DataObject) -
         pytest.param(b'{"title":"' + b"x" * 10_000_000 + b'"}', id="a title of 10 MB"),
         pytest.param(b"\x91" * 500_000, id="msgpack arrays"),
         pytest.param(b"\xdd\xff\xff\xff\xff", id="msgpack array of 4 billion"),
-        pytest.param(b"0:1\n\x93\xcb" + b"\0" * 8 + b"\xcb" + b"\0" * 8 + b"\xdf\xff\xff\xff\xff", id="a map of 4 billion"),
+        pytest.param(
+            b"0:1\n\x93\xcb" + b"\0" * 8 + b"\xcb" + b"\0" * 8 + b"\xdf\xff\xff\xff\xff", id="a map of 4 billion"
+        ),
         pytest.param(b'{"timestamp": ' + b"9" * 100_000 + b"}", id="a number of 100,000 digits"),
     ],
 )
@@ -112,7 +117,7 @@ def test_afterclick_json_is_a_template_or_refused(value: Any) -> None:
         try:
             template.read(Path(folder), tokenizer())
         except ModelUnsupported as error:
-            assert "\n" not in str(error).replace(repr(value), "")
+            assert "\n" not in str(error)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="atheris has no wheel for it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +37,9 @@ class Slow:
         self.usage = Usage()
 
     def prepare(self, texts: Sequence[str]) -> None:
+        pass
+
+    def forget(self, users: Collection[str] | None) -> None:
         pass
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
