@@ -277,7 +277,8 @@ def test_a_rolling_restart_under_load_loses_nothing(settings: Settings, client: 
         stopping = threading.Thread(target=old.stop)
         stopping.start()
         while stopping.is_alive():
-            traffic.burst(20)
+            traffic.burst(5)
+            time.sleep(0.05)
         new = WorkerProcess(beside(name), "all")
         while new.total("afterclick_worker_ready") < 2:
             traffic.burst(5)
