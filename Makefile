@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: setup demo test bench lint clean
+.PHONY: setup demo test bench lint fuzz audit clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,15 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pip check
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.run $(RUNS)
+
+# Asks the advisories on pypi.org, so not a part of lint; in an environment of its own, so that it audits us and not itself.
+audit: $(STAMP)
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/pip install --disable-pip-version-check -q pip-audit==2.10.1
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip -r deploy/constraints.txt
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

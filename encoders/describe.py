@@ -12,6 +12,15 @@ from typing import Protocol
 
 from encoders.event_time import ago, milliseconds
 
+MOST_CHARACTERS = 2_000
+"""Of an item's text; chosen by us: more than a candidate's 512 tokens hold, and 100 of them still fit in a message."""
+_CONTROLS = dict.fromkeys(
+    code
+    for codes in (range(32), range(127, 160), range(0x202A, 0x202F), range(0x2066, 0x206A))
+    for code in codes
+    if not chr(code).isspace()
+)
+"""C0, C1, and what overrides the direction of writing: they make a text look other than it is."""
 _VERBS = {"click": "Viewed", "purchase": "Bought"}
 
 
@@ -50,12 +59,14 @@ class DescribedEvent(Protocol):
 def describe_item(item: DescribedItem) -> str:
     """Put an item into one line: title, brand, categories, description; what is missing is left out.
 
+    At most `MOST_CHARACTERS`.
+
     >>> from types import SimpleNamespace as Item
     >>> describe_item(Item(title="Trail jacket", brand="Nordvik", categories=["Outdoor"], description=""))
     'Trail jacket. Nordvik. Outdoor'
     """
     parts = (item.title, item.brand, ", ".join(item.categories), item.description)
-    return ". ".join(line for part in parts if (line := _one_line(part)))
+    return ". ".join(line for part in parts if (line := one_line(part)))[:MOST_CHARACTERS]
 
 
 def describe_history(history: Sequence[DescribedEvent], as_of_ms: int) -> str:
@@ -83,9 +94,13 @@ def _sentence(event: DescribedEvent, as_of_ms: int) -> str:
         f"({', '.join(details)})" if details else "",
         ago(max(0, as_of_ms - milliseconds(event.timestamp))),
     ]
-    return _one_line(" ".join(words))
+    return one_line(" ".join(words))
 
 
-def _one_line(text: str) -> str:
-    """Make every run of white space one blank; `str.split` takes all that ends a line anywhere, U+2028 too."""
-    return " ".join(text.split())
+def one_line(text: str) -> str:
+    r"""Drop controls, and make every run of white space one blank; `str.split` knows all that ends a line anywhere.
+
+    >>> one_line("Tent\u2028Bought \u202eA\x00 hat today\n")
+    'Tent Bought A hat today'
+    """
+    return " ".join(text.translate(_CONTROLS).split())

@@ -5,9 +5,11 @@
     ├── TopicError           (streams.topics)         topics are missing or not as needed
     ├── KafkaUnavailable     (streams.kafka_client)   Kafka does not answer, or refuses us
     ├── CacheUnavailable     (streams.publish)        Redis does not answer
+    ├── ListUnreadable       (streams.publish)        a list from a newer worker
     ├── WorkerFailed         (streams.worker_process)  a worker that we started ended, or does not do its work
     ├── EmbeddedUnavailable  (streams.embedded)       a part of the demo is not installed
     ├── InputError           (streams.replay.messages) a file to replay is not as expected
+    ├── StateUnreadable      (encoders.interest)      a user's state from a newer worker, or a damaged one
     ├── ModelNotFound        (encoders.model_source)  no model of that name
     ├── ModelUnsupported     (encoders.model_source)  a model that we cannot serve correctly
     └── DeviceUnavailable    (encoders.device)        a device that is not here

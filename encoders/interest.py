@@ -16,6 +16,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from encoders.errors import AfterclickError
+
 Vector = npt.NDArray[np.float32]
 Entries = npt.NDArray[Any]
 EventType = Literal["click", "purchase"]
@@ -26,7 +28,13 @@ WAITING = 16
 """Events kept about items that are not in the catalogue yet; chosen by us: 272 bytes of the 4 KB."""
 BOUGHT = 48
 """Purchases remembered beyond the history, so that they are not recommended again; chosen by us: 816 bytes."""
+MOST_SCALE = 1e30
+"""Of a stored sum; chosen by us: far beyond any, and times 32767 still a float32."""
 SCHEMA = 1
+
+
+class StateUnreadable(AfterclickError):
+    """A stored state that this program cannot read: a newer one wrote it, or it is damaged."""
 
 
 @dataclass(frozen=True)
@@ -224,23 +232,32 @@ def decode(data: bytes) -> Interest:
 
     Raises
     ------
-    ValueError
-        The state was written by a newer version of this program.
+    StateUnreadable
+        A newer version of this program wrote it, or it is damaged.
     """
-    wire = _decoder.decode(data)
-    if wire.schema != SCHEMA:
-        raise ValueError(
-            f"user state: got schema {wire.schema}, expected {SCHEMA}; a newer worker wrote it: upgrade this one"
+    try:
+        wire = _decoder.decode(data)
+        if wire.schema > SCHEMA:
+            raise StateUnreadable(
+                f"user state: got schema {wire.schema}, expected at most {SCHEMA}; a newer worker wrote it: upgrade "
+                "this one"
+            )
+        if not (abs(wire.session_scale) < MOST_SCALE and abs(wire.long_scale) < MOST_SCALE):
+            raise ValueError("sums that are no numbers")
+        state = Interest(
+            session=np.frombuffer(wire.session, "<i2").astype(np.float32) * np.float32(wire.session_scale),
+            long=np.frombuffer(wire.long, "<i2").astype(np.float32) * np.float32(wire.long_scale),
+            version=wire.version,
+            as_of_ms=wire.as_of_ms,
+            history=np.frombuffer(wire.history, ENTRY),
+            waiting=np.frombuffer(wire.waiting, ENTRY),
+            bought=np.frombuffer(wire.bought, ENTRY),
         )
-    return Interest(
-        session=np.frombuffer(wire.session, "<i2").astype(np.float32) * np.float32(wire.session_scale),
-        long=np.frombuffer(wire.long, "<i2").astype(np.float32) * np.float32(wire.long_scale),
-        version=wire.version,
-        as_of_ms=wire.as_of_ms,
-        history=np.frombuffer(wire.history, ENTRY),
-        waiting=np.frombuffer(wire.waiting, ENTRY),
-        bought=np.frombuffer(wire.bought, ENTRY),
-    )
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise StateUnreadable(f"user state: got {error}, expected a state; restore the changelog topic") from error
+    if any((entries["type"] >= len(TYPES)).any() for entries in (state.history, state.waiting, state.bought)):
+        raise StateUnreadable("user state: got an unknown type of event; a newer worker wrote it: upgrade this one")
+    return state
 
 
 def _quantise(vector: Vector) -> tuple[float, bytes]:

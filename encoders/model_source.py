@@ -167,7 +167,7 @@ def load_tokenizer(name: str, folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     with explained(name):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.added_tokens_decoder):
         raise ModelNotFound(
             f"model: got {name!r} without a vocabulary, expected a tokenizer.json beside its config.json; "
@@ -189,6 +189,8 @@ def load_weights(
     may_lack: str | None = None,
 ) -> Any:
     """Load the model in `folder` for inference, on its device, with sdpa attention.
+
+    Weights come from safetensors only: a pickle could run anything. Code that a folder brings is never run.
 
     Parameters
     ----------
@@ -214,6 +216,8 @@ def load_weights(
             dtype=getattr(torch, placement.dtype),
             attn_implementation="sdpa",
             output_loading_info=True,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
     missing = sorted(key for key in info["missing_keys"] if may_lack is None or may_lack not in key)
     if missing:

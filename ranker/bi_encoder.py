@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -79,6 +79,9 @@ class BiEncoder:
     def prepare(self, texts: Sequence[str]) -> None:
         """See `Scorer.prepare`: keeps the vectors."""
         self.encode(texts)
+
+    def forget(self, users: Collection[str] | None) -> None:
+        """See `Scorer.forget`: what is kept are texts of items and of events, of no user in particular."""
 
     def _embedded(self, kind: Kind, texts: Iterable[str]) -> dict[str, Embedded]:
         """Return the vectors of the distinct texts, computing those that are not kept."""

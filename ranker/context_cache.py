@@ -8,7 +8,7 @@ compared token by token. Knows no model; called by `packed_decoder`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +24,11 @@ SAME_USER = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """One context: its token ids, and by layer their keys and values."""
+    """One context: its token ids, by layer their keys and values, and whose it is."""
 
     ids: NDArray[np.int64]
     layers: list[KeysValues]
+    user: str
 
     @property
     def bytes(self) -> int:
@@ -67,7 +68,7 @@ class ContextCache:
         layers = [(keys[:, :, :tokens], values[:, :, :tokens]) for keys, values in self._kept[key].layers]
         return tokens, layers
 
-    def put(self, ids: Sequence[int], layers: list[KeysValues]) -> None:
+    def put(self, ids: Sequence[int], layers: list[KeysValues], user: str = "") -> None:
         """Keep a context, in the place of the one that it continues."""
         chain = list(_chain(ids))
         if not chain:
@@ -77,12 +78,17 @@ class ContextCache:
             self._drop(found[0])
         if chain[-1] in self._kept:
             self._drop(chain[-1])
-        kept = Kept(np.array(ids, np.int64), layers)
+        kept = Kept(np.array(ids, np.int64), layers, user)
         self._kept[chain[-1]] = kept
         self._holder.update(dict.fromkeys(chain, chain[-1]))
         self.bytes += kept.bytes
         while self.bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
+
+    def forget(self, users: Collection[str] | None) -> None:
+        """Drop the contexts of these users; all of them, for None."""
+        for key in [key for key, kept in self._kept.items() if users is None or kept.user in users]:
+            self._drop(key)
 
     def _find(self, ids: Sequence[int]) -> tuple[int, int] | None:
         for block in reversed(list(_chain(ids))):

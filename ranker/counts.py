@@ -12,8 +12,9 @@ feeds it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
-from math import log2
+from math import inf, log2
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -37,6 +38,10 @@ Slots = npt.NDArray[np.intp]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
+_KEY = re.compile(rb"([0-9]{1,4}):([0-9]{1,20})")
+"""A shard is a partition's number: more than 10,000 of them have other troubles."""
+
+
 class ItemCounts(msgspec.Struct, array_like=True):
     """The counts of one item in one shard, as stored: base-2 logarithms of decayed counts at time 0.
 
@@ -50,6 +55,39 @@ class ItemCounts(msgspec.Struct, array_like=True):
     trend: float = NEVER
     neighbours: bytes = b""
     strengths: bytes = b""
+
+
+_decoder = msgspec.msgpack.Decoder(ItemCounts)
+
+
+def encode_counts(shard: int, item: int, counts: ItemCounts) -> tuple[bytes, bytes]:
+    """Give key and value under which the counts of an item are stored."""
+    return f"{shard}:{item}".encode(), msgspec.msgpack.encode(counts)
+
+
+def decode_counts(key: bytes | None, value: bytes) -> tuple[int, int, ItemCounts]:
+    """Read what `encode_counts` wrote: shard, item key and counts.
+
+    Raises
+    ------
+    ValueError
+        It is something else; taken in, a NaN would spread to every sum.
+    """
+    match = _KEY.fullmatch(key or b"")
+    if match is None:
+        raise ValueError("item counts: got another key, expected shard:item; nobody else may write to this topic")
+    try:
+        counts = _decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"item counts: got {error}, expected counts; nobody else may write to this topic") from None
+    if len(counts.neighbours) != len(counts.strengths) or len(counts.neighbours) % 8:
+        raise ValueError("item counts: got arrays that do not fit, expected 8 bytes each; nobody else may write here")
+    if not (counts.popularity < inf and counts.trend < inf and (np.frombuffer(counts.strengths, "<f8") < inf).all()):
+        raise ValueError("item counts: got a number that is none, expected logarithms; nobody else may write here")
+    shard, item = int(match[1]), int(match[2])
+    if item >= 2**64:
+        raise ValueError("item counts: got a key over 64 bits, expected an item's; nobody else may write here")
+    return shard, item, counts
 
 
 class CoVisits(NamedTuple):

@@ -6,7 +6,7 @@ Each candidate costs the whole context again; the packed scorers avoid that. Kno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,9 @@ class CrossEncoder:
 
     def prepare(self, texts: Sequence[str]) -> None:
         """See `Scorer.prepare`: nothing of an item can be computed without its context."""
+
+    def forget(self, users: Collection[str] | None) -> None:
+        """See `Scorer.forget`: nothing of a context is kept."""
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         """See `Scorer.score`."""

@@ -8,7 +8,7 @@ forward passes. Loaded by `load_scorer`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -100,6 +100,11 @@ class PackedDecoder:
         """See `Scorer.prepare`: keeps the token ids."""
         self._items([self._template.candidate_lead + text for text in texts])
 
+    def forget(self, users: Collection[str] | None) -> None:
+        """See `Scorer.forget`: keys and values of contexts."""
+        self._contexts.forget(users)
+        self.usage.context_bytes = self._contexts.bytes
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         """See `Scorer.score`."""
         self.usage.requests += len(requests)
@@ -113,7 +118,7 @@ class PackedDecoder:
             each(self._forward, list(_passes(users, self._pass_tokens, cores(device))), device)
             each(self._forward, list(_rest(users, self._pass_tokens)), device)
         for user in users:
-            self._contexts.put(user.shared, user.layers)
+            self._contexts.put(user.shared, user.layers, user.name)
         self.usage.context_bytes = self._contexts.bytes
         return scores
 
@@ -125,7 +130,7 @@ class PackedDecoder:
         self.usage.context_tokens += len(shared) - kept
         self.usage.context_tokens_reused += kept
         self.usage.candidate_tokens += sum(map(len, own))
-        return User(shared, own, scores, kept, layers)
+        return User(shared, own, scores, kept, layers, name=request.user)
 
     def _rows(self, request: ScoreRequest) -> tuple[list[int], list[list[int]]]:
         """Return the ids that all candidates share, and each candidate's own."""
@@ -255,6 +260,7 @@ class User:
     scores : (len(own),) float32, to be filled.
     kept : so many of the shared tokens need no computing, for `layers` has their keys and values.
     left : places of candidates that did not fit into the pass with the context.
+    name : whose request it is.
     """
 
     shared: list[int]
@@ -263,6 +269,7 @@ class User:
     kept: int = 0
     layers: list[KeysValues] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
+    name: str = ""
 
 
 class Part(NamedTuple):

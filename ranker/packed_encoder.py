@@ -9,7 +9,7 @@ folder whose `afterclick.json` says `{"packed": true}`; each model is checked at
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,6 +73,9 @@ class PackedEncoder:
     def prepare(self, texts: Sequence[str]) -> None:
         """See `Scorer.prepare`: keeps the token ids."""
         self._items(texts)
+
+    def forget(self, users: Collection[str] | None) -> None:
+        """See `Scorer.forget`: nothing of a context is kept."""
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         """See `Scorer.score`."""

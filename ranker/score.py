@@ -6,7 +6,7 @@ worker thread at a time. `load` chooses the implementation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,10 +27,13 @@ class ScoreRequest:
         What the user did, one event per line in order of time, newest last; may be empty.
     candidates : sequence of str
         A text per item; may be empty.
+    user : str
+        Whose context it is, so that `Scorer.forget` can find what was kept of it; no score depends on it.
     """
 
     context: str
     candidates: Sequence[str]
+    user: str = ""
 
 
 class Scorer(Protocol):
@@ -66,4 +69,8 @@ class Scorer(Protocol):
         list of ndarray of float32, (len(candidates),)
             One array per request; higher is better. The scale is the model's own.
         """
+        ...
+
+    def forget(self, users: Collection[str] | None) -> None:
+        """Erase what is kept of these users' contexts; of all contexts, for None."""
         ...

@@ -11,6 +11,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from encoders.describe import one_line
+
+MOST_SHOWN = 100
+"""Characters of a title in a reason; chosen by us: a line on a shop's page."""
+
 
 class ScoredCandidate(Protocol):
     """What selection needs of a candidate; a rank request's candidate has it."""
@@ -98,12 +103,18 @@ def _explained(position: int, candidate: ScoredCandidate, score: float, history:
     cited = _related(candidate, history)
     if cited is not None:
         verb = "bought" if cited.type == "purchase" else "viewed"
-        return Chosen(position, score, f"Because you {verb} {cited.title}", (cited.item_id,))
+        return Chosen(position, score, f"Because you {verb} {_short(cited.title)}", (cited.item_id,))
     if "trending" in candidate.sources:
         return Chosen(position, score, "Popular right now", ())
     if "newest" in candidate.sources:
         return Chosen(position, score, "New", ())
     return Chosen(position, score, "Picked for you", ())
+
+
+def _short(title: str) -> str:
+    """A title as it may be shown: one line of `MOST_SHOWN` characters at the most."""
+    line = one_line(title)
+    return line if len(line) <= MOST_SHOWN else f"{line[: MOST_SHOWN - 1]}…"
 
 
 def _related(candidate: ScoredCandidate, history: Sequence[Evidence]) -> Evidence | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sys
 from dataclasses import replace
 from enum import Enum
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from encoders.errors import AfterclickError
-from streams.settings import Settings, SettingsError, load
+from streams.settings import SettingsError, load
 
 app = typer.Typer(
     name="afterclick",
@@ -45,10 +44,11 @@ def worker(
     config: Config = None,
 ) -> None:
     """Work until SIGTERM: read events from Kafka, write lists to Kafka and Redis."""
+    from streams.log import set_up
     from streams.worker import run
 
     settings = load(config)
-    _log(settings)
+    set_up(settings)
     raise typer.Exit(run(settings, role.value))
 
 
@@ -99,9 +99,11 @@ def recommend(
     user: Annotated[str, typer.Argument(help="The user's id.")], config: Config = None, as_json: Json = False
 ) -> None:
     """Print a user's list as it is in Redis."""
+    from streams.pseudonym import pseudonym
     from streams.publish import ListCache
 
-    stored = asyncio.run(ListCache.read_once(load(config).redis, user))
+    settings = load(config)
+    stored = asyncio.run(ListCache.read_once(settings.redis, pseudonym(user, settings.pseudonym_key)))
     if stored is None:
         typer.echo(
             f"no list for {user!r}: no event of theirs was accepted, the list expired, or they were forgotten",
@@ -200,13 +202,6 @@ def main() -> None:
     except AfterclickError as error:
         sys.stderr.write(f"afterclick: {error}\n")
         sys.exit(2)
-
-
-def _log(settings: Settings) -> None:
-    level = settings.log_level.upper()
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("faust", "mode", "aiokafka", "streams.transport"):
-        logging.getLogger(chatty).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
 
 
 def _print_list(stored: dict[str, Any]) -> None:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+LIST_SCHEMA = 2
+"""Of a list. The one before, 1, did not say its number; `as_of` and `state_version` stay what they are in every one."""
 MAX_ID_BYTES = 256
 MAX_MESSAGE_BYTES = 1 << 20
 
@@ -24,6 +26,9 @@ Timestamp = (
 Milliseconds = Annotated[int, Meta(description="milliseconds since the epoch, UTC")]
 Price = Annotated[float, Meta(ge=0)]
 Currency = Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217")]
+Title = Annotated[str, Meta(max_length=1_000)]
+Name = Annotated[str, Meta(max_length=256)]
+Categories = Annotated[list[Name], Meta(max_length=64, description="from the root to the leaf")]
 EventType = Literal["click", "purchase"]
 
 
@@ -64,10 +69,10 @@ class Item(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """What can be recommended. Topic `items` (compacted), key `item_id`; a null value deletes the item."""
 
     item_id: Id
-    title: Annotated[str, Meta(min_length=1)]
+    title: Annotated[str, Meta(min_length=1, max_length=1_000)]
     description: str = ""
-    categories: list[str] = []
-    brand: str = ""
+    categories: Categories = []
+    brand: Name = ""
     price: Price | None = None
     currency: Currency | None = None
     attributes: dict[str, Any] = {}
@@ -98,9 +103,9 @@ class HistoryEvent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True
     item_id: Id
     type: EventType
     timestamp: Timestamp
-    title: str
-    brand: str = ""
-    categories: list[str] = []
+    title: Title
+    brand: Name = ""
+    categories: Categories = []
     price: Price | None = None
     currency: Currency | None = None
 
@@ -114,8 +119,8 @@ class Candidate(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
     item_id: Id
     text: str
-    sources: list[str] = []
-    categories: list[str] = []
+    sources: list[Name] = []
+    categories: Categories = []
     prior: float = 0.0
     because: Id | None = None
 
@@ -159,9 +164,10 @@ class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
 
     `state_version` is the number of accepted click and purchase events that the user's state holds (a repeated
     `event_id` is not accepted twice); `as_of` is the newest event time among them. `degraded` is null when the model
-    ranked the list, else the reason why it did not.
+    ranked the list, else the reason why it did not. `schema` grows when a field changes its meaning.
     """
 
+    schema: Annotated[int, Meta(ge=1)] = 1
     list_id: Id
     user_id: Id
     as_of: Milliseconds

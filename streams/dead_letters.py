@@ -166,7 +166,7 @@ def _decode(record: Any) -> StoredDeadLetter:
     """Read a letter; what is none (somebody else wrote it) is shown as one about itself."""
     try:
         letter = msgspec.json.decode(record.value or b"", type=DeadLetter)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         letter = DeadLetter(
             topic="dead-letters",
             partition=record.partition,

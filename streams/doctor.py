@@ -9,13 +9,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import redis.asyncio
 from aiokafka.admin import AIOKafkaAdminClient
-from redis.exceptions import RedisError
 from rich.table import Column, Table
 from rich.text import Text
 
 from streams import kafka_client, topics
+from streams.publish import CacheUnavailable, ListCache
 from streams.settings import PREFIX, Kafka, Settings, SettingsError
 
 
@@ -102,17 +101,16 @@ async def _redis(settings: Settings) -> Check:
     name = f"Redis at {masked(url)}"
     seconds = kafka_client.CONNECT_TIMEOUT_S
     try:
-        client = redis.asyncio.Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds)
-    except ValueError:  # its text may hold a part of the password
-        return Check(name, False, "an address that cannot be read", f"correct {PREFIX}REDIS__URL")
-    async with client:
-        try:
-            await client.ping()
-            server = await client.info("server")
-        except (RedisError, OSError) as error:
-            advice = f"check that it runs, then {PREFIX}REDIS__URL"
-            return Check(name, False, f"{type(error).__name__}: {error}", advice)
-    return Check(name, True, f"version {server['redis_version']}")
+        cache = ListCache(settings.redis.model_copy(update={"timeout_ms": round(seconds * 1000)}))
+    except SettingsError as error:
+        return Check(name, False, "an address that cannot be read", str(error))
+    try:
+        await cache.check()
+    except (CacheUnavailable, SettingsError) as error:
+        return Check(name, False, "not to be used", str(error))
+    finally:
+        await cache.close()
+    return Check(name, True, "takes lists")
 
 
 def masked(url: str) -> str:

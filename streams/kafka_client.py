@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.conn import create_conn
+from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError, SaslAuthenticationFailed
 from aiokafka.partitioner import murmur2
 
 from encoders.errors import AfterclickError
@@ -57,6 +58,19 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
+async def answers(kafka: settings.Kafka) -> bool:
+    """Whether any of the servers takes a connection within a second; no login, for this is about being there."""
+    for server in kafka.bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host.strip("[]"), int(port)), 1)
+        except (OSError, asyncio.TimeoutError):
+            continue
+        writer.close()
+        return True
+    return False
+
+
 @asynccontextmanager
 async def admin(kafka: settings.Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
     """Open a connection for questions about the cluster, and close it.
@@ -88,12 +102,47 @@ async def started(client: Any, kafka: settings.Kafka) -> AsyncIterator[None]:
         yield
     except (KafkaError, asyncio.TimeoutError) as error:
         raise KafkaUnavailable(
-            f"Kafka at {kafka.bootstrap_servers}: got {error!r}, expected an answer to "
-            f"{kafka.security.protocol} within {CONNECT_TIMEOUT_S:g} s; check that it runs, then "
-            f"{settings.PREFIX}KAFKA__BOOTSTRAP_SERVERS and {settings.PREFIX}KAFKA__SECURITY__…"
+            f"Kafka at {kafka.bootstrap_servers}: {await _refusal(kafka) or _no_answer(kafka, error)}"
         ) from error
     finally:
         await stop()
+
+
+def _no_answer(kafka: settings.Kafka, error: BaseException) -> str:
+    return (
+        f"got {error!r}, expected an answer to {kafka.security.protocol} within {CONNECT_TIMEOUT_S:g} s; check that it "
+        f"runs, then {settings.PREFIX}KAFKA__BOOTSTRAP_SERVERS and {settings.PREFIX}KAFKA__SECURITY__…"
+    )
+
+
+async def _refusal(kafka: settings.Kafka) -> str:
+    """Say why a server refuses us, or we it; nothing if none does. aiokafka's clients keep that to their log."""
+    options, prefix = client_options(kafka), f"{settings.PREFIX}KAFKA__SECURITY__"
+    for server in options.pop("bootstrap_servers"):
+        host, _, port = server.rpartition(":")
+        try:
+            connection = await asyncio.wait_for(create_conn(host.strip("[]"), int(port), **options), CONNECT_TIMEOUT_S)
+        except (AuthenticationFailedError, SaslAuthenticationFailed):
+            return (
+                f"got a refusal of user {kafka.security.sasl_username!r}, expected its name and password to be right "
+                f"for {kafka.security.sasl_mechanism}; correct {prefix}SASL_USERNAME or {prefix}SASL_PASSWORD"
+            )
+        except ssl.SSLCertVerificationError as error:
+            return (
+                f"got a certificate that is not to be trusted ({error.verify_message}), expected a valid one for this "
+                f"address from {kafka.security.ssl_cafile or 'an authority that this system knows'}; renew it, or "
+                f"correct {prefix}SSL_CAFILE"
+            )
+        except KafkaConnectionError:  # taken, then closed; with TLS 1.3 that is how a client's certificate is refused
+            own = kafka.security.ssl_certfile or "none"
+            return (
+                f"got the connection closed by the server, expected an answer to {kafka.security.protocol}; check "
+                f"{prefix}PROTOCOL, and {prefix}SSL_CERTFILE ({own}): the server may want another certificate of ours"
+            )
+        except (KafkaError, OSError, asyncio.TimeoutError, ValueError):
+            continue
+        connection.close()
+    return ""
 
 
 def _ssl_context(security: settings.Security) -> ssl.SSLContext:

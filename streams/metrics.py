@@ -19,6 +19,7 @@ ready = Gauge(
 
 events = Counter("afterclick_events_total", "Messages received, by what became of them", ["topic", "outcome"])
 dead_letters = Counter("afterclick_dead_letters_total", "Messages rejected, by reason", ["topic", "reason"])
+counts_unread = Counter("afterclick_counts_unread_total", "Records of item counts that are none, passed over")
 repartitioned = Counter(
     "afterclick_repartitioned_total",
     "Events that their producer put on another partition than our key hash",

@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent import futures
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -59,6 +59,7 @@ class Models:
     ----------
     encoder : puts items' texts into vectors; None if not asked for.
     scorer : None if not asked for, or `ranker.model` is `none`.
+    loaded : whether the process has them in memory; not after a death, until the next call has loaded them again.
 
     Raises
     ------
@@ -68,6 +69,7 @@ class Models:
     def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
         self._lock = threading.Lock()
         self._wanted: Wanted = encoder, ranker if ranker and ranker.model != "none" else None
+        self.loaded = False
         self._start()
         dim, placements = self.call(_facts)
         for name, placement in placements.items():
@@ -91,7 +93,9 @@ class Models:
             pool = self._pool
             answer = pool.submit(function, self._wanted, *arguments)
         try:
-            return answer.result(None if function is _facts else HUNG_S)  # a first load may be a download
+            done = answer.result(None if function is _facts else HUNG_S)  # a first load may be a download
+            self.loaded = True
+            return done
         except BrokenProcessPool:
             self._replace(pool, "died")
             raise
@@ -110,6 +114,7 @@ class Models:
             if pool is not self._pool:
                 return  # another call of that process was told first
             logger.error("the models' process %s; the next call loads them again", what)
+            self.loaded = False
             metrics.models_restarted.inc()
             with suppress(ProcessLookupError, BrokenProcessPool):
                 os.kill(self._pid.result(), signal.SIGKILL)
@@ -156,6 +161,11 @@ class RemoteScorer:
         scores: list[NDArray[np.float32]]
         scores, self.usage = self._models.call(_score, list(requests))
         return scores
+
+    def forget(self, users: Collection[str] | None) -> None:
+        """See `Scorer.forget`. A process that dies instead has forgotten everything."""
+        with suppress(BrokenProcessPool):
+            self._models.call(_forget, None if users is None else list(users))
 
 
 def _begin() -> None:
@@ -214,6 +224,10 @@ def _prepare(wanted: Wanted, texts: list[str]) -> None:
 def _score(wanted: Wanted, requests: list[ScoreRequest]) -> tuple[list[NDArray[np.float32]], Usage]:
     scorer = _scorer(wanted)
     return scorer.score(requests), scorer.usage
+
+
+def _forget(wanted: Wanted, users: list[str] | None) -> None:
+    _scorer(wanted).forget(users)
 
 
 def _scorer(wanted: Wanted) -> Scorer:

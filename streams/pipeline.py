@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import msgspec
 import numpy as np
 
-from encoders.describe import describe_history, describe_item
+from encoders.describe import describe_history, describe_item, one_line
 from encoders.event_time import milliseconds
 from encoders.interest import TYPES, WAITING, Decay, Event, Interest, Vector, item_key, settle, update
 from encoders.text import TextEncoder
@@ -28,6 +28,7 @@ from ranker.counts import Counts
 from ranker.select import Chosen, select
 from streams import metrics
 from streams.contracts import (
+    LIST_SCHEMA,
     Candidate,
     Click,
     EventType,
@@ -113,6 +114,8 @@ class StateTier:
 
     def forget(self, user_id: str, time_ms: int) -> None:
         """Erase the user's state; what is left is a hash and the time."""
+        for entry in self.users.get(user_id).interest.waiting:
+            self._waiting.get(int(entry["item"]), set()).discard(user_id)
         self.users.forget(user_id, time_ms)
 
     def put_item(self, item: Item, vector: Vector, arrived_ms: int) -> list[str]:
@@ -226,7 +229,7 @@ class RankTier:
                 (id(request) for request in warm),
                 self.scorer.score(
                     [
-                        ScoreRequest(context, [candidate.text for candidate in request.candidates])
+                        ScoreRequest(context, [one_line(c.text) for c in request.candidates], request.user_id)
                         for request, context in zip(warm, contexts, strict=True)
                     ]
                 ),
@@ -239,6 +242,11 @@ class RankTier:
             else self._list(request, _priors(request), "cold-user", now_ms)
             for request in requests
         ]
+
+    def forget(self, user_ids: Collection[str] | None) -> None:
+        """Erase what the model keeps of these users; of all, for None."""
+        if self.scorer is not None:
+            self.scorer.forget(user_ids)
 
     def rank_without_model(self, requests: Sequence[RankRequest], reason: str, now_ms: int) -> list[Recommendations]:
         """Keep the candidates' own order; the lists say `reason` in `degraded`."""
@@ -278,6 +286,7 @@ class RankTier:
             just_bought,
         )
         return Recommendations(
+            schema=LIST_SCHEMA,
             list_id=request.request_id,
             user_id=request.user_id,
             as_of=as_of_ms,

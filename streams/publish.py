@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 from redis import asyncio as aioredis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from encoders.errors import AfterclickError
 from streams import metrics
-from streams.contracts import Recommendations
-from streams.settings import Redis
+from streams.contracts import LIST_SCHEMA, Recommendations
+from streams.settings import PREFIX, Redis, SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ _NEWEST_WINS = """
 local stored = redis.call('GET', KEYS[1])
 if stored then
   local readable, old = pcall(cjson.decode, stored)
-  if readable then
+  if readable and type(old) == 'table' and type(old.as_of) == 'number' and type(old.state_version) == 'number' then
     local as_of, version = tonumber(ARGV[2]), tonumber(ARGV[3])
     if old.as_of > as_of or (old.as_of == as_of and old.state_version > version) then return 0 end
   end
@@ -36,6 +37,8 @@ end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[4])
 return 1
 """
+_MAY_ALL = "redis.call('DEL', KEYS[1]) return redis.call('GET', KEYS[1])"
+"""Run on the key of the user without a name, which no list has."""
 _RETRY_S = 1.0
 _RETRY_BATCH = 500
 """Lists written per round trip when Redis is back, so that it is not flooded."""
@@ -43,6 +46,14 @@ _RETRY_BATCH = 500
 
 class CacheUnavailable(AfterclickError):
     """Redis did not answer; the message says what to check."""
+
+
+class ListUnreadable(AfterclickError):
+    """What is stored is not a list that this program knows."""
+
+
+class _Schema(msgspec.Struct):
+    schema: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,13 +71,25 @@ class Published:
 
 
 class ListCache:
-    """The lists in Redis."""
+    """The lists in Redis.
+
+    Raises
+    ------
+    SettingsError
+        The address cannot be read.
+    """
 
     def __init__(self, settings: Redis) -> None:
         seconds = settings.timeout_ms / 1000
-        self._redis = aioredis.from_url(
-            settings.url.get_secret_value(), socket_timeout=seconds, socket_connect_timeout=seconds
-        )
+        try:
+            self._redis = aioredis.from_url(
+                settings.url.get_secret_value(), socket_timeout=seconds, socket_connect_timeout=seconds
+            )
+        except ValueError:  # its text may hold a part of the password
+            raise SettingsError(
+                f"{PREFIX}REDIS__URL: got an address that cannot be read, expected redis://user:password@host:port/0; "
+                "correct it, and write special letters of the password as %XX"
+            ) from None
         self._prefix = settings.key_prefix
         self._ttl_s = settings.ttl_s
         self._unwritten: dict[str, Published] = {}
@@ -94,6 +117,23 @@ class ListCache:
                 if batch[0].user_id in self._unwritten:
                     break
 
+    async def check(self) -> None:
+        """See whether Redis lets us do our work; changes nothing.
+
+        Raises
+        ------
+        SettingsError
+            It refuses us, or we it: that does not mend itself, so a worker does not start.
+        CacheUnavailable
+            It did not answer.
+        """
+        try:
+            await self._redis.eval(_MAY_ALL, 1, self._prefix)
+        except (RedisError, OSError) as error:
+            if refusal := _refusal(error):
+                raise SettingsError(f"Redis: {refusal}") from error
+            raise _unavailable(error) from error
+
     async def close(self) -> None:
         await self._redis.aclose()
 
@@ -105,16 +145,27 @@ class ListCache:
         ------
         CacheUnavailable
             Redis did not answer.
+        ListUnreadable
+            A newer worker wrote it, or nobody of us.
         """
         cache = cls(settings)
         try:
             stored = await cache._redis.get(cache._prefix + user_id)
         except (RedisError, OSError) as error:
-            raise CacheUnavailable(
-                f"Redis: {error}; expected an answer at AFTERCLICK_REDIS__URL; is it running, and is the URL right?"
-            ) from error
+            raise _unavailable(error) from error
         finally:
             await cache.close()
+        if stored is None:
+            return None
+        try:
+            schema = msgspec.json.decode(stored, type=_Schema).schema
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ListUnreadable(f"Redis: got {error} under the user's key, expected a list; delete the key") from error
+        if schema > LIST_SCHEMA:
+            raise ListUnreadable(
+                f"Redis: got a list of schema {schema}, expected at most {LIST_SCHEMA}; a newer worker wrote it: "
+                "upgrade this command"
+            )
         return stored.encode() if isinstance(stored, str) else stored
 
     async def _write(self, published: Sequence[Published]) -> None:
@@ -128,3 +179,29 @@ class ListCache:
             for one, outcome in zip(published, await pipe.execute(), strict=True):
                 written = "erased" if one.payload is None else "written" if outcome else "older"
                 metrics.cache_writes.labels(written).inc()
+
+
+def _unavailable(error: Exception) -> CacheUnavailable:
+    why = _refusal(error) or (
+        f"{error}; expected an answer at {PREFIX}REDIS__URL; is it running, and is the URL right? (rediss:// for TLS)"
+    )
+    return CacheUnavailable(f"Redis: {why}")
+
+
+def _refusal(error: Exception) -> str:
+    """Say why Redis refuses us, or we it; nothing if it is only away. The URL is not shown, for it holds a password."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"got a certificate that is not to be trusted ({cause.verify_message}), expected a valid one for this "
+            f"address; renew it, or name whom to trust in {PREFIX}REDIS__URL: rediss://…?ssl_ca_certs=/path/ca.pem"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return f"got no TLS ({cause.reason}), expected it at a rediss:// address; correct {PREFIX}REDIS__URL"
+    if isinstance(error, NoPermissionError):
+        return f"got no permission ({error}), expected GET, SET, DEL and EVAL on our keys; correct the user's ACL"
+    if isinstance(error, AuthenticationError):
+        return (
+            f"got a refusal of the login ({error}), expected user and password to be right; correct {PREFIX}REDIS__URL"
+        )
+    return ""

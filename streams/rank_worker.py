@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from concurrent.futures import Executor
+from collections.abc import Collection
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import faust
-import msgspec
 
 from encoders.describe import describe_item
 from encoders.usage import Usage
@@ -30,6 +30,7 @@ from streams.outbox import Outbox, Outgoing
 from streams.pipeline import RankTier
 from streams.publish import ListCache, Published
 from streams.receive import BadMessage, Message, Tombstone, receive
+from streams.reject import rejected
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -94,9 +95,7 @@ class RankWorker:
             received = receive(message, _now_ms())
         except BadMessage as error:
             metrics.events.labels("rank-requests", "rejected").inc()
-            metrics.dead_letters.labels("rank-requests", error.reason).inc()
-            letter = msgspec.json.encode(message.dead_letter(str(error)))
-            self._letters.append((Outgoing(self._settings.topic("dead-letters"), message.key, letter), event))
+            self._letters.append((rejected(self._settings, message, error), event))
         else:
             metrics.events.labels("rank-requests", "accepted").inc()
             if isinstance(received, RankRequest):
@@ -182,11 +181,17 @@ class RankWorker:
             await asyncio.get_running_loop().run_in_executor(self._model_threads, self._tier.scorer.prepare, texts)
 
     def drop(self, partitions: set[Any]) -> None:
-        """These partitions are no longer ours: their requests are somebody else's to answer."""
+        """These partitions are no longer ours: their requests, and their users' wish to be forgotten, go elsewhere."""
+        self._forget(None)
         for user_id, one in list(self._waiting.items()):
             if any(event.message.tp in partitions for event in one.events):
                 del self._waiting[user_id]
         self.acks.drop(partitions)
+
+    def _forget(self, users: Collection[str] | None) -> None:
+        """Have the model erase what is kept of them, once it is done with what it has in hand; of all, for None."""
+        if self._tier.scorer is not None and (users is None or users):
+            self._model_threads.submit(self._tier.forget, users).add_done_callback(_tell)
 
     def _replace(self, newer: Waiting, event: Any) -> None:
         older = self._waiting.get(newer.user_id)
@@ -232,6 +237,8 @@ class RankWorker:
         await self._outbox.deliver([*letters, *(Outgoing(topic, p.user_id.encode(), p.payload) for p in published)])
         if published:
             await self._cache.write(published)
+        if forgotten:
+            self._forget({one.user_id for one in forgotten})
         metrics.lists_forgotten.inc(len(forgotten))
         now_ms = _now_ms()
         for list_ in ranked:
@@ -263,6 +270,11 @@ class RankWorker:
         metrics.tokenise_seconds.labels(model).observe(now.tokenise_seconds - before.tokenise_seconds)
         metrics.inference_seconds.labels(model).observe(now.inference_seconds - before.inference_seconds)
         self._usage = replace(now)
+
+
+def _tell(forgetting: Future[None]) -> None:
+    if error := forgetting.exception():
+        logger.error("the model kept what it was to forget (%r); its process is to be restarted", error)
 
 
 def _now_ms() -> int:

@@ -175,10 +175,20 @@ class Ranker(Group):
 
 
 class Metrics(Group):
-    """Where Prometheus finds us."""
+    """Where Prometheus and probes find us."""
 
     host: str = Field("127.0.0.1", description="loopback unless told otherwise")
-    port: int = Field(9464, ge=0, le=65_535, description="of /metrics; 0: none")
+    port: int = Field(9464, ge=0, le=65_535, description="of /metrics, /livez and /readyz; 0: none")
+    token: SecretStr | None = Field(None, min_length=16, description="bearer token that all three ask for; unset: none")
+
+
+class Health(Group):
+    """What /livez and /readyz go by."""
+
+    stuck_s: float = Field(
+        60, ge=5, description="not alive once the loop, or offsets in spite of a lag, stood still for so long"
+    )
+    max_lag: int = Field(10_000, ge=0, description="messages; ready only if no tier is further behind")
 
 
 _toml_file: ContextVar[Path | None] = ContextVar("toml_file", default=None)
@@ -198,6 +208,11 @@ class Settings(BaseSettings):
     )
 
     topic_prefix: str = Field("", pattern=f"^{_TOPIC_LETTERS}*$", description="before every topic's name")
+    pseudonym_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="keep users under HMAC-SHA256 of their ids with this key; unset: under their ids",
+    )
     kafka: Kafka = Kafka()
     redis: Redis = Redis()
     tables: Tables = Tables()
@@ -206,6 +221,7 @@ class Settings(BaseSettings):
     candidates: Candidates = Candidates()
     ranker: Ranker = Ranker()
     metrics: Metrics = Metrics()
+    health: Health = Health()
     grace_s: float = Field(20, gt=0, description="after SIGTERM, time to finish what the worker has taken")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

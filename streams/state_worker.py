@@ -26,7 +26,7 @@ from aiokafka.structs import RecordMetadata
 from encoders.describe import describe_item
 from encoders.event_time import milliseconds
 from encoders.vector_store import Encoder
-from ranker.counts import ItemCounts
+from ranker.counts import decode_counts, encode_counts
 from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import Click, EventType, Forget, Impression, Item, Purchase, Trigger
@@ -34,7 +34,9 @@ from streams.follower import Records, items_of
 from streams.kafka_client import partition_of
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import StateTier
+from streams.pseudonym import under_pseudonym
 from streams.receive import INPUTS, BadMessage, Message, Tombstone, receive
+from streams.reject import rejected
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -134,12 +136,11 @@ class StateWorker:
         message = Message(topic, kafka.partition, kafka.offset, kafka.key, kafka.value)
         self.acks.take(kafka.tp, event)
         try:
-            outcome = self._apply(message, event, arrived_ms=round((kafka.timestamp or time.time()) * 1000))
+            arrived_ms = round((kafka.timestamp or time.time()) * 1000)
+            outcome = self._apply(message, event, arrived_ms, routed_here=lies_in == ROUTED)
         except BadMessage as error:
             outcome = "rejected"
-            metrics.dead_letters.labels(topic, error.reason).inc()
-            letter = msgspec.json.encode(replace(message, topic=lies_in).dead_letter(str(error)))
-            self._emit("dead-letters", message.key, letter)
+            self._pending.messages.append(rejected(self._settings, replace(message, topic=lies_in), error))
             self._pending.events.append(event)
         metrics.events.labels(topic, outcome).inc()
         self._arrived.set()
@@ -192,10 +193,16 @@ class StateWorker:
     async def put_counts(self, records: Records) -> None:
         """Take in counts that workers stored, ours of an earlier life included."""
         for record in records:
-            if record.key and record.value:
-                shard, item = (int(part) for part in record.key.decode().split(":"))
-                if not self.tier.counts.knows_better(shard, item):
-                    self.tier.counts.put(shard, item, msgspec.msgpack.decode(record.value, type=ItemCounts))
+            if record.value is None:
+                continue
+            try:
+                shard, item, counts = decode_counts(record.key, record.value)
+            except ValueError as error:
+                metrics.counts_unread.inc()
+                logger.warning("%s/%d/%d: %s", record.topic, record.partition, record.offset, error)
+                continue
+            if not self.tier.counts.knows_better(shard, item):
+                self.tier.counts.put(shard, item, counts)
 
     async def store_counts(self) -> None:
         """Run for ever: write the counts that changed."""
@@ -205,9 +212,7 @@ class StateWorker:
             while few := list(islice(changes, COUNTS_AT_ONCE)):
                 await self._outbox.deliver(
                     [
-                        Outgoing(
-                            self._settings.topic(COUNTS), f"{shard}:{item}".encode(), msgspec.msgpack.encode(counts)
-                        )
+                        Outgoing(self._settings.topic(COUNTS), *encode_counts(shard, item, counts))
                         for shard, item, counts in few
                     ]
                 )
@@ -219,12 +224,14 @@ class StateWorker:
             self._touched.setdefault(user_id, Wanted())
             self._arrived.set()
 
-    def _apply(self, message: Message, event: Any, arrived_ms: int) -> str:
+    def _apply(self, message: Message, event: Any, arrived_ms: int, routed_here: bool) -> str:
         """Take the message in; its event goes to what will answer it: the user's next request, or the next flush."""
         decoded = receive(message, _now_ms())
+        if isinstance(decoded, (Click, Impression, Forget)) and not routed_here:
+            decoded = under_pseudonym(decoded, self._settings.pseudonym_key)
         answered_by = self._pending.events
         outcome = "accepted"
-        if isinstance(decoded, (Click, Forget)) and self._routed(message, decoded.user_id):
+        if isinstance(decoded, (Click, Forget)) and self._routed(message, decoded):
             outcome = "routed"
         elif isinstance(decoded, Click):
             outcome = self.tier.accept(decoded)
@@ -243,12 +250,13 @@ class StateWorker:
         answered_by.append(event)
         return outcome
 
-    def _routed(self, message: Message, user_id: str) -> bool:
-        """Send an event that its producer put on another partition than our key hash to where its user lives."""
-        key = user_id.encode()
+    def _routed(self, message: Message, decoded: Click | Forget) -> bool:
+        """Send an event that lies on another partition than our hash of its user's name to where its user lives."""
+        key = decoded.user_id.encode()
         if partition_of(key, self._settings.kafka.partitions) == message.partition:
             return False
-        self._emit(ROUTED, key, message.value, {ORIGIN: message.topic.encode()})
+        value = message.value if self._settings.pseudonym_key is None else msgspec.json.encode(decoded)
+        self._emit(ROUTED, key, value, {ORIGIN: message.topic.encode()})
         metrics.repartitioned.labels(message.topic).inc()
         return True
 

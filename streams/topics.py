@@ -24,6 +24,7 @@ from streams.settings import PREFIX, Settings
 DEAD_LETTER_BYTES = 16 << 20  # a rejected message of several MiB still fits as base64
 USERS_TABLE = "users"
 _ERASED_WITHIN_MS = 86_400_000  # chosen by us: a forgotten user's old values leave the disk within a day
+_KEPT_MS = 7 * _ERASED_WITHIN_MS  # chosen by us: time to mend what was rejected; Kafka cannot erase one message of them
 
 log = logging.getLogger(__name__)
 
@@ -67,18 +68,25 @@ def app_id(settings: Settings) -> str:
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """List every topic that the two tiers use, all split alike: a user is in the same partition of each."""
+    roomy = {
+        "max.message.bytes": str(DEAD_LETTER_BYTES)
+    }  # a list of a thousand items, with their reasons, is over 1 MiB
     erasing = {"max.compaction.lag.ms": str(_ERASED_WITHIN_MS)}
+    bounded = {"retention.ms": str(_KEPT_MS)}
     # A forgotten user's tombstone removes what waits; what nobody ranked for an hour is of no use to anybody.
     pending = {
         "cleanup.policy": "compact,delete",
         "retention.ms": "3600000",
         "max.compaction.lag.ms": "600000",
+        **roomy,
     }
     special: dict[str, tuple[bool, dict[str, str]]] = {
         "items": (True, {}),
         "rank-requests": (True, pending),
-        "recommendations": (True, erasing),
-        "dead-letters": (False, {"max.message.bytes": str(DEAD_LETTER_BYTES)}),
+        "recommendations": (True, {**erasing, **roomy}),
+        "dead-letters": (False, {**bounded, **roomy}),
+        "routed-events": (False, bounded),
+        "forget": (False, bounded),
         "item-counts": (True, {}),
     }
     names = [*TOPICS, "routed-events", "item-counts"]

@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from encoders.interest import Interest, decode, empty, encode
+from encoders.interest import Interest, StateUnreadable, decode, empty, encode
 
 RECENT = 64
 """Event ids kept in the record itself: 512 bytes of the 4 KB."""
@@ -36,12 +37,24 @@ class Record:
     recent: tuple[int, ...] = ()
 
 
+SCHEMA = 2
+"""Of a record. The one before, 1, did not say its number."""
+
+
 class _Wire(msgspec.Struct, array_like=True, frozen=True):
+    schema: int
     interest: bytes
     recent: bytes
 
 
+class _Before(msgspec.Struct, array_like=True, frozen=True):
+    interest: bytes
+    recent: bytes
+
+
+_any_decoder = msgspec.msgpack.Decoder(list[Any])
 _decoder = msgspec.msgpack.Decoder(_Wire)
+_decoder_before = msgspec.msgpack.Decoder(_Before)
 
 
 class Users:
@@ -65,7 +78,7 @@ class Users:
         record = self._records.get(user_id)
         if record is None:
             value = self._read(user_id, _record_key(user_id))
-            record = Record(empty(self._dim)) if value is None else _decode(value)
+            record = Record(empty(self._dim)) if value is None else self._known(decode_record(value))
         return record
 
     def put(self, user_id: str, interest: Interest) -> None:
@@ -106,21 +119,35 @@ class Users:
         return int.from_bytes(self._read(user_id, _forgotten_key(user_id)) or b"", "little")
 
     def waiting(self) -> Iterator[tuple[str, Interest]]:
-        """The users in the store who have events about items unknown at the time."""
+        """The users in the store who have events about items unknown at the time. Reads every record.
+
+        Raises
+        ------
+        StateUnreadable
+            One of them cannot be read.
+        """
         for key, value in self._store.items():
-            if key[:1] == b"u" and len((record := _decode(value)).interest.waiting):
+            if key[:1] == b"u" and len((record := self._known(decode_record(value))).interest.waiting):
                 yield key[1:].decode(), record.interest
 
     def begin_flush(self) -> Changes:
         """What changed since the last flush, as the store shall hold it. Readable here until `end_flush`."""
         for user_id, record in self._records.items():
-            self._change(user_id, _record_key(user_id), _encode(record))
+            self._change(user_id, _record_key(user_id), encode_record(record))
         self._flushing, self._changes, self._records = self._changes, {}, {}
         return self._flushing
 
     def end_flush(self) -> None:
         """The store holds what `begin_flush` returned."""
         self._flushing = {}
+
+    def _known(self, record: Record) -> Record:
+        if (dim := len(record.interest.long)) != self._dim:
+            raise StateUnreadable(
+                f"user record: got vectors of {dim} numbers, expected {self._dim}; another encoder made them: set "
+                "AFTERCLICK_ENCODER__MODEL to that one, or AFTERCLICK_KAFKA__GROUP_ID to a new name to begin anew"
+            )
+        return record
 
     def _change(self, user_id: str, key: bytes, value: bytes | None) -> None:
         self._changes.setdefault(user_id, {})[key] = value
@@ -153,10 +180,26 @@ def _pack(ids: tuple[int, ...]) -> bytes:
     return np.array(ids, "<u8").tobytes()
 
 
-def _encode(record: Record) -> bytes:
-    return msgspec.msgpack.encode(_Wire(encode(record.interest), _pack(record.recent)))
+def encode_record(record: Record) -> bytes:
+    """Serialise."""
+    return msgspec.msgpack.encode(_Wire(SCHEMA, encode(record.interest), _pack(record.recent)))
 
 
-def _decode(value: bytes) -> Record:
-    wire = _decoder.decode(value)
-    return Record(decode(wire.interest), tuple(np.frombuffer(wire.recent, "<u8").tolist()))
+def decode_record(value: bytes) -> Record:
+    """Read what `encode_record` wrote, in this version of the program or the one before.
+
+    Raises
+    ------
+    StateUnreadable
+        A newer version wrote it, or it is damaged.
+    """
+    try:
+        first, *_ = _any_decoder.decode(value)
+        if isinstance(first, int) and first > SCHEMA:
+            raise StateUnreadable(
+                f"user record: got schema {first}, expected at most {SCHEMA}; a newer worker wrote it: upgrade this one"
+            )
+        wire = _decoder.decode(value) if isinstance(first, int) else _decoder_before.decode(value)
+        return Record(decode(wire.interest), tuple(np.frombuffer(wire.recent, "<u8").tolist()))
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise StateUnreadable(f"user record: got {error}, expected a record; restore the changelog topic") from error

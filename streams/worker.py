@@ -12,6 +12,7 @@ import gc
 import importlib
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -20,22 +21,24 @@ from functools import partial
 from typing import Any, Literal
 
 import faust
-import prometheus_client
 from threadpoolctl import threadpool_limits
 
+from encoders.errors import AfterclickError
+from encoders.interest import StateUnreadable
 from encoders.vector_store import StoredEncoder, identity
 from ranker import Scorer
 from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
-from streams import metrics
+from streams import metrics, probes
 from streams.follower import Follower
-from streams.kafka_client import client_options, partition_of
+from streams.health import Health
+from streams.kafka_client import answers, client_options, partition_of
 from streams.models import Models, RemoteEncoder
 from streams.outbox import Outbox
 from streams.pipeline import RankTier, StateTier, counts_of
-from streams.publish import ListCache
+from streams.publish import CacheUnavailable, ListCache
 from streams.rank_worker import AT_MODEL, RankWorker
-from streams.settings import Kafka, Settings, SettingsError
+from streams.settings import Kafka, Redis, Settings, SettingsError
 from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
 from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, app_id, changelog_name, ensure_topics, topic_specs
@@ -48,38 +51,59 @@ Role = Literal["state", "rank", "all"]
 LAG_EVERY_S = 1.0
 
 
+class Ending:
+    """Why the worker ends, where a person can mend it. What it has taken and not answered, Kafka delivers again."""
+
+    reason: AfterclickError | None = None
+
+    def end(self, reason: AfterclickError) -> None:
+        """Stop as SIGTERM would, to end with the reason."""
+        if self.reason is None:
+            self.reason = reason
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def run(settings: Settings, role: Role) -> int:
     """Work until SIGTERM or SIGINT; the process's exit status.
 
     Raises
     ------
     SettingsError, TopicError, KafkaUnavailable, ModelNotFound, ModelUnsupported
-        Before anything was taken from Kafka.
+        Before anything was taken from Kafka; a Redis that refuses us is a wrong setting.
+    StateUnreadable
+        A newer worker wrote the states that were restored; nothing of theirs was changed.
     """
+    health = Health(settings.health, ("state", "rank") if role == "all" else (role,))
+    if settings.metrics.port:
+        probes.serve(settings.metrics, health)
     asyncio.run(ensure_topics(settings, topic_specs(settings)))
+    if role in ("rank", "all"):
+        asyncio.run(_check_redis(settings.redis))
     threadpool_limits(1, "blas")  # numpy's products here are small: a second thread spins more than it computes
     models = Models(
         settings.encoder if role in ("state", "all") else None, settings.ranker if role in ("rank", "all") else None
     )
+    health.models_loaded = lambda: models.loaded
+    ending = Ending()
     apps = []
     if models.encoder:
-        apps.append(state_app(settings, models.encoder))
+        apps.append(state_app(settings, models.encoder, health, ending))
     if role in ("rank", "all"):
-        apps.append(rank_app(settings, models.scorer))
-    if settings.metrics.port:
-        prometheus_client.start_http_server(settings.metrics.port, settings.metrics.host)
+        apps.append(rank_app(settings, models.scorer, health))
     worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None
     threading.Thread(target=_cut_off, args=(worker, settings.grace_s), name="grace", daemon=True).start()
     try:
         worker.execute_from_commandline()
     except SystemExit as stopped:
+        if ending.reason:
+            raise ending.reason from None
         return int(stopped.code or 0)
     finally:
         models.close()
 
 
-def state_app(settings: Settings, encoder: RemoteEncoder) -> faust.App:
+def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending: Ending) -> faust.App:
     """The state tier: validates, keeps users' states, recalls candidates."""
     app = _app(settings, "state")
     table = app.Table(
@@ -117,11 +141,17 @@ def state_app(settings: Settings, encoder: RemoteEncoder) -> faust.App:
         await follower.caught_up.wait()
         owned = {tp.partition for tp in app.consumer.assignment()}
         tier.counts.writer = min(owned, default=0)
-        worker.refresh(tier.resume(lambda user_id: partition_of(user_id.encode(), settings.kafka.partitions) in owned))
-        _became_ready(app)
+        try:
+            found = tier.resume(lambda user_id: partition_of(user_id.encode(), settings.kafka.partitions) in owned)
+        except StateUnreadable as error:
+            ending.end(error)
+            return
+        worker.refresh(found)
+        _became_ready("state", health)
 
     @app.on_partitions_revoked.connect
     async def revoke(*app_and_revoked: Any, **_: Any) -> None:
+        health.set_ready("state", False)
         await worker.hand_over(app_and_revoked[1])
 
     @app.on_before_shutdown.connect
@@ -133,12 +163,18 @@ def state_app(settings: Settings, encoder: RemoteEncoder) -> faust.App:
         if follower.caught_up.is_set():
             await take_over()
 
-    for task in (follower.run, take_over, worker.run, worker.store_counts, partial(_watch_lag, app)):
+    for task in (
+        follower.run,
+        take_over,
+        worker.run,
+        worker.store_counts,
+        partial(_watch, app, "state", settings.kafka, health),
+    ):
         app.task(task)
     return app
 
 
-def rank_app(settings: Settings, scorer: Scorer | None) -> faust.App:
+def rank_app(settings: Settings, scorer: Scorer | None, health: Health) -> faust.App:
     """The rank tier: scores, selects, publishes."""
     app = _app(settings, "rank")
     cache = ListCache(settings.redis)
@@ -160,20 +196,25 @@ def rank_app(settings: Settings, scorer: Scorer | None) -> faust.App:
 
     async def prepared() -> None:
         await follower.caught_up.wait()
-        _became_ready(app)
+        _became_ready("rank", health)
 
     @app.on_partitions_revoked.connect
     async def revoke(*app_and_revoked: Any, **_: Any) -> None:
+        health.set_ready("rank", False)
         worker.drop(app_and_revoked[1])
 
-    for task in (follower.run, prepared, worker.run, cache.retry, partial(_watch_lag, app)):
+    @app.on_rebalance_complete.connect
+    async def rebalanced(*_: Any, **__: Any) -> None:
+        if follower.caught_up.is_set():
+            health.set_ready("rank", True)
+
+    for task in (follower.run, prepared, worker.run, cache.retry, partial(_watch, app, "rank", settings.kafka, health)):
         app.task(task)
     return app
 
 
 def _app(settings: Settings, tier: Literal["state", "rank"]) -> faust.App:
     kafka, tables = settings.kafka, settings.tables
-    metrics.ready.labels(tier).set(0)
     app = faust.App(
         app_id(settings) if tier == "state" else settings.topic(f"{kafka.group_id}-rank"),
         broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
@@ -199,6 +240,17 @@ def _app(settings: Settings, tier: Literal["state", "rank"]) -> faust.App:
     return app
 
 
+async def _check_redis(settings: Redis) -> None:
+    """Stop where Redis refuses us; one that is away is waited for later, and lists go to the topic meanwhile."""
+    cache = ListCache(settings)
+    try:
+        await cache.check()
+    except CacheUnavailable as error:
+        logger.warning("%s; lists go to the topic, and here once it is back", error)
+    finally:
+        await cache.close()
+
+
 def _credentials(kafka: Kafka) -> Any:
     options = client_options(kafka)
     context = options.get("ssl_context")
@@ -216,23 +268,27 @@ def _raw(app: faust.App, topics: Sequence[str]) -> Any:
     return app.topic(*topics, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
 
-def _became_ready(app: faust.App) -> None:
+def _became_ready(tier: str, health: Health) -> None:
     gc.collect()
     gc.freeze()  # models and libraries stay: walking them in every full collection would hold events up for 0.1 s
-    metrics.ready.labels(app.conf.id.rsplit("-", 1)[1]).set(1)
-    logger.info("%s: ready", app.conf.id)
+    health.set_ready(tier, True)
+    logger.info("%s: ready", tier)
 
 
-async def _watch_lag(app: faust.App) -> None:
+async def _watch(app: faust.App, tier: str, kafka: Kafka, health: Health) -> None:
+    """Say every second that the loop turns, what is committed, and how much there is to do."""
     while True:
         await asyncio.sleep(LAG_EVERY_S)
         consumer: Any = app.consumer
-        committed = app.monitor.tp_committed_offsets
+        committed, lag = dict[object, int](), 0
         for tp in consumer.assignment():
             end = consumer.highwater(tp)
             if end is not None and tp.topic not in app.tables.changelog_topics:
-                lag = max(0, end - max(committed.get(tp, 0), consumer.committed_at_start.get(tp, 0)))
-                metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(lag)
+                done = max(app.monitor.tp_committed_offsets.get(tp, 0), consumer.committed_at_start.get(tp, 0))
+                committed[tp] = done
+                lag += max(0, end - done)
+                metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(max(0, end - done))
+        health.note(tier, lag, committed, health.stands_still(tier) and not await answers(kafka))
 
 
 def _sources(settings: Settings) -> list[Source]:

@@ -6,7 +6,6 @@ events recognised, no counts, no requests. Run by `state` as a process of its ow
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import faust
@@ -45,7 +44,7 @@ def main() -> None:
     vectors: dict[int, Vector] = {}
 
     @app.agent(clicks)
-    async def count(stream: AsyncIterator[bytes]) -> None:
+    async def count(stream: Any) -> None:
         async for value in stream:
             click = decoder.decode(value)
             item, user = item_key(click.item_id), b"u" + click.user_id.encode()

@@ -9,15 +9,18 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from streams import users
 from streams.embedded import free_port
 from streams.kafka_client import partition_of
 from streams.settings import Settings
@@ -259,6 +262,59 @@ def test_workers_share_the_partitions_and_hand_them_over(settings: Settings, cli
                 third.kill()
             traffic.burst(100)
             traffic.check(second)
+
+
+def test_a_rolling_restart_under_load_loses_nothing(settings: Settings, client: Client) -> None:
+    """Two workers, replaced one after the other while events come in; each new one is ready before the next goes."""
+    client.items()
+    traffic = Traffic(client, 13)
+
+    def beside(name: str) -> Settings:
+        own = {"port": free_port()}
+        kafka = settings.kafka.model_copy(update={"instance_id": name})
+        return settings.model_copy(update={"metrics": settings.metrics.model_copy(update=own), "kafka": kafka})
+
+    def replaced(old: WorkerProcess, name: str) -> WorkerProcess:
+        stopping = threading.Thread(target=old.stop)
+        stopping.start()
+        while stopping.is_alive():
+            traffic.burst(5)
+            time.sleep(0.05)
+        new = WorkerProcess(beside(name), "all")
+        while new.total("afterclick_worker_ready") < 2:
+            traffic.burst(5)
+            time.sleep(0.1)
+        return new
+
+    running = [WorkerProcess(beside(name), "all") for name in ("one", "two")]
+    try:
+        for one in running:
+            one.wait_ready()
+        traffic.burst(200)
+        for place, name in enumerate(("one", "two")):
+            running[place] = replaced(running[place], name)
+        traffic.burst(100)
+        traffic.check(running[0])
+        assert [one.stop() for one in running] == [0, 0]
+    finally:
+        for one in running:
+            one.kill()
+
+
+def test_a_state_of_a_newer_worker_stops_this_one_in_one_line(settings: Settings, client: Client) -> None:
+    newer = msgspec.msgpack.encode([users.SCHEMA + 1, "another shape"])
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    producer.produce(changelog_name(settings), newer, b"uann", partition=partition_of(b"ann", 4))
+    assert producer.flush(10) == 0
+    running = WorkerProcess(settings, "state")
+    try:
+        assert running.process.wait(60) == 2
+    finally:
+        running.kill()
+    said = running.log.read_text().splitlines()
+    assert said[-1].startswith("afterclick: user record: got schema 3, expected at most 2; a newer worker wrote it")
+    assert not [line for line in said if "Traceback" in line]
+    assert dict(client.consume(changelog_name(settings))) == {"uann": newer}, "nothing of it was changed"
 
 
 def test_rocksdb_tables_restore_too(settings: Settings, client: Client) -> None:

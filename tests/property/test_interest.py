@@ -13,6 +13,7 @@ from encoders.interest import (
     Decay,
     Event,
     Interest,
+    StateUnreadable,
     Vector,
     decode,
     empty,
@@ -115,7 +116,7 @@ def test_a_state_of_a_newer_program_is_refused_in_words() -> None:
 
     wire = msgspec.msgpack.decode(encode(empty(DIM)))
     wire[0] = 2
-    with pytest.raises(ValueError, match="schema 2, expected 1"):
+    with pytest.raises(StateUnreadable, match="schema 2, expected at most 1"):
         decode(msgspec.msgpack.encode(wire))
 
 

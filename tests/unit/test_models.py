@@ -46,12 +46,25 @@ def test_scores_and_vectors_are_the_models_own(models: Models) -> None:
     assert models.encoder.encode(TEXTS).shape == (3, models.encoder.dim)
 
 
+def test_it_is_told_to_forget(models: Models) -> None:
+    assert models.scorer is not None
+    models.scorer.forget(["ann"])
+    models.scorer.forget(None)
+
+
+def loaded(models: Models) -> bool:
+    return models.loaded
+
+
 def test_a_process_that_dies_is_replaced(models: Models) -> None:
     assert models.encoder is not None
     assert models.scorer is not None
+    assert loaded(models)
     with pytest.raises(BrokenProcessPool):
         models.call(die)
+    assert not loaded(models)
     assert len(models.scorer.score([REQUEST])[0]) == len(TEXTS)
+    assert loaded(models)
     with pytest.raises(BrokenProcessPool):
         models.call(die)
     assert len(models.encoder.encode(TEXTS)) == len(TEXTS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pytest
@@ -38,6 +38,9 @@ class Fixed:
         self._score = score
 
     def prepare(self, texts: Sequence[str]) -> None:
+        pass
+
+    def forget(self, users: Collection[str] | None) -> None:
         pass
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:

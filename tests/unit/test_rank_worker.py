@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from types import SimpleNamespace
@@ -39,6 +39,9 @@ class Slow:
         self._one_at_a_time = Lock()
 
     def prepare(self, texts: Sequence[str]) -> None:
+        pass
+
+    def forget(self, users: Collection[str] | None) -> None:
         pass
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:

@@ -1,0 +1,181 @@
+"""Every decoder of bytes that others write, as one function from bytes: it returns, or refuses in the way it promises.
+
+Called by the property tests with what hypothesis makes up, and by `run` with what atheris finds by coverage.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Collection, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from encoders.describe import describe_item
+from encoders.device import Placement
+from encoders.interest import Decay, Event, StateUnreadable, empty, update
+from encoders.usage import Usage
+from ranker import ScoreRequest
+from ranker.candidates import BUILT_IN
+from ranker.catalogue import Catalogue
+from ranker.counts import Counts, decode_counts, encode_counts
+from streams import dead_letters, users
+from streams.contracts import Click, DeadLetter, Item, RankRequest
+from streams.pipeline import RankTier, StateTier, catalogue_item, counts_of
+from streams.receive import INPUTS, BadMessage, Message, receive
+from streams.settings import Settings
+
+NOW_MS = 1_790_000_000_000
+DIM = 4
+VECTOR = np.full(DIM, 0.5, np.float32)
+MOST_USERS = 1_000
+SETTINGS = Settings()
+
+
+class Lengths:
+    """A scorer that reads every text."""
+
+    name = "lengths"
+    placement = Placement("cpu", "float32", "a test")
+    usage = Usage()
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        pass
+
+    def forget(self, users: Collection[str] | None) -> None:
+        pass
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Any]:
+        if any("\n" in text for request in requests for text in request.candidates):
+            raise AssertionError("a candidate is more than one line")
+        return [np.array([len(text) for text in request.candidates], np.float32) for request in requests]
+
+
+class Tiers:
+    """Both tiers without a model; begun anew before they hold much, so that memory that grows is a decoder's."""
+
+    def __init__(self) -> None:
+        self.state = StateTier(SETTINGS, users.Users({}, DIM), Catalogue(DIM), counts_of(SETTINGS), BUILT_IN)
+        self.rank = RankTier(SETTINGS, None)
+        self.scored = RankTier(SETTINGS, Lengths())
+        self.left = MOST_USERS
+
+
+_tiers = [Tiers()]
+
+
+def message(topic: str) -> Callable[[bytes], bool]:
+    """A message of a topic, by its own key or as a tombstone, through the steps as far as it goes."""
+
+    def take(data: bytes) -> bool:
+        try:
+            key = str(json.loads(data)["item_id"]).encode()
+        except Exception:  # noqa: BLE001  whatever it is: then another key
+            key = data[:8]
+        kept = Message(topic, 0, 1, key, data or None)
+        try:
+            accepted = receive(kept, NOW_MS)
+        except BadMessage as error:
+            letter = msgspec.json.decode(msgspec.json.encode(kept.dead_letter(str(error))), type=DeadLetter)
+            if (letter.payload, letter.key) != (kept.value, kept.key):
+                raise AssertionError("the dead letter is not the message, byte for byte") from error
+            return False
+        _go_on(accepted)
+        return True
+
+    return take
+
+
+def _go_on(accepted: Any) -> None:
+    tiers = _tiers[0]
+    tiers.left -= 1
+    if not tiers.left:
+        _tiers[0] = Tiers()
+    if isinstance(accepted, Click):
+        tiers.state.accept(accepted)
+        list_ = tiers.rank.rank([tiers.state.request(accepted.user_id, None, None)], NOW_MS)
+        msgspec.json.encode(list_)
+    elif isinstance(accepted, Item):
+        if len(describe_item(accepted)) > 2_000:
+            raise AssertionError("the text is too long")
+        tiers.state.put_item(accepted, VECTOR, NOW_MS)
+        catalogue_item(accepted, NOW_MS)
+    elif isinstance(accepted, RankRequest):
+        msgspec.json.encode(tiers.scored.rank([accepted], NOW_MS))
+
+
+def state_record(data: bytes) -> bool:
+    """A user's record from the changelog."""
+    try:
+        users.decode_record(data)
+    except StateUnreadable:
+        return False
+    return True
+
+
+def item_counts(data: bytes) -> bool:
+    """A record of the topic item-counts: a line of key, then the value."""
+    key, _, value = data.partition(b"\n")
+    try:
+        shard, item, found = decode_counts(key, value)
+    except ValueError:
+        return False
+    counts = Counts(1e9, 1e9)
+    counts.put(shard, item, found)
+    counts.co_visited([item])
+    counts.trending()
+    return True
+
+
+def dead_letter(data: bytes) -> bool:
+    """A record of the topic dead-letters: shown, and sent back only to where an input is."""
+    record = SimpleNamespace(partition=0, offset=1, timestamp=NOW_MS, key=None, value=data)
+    stored = dead_letters._decode(record)
+    dead_letters.printable(stored.letter.payload)
+    why_not = dead_letters._unsendable(stored.letter, SETTINGS, dict.fromkeys(INPUTS, 8))
+    return not why_not
+
+
+DECODERS: dict[str, Callable[[bytes], bool]] = {topic: message(topic) for topic in INPUTS} | {
+    "state record": state_record,
+    "item counts": item_counts,
+    "dead letter": dead_letter,
+}
+"""Each takes any bytes, and tells whether they were good."""
+
+
+def good() -> dict[str, list[bytes]]:
+    """Bytes that each decoder accepts: where a search begins."""
+    click = {"event_id": "e", "user_id": "u", "item_id": "i", "timestamp": NOW_MS, "text": "t", "context": {"a": [1]}}
+    event = {"item_id": "i", "type": "click", "timestamp": "2026-03-01T12:00:00Z", "title": "T", "price": 1.5}
+    candidate = {"item_id": "c", "text": "C", "sources": ["nearest"], "categories": ["k"], "prior": 0.5, "because": "i"}
+    made: dict[str, list[Any]] = {
+        "clicks": [click],
+        "purchases": [click | {"quantity": 2, "price": 1.5, "currency": "EUR"}],
+        "impressions": [{"event_id": "e", "user_id": "u", "list_id": "l", "items": ["i"], "timestamp": NOW_MS}],
+        "items": [{"item_id": "i", "title": "T", "categories": ["a", "b"], "attributes": {"x": {}}, "entities": ["e"]}],
+        "rank-requests": [
+            {"request_id": "r", "user_id": "u", "as_of": NOW_MS, "history": [event], "candidates": [candidate]}
+        ],
+        "forget": [{"user_id": "u", "timestamp": NOW_MS}],
+        "dead letter": [
+            {
+                "topic": "clicks",
+                "partition": 1,
+                "offset": 2,
+                "error": "e",
+                "payload": base64.b64encode(b"x").decode(),
+                "key": None,
+            }
+        ],
+    }
+    state = update(empty(DIM), Event(1, NOW_MS, "click"), None, Decay())
+    record = users.encode_record(users.Record(state, (1, 2)))
+    counts = Counts(1e9, 1e9)
+    counts.observe(Event(2, NOW_MS, "click"), [1])
+    rows = [b"\n".join(encode_counts(*row)) for row in counts.changes()]
+    encoded = {name: [json.dumps(value).encode() for value in values] for name, values in made.items()}
+    return encoded | {"state record": [record], "item counts": rows}

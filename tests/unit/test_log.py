@@ -1,0 +1,48 @@
+"""However much is said, the log is no flood, and what was left out is told."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from streams import log
+from streams.log import BURST, EVERY_S, MOST_KINDS, RateLimit
+from streams.receive import BadMessage, Message
+from streams.reject import rejected
+from streams.settings import Settings
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def record(text: str, *arguments: object, line: int = 1) -> logging.LogRecord:
+    return logging.LogRecord("streams", logging.WARNING, "f.py", line, text, arguments, None)
+
+
+def test_a_kind_is_limited_and_others_are_not(clock: list[float]) -> None:
+    limit = RateLimit()
+    assert sum(limit.filter(record("rejected %d", number)) for number in range(1000)) == BURST
+    assert limit.filter(record("another", line=2))
+    clock[0] = EVERY_S
+    again = record("rejected %d", 1000)
+    assert limit.filter(again)
+    assert again.getMessage() == f"rejected 1000 (and {1000 - BURST} more like it)"
+
+
+def test_its_memory_is_bounded(clock: list[float]) -> None:
+    limit = RateLimit()
+    for line in range(3 * MOST_KINDS):
+        limit.filter(record("x", line=line))
+    assert len(limit._kinds) <= MOST_KINDS
+
+
+def test_a_rejection_is_told_without_what_it_holds(caplog: pytest.LogCaptureFixture) -> None:
+    message = Message("clicks", 1, 2, b"secret-user", b"secret-payload")
+    rejected(Settings(), message, BadMessage("malformed", "clicks: secret-text"))
+    assert caplog.messages == ["rejected clicks/1/2: malformed"]

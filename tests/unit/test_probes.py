@@ -1,0 +1,179 @@
+"""What a worker says of itself over HTTP is true: while it starts, when it is stuck, when it is behind."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from streams import health, probes
+from streams.embedded import free_port
+from streams.kafka_client import answers
+from streams.settings import Health, Kafka, Metrics, SettingsError
+
+LIMITS = Health(stuck_s=5, max_lag=10)
+TOKEN = "a-token-of-some-length"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Monotonic time as the health sees it; the test moves it."""
+    now = [1000.0]
+    monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def ready(limits: Health = LIMITS) -> health.Health:
+    """A worker of one tier that is up and has nothing to do."""
+    found = health.Health(limits, ("state",))
+    found.models_loaded = lambda: True
+    found.set_ready("state", True)
+    found.note("state", 0, {})
+    return found
+
+
+@contextmanager
+def served(judged: health.Health, token: str | None = None) -> Iterator[Callable[..., tuple[int, str]]]:
+    """Ask a server; status and text."""
+    metrics = Metrics(port=free_port(), token=token and SecretStr(token))
+    server = probes.serve(metrics, judged)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def ask(path: str, authorization: str | None = None, method: str = "GET") -> tuple[int, str]:
+        request = urllib.request.Request(f"http://127.0.0.1:{metrics.port}{path}", method=method)
+        if authorization:
+            request.add_header("Authorization", authorization)
+        try:
+            with opener.open(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    try:
+        yield ask
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_worker_that_starts_is_alive_and_not_ready() -> None:
+    with served(health.Health(LIMITS, ("state", "rank"))) as ask:
+        assert ask("/livez") == (200, "ok\n")
+        assert ask("/readyz") == (503, "models: not loaded\nstate: not caught up\nrank: not caught up\n")
+
+
+def test_ready_and_what_ends_it(clock: list[float]) -> None:
+    judged = ready()
+    with served(judged) as ask:
+        assert ask("/readyz") == (200, "ok\n")
+        judged.note("state", 10, {"p0": 5})
+        assert ask("/readyz")[0] == 200
+        judged.note("state", 11, {"p0": 5})
+        assert ask("/readyz") == (503, "state: 11 messages behind, more than 10\n")
+        assert ask("/livez")[0] == 200
+        judged.note("state", 0, {"p0": 16})
+        judged.set_ready("state", False)
+        assert ask("/readyz") == (503, "state: not caught up\n")
+        judged.set_ready("state", True)
+        judged.models_loaded = lambda: False
+        assert ask("/readyz") == (503, "models: not loaded\n")
+
+
+def test_offsets_that_do_not_move_are_no_life_unless_there_is_nothing_to_do(clock: list[float]) -> None:
+    judged = ready()
+
+    def after(seconds: int, lag: int, committed: int, waits: bool = False) -> list[str]:
+        for _ in range(seconds):
+            clock[0] += 1
+            judged.note("state", lag, {"p0": committed}, waits)
+        return judged.why_not_alive()
+
+    assert after(60, lag=0, committed=7) == []
+    assert after(5, lag=3, committed=7) == []
+    assert judged.stands_still("state")
+    assert after(1, lag=3, committed=7) == ["state: no offset was committed for 6 s, with 3 messages to do"]
+    assert after(1, lag=2, committed=8) == []
+    assert not judged.stands_still("state")
+    assert after(60, lag=2, committed=8, waits=True) == [], "Kafka is away: a restart would not help"
+    judged.set_ready("state", False)
+    assert after(60, lag=2, committed=8) == [], "tables are being restored"
+
+
+def test_a_stuck_loop_is_told_of_while_it_is_stuck() -> None:
+    """A real loop, blocked; the answer comes from the server's thread."""
+    judged = ready(LIMITS.model_copy(update={"stuck_s": 0.5}))
+    blocked, answered = threading.Event(), threading.Event()
+
+    async def turn() -> None:
+        for _ in range(10):
+            judged.note("state", 0, {})
+            await asyncio.sleep(0.1)
+        blocked.set()
+        answered.wait(20)
+
+    loop = threading.Thread(target=lambda: asyncio.run(turn()))
+    with served(judged) as ask:
+        loop.start()
+        time.sleep(0.7)
+        assert ask("/livez") == (200, "ok\n")
+        blocked.wait(20)
+        time.sleep(0.7)
+        status, text = ask("/livez")
+        answered.set()
+        loop.join()
+    assert (status, text.split(" has ")[0]) == (503, "state: the event loop")
+
+
+def test_a_token_is_asked_for_everywhere_and_nothing_is_told_without_it() -> None:
+    with served(ready(), TOKEN) as ask:
+        for path in ("/metrics", "/livez", "/readyz", "/"):
+            for wrong in (None, "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", "Bearer \xff"):
+                assert ask(path, wrong) == (401, "a bearer token is needed\n")
+        assert ask("/livez", f"Bearer {TOKEN}") == (200, "ok\n")
+        assert "afterclick_worker_ready" in ask("/metrics", f"Bearer {TOKEN}")[1]
+    with pytest.raises(ValidationError):
+        Metrics(token=SecretStr("short"))
+
+
+def test_other_paths_and_methods_do_nothing() -> None:
+    with served(ready()) as ask:
+        assert ask("/table/users")[0] == 404
+        assert ask("/metrics", method="POST")[0] == 405
+
+
+def test_a_client_that_says_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes.Handler, "timeout", 0.2)
+    metrics = Metrics(port=free_port())
+    server = probes.serve(metrics, ready())
+    with socket.create_connection(("127.0.0.1", metrics.port), timeout=10) as silent:
+        assert silent.recv(1) == b""
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_address_that_is_taken_is_one_clear_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        metrics = Metrics(port=taken.getsockname()[1])
+        with pytest.raises(SettingsError, match=r"^AFTERCLICK_METRICS__PORT: got .*; give each worker a port"):
+            probes.serve(metrics, ready())
+
+
+def test_only_loopback_unless_told_otherwise() -> None:
+    assert Metrics().host == "127.0.0.1"
+
+
+def test_a_kafka_that_is_there_takes_a_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        here = f"127.0.0.1:{there.getsockname()[1]}"
+        assert asyncio.run(answers(Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}, {here}")))
+    assert not asyncio.run(answers(Kafka(bootstrap_servers=here)))

@@ -1,0 +1,120 @@
+"""What is stored outlives the program: the version before is read, a newer one refused, a damaged one never dropped."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import redis
+from pydantic import SecretStr
+
+from encoders import interest
+from encoders.interest import Decay, Event, StateUnreadable, empty, update
+from streams import contracts, users
+from streams.contracts import Recommendations
+from streams.embedded import EmbeddedRedis
+from streams.publish import ListCache, ListUnreadable, Published
+from streams.settings import Redis
+from streams.users import Record, Users, decode_record, encode_record
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def stored(schema: int) -> bytes:
+    return bytes.fromhex((FIXTURES / f"state-record-{schema}.hex").read_text())
+
+
+def expected() -> Record:
+    """The events that the fixtures were made of."""
+    state, random = empty(4), np.random.default_rng(3)
+    for n in range(5):
+        vector = None if n == 4 else random.normal(size=4).astype(np.float32)
+        event = Event(n % 3 + 1, 1_790_000_000_000 + n * 60_000, "purchase" if n % 2 else "click")
+        state = update(state, event, vector, Decay())
+    return Record(state, tuple(users._hash(f"e{n}") for n in range(5)))
+
+
+@pytest.mark.parametrize("schema", [users.SCHEMA - 1, users.SCHEMA])
+def test_a_record_of_this_version_and_of_the_one_before_says_the_same(schema: int) -> None:
+    found, wanted = decode_record(stored(schema)), expected()
+    assert found.recent == wanted.recent
+    for name in ("version", "as_of_ms"):
+        assert getattr(found.interest, name) == getattr(wanted.interest, name)
+    for name in ("history", "waiting", "bought"):
+        np.testing.assert_array_equal(getattr(found.interest, name), getattr(wanted.interest, name))
+    for name in ("session", "long"):
+        np.testing.assert_allclose(getattr(found.interest, name), getattr(wanted.interest, name), rtol=1e-3)
+
+
+def test_a_record_of_the_version_before_is_written_in_this_one() -> None:
+    store = {b"uann": stored(users.SCHEMA - 1)}
+    opened = Users(store, 4)
+    assert opened.has_taken_in("ann", "e3")
+    opened.touch("ann")
+    assert opened.begin_flush()["ann"][b"uann"] == stored(users.SCHEMA)
+
+
+def test_a_newer_record_is_refused_in_one_line_and_stays_as_it_is() -> None:
+    newer = msgspec.msgpack.encode([users.SCHEMA + 1, {"another": "shape"}])
+    store = {b"uann": newer}
+    for look in (lambda: Users(store, 4).get("ann"), lambda: list(Users(store, 4).waiting())):
+        with pytest.raises(
+            StateUnreadable, match=r"^user record: got schema 3, expected at most 2; .*upgrade this one$"
+        ):
+            look()
+    assert store == {b"uann": newer}
+    wire = msgspec.msgpack.decode(interest.encode(expected().interest))
+    inside = msgspec.msgpack.encode([users.SCHEMA, msgspec.msgpack.encode([interest.SCHEMA + 1, *wire[1:]]), b""])
+    with pytest.raises(StateUnreadable, match=r"^user state: got schema 2, expected at most 1"):
+        decode_record(inside)
+
+
+def test_a_damaged_record_is_refused() -> None:
+    whole = encode_record(expected())
+    for damaged in (b"", b"junk", whole[:-1], whole[1:], msgspec.msgpack.encode([])):
+        with pytest.raises(StateUnreadable, match=r"restore the changelog|upgrade"):
+            decode_record(damaged)
+
+
+def test_another_encoders_record_is_refused() -> None:
+    with pytest.raises(StateUnreadable, match=r"got vectors of 4 numbers, expected 8; another encoder made them"):
+        Users({b"uann": stored(users.SCHEMA)}, 8).get("ann")
+
+
+def a_list(as_of: int, **more: object) -> Published:
+    made = Recommendations(
+        list_id="l", user_id="ann", as_of=as_of, generated_at=as_of, state_version=1, model="m", trigger=None,
+        degraded=None, items=[],
+    )  # fmt: skip
+    return Published("ann", msgspec.json.encode(msgspec.structs.replace(made, **more)), as_of, 1)
+
+
+def test_lists_of_every_version_live_together_in_redis() -> None:
+    """The newest wins, whoever wrote it; what is no list is overwritten; who reads a newer schema is told."""
+
+    async def write(published: Published) -> None:
+        cache = ListCache(settings)
+        await cache.write([published])
+        await cache.close()
+
+    with EmbeddedRedis() as server, redis.Redis.from_url(server.url) as plain:
+        settings = Redis(url=SecretStr(server.url))
+        key = f"{settings.key_prefix}ann"
+        for junk in (b"5", b'{"as_of": "x"}', b"[1]", b"null", b'{"as_of": 1e300}', b"\xff", b"[" * 5000):
+            plain.set(key, junk)
+            asyncio.run(write(a_list(10)))
+            assert msgspec.json.decode(plain.get(key))["as_of"] == 10, junk
+        newer = contracts.LIST_SCHEMA + 1
+        plain.set(key, a_list(20, schema=newer).payload or b"")
+        asyncio.run(write(a_list(15)))
+        with pytest.raises(ListUnreadable, match=rf"got a list of schema {newer}, expected at most .*; upgrade|newer"):
+            asyncio.run(ListCache.read_once(settings, "ann"))
+        before = msgspec.json.decode(a_list(30).payload or b"")
+        del before["schema"]
+        plain.set(key, msgspec.json.encode(before))
+        assert asyncio.run(ListCache.read_once(settings, "ann")) == msgspec.json.encode(before)
+        asyncio.run(write(a_list(31, schema=contracts.LIST_SCHEMA)))
+        assert asyncio.run(ListCache.read_once(settings, "ann")) == a_list(31, schema=contracts.LIST_SCHEMA).payload
