@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Collection, Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
@@ -25,10 +27,12 @@ from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import RankRequest, Recommendations
 from streams.follower import Records, items_of
+from streams.lease import LeaseLost
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import RankTier
-from streams.publish import ListCache, Published
+from streams.publish import Published
 from streams.receive import BadMessage, Message, Tombstone, receive
+from streams.refill import Refill
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -37,6 +41,8 @@ MOST_PENDING = 5_000
 """Requests taken and not yet ranked; past it the agent waits, and Kafka keeps the rest."""
 
 
+CATCH_UP_S = 5.0
+"""Chosen by us: reading `MOST_PENDING` requests takes a second; what retention deleted never comes."""
 MOST_LATE = 256
 """Lists made without the model at a time, so that publishing goes on."""
 
@@ -63,7 +69,7 @@ class RankWorker:
     """Steps 4 to 6."""
 
     def __init__(
-        self, settings: Settings, tier: RankTier, outbox: Outbox, cache: ListCache, model_thread: Executor
+        self, settings: Settings, tier: RankTier, outbox: Outbox, cache: Refill, model_thread: Executor
     ) -> None:
         self._settings = settings
         self._tier = tier
@@ -74,6 +80,10 @@ class RankWorker:
         self.acks = InOrder()
         self._arrived = asyncio.Event()
         self._room = asyncio.Condition()
+        self._publishing = asyncio.Lock()
+        self._behind: dict[Any, int] = {}  # partition -> offset up to which requests lay there when it became ours
+        self._caught_up = asyncio.Event()
+        self._caught_up.set()
         self._model_thread = model_thread
         self._model_call: asyncio.Future[list[Recommendations]] | None = None
         self._usage = Usage()
@@ -85,6 +95,10 @@ class RankWorker:
         kafka = event.message
         message = Message("rank-requests", kafka.partition, kafka.offset, kafka.key, kafka.value)
         self.acks.take(kafka.tp, event)
+        if kafka.offset + 1 >= self._behind.get(kafka.tp, float("inf")):
+            del self._behind[kafka.tp]
+        if not self._behind or len(self.acks) >= MOST_PENDING:
+            self._caught_up.set()
         try:
             received = receive(message, _now_ms())
         except BadMessage as error:
@@ -111,9 +125,23 @@ class RankWorker:
         ranked: asyncio.Queue[Ranked] = asyncio.Queue(1)
         await asyncio.gather(self._rank_all(ranked), self._publish_all(ranked))
 
+    def resume(self, behind: Mapping[Any, int]) -> None:
+        """Partitions became ours. Nothing is ranked before what lies there is read up to these offsets.
+
+        Who had them may have died with lists out and their requests not committed: answering the older request of a
+        user first would send the user's list back.
+        """
+        self._behind = dict(behind)
+        if behind:
+            self._caught_up.clear()
+
     async def _rank_all(self, ranked: asyncio.Queue[Ranked]) -> None:
         while True:
             await self._arrived.wait()
+            if not self._caught_up.is_set():
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._caught_up.wait(), CATCH_UP_S)
+                self._caught_up.set()
             letters, self._letters = self._letters, []
             late = self._take_late()
             if late or letters:
@@ -146,8 +174,12 @@ class RankWorker:
     async def _publish_all(self, ranked: asyncio.Queue[Ranked]) -> None:
         while True:
             done = await ranked.get()
-            await self._publish(done.batch, done.lists, [letter for letter, _ in done.letters])
-            self.acks.done([event for one in done.batch for event in one.events] + [event for _, event in done.letters])
+            async with self._publishing:
+                try:
+                    await self._publish(self._ours(done))
+                except LeaseLost as error:
+                    logger.warning("%s", error)
+                    metrics.leases_lost.labels("rank").inc()
             async with self._room:
                 self._room.notify_all()
 
@@ -158,12 +190,23 @@ class RankWorker:
         if self._tier.scorer is not None:
             await asyncio.get_running_loop().run_in_executor(self._model_thread, self._tier.scorer.prepare, texts)
 
-    def drop(self, partitions: set[Any]) -> None:
-        """These partitions are no longer ours: their requests are somebody else's to answer."""
-        for user_id, one in list(self._waiting.items()):
-            if any(event.message.tp in partitions for event in one.events):
-                del self._waiting[user_id]
-        self.acks.drop(partitions)
+    async def hand_over(self, partitions: Collection[Any]) -> None:
+        """These partitions are somebody else's now: finish what is going out, and leave them the rest."""
+        async with self._publishing:
+            for user_id, one in list(self._waiting.items()):
+                if any(event.message.tp in partitions for event in one.events):
+                    del self._waiting[user_id]
+            self.acks.drop(partitions)
+
+    def _ours(self, done: Ranked) -> Ranked:
+        """Without what was handed over while the model had it: the new owner may have published newer lists."""
+        batch = [one for one in done.batch if self.acks.holds(one.events[-1])]
+        users = {one.user_id for one in batch}
+        return Ranked(
+            batch,
+            [list_ for list_ in done.lists if list_.user_id in users],
+            [(letter, event) for letter, event in done.letters if self.acks.holds(event)],
+        )
 
     def _replace(self, newer: Waiting, event: Any) -> None:
         older = self._waiting.get(newer.user_id)
@@ -199,15 +242,18 @@ class RankWorker:
         self._observe_usage(len(requests))
         return ranked
 
-    async def _publish(self, batch: list[Waiting], ranked: list[Recommendations], letters: list[Outgoing]) -> None:
-        """Step 6."""
+    async def _publish(self, done: Ranked) -> None:
+        """Step 6; then its requests are acknowledged."""
+        batch, ranked = done.batch, done.lists
         requests = {one.user_id: one.request for one in batch}
         forgotten = [Published(user_id, None) for user_id, request in requests.items() if request is None]
         published = [Published.of(list_) for list_ in ranked] + forgotten
         topic = self._settings.topic("recommendations")
-        await self._outbox.deliver([*letters, *(Outgoing(topic, p.user_id.encode(), p.payload) for p in published)])
+        lists = [Outgoing(topic, one.user_id.encode(), one.payload) for one in published]
+        places = await self._outbox.deliver([*lists, *(letter for letter, _ in done.letters)])
         if published:
-            await self._cache.write(published)
+            await self._cache.write(published, places[: len(lists)])
+        self.acks.done([event for one in batch for event in one.events] + [event for _, event in done.letters])
         metrics.lists_forgotten.inc(len(forgotten))
         now_ms = _now_ms()
         for list_ in ranked:

@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
@@ -32,6 +33,7 @@ from streams.acks import InOrder
 from streams.contracts import Click, EventType, Forget, Impression, Item, Purchase, Trigger
 from streams.follower import Records, items_of
 from streams.kafka_client import partition_of
+from streams.lease import LeaseLost
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import StateTier
 from streams.receive import INPUTS, BadMessage, Message, Tombstone, receive
@@ -156,8 +158,11 @@ class StateWorker:
             await self._arrived.wait()
             self._arrived.clear()
             async with self._turn:
-                await self._flush()
-                await self._request()
+                try:
+                    await self._flush()
+                    await self._request()
+                except LeaseLost as error:
+                    self._abandon(error)
             if self._wanted:
                 self._arrived.set()
             async with self._flushed:
@@ -166,7 +171,10 @@ class StateWorker:
     async def hand_over(self, partitions: Collection[object]) -> None:
         """These partitions are somebody else's now: finish writing, and leave the rest to who gets the events again."""
         async with self._turn:
-            await self._flush()
+            try:
+                await self._flush()
+            except LeaseLost as error:
+                self._abandon(error)
             self.acks.drop(partitions)
             self._wanted = {}
             self.tier.suspend()
@@ -203,14 +211,14 @@ class StateWorker:
             await asyncio.sleep(COUNTS_EVERY_S)
             changes = iter(self.tier.counts.changes())
             while few := list(islice(changes, COUNTS_AT_ONCE)):
-                await self._outbox.deliver(
-                    [
-                        Outgoing(
-                            self._settings.topic(COUNTS), f"{shard}:{item}".encode(), msgspec.msgpack.encode(counts)
-                        )
-                        for shard, item, counts in few
-                    ]
-                )
+                topic = self._settings.topic(COUNTS)
+                with suppress(LeaseLost):  # statistics: the next change of an item writes all of its counts
+                    await self._outbox.deliver(
+                        [
+                            Outgoing(topic, f"{shard}:{item}".encode(), msgspec.msgpack.encode(counts))
+                            for shard, item, counts in few
+                        ]
+                    )
                 await asyncio.sleep(COUNTS_PAUSE_S)
 
     def refresh(self, user_ids: Sequence[str]) -> None:
@@ -218,6 +226,14 @@ class StateWorker:
         for user_id in user_ids:
             self._touched.setdefault(user_id, Wanted())
             self._arrived.set()
+
+    def _abandon(self, error: LeaseLost) -> None:
+        """Who has the partitions now takes these events in again; none of them was acknowledged."""
+        logger.warning("%s", error)
+        metrics.leases_lost.labels("state").inc()
+        self._pending, self._touched, self._wanted = Pending(), {}, {}
+        self.tier.users.discard()
+        self.tier.suspend()
 
     def _apply(self, message: Message, event: Any, arrived_ms: int) -> str:
         """Take the message in; its event goes to what will answer it: the user's next request, or the next flush."""

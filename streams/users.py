@@ -122,6 +122,10 @@ class Users:
         """The store holds what `begin_flush` returned."""
         self._flushing = {}
 
+    def discard(self) -> None:
+        """What is not in the store never was: another worker has these users now."""
+        self._records, self._changes, self._flushing = {}, {}, {}
+
     def _change(self, user_id: str, key: bytes, value: bytes | None) -> None:
         self._changes.setdefault(user_id, {})[key] = value
 

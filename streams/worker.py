@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import faust
 import prometheus_client
@@ -35,6 +35,7 @@ from streams.outbox import Outbox
 from streams.pipeline import RankTier, StateTier, counts_of
 from streams.publish import ListCache
 from streams.rank_worker import RankWorker
+from streams.refill import Refill
 from streams.settings import Kafka, Settings, SettingsError
 from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
@@ -141,10 +142,11 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
 def rank_app(settings: Settings, scorer: Scorer | None, model_thread: Executor) -> faust.App:
     """The rank tier: scores, selects, publishes."""
     app = _app(settings, "rank")
-    cache = ListCache(settings.redis)
+    cache = Refill(settings, ListCache(settings.redis))
     tier = RankTier(settings, scorer)
     tier.warm_up()
     worker = RankWorker(settings, tier, Outbox(app), cache, model_thread)
+    cast(Transport, app.transport).on_resume = worker.resume
 
     follower = Follower(settings.kafka, {settings.topic("items"): worker.prepare})
 
@@ -164,9 +166,13 @@ def rank_app(settings: Settings, scorer: Scorer | None, model_thread: Executor) 
 
     @app.on_partitions_revoked.connect
     async def revoke(*app_and_revoked: Any, **_: Any) -> None:
-        worker.drop(app_and_revoked[1])
+        await worker.hand_over(app_and_revoked[1])
 
-    for task in (follower.run, prepared, worker.run, cache.retry, partial(_watch_lag, app)):
+    @app.on_rebalance_complete.connect
+    async def rebalanced(*_: Any, **__: Any) -> None:
+        cache.own(tp.partition for tp in app.consumer.assignment())
+
+    for task in (follower.run, prepared, worker.run, cache.run, partial(_watch_lag, app)):
         app.task(task)
     return app
 
@@ -195,7 +201,7 @@ def _app(settings: Settings, tier: Literal["state", "rank"]) -> faust.App:
         web_enabled=False,
         autodiscover=False,
     )
-    app.transport = Transport(app, kafka.fetch_wait_ms)
+    app.transport = app.producer_transport = Transport(app, kafka.fetch_wait_ms, lambda _: None)
     return app
 
 

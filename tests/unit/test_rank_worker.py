@@ -56,7 +56,7 @@ class Out:
             self.lists[list_.user_id] = time.monotonic(), list_
         return []
 
-    async def write(self, published: Sequence[Any]) -> None:
+    async def write(self, published: Sequence[Any], places: Sequence[Any]) -> None:
         pass
 
 
