@@ -17,6 +17,7 @@ import typer
 
 from encoders.errors import AfterclickError
 from streams.settings import Settings, SettingsError, load
+from streams.sparing_log import Sparing
 
 app = typer.Typer(
     name="afterclick",
@@ -158,6 +159,8 @@ def _log(settings: Settings) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("faust", "mode", "aiokafka", "streams.transport"):
         logging.getLogger(chatty).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Sparing())
 
 
 def _print_list(stored: dict[str, Any]) -> None:

@@ -32,6 +32,10 @@ leases_lost = Counter(
     ["tier"],
 )
 
+restore_remaining = Gauge(
+    "afterclick_restore_remaining_records", "State records that the changelog still has for us; 0 once restored"
+)
+
 users_flushed = Counter("afterclick_users_flushed_total", "User states written to the changelog")
 flush_seconds = Histogram(
     "afterclick_flush_seconds", "One flush of the state tier, all effects acknowledged", buckets=SECONDS

@@ -27,6 +27,7 @@ from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import RankRequest, Recommendations
 from streams.follower import Records, items_of
+from streams.kafka_client import latest_ms
 from streams.lease import LeaseLost
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import RankTier
@@ -100,7 +101,7 @@ class RankWorker:
         if not self._behind or len(self.acks) >= MOST_PENDING:
             self._caught_up.set()
         try:
-            received = receive(message, _now_ms())
+            received = receive(message, latest_ms(round((kafka.timestamp or 0) * 1000)))
         except BadMessage as error:
             metrics.events.labels("rank-requests", "rejected").inc()
             metrics.dead_letters.labels("rank-requests", error.reason).inc()

@@ -32,7 +32,7 @@ from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import Click, EventType, Forget, Impression, Item, Purchase, Trigger
 from streams.follower import Records, items_of
-from streams.kafka_client import partition_of
+from streams.kafka_client import latest_ms, partition_of
 from streams.lease import LeaseLost
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import StateTier
@@ -237,7 +237,7 @@ class StateWorker:
 
     def _apply(self, message: Message, event: Any, arrived_ms: int) -> str:
         """Take the message in; its event goes to what will answer it: the user's next request, or the next flush."""
-        decoded = receive(message, _now_ms())
+        decoded = receive(message, latest_ms(arrived_ms))
         answered_by = self._pending.events
         outcome = "accepted"
         if isinstance(decoded, (Click, Forget)) and self._routed(message, decoded.user_id):
@@ -324,7 +324,3 @@ class StateWorker:
             await asyncio.sleep(time.monotonic() - started)
         await self._outbox.deliver(messages)
         self.acks.done(answered)
-
-
-def _now_ms() -> int:
-    return round(time.time() * 1000)

@@ -36,6 +36,7 @@ from streams.pipeline import RankTier, StateTier, counts_of
 from streams.publish import ListCache
 from streams.rank_worker import RankWorker
 from streams.refill import Refill
+from streams.restore import watch_restore
 from streams.settings import Kafka, Settings, SettingsError
 from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
@@ -134,7 +135,14 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
         if follower.caught_up.is_set():
             await take_over()
 
-    for task in (follower.run, take_over, worker.run, worker.store_counts, partial(_watch_lag, app)):
+    for task in (
+        follower.run,
+        take_over,
+        worker.run,
+        worker.store_counts,
+        partial(_watch_lag, app),
+        partial(watch_restore, app),
+    ):
         app.task(task)
     return app
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 
@@ -13,4 +16,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=1)
     group.addoption("--brokers", type=int, default=3)
     group.addoption("--kinds", default="", help="only these faults, with commas")
+    group.addoption("--users", type=int, default=20_000, help="whose states a worker restores")
     group.addoption("--report", default="", help="write the campaign's outcome to this file as JSON")
+
+
+@pytest.fixture
+def kafka_home() -> Path:
+    home = os.environ.get("KAFKA_HOME")
+    if not home:
+        pytest.skip("no Kafka: needs KAFKA_HOME, a folder with Kafka's jars in libs/")
+    return Path(home)

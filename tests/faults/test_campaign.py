@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,6 @@ from rich.console import Console
 
 from tests.faults import report
 from tests.faults.campaign import Plan, run
-
-
-@pytest.fixture
-def kafka_home() -> Path:
-    home = os.environ.get("KAFKA_HOME")
-    if not home:
-        pytest.skip("no Kafka: needs KAFKA_HOME, a folder with Kafka's jars in libs/")
-    return Path(home)
 
 
 def test_nothing_is_lost_doubled_or_stale(
