@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from encoders.interest import Interest, decode, empty, encode
+from encoders.interest import Interest, decode, empty, encode, is_waiting
 
 RECENT = 64
 """Event ids kept in the record itself: 512 bytes of the 4 KB."""
@@ -108,8 +108,8 @@ class Users:
     def waiting(self) -> Iterator[tuple[str, Interest]]:
         """The users in the store who have events about items unknown at the time."""
         for key, value in self._store.items():
-            if key[:1] == b"u" and len((record := _decode(value)).interest.waiting):
-                yield key[1:].decode(), record.interest
+            if key[:1] == b"u" and is_waiting(_decoder.decode(value).interest):
+                yield key[1:].decode(), _decode(value).interest
 
     def begin_flush(self) -> Changes:
         """What changed since the last flush, as the store shall hold it. Readable here until `end_flush`."""

@@ -128,7 +128,8 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
 
     @app.on_before_shutdown.connect
     async def drain(*_: Any, **__: Any) -> None:
-        await worker.acks.drain(settings.grace_s / 2)
+        if not app.crashed:  # else nobody is left to work it off
+            await worker.acks.drain(settings.grace_s / 2)
 
     @app.on_rebalance_complete.connect
     async def rebalanced(*_: Any, **__: Any) -> None:
@@ -160,7 +161,8 @@ def rank_app(settings: Settings, scorer: Scorer | None, model_thread: Executor) 
 
     @app.on_before_shutdown.connect
     async def drain(*_: Any, **__: Any) -> None:
-        await worker.acks.drain(settings.grace_s / 2)
+        if not app.crashed:  # else nobody is left to work it off
+            await worker.acks.drain(settings.grace_s / 2)
 
     @app.agent(_raw(app, [settings.topic("rank-requests")]))
     async def rank(stream: Any) -> None:

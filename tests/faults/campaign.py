@@ -12,7 +12,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from tests.faults.faults import FAULTS, Ground, NobodyLeft, schedule
 from tests.faults.load import Load
 from tests.faults.waiting import TooLate, until
 from tests.faults.watcher import Watcher
-from tests.faults.workers import Ended, Fleet, Member
+from tests.faults.workers import Ended, Fleet, Member, Role
 
 PARTITIONS = 4
 SESSION_TIMEOUT_S = 6.0
@@ -74,63 +74,59 @@ class Outcome:
     not_recovered: list[str] = field(default_factory=list)
 
 
+def settings_of(kafka: cluster.Kafka, redis_port: int, folder: Path, copies: int) -> Settings:
+    """What all workers have in common; the topics are there."""
+    settings = Settings(
+        topic_prefix=f"f{uuid.uuid4().hex[:6]}.",
+        kafka=Kafka(
+            bootstrap_servers=kafka.bootstrap_servers,
+            partitions=PARTITIONS,
+            replication_factor=copies,
+            session_timeout_s=SESSION_TIMEOUT_S,
+        ),
+        redis=Redis(url=SecretStr(f"redis://127.0.0.1:{redis_port}/0")),
+        encoder=Encoder(model=str(models.encoder(folder / "encoder")), device="cpu", dtype="float32"),
+        ranker=Ranker(model="none", timeout_ms=MODEL_TIMEOUT_MS, device="cpu", dtype="float32"),
+        grace_s=10,
+    )
+    asyncio.run(ensure_topics(settings, topic_specs(settings)))
+    return settings
+
+
+def member_of(
+    name: str, role: Role, common: Settings, folder: Path, store: str = "memory", model: str = "none"
+) -> Member:
+    """One worker with a folder and a port of its own."""
+    own = folder / name
+    own.mkdir()
+    update = {
+        "tables": Tables(data_dir=own / "data", store=store),
+        "metrics": Metrics(port=free_port()),
+        "ranker": common.ranker.model_copy(update={"model": model}),
+    }
+    return Member(name, role, common.model_copy(update=update), own / "control.json")
+
+
 @contextmanager
-def ground(folder: Path, kafka_home: Path, plan: Plan, per_s: float) -> Iterator[tuple[Ground, Watcher, Settings]]:
+def fire(folder: Path, kafka_home: Path, plan: Plan, per_s: float) -> Iterator[tuple[Ground, Watcher, Settings]]:
     """Kafka, Redis, workers and load, all running."""
-    encoder = str(models.encoder(folder / "encoder"))
-    with ExitStack() as stack:
-        kafka = cluster.Kafka(kafka_home, folder, plan.brokers)
-        stack.callback(kafka.kill)
-        kafka.start()
-        redis = cluster.Redis(folder)
-        stack.callback(redis.kill)
-        redis.start()
-        redis.wait(10)
-        wire = cluster.Wire(redis.port)
-        stack.callback(wire.close)
-        unique = uuid.uuid4().hex[:6]
-        base = Settings(
-            topic_prefix=f"f{unique}.",
-            kafka=Kafka(
-                bootstrap_servers=kafka.bootstrap_servers,
-                partitions=PARTITIONS,
-                replication_factor=plan.brokers,
-                session_timeout_s=SESSION_TIMEOUT_S,
-            ),
-            redis=Redis(url=SecretStr(f"redis://127.0.0.1:{wire.port}/0")),
-            encoder=Encoder(model=encoder, device="cpu", dtype="float32"),
-            ranker=Ranker(model="none", timeout_ms=MODEL_TIMEOUT_MS, device="cpu", dtype="float32"),
-            grace_s=10,
-        )
-        asyncio.run(ensure_topics(base, topic_specs(base)))
-
-        def member(name: str, role: str, store: str = "memory", model: str = "none") -> Member:
-            own = folder / name
-            own.mkdir()
-            settings = base.model_copy(
-                update={
-                    "tables": Tables(data_dir=own / "data", store=store),
-                    "metrics": Metrics(port=free_port()),
-                    "ranker": base.ranker.model_copy(update={"model": model}),
-                }
-            )
-            return Member(name, role, settings, own / "control.json")  # type: ignore[arg-type]
-
+    with cluster.ground(kafka_home, folder, plan.brokers) as (kafka, redis, wire):
+        common = settings_of(kafka, wire.port, folder, plan.brokers)
+        model = common.encoder.model
         fleet = Fleet(
             [
-                member("state-memory", "state"),
-                member("state-rocksdb", "state", "rocksdb"),
-                member("rank-none", "rank"),
-                member("rank-model", "rank", model=encoder),
+                member_of("state-memory", "state", common, folder),
+                member_of("state-rocksdb", "state", common, folder, "rocksdb"),
+                member_of("rank-none", "rank", common, folder),
+                member_of("rank-model", "rank", common, folder, model=model),
             ]
         )
-        spare = member("spare", "all", "rocksdb", encoder)
+        spare = member_of("spare", "all", common, folder, "rocksdb", model)
         users = max(40, min(5_000, plan.events // EVENTS_PER_USER))
-        load = Load(base, plan.seed, plan.events, per_s, users)
-        stack.enter_context(fleet)
-        watcher = stack.enter_context(Watcher(base, f"redis://127.0.0.1:{redis.port}/0"))
-        until(fleet.all_ready, 120, "the workers are not ready")
-        yield Ground(kafka, redis, wire, fleet, spare, load, SESSION_TIMEOUT_S), watcher, base
+        load = Load(common, plan.seed, plan.events, per_s, users)
+        with fleet, Watcher(common, f"redis://127.0.0.1:{redis.port}/0") as watcher:
+            until(fleet.all_ready, 120, "the workers are not ready")
+            yield Ground(kafka, redis, wire, fleet, spare, load, SESSION_TIMEOUT_S), watcher, common
 
 
 def run(folder: Path, kafka_home: Path, plan: Plan, console: Console) -> Outcome:
@@ -147,7 +143,7 @@ def run(folder: Path, kafka_home: Path, plan: Plan, console: Console) -> Outcome
     refilled: list[float] = []
     not_recovered: list[str] = []
     injected: dict[str, int] = defaultdict(int)
-    with ground(folder, kafka_home, plan, per_s) as (where, watcher, settings):
+    with fire(folder, kafka_home, plan, per_s) as (where, watcher, settings):
         begin = time.monotonic()
         where.load.start()
         _recover(where, watcher)
@@ -220,10 +216,8 @@ def _inject(where: Ground, kinds: list[str], dice: random.Random) -> None:
 
 def _recover(where: Ground, watcher: Watcher) -> float:
     """Seconds until an event of every partition, sent now, is in a list on the topic and in Redis."""
-    begin = time.monotonic()
     wanted = where.load.probe()
-    until(lambda: watcher.reached(wanted), RECOVER_S, "no lists for new events")
-    return time.monotonic() - begin
+    return until(lambda: watcher.reached(wanted), RECOVER_S, "no lists for new events")
 
 
 def _settle(where: Ground, watcher: Watcher, console: Console) -> None:

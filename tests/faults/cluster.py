@@ -10,8 +10,8 @@ import asyncio
 import shutil
 import subprocess
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from streams.embedded import free_port, packaged_redis_server
@@ -120,11 +120,6 @@ class Redis(Server):
             folder / "redis.log",
         )
 
-    def restart_empty(self) -> None:
-        self.kill()
-        self.start()
-        self.wait(10)
-
 
 class Wire:
     """A TCP relay between the workers and a server, to be cut, stalled and slowed down."""
@@ -196,3 +191,19 @@ class Wire:
                 writer.write(data)
                 await writer.drain()
         writer.close()
+
+
+@contextmanager
+def ground(kafka_home: Path, folder: Path, brokers: int) -> Iterator[tuple[Kafka, Redis, Wire]]:
+    """Kafka, Redis and the wire to it, running; all gone when left."""
+    with ExitStack() as stack:
+        kafka = Kafka(kafka_home, folder, brokers)
+        stack.callback(kafka.kill)
+        kafka.start()
+        redis = Redis(folder)
+        stack.callback(redis.kill)
+        redis.start()
+        redis.wait(10)
+        wire = Wire(redis.port)
+        stack.callback(wire.close)
+        yield kafka, redis, wire

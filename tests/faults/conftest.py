@@ -17,6 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--brokers", type=int, default=3)
     group.addoption("--kinds", default="", help="only these faults, with commas")
     group.addoption("--users", type=int, default=20_000, help="whose states a worker restores")
+    group.addoption("--overload", type=float, default=20, help="seconds at five times the load that is carried")
     group.addoption("--report", default="", help="write the campaign's outcome to this file as JSON")
 
 

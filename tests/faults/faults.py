@@ -140,7 +140,8 @@ def delete_folder(ground: Ground, dice: random.Random) -> None:
 def fill_disk(ground: Ground, dice: random.Random) -> None:
     """The worker's files cannot grow; it may end, and comes back when there is room again."""
     member = _one(ground, dice, "state", lambda member: member.settings.tables.store == "rocksdb")
-    member.limit_files(4 * KiB)
+    if member.worker is not None:
+        member.limit_files(member.worker.log.stat().st_size + 8 * KiB)
     time.sleep(dice.uniform(3, 6))
     if member.worker is not None and member.worker.process.poll() is None:
         member.limit_files(2**62)

@@ -58,11 +58,13 @@ def item(number: int) -> dict[str, Any]:
 
 
 class Load:
-    """Sends `events` messages at a pace, in a thread; `probe` sends one more to every partition at any time."""
+    """Sends `events` messages at a pace, in a thread; `probe` sends one more to every partition."""
 
-    def __init__(self, settings: Settings, seed: int, events: int, per_s: float, users: int) -> None:
+    def __init__(
+        self, settings: Settings, seed: int, events: int, per_s: float, users: int, name: str = "user"
+    ) -> None:
         self.sent = Sent()
-        self.users = [f"user-{number}" for number in range(users)]
+        self.users = [f"{name}-{number}" for number in range(users)]
         self.probes = _one_per_partition(settings.kafka.partitions)
         self.undelivered: list[str] = []
         self._settings = settings
@@ -94,6 +96,10 @@ class Load:
 
     def stop(self) -> None:
         self._stop.set()
+        self.finish()
+
+    def finish(self) -> None:
+        """Wait until everything is sent."""
         self._thread.join()
         self.flush()
 

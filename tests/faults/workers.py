@@ -24,12 +24,15 @@ LOOK_EVERY_S = 0.1
 RSS_EVERY_S = 2.0
 
 
+Role = Literal["state", "rank", "all"]
+
+
 @dataclass
 class Member:
     """One place in the fleet: its settings stay, its process comes and goes."""
 
     name: str
-    role: Literal["state", "rank", "all"]
+    role: Role
     settings: Settings
     control: Path
     worker: WorkerProcess | None = None
