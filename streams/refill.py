@@ -106,7 +106,7 @@ class Refill:
         consumer = AIOKafkaConsumer(**client_options(self._kafka), enable_auto_commit=False)
         async with started(consumer, self._kafka):
             partitions = {TopicPartition(self._topic, p): begin[p] for p in begun}
-            consumer.assign(partitions)
+            consumer.assign(list(partitions))
             first = await consumer.beginning_offsets(list(partitions))
             ends = await consumer.end_offsets(list(partitions))
             for partition, offset in partitions.items():

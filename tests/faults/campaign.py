@@ -125,7 +125,7 @@ def fire(folder: Path, kafka_home: Path, plan: Plan, per_s: float) -> Iterator[t
         users = max(40, min(5_000, plan.events // EVENTS_PER_USER))
         load = Load(common, plan.seed, plan.events, per_s, users)
         with fleet, Watcher(common, f"redis://127.0.0.1:{redis.port}/0") as watcher:
-            until(fleet.all_ready, 120, "the workers are not ready")
+            until(fleet.all_ready, 300, "the workers are not ready")
             yield Ground(kafka, redis, wire, fleet, spare, load, SESSION_TIMEOUT_S), watcher, common
 
 

@@ -61,4 +61,5 @@ def show(outcome: Outcome, console: Console) -> None:
 
 def write(outcome: Outcome, path: Path) -> None:
     """The same as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(outcome), indent=2), encoding="utf-8")

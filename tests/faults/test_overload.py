@@ -31,7 +31,7 @@ def test_overload_is_borne(
         worker = member_of("worker", "all", settings, tmp_path, model=settings.encoder.model)
         url = f"redis://127.0.0.1:{redis.port}/0"
         with Fleet([worker]) as fleet, Watcher(settings, url) as watcher:
-            until(fleet.all_ready, 120, "the worker is not ready")
+            until(fleet.all_ready, 300, "the worker is not ready")
 
             def counted() -> float:
                 topics = ("clicks", "purchases")
