@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 Role = Literal["state", "rank", "all"]
 LAG_EVERY_S = 1.0
+CRASH_GRACE_S = 2.0
 
 
 def run(settings: Settings, role: Role) -> int:
@@ -270,9 +271,12 @@ def _imported(path: str) -> Source:
 
 
 def _cut_off(worker: faust.Worker, grace_s: float) -> None:
-    """After SIGTERM Faust drains; what takes longer than the grace period ends here, and Kafka repeats the rest."""
+    """After SIGTERM Faust drains; what takes longer than the grace period ends here, and Kafka repeats the rest.
+
+    After an error of ours there is nobody to drain.
+    """
     while not worker.should_stop:
         time.sleep(0.2)
-    time.sleep(grace_s)
-    logger.error("not drained within %g s; what was not acknowledged will be repeated", grace_s)
+    time.sleep(CRASH_GRACE_S if worker.crashed else grace_s)
+    logger.error("not drained in time; what was not acknowledged will be repeated")
     os._exit(1)

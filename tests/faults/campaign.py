@@ -33,8 +33,10 @@ from tests.faults.workers import Ended, Fleet, Member, Role
 
 PARTITIONS = 4
 SESSION_TIMEOUT_S = 6.0
-RECOVER_S = 90.0
-SETTLE_S = 120.0
+RECOVER_S = 240.0
+READY_S = 60.0
+"""The next fault hits a whole fleet, if it is whole by then."""
+SETTLE_S = 240.0
 TWO_AT_ONCE = 0.2
 MODEL_TIMEOUT_MS = 2_000
 EVENTS_PER_USER = 40
@@ -151,6 +153,8 @@ def run(folder: Path, kafka_home: Path, plan: Plan, console: Console) -> Outcome
         names = kinds[: plan.faults]
         deadline = begin + plan.minutes * 60
         for number, kind in enumerate(names):
+            with suppress(TooLate):
+                until(where.fleet.all_ready, READY_S, "the fleet is not whole")
             left_s = max(0.0, deadline - time.monotonic()) / (plan.faults - number)
             second = dice.choice(list(plan.kinds or FAULTS)) if dice.random() < TWO_AT_ONCE else None
             started = time.monotonic()
