@@ -3,7 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: setup demo test bench lint fuzz audit clean
+# `make faults` in its short form; `make faults MINUTES=60 EVENTS=1000000 FAULTS=200 SEED=7 USERS=1000000 OVERLOAD=300`
+MINUTES ?= 3
+EVENTS ?= 15000
+FAULTS ?= 19
+SEED ?= 1
+USERS ?= 20000
+OVERLOAD ?= 20
+REPORT ?= build/faults.json
+
+.PHONY: setup demo test faults bench lint fuzz audit clean
 
 setup: $(STAMP)
 
@@ -17,6 +26,10 @@ demo: $(STAMP)
 
 test: lint
 	$(BIN)/pytest
+
+faults: $(STAMP)
+	$(BIN)/pytest -m faults tests/faults --minutes $(MINUTES) --events $(EVENTS) --faults $(FAULTS) --seed $(SEED) \
+		--users $(USERS) --overload $(OVERLOAD) --report $(REPORT)
 
 bench: $(STAMP)
 	$(BIN)/afterclick bench

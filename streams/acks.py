@@ -44,6 +44,10 @@ class InOrder:
                 queue.popleft().ack()
         self._note()
 
+    def holds(self, event: Acknowledgeable) -> bool:
+        """Whether it was taken, and is neither done nor dropped."""
+        return id(event) in self._open
+
     def drop(self, partitions: Iterable[object]) -> None:
         """These partitions are somebody else's now; their messages will be delivered again, so acknowledge none."""
         for partition in partitions:

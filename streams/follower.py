@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from streams.contracts import Item
-from streams.kafka_client import client_options, started
+from streams.kafka_client import client_options, latest_ms, started
 from streams.receive import BadMessage, Message, Tombstone, receive
 from streams.settings import Kafka
 
@@ -30,7 +29,7 @@ def items_of(records: Records) -> dict[str, tuple[Item | None, int]]:
     for record in records:
         message = Message("items", record.partition, record.offset, record.key, record.value)
         try:
-            received = receive(message, round(time.time() * 1000))
+            received = receive(message, latest_ms(record.timestamp))
         except BadMessage:
             continue
         if isinstance(received, Tombstone):

@@ -27,6 +27,16 @@ repartitioned = Counter(
 )
 consumer_lag = Gauge("afterclick_consumer_lag_messages", "Messages not yet done", ["topic", "partition"])
 
+leases_lost = Counter(
+    "afterclick_leases_lost_total",
+    "Times that work in hand was dropped because its partitions had gone to another worker",
+    ["tier"],
+)
+
+restore_remaining = Gauge(
+    "afterclick_restore_remaining_records", "State records that the changelog still has for us; 0 once restored"
+)
+
 users_flushed = Counter("afterclick_users_flushed_total", "User states written to the changelog")
 flush_seconds = Histogram(
     "afterclick_flush_seconds", "One flush of the state tier, all effects acknowledged", buckets=SECONDS
@@ -75,4 +85,5 @@ list_age_seconds = Gauge(
     ["model"],
 )
 cache_writes = Counter("afterclick_cache_writes_total", "Writes to Redis, by outcome", ["outcome"])
-cache_pending = Gauge("afterclick_cache_pending_lists", "Lists that Redis could not take yet")
+cache_pending = Gauge("afterclick_cache_pending_lists", "Published lists that Redis may not have yet")
+cache_refilled = Counter("afterclick_cache_refilled_total", "Lists brought to Redis from their topic")

@@ -14,7 +14,9 @@ from typing import NamedTuple
 import faust
 from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
-from faust.exceptions import NotReady
+from faust.exceptions import NotReady, ProducerSendError
+
+from streams.lease import LeaseLost
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,13 @@ class Outbox:
         self._app = app
 
     async def deliver(self, messages: Sequence[Outgoing]) -> list[RecordMetadata]:
-        """Return where each message was stored, once all are; in the order given within a partition."""
+        """Return where each message was stored, once all are; in the order given within a partition.
+
+        Raises
+        ------
+        LeaseLost
+            Some of it may be out, some will never be: its partitions are another worker's.
+        """
         while True:
             try:
                 sent = [
@@ -46,7 +54,7 @@ class Outbox:
                     for m in messages
                 ]
                 outcomes = await asyncio.gather(*sent, return_exceptions=True)
-                for outcome in outcomes:
+                for outcome in sorted(outcomes, key=lambda outcome: not isinstance(outcome, LeaseLost)):
                     if isinstance(outcome, BaseException):
                         raise outcome
                 return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
@@ -54,6 +62,8 @@ class Outbox:
                 if not self._app.should_stop:
                     raise
                 raise asyncio.CancelledError("the worker is ending; what is not out is not acknowledged") from None
-            except KafkaError as error:
+            except LeaseLost:
+                raise
+            except (KafkaError, ProducerSendError) as error:
                 logger.warning("Kafka did not take %d messages (%r); again in %g s", len(messages), error, RETRY_S)
                 await asyncio.sleep(RETRY_S)

@@ -2,17 +2,18 @@
 
 Kafka and Redis share no transaction, so a cache write is versioned instead: it replaces the stored list unless that
 one is newer by `(as_of, state_version)`. An equal one is replaced, for a request that is delivered twice also writes
-the topic twice. Redis being away never stops the stream: the newest list of each user waits here and is written when
-Redis is back. Knows nothing of how a list is made; called by the rank worker and, to erase, nobody else.
+the topic twice. Redis being away never stops the stream: the topic has every list, and beside the lists Redis keeps
+marks, up to which offset of the topic it has them; `refill` brings what is missing. Knows nothing of how a list is
+made.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from redis import asyncio as aioredis
@@ -39,9 +40,17 @@ return 1
 """
 _MAY_ALL = "redis.call('DEL', KEYS[1]) return redis.call('GET', KEYS[1])"
 """Run on the key of the user without a name, which no list has."""
-_RETRY_S = 1.0
-_RETRY_BATCH = 500
-"""Lists written per round trip when Redis is back, so that it is not flooded."""
+_ADVANCE = """
+local moved = {}
+for place = 1, #ARGV, 3 do
+  local stored = redis.call('HGET', KEYS[1], ARGV[place]) or ''
+  if stored == ARGV[place + 1] then
+    redis.call('HSET', KEYS[1], ARGV[place], ARGV[place + 2])
+    moved[#moved + 1] = ARGV[place]
+  end
+end
+return moved
+"""
 
 
 class CacheUnavailable(AfterclickError):
@@ -58,12 +67,13 @@ class _Schema(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Published:
-    """What goes out for one user: the list's JSON, or None to erase."""
+    """What goes out for one user: the list's JSON, or None to erase; `age_s` since it was made counts to its TTL."""
 
     user_id: str
     payload: bytes | None
     as_of: int = 0
     state_version: int = 0
+    age_s: int = 0
 
     @classmethod
     def of(cls, list_: Recommendations) -> Published:
@@ -91,31 +101,46 @@ class ListCache:
                 "correct it, and write special letters of the password as %XX"
             ) from None
         self._prefix = settings.key_prefix
+        self._marks = settings.key_prefix  # the key of the user without a name, whom the contract forbids
         self._ttl_s = settings.ttl_s
-        self._unwritten: dict[str, Published] = {}
+        self._away = False
 
-    async def write(self, published: Sequence[Published]) -> None:
-        """Write or erase; what Redis cannot take now is kept for `retry`, counted, and does not raise."""
-        for one in published:
-            self._unwritten.pop(one.user_id, None)
+    async def write(self, published: Sequence[Published]) -> bool:
+        """Write or erase; False, counted, if Redis cannot take it now."""
         try:
             await self._write(published)
         except (RedisError, OSError) as error:
             metrics.cache_writes.labels("failed").inc(len(published))
-            if not self._unwritten:
+            if not self._away:
                 logger.warning("Redis does not take lists (%s); they go to the topic, and here once it is back", error)
-            self._unwritten.update((one.user_id, one) for one in published)
-        metrics.cache_pending.set(len(self._unwritten))
+            self._away = True
+            return False
+        self._away = False
+        return True
 
-    async def retry(self) -> None:
-        """Run for ever: write what could not be written, the newest list of each user."""
-        while True:
-            await asyncio.sleep(_RETRY_S)
-            while self._unwritten:
-                batch = list(self._unwritten.values())[:_RETRY_BATCH]
-                await self.write(batch)
-                if batch[0].user_id in self._unwritten:
-                    break
+    async def marks(self) -> dict[int, int]:
+        """Partition of the topic -> the offset up to which Redis has every list. An empty Redis has none.
+
+        Raises
+        ------
+        RedisError, OSError
+        """
+        redis: Any = self._redis
+        stored = await redis.hgetall(self._marks)
+        return {int(partition): int(offset) for partition, offset in stored.items()}
+
+    async def advance(self, moves: Mapping[int, tuple[int | None, int]]) -> set[int]:
+        """Move marks from what they are (None: not there) to what they shall be; those that were not as told stay.
+
+        Raises
+        ------
+        RedisError, OSError
+        """
+        if not moves:
+            return set()
+        flat = [("" if part is None else part) for p, (old, new) in moves.items() for part in (p, old, new)]
+        redis: Any = self._redis
+        return {int(partition) for partition in await redis.eval(_ADVANCE, 1, self._marks, *flat)}
 
     async def check(self) -> None:
         """See whether Redis lets us do our work; changes nothing.
@@ -175,7 +200,9 @@ class ListCache:
                 if one.payload is None:
                     pipe.delete(key)
                 else:
-                    pipe.eval(_NEWEST_WINS, 1, key, one.payload, one.as_of, one.state_version, self._ttl_s)
+                    pipe.eval(
+                        _NEWEST_WINS, 1, key, one.payload, one.as_of, one.state_version, max(1, self._ttl_s - one.age_s)
+                    )
             for one, outcome in zip(published, await pipe.execute(), strict=True):
                 written = "erased" if one.payload is None else "written" if outcome else "older"
                 metrics.cache_writes.labels(written).inc()

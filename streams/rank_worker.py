@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
@@ -26,10 +27,13 @@ from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import RankRequest, Recommendations
 from streams.follower import Records, items_of
+from streams.kafka_client import latest_ms
+from streams.lease import LeaseLost
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import RankTier
-from streams.publish import ListCache, Published
+from streams.publish import Published
 from streams.receive import BadMessage, Message, Tombstone, receive
+from streams.refill import Refill
 from streams.reject import rejected
 from streams.settings import Settings
 
@@ -39,6 +43,8 @@ MOST_PENDING = 5_000
 """Requests taken and not yet ranked; past it the agent waits, and Kafka keeps the rest."""
 
 
+CATCH_UP_S = 5.0
+"""Chosen by us: reading `MOST_PENDING` requests takes a second; what retention deleted never comes."""
 MOST_LATE = 256
 """Lists made without the model at a time, so that publishing goes on."""
 AT_MODEL = 2
@@ -67,7 +73,7 @@ class RankWorker:
     """Steps 4 to 6."""
 
     def __init__(
-        self, settings: Settings, tier: RankTier, outbox: Outbox, cache: ListCache, model_threads: Executor
+        self, settings: Settings, tier: RankTier, outbox: Outbox, cache: Refill, model_threads: Executor
     ) -> None:
         self._settings = settings
         self._tier = tier
@@ -78,6 +84,10 @@ class RankWorker:
         self.acks = InOrder()
         self._arrived = asyncio.Event()
         self._room = asyncio.Condition()
+        self._publishing = asyncio.Lock()
+        self._behind: dict[Any, int] = {}  # partition -> offset up to which requests lay there when it became ours
+        self._caught_up = asyncio.Event()
+        self._caught_up.set()
         self._model_threads = model_threads
         self._at_model: set[asyncio.Task[Ranked]] = set()
         self._overdue: asyncio.Future[list[Recommendations]] | None = None  # a call that its batch did not wait for
@@ -91,8 +101,12 @@ class RankWorker:
         kafka = event.message
         message = Message("rank-requests", kafka.partition, kafka.offset, kafka.key, kafka.value)
         self.acks.take(kafka.tp, event)
+        if kafka.offset + 1 >= self._behind.get(kafka.tp, float("inf")):
+            del self._behind[kafka.tp]
+        if not self._behind or len(self.acks) >= MOST_PENDING:
+            self._caught_up.set()
         try:
-            received = receive(message, _now_ms())
+            received = receive(message, latest_ms(round((kafka.timestamp or 0) * 1000)))
         except BadMessage as error:
             metrics.events.labels("rank-requests", "rejected").inc()
             self._letters.append((rejected(self._settings, message, error), event))
@@ -115,10 +129,24 @@ class RankWorker:
         batches: asyncio.Queue[asyncio.Task[Ranked]] = asyncio.Queue(AT_MODEL)
         await asyncio.gather(self._rank_all(batches), self._publish_all(batches))
 
+    def resume(self, behind: Mapping[Any, int]) -> None:
+        """Partitions became ours. Nothing is ranked before what lies there is read up to these offsets.
+
+        Who had them may have died with lists out and their requests not committed: answering the older request of a
+        user first would send the user's list back.
+        """
+        self._behind = dict(behind)
+        if behind:
+            self._caught_up.clear()
+
     async def _rank_all(self, batches: asyncio.Queue[asyncio.Task[Ranked]]) -> None:
         """Start a batch when the model is free, or a full one ahead of that; `_arrived` says that either may be."""
         while True:
             await self._arrived.wait()
+            if not self._caught_up.is_set():
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._caught_up.wait(), CATCH_UP_S)
+                self._caught_up.set()
             letters, self._letters = self._letters, []
             late = self._take_late()
             if late or letters:
@@ -168,8 +196,12 @@ class RankWorker:
     async def _publish_all(self, batches: asyncio.Queue[asyncio.Task[Ranked]]) -> None:
         while True:
             done = await (await batches.get())
-            await self._publish(done.batch, done.lists, [letter for letter, _ in done.letters])
-            self.acks.done([event for one in done.batch for event in one.events] + [event for _, event in done.letters])
+            async with self._publishing:
+                try:
+                    await self._publish(self._ours(done))
+                except LeaseLost as error:
+                    logger.warning("%s", error)
+                    metrics.leases_lost.labels("rank").inc()
             async with self._room:
                 self._room.notify_all()
 
@@ -180,13 +212,24 @@ class RankWorker:
         if self._tier.scorer is not None:
             await asyncio.get_running_loop().run_in_executor(self._model_threads, self._tier.scorer.prepare, texts)
 
-    def drop(self, partitions: set[Any]) -> None:
-        """These partitions are no longer ours: their requests, and their users' wish to be forgotten, go elsewhere."""
+    async def hand_over(self, partitions: Collection[Any]) -> None:
+        """These partitions are somebody else's now: finish what is going out, leave them the rest, keep nothing."""
         self._forget(None)
-        for user_id, one in list(self._waiting.items()):
-            if any(event.message.tp in partitions for event in one.events):
-                del self._waiting[user_id]
-        self.acks.drop(partitions)
+        async with self._publishing:
+            for user_id, one in list(self._waiting.items()):
+                if any(event.message.tp in partitions for event in one.events):
+                    del self._waiting[user_id]
+            self.acks.drop(partitions)
+
+    def _ours(self, done: Ranked) -> Ranked:
+        """Without what was handed over while the model had it: the new owner may have published newer lists."""
+        batch = [one for one in done.batch if self.acks.holds(one.events[-1])]
+        users = {one.user_id for one in batch}
+        return Ranked(
+            batch,
+            [list_ for list_ in done.lists if list_.user_id in users],
+            [(letter, event) for letter, event in done.letters if self.acks.holds(event)],
+        )
 
     def _forget(self, users: Collection[str] | None) -> None:
         """Have the model erase what is kept of them, once it is done with what it has in hand; of all, for None."""
@@ -228,17 +271,20 @@ class RankWorker:
         self._observe_usage(len(requests))
         return ranked
 
-    async def _publish(self, batch: list[Waiting], ranked: list[Recommendations], letters: list[Outgoing]) -> None:
-        """Step 6."""
+    async def _publish(self, done: Ranked) -> None:
+        """Step 6; then its requests are acknowledged."""
+        batch, ranked = done.batch, done.lists
         requests = {one.user_id: one.request for one in batch}
         forgotten = [Published(user_id, None) for user_id, request in requests.items() if request is None]
         published = [Published.of(list_) for list_ in ranked] + forgotten
         topic = self._settings.topic("recommendations")
-        await self._outbox.deliver([*letters, *(Outgoing(topic, p.user_id.encode(), p.payload) for p in published)])
+        lists = [Outgoing(topic, one.user_id.encode(), one.payload) for one in published]
+        places = await self._outbox.deliver([*lists, *(letter for letter, _ in done.letters)])
         if published:
-            await self._cache.write(published)
+            await self._cache.write(published, places[: len(lists)])
         if forgotten:
             self._forget({one.user_id for one in forgotten})
+        self.acks.done([event for one in batch for event in one.events] + [event for _, event in done.letters])
         metrics.lists_forgotten.inc(len(forgotten))
         now_ms = _now_ms()
         for list_ in ranked:

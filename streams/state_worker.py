@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
@@ -31,7 +32,8 @@ from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import Click, EventType, Forget, Impression, Item, Purchase, Trigger
 from streams.follower import Records, items_of
-from streams.kafka_client import partition_of
+from streams.kafka_client import latest_ms, partition_of
+from streams.lease import LeaseLost
 from streams.outbox import Outbox, Outgoing
 from streams.pipeline import StateTier
 from streams.pseudonym import under_pseudonym
@@ -157,8 +159,11 @@ class StateWorker:
             await self._arrived.wait()
             self._arrived.clear()
             async with self._turn:
-                await self._flush()
-                await self._request()
+                try:
+                    await self._flush()
+                    await self._request()
+                except LeaseLost as error:
+                    self._abandon(error)
             if self._wanted:
                 self._arrived.set()
             async with self._flushed:
@@ -167,7 +172,10 @@ class StateWorker:
     async def hand_over(self, partitions: Collection[object]) -> None:
         """These partitions are somebody else's now: finish writing, and leave the rest to who gets the events again."""
         async with self._turn:
-            await self._flush()
+            try:
+                await self._flush()
+            except LeaseLost as error:
+                self._abandon(error)
             self.acks.drop(partitions)
             self._wanted = {}
             self.tier.suspend()
@@ -210,12 +218,11 @@ class StateWorker:
             await asyncio.sleep(COUNTS_EVERY_S)
             changes = iter(self.tier.counts.changes())
             while few := list(islice(changes, COUNTS_AT_ONCE)):
-                await self._outbox.deliver(
-                    [
-                        Outgoing(self._settings.topic(COUNTS), *encode_counts(shard, item, counts))
-                        for shard, item, counts in few
-                    ]
-                )
+                topic = self._settings.topic(COUNTS)
+                with suppress(LeaseLost):  # statistics: the next change of an item writes all of its counts
+                    await self._outbox.deliver(
+                        [Outgoing(topic, *encode_counts(shard, item, counts)) for shard, item, counts in few]
+                    )
                 await asyncio.sleep(COUNTS_PAUSE_S)
 
     def refresh(self, user_ids: Sequence[str]) -> None:
@@ -224,9 +231,17 @@ class StateWorker:
             self._touched.setdefault(user_id, Wanted())
             self._arrived.set()
 
+    def _abandon(self, error: LeaseLost) -> None:
+        """Who has the partitions now takes these events in again; none of them was acknowledged."""
+        logger.warning("%s", error)
+        metrics.leases_lost.labels("state").inc()
+        self._pending, self._touched, self._wanted = Pending(), {}, {}
+        self.tier.users.discard()
+        self.tier.suspend()
+
     def _apply(self, message: Message, event: Any, arrived_ms: int, routed_here: bool) -> str:
         """Take the message in; its event goes to what will answer it: the user's next request, or the next flush."""
-        decoded = receive(message, _now_ms())
+        decoded = receive(message, latest_ms(arrived_ms))
         if isinstance(decoded, (Click, Impression, Forget)) and not routed_here:
             decoded = under_pseudonym(decoded, self._settings.pseudonym_key)
         answered_by = self._pending.events
@@ -316,7 +331,3 @@ class StateWorker:
             await asyncio.sleep(time.monotonic() - started)
         await self._outbox.deliver(messages)
         self.acks.done(answered)
-
-
-def _now_ms() -> int:
-    return round(time.time() * 1000)

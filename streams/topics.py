@@ -170,12 +170,14 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
             f"{PREFIX}KAFKA__REPLICATION_FACTOR: got {replicas}, expected at most {brokers}, the number of "
             "brokers; lower it, or add brokers"
         )
+    # With three copies one broker may be lost, and what was acknowledged is still on two.
+    durable = {"min.insync.replicas": "2"} if replicas >= 3 else {}
     new = [
         NewTopic(
             spec.name,
             spec.partitions,
             replicas,
-            topic_configs={**spec.config, "cleanup.policy": _policy(spec.cleanup)},
+            topic_configs={**spec.config, **durable, "cleanup.policy": _policy(spec.cleanup)},
         )
         for spec in missing
     ]

@@ -1,4 +1,4 @@
-"""Faust's Kafka transport, made to lose no message while tables are restored.
+"""Faust's Kafka transport, made to lose no message while tables are restored, and to write only while it may.
 
 Three faults of faust-streaming 0.15.3, each seen here as events lost over a restart:
 
@@ -11,20 +11,29 @@ question is
 0), past
   what was dropped. Here such a partition goes back to its beginning.
 
-Called by `worker`; knows nothing of what is consumed.
+And one of any consumer that writes: see `lease`. Called by `worker`; knows nothing of what is consumed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
+from aiokafka.protocol.group import HeartbeatRequest, LeaveGroupRequest, SyncGroupRequest
+from aiokafka.protocol.produce import ProduceRequest
 from faust.transport.drivers import aiokafka
 from faust.types import TP, AppT
 
+from streams.lease import Lease
+
 
 class ConsumerThread(aiokafka.AIOKafkaConsumerThread):
-    """The thread that reads, with the longest wait of a fetch set by us; Faust fixes it at 1.5 s."""
+    """The thread that reads, with the longest wait of a fetch set by us (Faust fixes it at 1.5 s); keeps the lease."""
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        _keep(cast(Any, self.transport).lease, self._ensure_consumer()._coordinator)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -72,14 +81,38 @@ class Consumer(aiokafka.Consumer):
         if uncommitted:
             await self.seek_to_beginning(*uncommitted)
         self.committed_at_start = offsets
+        sources = [tp for tp in offsets if not self._is_changelog_tp(tp)]
+        ends = await self.highwaters(*sources)
+        cast(Any, self.transport).on_resume({tp: ends[tp] for tp in sources if offsets[tp] < ends[tp]})
         return committed
 
     async def seek_to_beginning(self, *partitions: TP) -> None:
         await self._thread.seek_to_beginning(*(cast(Any, self._new_topicpartition(*tp)) for tp in partitions))
 
 
+class Producer(aiokafka.Producer):
+    """A producer that writes only while the lease is held."""
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        client = self._ensure_producer().client
+        send, lease = client.send, cast(Any, self.transport).lease
+
+        async def send_while_held(node_id: int, request: Any, **options: Any) -> Any:
+            if isinstance(request, ProduceRequest):
+                await lease.held()
+            return await send(node_id, request, **options)
+
+        client.send = send_while_held
+
+
 class Transport(aiokafka.Transport):
-    """The transport with that consumer.
+    """The transport with these.
+
+    Parameters
+    ----------
+    on_resume : called after each rebalance, before messages flow: the partitions that have messages to catch up with,
+        and the offset up to which.
 
     Attributes
     ----------
@@ -87,7 +120,34 @@ class Transport(aiokafka.Transport):
     """
 
     Consumer = Consumer
+    Producer = Producer
 
-    def __init__(self, app: AppT, fetch_wait_ms: int) -> None:
+    def __init__(self, app: AppT, fetch_wait_ms: int, on_resume: Callable[[Mapping[TP, int]], None]) -> None:
         super().__init__(app.conf.broker_consumer, app)
         self.fetch_wait_ms = fetch_wait_ms
+        self.on_resume = on_resume
+        self.lease = Lease(app.conf.broker_session_timeout)
+
+
+NO_ERROR, REBALANCING = 0, 27
+
+
+def _keep(lease: Lease, coordinator: Any) -> None:
+    """Tell the lease what the group's coordinator says of us."""
+    send, reset = coordinator._send_req, coordinator.reset_generation
+
+    async def send_and_note(request: Any) -> Any:
+        asked_s = time.monotonic()
+        if isinstance(request, LeaveGroupRequest):
+            lease.lose()
+        answer = await send(request)
+        heartbeat, assigned = isinstance(request, HeartbeatRequest), isinstance(request, SyncGroupRequest)
+        if (heartbeat and answer.error_code in (NO_ERROR, REBALANCING)) or (assigned and answer.error_code == NO_ERROR):
+            lease.confirm(asked_s)
+        return answer
+
+    def lose_and_reset() -> None:
+        lease.lose()
+        reset()
+
+    coordinator._send_req, coordinator.reset_generation = send_and_note, lose_and_reset

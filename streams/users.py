@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from encoders.interest import Interest, StateUnreadable, decode, empty, encode
+from encoders.interest import Interest, StateUnreadable, decode, empty, encode, is_waiting
 
 RECENT = 64
 """Event ids kept in the record itself: 512 bytes of the 4 KB."""
@@ -127,8 +127,8 @@ class Users:
             One of them cannot be read.
         """
         for key, value in self._store.items():
-            if key[:1] == b"u" and len((record := self._known(decode_record(value))).interest.waiting):
-                yield key[1:].decode(), record.interest
+            if key[:1] == b"u" and is_waiting(_decoder.decode(value).interest):
+                yield key[1:].decode(), self._known(decode_record(value)).interest
 
     def begin_flush(self) -> Changes:
         """What changed since the last flush, as the store shall hold it. Readable here until `end_flush`."""
@@ -148,6 +148,10 @@ class Users:
                 "AFTERCLICK_ENCODER__MODEL to that one, or AFTERCLICK_KAFKA__GROUP_ID to a new name to begin anew"
             )
         return record
+
+    def discard(self) -> None:
+        """What is not in the store never was: another worker has these users now."""
+        self._records, self._changes, self._flushing = {}, {}, {}
 
     def _change(self, user_id: str, key: bytes, value: bytes | None) -> None:
         self._changes.setdefault(user_id, {})[key] = value

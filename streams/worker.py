@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import faust
 from threadpoolctl import threadpool_limits
@@ -38,6 +38,8 @@ from streams.outbox import Outbox
 from streams.pipeline import RankTier, StateTier, counts_of
 from streams.publish import CacheUnavailable, ListCache
 from streams.rank_worker import AT_MODEL, RankWorker
+from streams.refill import Refill
+from streams.restore import watch_restore
 from streams.settings import Kafka, Redis, Settings, SettingsError
 from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
@@ -49,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 Role = Literal["state", "rank", "all"]
 LAG_EVERY_S = 1.0
+CRASH_GRACE_S = 2.0
 
 
 class Ending:
@@ -156,7 +159,8 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
 
     @app.on_before_shutdown.connect
     async def drain(*_: Any, **__: Any) -> None:
-        await worker.acks.drain(settings.grace_s / 2)
+        if not app.crashed:  # else nobody is left to work it off
+            await worker.acks.drain(settings.grace_s / 2)
 
     @app.on_rebalance_complete.connect
     async def rebalanced(*_: Any, **__: Any) -> None:
@@ -169,6 +173,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         worker.run,
         worker.store_counts,
         partial(_watch, app, "state", settings.kafka, health),
+        partial(watch_restore, app),
     ):
         app.task(task)
     return app
@@ -177,16 +182,18 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
 def rank_app(settings: Settings, scorer: Scorer | None, health: Health) -> faust.App:
     """The rank tier: scores, selects, publishes."""
     app = _app(settings, "rank")
-    cache = ListCache(settings.redis)
+    cache = Refill(settings, ListCache(settings.redis))
     tier = RankTier(settings, scorer)
     tier.warm_up()
     worker = RankWorker(settings, tier, Outbox(app), cache, ThreadPoolExecutor(AT_MODEL, "rank"))
+    cast(Transport, app.transport).on_resume = worker.resume
 
     follower = Follower(settings.kafka, {settings.topic("items"): worker.prepare})
 
     @app.on_before_shutdown.connect
     async def drain(*_: Any, **__: Any) -> None:
-        await worker.acks.drain(settings.grace_s / 2)
+        if not app.crashed:  # else nobody is left to work it off
+            await worker.acks.drain(settings.grace_s / 2)
 
     @app.agent(_raw(app, [settings.topic("rank-requests")]))
     async def rank(stream: Any) -> None:
@@ -201,14 +208,15 @@ def rank_app(settings: Settings, scorer: Scorer | None, health: Health) -> faust
     @app.on_partitions_revoked.connect
     async def revoke(*app_and_revoked: Any, **_: Any) -> None:
         health.set_ready("rank", False)
-        worker.drop(app_and_revoked[1])
+        await worker.hand_over(app_and_revoked[1])
 
     @app.on_rebalance_complete.connect
     async def rebalanced(*_: Any, **__: Any) -> None:
+        cache.own(tp.partition for tp in app.consumer.assignment())
         if follower.caught_up.is_set():
             health.set_ready("rank", True)
 
-    for task in (follower.run, prepared, worker.run, cache.retry, partial(_watch, app, "rank", settings.kafka, health)):
+    for task in (follower.run, prepared, worker.run, cache.run, partial(_watch, app, "rank", settings.kafka, health)):
         app.task(task)
     return app
 
@@ -236,7 +244,7 @@ def _app(settings: Settings, tier: Literal["state", "rank"]) -> faust.App:
         web_enabled=False,
         autodiscover=False,
     )
-    app.transport = Transport(app, kafka.fetch_wait_ms)
+    app.transport = app.producer_transport = Transport(app, kafka.fetch_wait_ms, lambda _: None)
     return app
 
 
@@ -310,9 +318,12 @@ def _imported(path: str) -> Source:
 
 
 def _cut_off(worker: faust.Worker, grace_s: float) -> None:
-    """After SIGTERM Faust drains; what takes longer than the grace period ends here, and Kafka repeats the rest."""
+    """After SIGTERM Faust drains; what takes longer than the grace period ends here, and Kafka repeats the rest.
+
+    After an error of ours there is nobody to drain.
+    """
     while not worker.should_stop:
         time.sleep(0.2)
-    time.sleep(grace_s)
-    logger.error("not drained within %g s; what was not acknowledged will be repeated", grace_s)
+    time.sleep(CRASH_GRACE_S if worker.crashed else grace_s)
+    logger.error("not drained in time; what was not acknowledged will be repeated")
     os._exit(1)

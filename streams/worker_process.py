@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,7 @@ class WorkerFailed(AfterclickError):
 class WorkerProcess:
     """A running worker; `log` is the file with its output, beside its `tables.data_dir`."""
 
-    def __init__(self, settings: Settings, role: str = "all") -> None:
+    def __init__(self, settings: Settings, role: str = "all", command: Sequence[str] | None = None) -> None:
         self.log = settings.tables.data_dir.parent / f"worker-{role}-{time.monotonic_ns()}.log"
         self._tiers = TIERS[role]
         self._grace_s = settings.grace_s
@@ -42,7 +42,7 @@ class WorkerProcess:
         self._http = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback: no proxy
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "--role", role],
+                [*(command or COMMAND), "--role", role],
                 env=environment(settings),
                 stdout=log,
                 stderr=log,

@@ -20,18 +20,22 @@ from streams.embedded import ApacheKafka, EmbeddedRedis, EmbeddedUnavailable, fr
 from streams.settings import Kafka, Metrics, Redis, Settings, Tables
 
 INTEGRATION = Path(__file__).parent / "integration"
+FAULTS = Path(__file__).parent / "faults"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(INTEGRATION):
             item.add_marker(pytest.mark.integration)
+        if item.path.is_relative_to(FAULTS):
+            item.add_marker(pytest.mark.faults)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    required = os.environ.get("REQUIRE_INTEGRATION") == "1" and item.get_closest_marker("integration")
+    needs = item.get_closest_marker("integration") or item.get_closest_marker("faults")
+    required = os.environ.get("REQUIRE_INTEGRATION") == "1" and needs
     if required and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr

@@ -31,9 +31,9 @@ BERT_POSITIONS = 128
 DECODER_POSITIONS = 768
 
 
-def encoder(folder: Path) -> Path:
+def encoder(folder: Path, **config: Any) -> Path:
     """A BERT encoder of 128 positions, mean-pooled."""
-    return _bert(folder, AutoModel)
+    return _bert(folder, AutoModel, **config)
 
 
 def classifier(folder: Path, labels: int = 1) -> Path:
@@ -74,18 +74,18 @@ def save(folder: Path, auto_class: Any, config: PreTrainedConfig, tokenizer: Any
     return folder
 
 
-def _bert(folder: Path, auto_class: Any, **labels: Any) -> Path:
+def _bert(folder: Path, auto_class: Any, **special: Any) -> Path:
     tokenizer = _word_pieces()
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=BERT_POSITIONS,
-        initializer_range=0.3,
-        **labels,
-    )
+    settings: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": BERT_POSITIONS,
+        "initializer_range": 0.3,
+    }
+    config = BertConfig(**(settings | special))
     return save(folder, auto_class, config, tokenizer)
 
 

@@ -55,7 +55,7 @@ class Out:
         self.sent += messages
         return [None] * len(messages)
 
-    async def write(self, _: Any) -> None: ...
+    async def write(self, _: Any, places: Sequence[Any]) -> None: ...
 
     def apply(self, changes: Sequence[tuple[bytes, bytes, Any]]) -> None:
         self.store.update({key: value for key, value, _ in changes})
@@ -94,7 +94,7 @@ async def ranked(decoder: PackedDecoder, *messages: Any, revoke: bool = False) -
             await worker.take(message)
             await worker.acks.drain(30)
         if revoke:
-            worker.drop({("rank-requests", 0)})
+            await worker.hand_over({("rank-requests", 0)})
         running.cancel()
     assert not len(worker.acks)
 

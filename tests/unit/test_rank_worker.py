@@ -62,7 +62,7 @@ class Out:
             self.lists[list_.user_id] = time.monotonic(), list_
         return []
 
-    async def write(self, published: Sequence[Any]) -> None:
+    async def write(self, published: Sequence[Any], places: Sequence[Any]) -> None:
         pass
 
 
@@ -75,7 +75,12 @@ def event(user_id: str, offset: int) -> Any:
         candidates=[Candidate(item_id=f"c{place}", text=f"Item {place}") for place in range(5)],
     )
     message = SimpleNamespace(
-        partition=0, offset=offset, key=user_id.encode(), value=msgspec.json.encode(request), tp=("rank-requests", 0)
+        partition=0,
+        offset=offset,
+        key=user_id.encode(),
+        value=msgspec.json.encode(request),
+        tp=("rank-requests", 0),
+        timestamp=NOW / 1000,
     )
     return SimpleNamespace(message=message, ack=lambda: True)
 
@@ -113,3 +118,49 @@ def test_at_half_of_it_every_list_is_the_models() -> None:
     waits, degraded = asyncio.run(played(users=40, per_s=0.5 / LIST_S))
     assert set(degraded) == {None}
     assert max(waits) < MAX_WAIT_S
+
+
+def versioned(user_id: str, offset: int, version: int) -> Any:
+    one = event(user_id, offset)
+    request = msgspec.json.decode(one.message.value, type=RankRequest)
+    one.message.value = msgspec.json.encode(msgspec.structs.replace(request, state_version=version))
+    return one
+
+
+def test_a_list_whose_partition_was_handed_over_meanwhile_is_not_published() -> None:
+    async def played() -> None:
+        out: Any = Out()
+        with ThreadPoolExecutor(1) as thread:
+            worker = RankWorker(Settings(), RankTier(Settings(), Slow()), out, out, thread)
+            running = asyncio.create_task(worker.run())
+            await worker.take(event("ann", 0))
+            await asyncio.sleep(LIST_S / 2)  # the model has it
+            await worker.hand_over({("rank-requests", 0)})
+            await asyncio.sleep(LIST_S * 3)
+            assert out.lists == {}, "the new owner may have published a newer one"
+            await worker.take(event("bob", 1))
+            await worker.acks.drain(5)
+            assert set(out.lists) == {"bob"}
+            running.cancel()
+
+    asyncio.run(played())
+
+
+def test_what_lay_there_is_read_before_anything_of_it_is_ranked() -> None:
+    """The one before us may have published the newer of a user's two lists: the older must not follow it."""
+
+    async def played() -> None:
+        out: Any = Out()
+        with ThreadPoolExecutor(1) as thread:
+            worker = RankWorker(Settings(), RankTier(Settings(), Slow()), out, out, thread)
+            running = asyncio.create_task(worker.run())
+            worker.resume({("rank-requests", 0): 2})
+            await worker.take(versioned("ann", 0, 7))
+            await asyncio.sleep(LIST_S * 5)
+            assert out.lists == {}
+            await worker.take(versioned("ann", 1, 8))
+            await worker.acks.drain(5)
+            assert [list_.state_version for _, list_ in out.lists.values()] == [8]
+            running.cancel()
+
+    asyncio.run(played())

@@ -1,0 +1,91 @@
+"""A worker whose data folder is gone: how long until it has its users again, and whether it says how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from confluent_kafka import Producer
+from rich.console import Console
+
+from encoders.interest import Decay, Event, empty, update
+from streams.embedded import free_port
+from streams.kafka_client import partition_of
+from streams.settings import Encoder, Kafka, Metrics, Settings, Tables
+from streams.topics import changelog_name, ensure_topics, topic_specs
+from streams.users import Users
+from streams.worker_process import worker
+from tests import models
+from tests.faults import cluster
+
+DIM = 384
+EVENTS = 20
+FORMS = 64
+"""Different states; the rest repeats them."""
+
+
+@pytest.mark.parametrize("store", ["memory", "rocksdb"])
+def test_a_worker_restores_its_users_and_says_how_far_it_is(
+    store: str, kafka_home: Path, tmp_path: Path, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    users = pytestconfig.getoption("--users")
+    kafka = cluster.Kafka(kafka_home, tmp_path, brokers=1)
+    try:
+        kafka.start()
+        settings = Settings(
+            kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers),
+            tables=Tables(data_dir=tmp_path / "data", store=store),
+            encoder=Encoder(model=str(models.encoder(tmp_path / "encoder", hidden_size=DIM)), device="cpu"),
+            metrics=Metrics(port=free_port()),
+        )
+        asyncio.run(ensure_topics(settings, topic_specs(settings)))
+        size = fill(settings, users)
+        begin = time.monotonic()
+        with worker(settings, "state") as running:
+            running.wait("afterclick_restore_remaining_records", 1)
+            begun = time.monotonic()
+            running.wait_ready(900)
+            seconds = time.monotonic() - begun
+            assert running.total("afterclick_restore_remaining_records") == 0
+            log = running.log.read_text()
+        with capsys.disabled():
+            Console().print(
+                f"{store}: {users:,} users of {size} bytes restored in {seconds:.1f} s "
+                f"({users / seconds:,.0f} a second), {begun - begin:.1f} s after the start",
+                highlight=False,
+            )
+        assert seconds <= 120 * max(1.0, users / 1_000_000)
+        if seconds > 12:
+            assert " state records (" in log, "it says how far it is"
+    finally:
+        kafka.kill()
+
+
+def fill(settings: Settings, users: int) -> int:
+    """Write so many users' records to the changelog, as a worker does; bytes of one."""
+    random = np.random.default_rng(1)
+    forms = []
+    for form in range(FORMS):
+        state = empty(DIM)
+        for number in range(EVENTS):
+            event = Event(int(random.integers(1 << 60)), 1_790_000_000_000 + number * 60_000, "click")
+            state = update(state, event, random.standard_normal(DIM).astype(np.float32), Decay())
+        users_of_one = Users({}, DIM)
+        users_of_one.accept(f"form-{form}", f"event-{form}", state)
+        forms.append(users_of_one.begin_flush()[f"form-{form}"][f"uform-{form}".encode()] or b"")
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "linger.ms": 50, "batch.size": 1 << 20})
+    topic = changelog_name(settings)
+    for number in range(users):
+        user_id = f"user-{number}".encode()
+        partition = partition_of(user_id, settings.kafka.partitions)
+        while True:
+            try:
+                producer.produce(topic, forms[number % FORMS], b"u" + user_id, partition)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(120) == 0
+    return len(forms[0])

@@ -1,0 +1,128 @@
+"""Redis is whole again, whatever was lost: from the topic of lists and the marks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis
+from aiokafka.structs import RecordMetadata
+from confluent_kafka import Message, Producer
+from pydantic import SecretStr
+
+from streams.embedded import free_port
+from streams.kafka_client import partition_of
+from streams.publish import ListCache, Published
+from streams.refill import Refill
+from streams.settings import Settings
+from streams.topics import ensure_topics, topic_specs
+
+
+class Ground:
+    """The topic, Redis, and what a rank worker does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.redis = redis.Redis.from_url(settings.redis.url.get_secret_value())
+        self._producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
+
+    def publish(self, user_id: str, version: int | None, age_s: float = 0) -> tuple[Published, RecordMetadata]:
+        """A list into the topic; what goes to Redis."""
+        at = round((time.time() - age_s) * 1000)
+        value = {"user_id": user_id, "as_of": 1, "state_version": version, "generated_at": at}
+        payload = None if version is None else json.dumps(value).encode()
+        partition = partition_of(user_id.encode(), self.settings.kafka.partitions)
+        offsets: list[int] = []
+
+        def stored(_: Any, message: Message) -> None:
+            offsets.append(message.offset() or 0)
+
+        topic = self.settings.topic("recommendations")
+        self._producer.produce(topic, payload, user_id, partition, on_delivery=stored)
+        assert self._producer.flush(10) == 0
+        place = RecordMetadata(topic, partition, None, offsets[0], 0, 0, 0)
+        return Published(user_id, payload, 1, version or 0), place
+
+    def version(self, user_id: str) -> Any:
+        stored: Any = self.redis.get(self.settings.redis.key_prefix + user_id)
+        return None if stored is None else json.loads(stored)["state_version"]
+
+    @asynccontextmanager
+    async def worker(self, settings: Settings | None = None) -> AsyncIterator[Refill]:
+        cache = ListCache((settings or self.settings).redis)
+        refill = Refill(self.settings, cache)
+        refill.own(range(self.settings.kafka.partitions))
+        yield refill
+        await cache.close()
+
+    def wipe(self) -> None:
+        for key in self.redis.scan_iter(self.settings.redis.key_prefix + "*"):
+            self.redis.delete(key)
+
+
+@pytest.fixture
+def ground(settings: Settings) -> Iterator[Ground]:
+    asyncio.run(ensure_topics(settings, topic_specs(settings)))
+    ground = Ground(settings)
+    yield ground
+    ground.redis.close()
+
+
+def test_an_emptied_redis_gets_the_newest_lists_again(ground: Ground) -> None:
+    async def played() -> None:
+        async with ground.worker() as worker:
+            for number in range(30):
+                for version in (1, 2):
+                    published, place = ground.publish(f"u{number}", version)
+                    await worker.write([published], [place])
+            await worker.write(*([one] for one in ground.publish("gone", None)))
+            ground.publish("expired", 1, age_s=ground.settings.redis.ttl_s + 60)
+            await worker._look()
+            ground.wipe()
+            assert ground.version("u3") is None
+            await worker._look()
+        assert [ground.version(f"u{number}") for number in range(30)] == [2] * 30
+        assert ground.version("gone") is None
+        assert ground.version("expired") is None
+        ttl: Any = ground.redis.ttl(ground.settings.redis.key_prefix + "u3")
+        assert 0 < ttl <= ground.settings.redis.ttl_s
+
+    asyncio.run(played())
+
+
+def test_lists_that_redis_could_not_take_outlive_the_worker(ground: Ground) -> None:
+    away = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
+    redis = ground.settings.redis.model_copy(update={"url": away, "timeout_ms": 200})
+    without = ground.settings.model_copy(update={"redis": redis})
+
+    async def played() -> None:
+        async with ground.worker() as first, ground.worker(without) as second, ground.worker() as third:
+            await first.write(*([one] for one in ground.publish("ann", 1)))
+            await first._look()
+            await second.write(*([one] for one in ground.publish("ann", 2)))
+            assert ground.version("ann") == 1
+            await third._look()  # the second was killed: the next owner begins where Redis says
+            assert ground.version("ann") == 2
+
+    asyncio.run(played())
+
+
+def test_a_redis_that_is_whole_is_left_alone(ground: Ground) -> None:
+    async def played() -> None:
+        async with ground.worker() as worker:
+            await worker._look()
+            await worker.write(*([one] for one in ground.publish("ann", 1)))
+            await worker._look()
+            marks: Any = ground.redis.hgetall(ground.settings.redis.key_prefix)
+            partition = partition_of(b"ann", ground.settings.kafka.partitions)
+            assert marks[str(partition).encode()] == b"1"
+            ground.redis.delete(ground.settings.redis.key_prefix + "ann")  # an operator's hand: not ours to undo
+            await worker._look()
+            assert ground.version("ann") is None
+
+    asyncio.run(played())
