@@ -52,15 +52,19 @@ def test_it_is_told_to_forget(models: Models) -> None:
     models.scorer.forget(None)
 
 
+def loaded(models: Models) -> bool:
+    return models.loaded
+
+
 def test_a_process_that_dies_is_replaced(models: Models) -> None:
     assert models.encoder is not None
     assert models.scorer is not None
-    assert models.loaded
+    assert loaded(models)
     with pytest.raises(BrokenProcessPool):
         models.call(die)
-    assert not models.loaded
+    assert not loaded(models)
     assert len(models.scorer.score([REQUEST])[0]) == len(TEXTS)
-    assert models.loaded
+    assert loaded(models)
     with pytest.raises(BrokenProcessPool):
         models.call(die)
     assert len(models.encoder.encode(TEXTS)) == len(TEXTS)
