@@ -285,10 +285,11 @@ def _became_ready(tier: str, health: Health) -> None:
 
 async def _watch(app: faust.App, tier: str, kafka: Kafka, health: Health) -> None:
     """Say every second that the loop turns, what is committed, and how much there is to do."""
+    committed: dict[Any, int] = {}
     while True:
         await asyncio.sleep(LAG_EVERY_S)
         consumer: Any = app.consumer
-        committed, lag = dict[object, int](), 0
+        before, committed, lag = committed, {}, 0
         for tp in consumer.assignment():
             end = consumer.highwater(tp)
             if end is not None and tp.topic not in app.tables.changelog_topics:
@@ -296,6 +297,8 @@ async def _watch(app: faust.App, tier: str, kafka: Kafka, health: Health) -> Non
                 committed[tp] = done
                 lag += max(0, end - done)
                 metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(max(0, end - done))
+        for tp in before.keys() - committed.keys():  # somebody else's now, who tells of it
+            metrics.consumer_lag.remove(tp.topic, str(tp.partition))
         health.note(tier, lag, committed, health.stands_still(tier) and not await answers(kafka))
 
 
