@@ -102,7 +102,9 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
     )
     model = identity(settings.encoder.model, settings.encoder.dtype)
     stored = StoredEncoder(encoder, model, settings.tables.data_dir / "item-vectors.sqlite")
-    worker = StateWorker(settings, tier, stored, model_thread, Outbox(app), TableStore(table), changelog_name(settings))
+    store = TableStore(table)
+    cast(Transport, app.transport).restore = store.restore
+    worker = StateWorker(settings, tier, stored, model_thread, Outbox(app), store, changelog_name(settings))
     follower = Follower(
         settings.kafka,
         {settings.topic("items"): worker.put_items, settings.topic(COUNTS): worker.put_counts},
@@ -127,6 +129,13 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
     async def revoke(*app_and_revoked: Any, **_: Any) -> None:
         await worker.hand_over(app_and_revoked[1])
 
+    watching: list[Any] = []
+
+    @app.on_partitions_assigned.connect
+    async def watch(*_: Any, **__: Any) -> None:
+        if not watching:
+            watching.append(app.add_future(watch_restore(app)))
+
     @app.on_before_shutdown.connect
     async def drain(*_: Any, **__: Any) -> None:
         if not app.crashed:  # else nobody is left to work it off
@@ -143,7 +152,6 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
         worker.run,
         worker.store_counts,
         partial(_watch_lag, app),
-        partial(watch_restore, app),
     ):
         app.task(task)
     return app
@@ -212,7 +220,7 @@ def _app(settings: Settings, tier: Literal["state", "rank"]) -> faust.App:
         web_enabled=False,
         autodiscover=False,
     )
-    app.transport = app.producer_transport = Transport(app, kafka.fetch_wait_ms, lambda _: None)
+    app.transport = app.producer_transport = Transport(app, kafka.fetch_wait_ms)
     return app
 
 
