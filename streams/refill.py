@@ -103,7 +103,9 @@ class Refill:
         begin = {p: mark or 0 for p, mark in marks.items()}
         begun = await self._cache.advance({p: (marks[p], begin[p]) for p in begin})  # gone again if Redis is lost again
         started_s, lists = time.monotonic(), 0
-        consumer = AIOKafkaConsumer(**client_options(self._kafka), enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(
+            **client_options(self._kafka), enable_auto_commit=False, auto_offset_reset="earliest"
+        )
         async with started(consumer, self._kafka):
             partitions = {TopicPartition(self._topic, p): begin[p] for p in begun}
             consumer.assign(list(partitions))
@@ -126,17 +128,25 @@ class Refill:
     async def _put(self, records: Sequence[ConsumerRecord]) -> int:
         began_s = time.monotonic()
         newest = {record.key: record.value for record in records if record.key}
-        lists = [one for key, value in newest.items() if (one := self._published(key, value)).age_s < self._ttl_s]
+        read = [_published(key, value) for key, value in newest.items()]
+        lists = [one for one in read if one is not None and one.age_s < self._ttl_s]
         if lists and not await self._cache.write(lists):
             raise RedisError("away again")
         metrics.cache_refilled.inc(len(lists))
         await asyncio.sleep(time.monotonic() - began_s)
         return len(lists)
 
-    def _published(self, key: bytes, value: bytes | None) -> Published:
+
+def _published(key: bytes, value: bytes | None) -> Published | None:
+    """What a record of the topic says, None if nobody of ours wrote it."""
+    try:
         user_id = key.decode()
-        if value is None:
-            return Published(user_id, None)
-        list_ = _decoder.decode(value)
-        age_s = max(0, round(time.time() - list_.generated_at / 1000))
-        return Published(user_id, value, list_.as_of, list_.state_version, age_s)
+        list_ = None if value is None else _decoder.decode(value)
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        logger.warning("recommendations: got a record of key %r that is no list (%s); Redis goes without", key, error)
+        metrics.cache_writes.labels("unreadable").inc()
+        return None
+    if list_ is None:
+        return Published(user_id, None)
+    age_s = max(0, round(time.time() - list_.generated_at / 1000))
+    return Published(user_id, value, list_.as_of, list_.state_version, age_s)

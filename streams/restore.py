@@ -21,7 +21,7 @@ SAY_EVERY_S = 5.0
 
 
 async def watch_restore(app: faust.App) -> None:
-    """Run for ever."""
+    """Run for ever, from the first assignment on: Faust starts an app's own tasks only when all is restored."""
     tables: Any = app.tables
     recovery = tables.recovery
     begun_s, said_s, total = 0.0, 0.0, 0

@@ -17,7 +17,7 @@ And one of any consumer that writes: see `lease`. Called by `worker`; knows noth
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from aiokafka.protocol.group import HeartbeatRequest, LeaveGroupRequest, SyncGroupRequest
@@ -58,7 +58,28 @@ class Consumer(aiokafka.Consumer):
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        return await super()._getmany(None if active_partitions is None else set(active_partitions), timeout)
+        generation = self.app.consumer_generation_id
+        found = await super()._getmany(None if active_partitions is None else set(active_partitions), timeout)
+        if not found or not self.app.in_recovery:
+            return found
+        if not self.flow_active or self.app.consumer_generation_id != generation:
+            return {}  # asked before a rebalance: what is restored starts elsewhere now
+        return {
+            tp: self._restored(tp, records) if self._is_changelog_tp(tp) else records for tp, records in found.items()
+        }
+
+    def _restored(self, tp: TP, records: Sequence[Any]) -> Sequence[Any]:
+        """Restore a batch of a changelog at once; the last record goes to Faust, which sees that it knows it already.
+
+        Faust takes 150 us for each, a minute and a half for the states of 600,000 users.
+        """
+        recovery = cast(Any, self.app.tables).recovery
+        seen = recovery.active_offsets.get(tp)
+        if tp not in recovery.active_tps or seen is None:
+            return records
+        cast(Any, self.transport).restore(tp, [record for record in records if record.offset > seen])
+        recovery.active_offsets[tp] = max(seen, records[-1].offset)
+        return records[-1:]
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
         sources = {tp for tp in tps if not self._is_changelog_tp(tp)}
@@ -113,6 +134,7 @@ class Transport(aiokafka.Transport):
     ----------
     on_resume : called after each rebalance, before messages flow: the partitions that have messages to catch up with,
         and the offset up to which.
+    restore : takes records of a table's changelog partition, in order.
 
     Attributes
     ----------
@@ -122,10 +144,17 @@ class Transport(aiokafka.Transport):
     Consumer = Consumer
     Producer = Producer
 
-    def __init__(self, app: AppT, fetch_wait_ms: int, on_resume: Callable[[Mapping[TP, int]], None]) -> None:
+    def __init__(
+        self,
+        app: AppT,
+        fetch_wait_ms: int,
+        on_resume: Callable[[Mapping[TP, int]], None] = lambda _: None,
+        restore: Callable[[TP, Sequence[Any]], None] = lambda *_: None,
+    ) -> None:
         super().__init__(app.conf.broker_consumer, app)
         self.fetch_wait_ms = fetch_wait_ms
         self.on_resume = on_resume
+        self.restore = restore
         self.lease = Lease(app.conf.broker_session_timeout)
 
 

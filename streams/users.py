@@ -127,7 +127,7 @@ class Users:
             One of them cannot be read.
         """
         for key, value in self._store.items():
-            if key[:1] == b"u" and is_waiting(_decoder.decode(value).interest):
+            if key[:1] == b"u" and is_waiting(_wire(value).interest):
                 yield key[1:].decode(), self._known(decode_record(value)).interest
 
     def begin_flush(self) -> Changes:
@@ -198,12 +198,19 @@ def decode_record(value: bytes) -> Record:
         A newer version wrote it, or it is damaged.
     """
     try:
+        wire = _wire(value)
+        return Record(decode(wire.interest), tuple(np.frombuffer(wire.recent, "<u8").tolist()))
+    except ValueError as error:
+        raise StateUnreadable(f"user record: got {error}, expected a record; restore the changelog topic") from error
+
+
+def _wire(value: bytes) -> _Wire | _Before:
+    try:
         first, *_ = _any_decoder.decode(value)
         if isinstance(first, int) and first > SCHEMA:
             raise StateUnreadable(
                 f"user record: got schema {first}, expected at most {SCHEMA}; a newer worker wrote it: upgrade this one"
             )
-        wire = _decoder.decode(value) if isinstance(first, int) else _decoder_before.decode(value)
-        return Record(decode(wire.interest), tuple(np.frombuffer(wire.recent, "<u8").tolist()))
+        return _decoder.decode(value) if isinstance(first, int) else _decoder_before.decode(value)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise StateUnreadable(f"user record: got {error}, expected a record; restore the changelog topic") from error

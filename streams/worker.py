@@ -126,7 +126,9 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
     model = identity(settings.encoder.model, settings.encoder.dtype)
     stored = StoredEncoder(encoder, model, settings.tables.data_dir / "item-vectors.sqlite")
     thread = ThreadPoolExecutor(1, "encode")
-    worker = StateWorker(settings, tier, stored, thread, Outbox(app), TableStore(table), changelog_name(settings))
+    store = TableStore(table)
+    cast(Transport, app.transport).restore = store.restore
+    worker = StateWorker(settings, tier, stored, thread, Outbox(app), store, changelog_name(settings))
     follower = Follower(
         settings.kafka,
         {settings.topic("items"): worker.put_items, settings.topic(COUNTS): worker.put_counts},
@@ -157,6 +159,13 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         health.set_ready("state", False)
         await worker.hand_over(app_and_revoked[1])
 
+    watching: list[Any] = []
+
+    @app.on_partitions_assigned.connect
+    async def watch(*_: Any, **__: Any) -> None:
+        if not watching:
+            watching.append(app.add_future(watch_restore(app)))
+
     @app.on_before_shutdown.connect
     async def drain(*_: Any, **__: Any) -> None:
         if not app.crashed:  # else nobody is left to work it off
@@ -173,7 +182,6 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         worker.run,
         worker.store_counts,
         partial(_watch, app, "state", settings.kafka, health),
-        partial(watch_restore, app),
     ):
         app.task(task)
     return app
@@ -244,7 +252,7 @@ def _app(settings: Settings, tier: Literal["state", "rank"]) -> faust.App:
         web_enabled=False,
         autodiscover=False,
     )
-    app.transport = app.producer_transport = Transport(app, kafka.fetch_wait_ms, lambda _: None)
+    app.transport = app.producer_transport = Transport(app, kafka.fetch_wait_ms)
     return app
 
 

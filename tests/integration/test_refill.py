@@ -48,6 +48,10 @@ class Ground:
         place = RecordMetadata(topic, partition, None, offsets[0], 0, 0, 0)
         return Published(user_id, payload, 1, version or 0), place
 
+    def foreign(self, key: str, value: bytes) -> None:
+        self._producer.produce(self.settings.topic("recommendations"), value, key, 0)
+        assert self._producer.flush(10) == 0
+
     def version(self, user_id: str) -> Any:
         stored: Any = self.redis.get(self.settings.redis.key_prefix + user_id)
         return None if stored is None else json.loads(stored)["state_version"]
@@ -81,6 +85,7 @@ def test_an_emptied_redis_gets_the_newest_lists_again(ground: Ground) -> None:
                     published, place = ground.publish(f"u{number}", version)
                     await worker.write([published], [place])
             await worker.write(*([one] for one in ground.publish("gone", None)))
+            ground.foreign("stranger", b"no list")
             ground.publish("expired", 1, age_s=ground.settings.redis.ttl_s + 60)
             await worker._look()
             ground.wipe()

@@ -218,7 +218,7 @@ def test_the_packed_rows_stand_beside_their_peers(
 
 
 def test_an_unknown_benchmark_names_those_that_are() -> None:
-    with pytest.raises(SettingsError, match="got 'speed', expected one of pipeline, scorer, start"):
+    with pytest.raises(SettingsError, match="got 'speed', expected one of pipeline, scorer"):
         bench.run("speed", as_json=False)
 
 

@@ -145,7 +145,7 @@ def test_who_waited_for_an_item_is_not_waited_with_any_more() -> None:
 
 def test_with_a_key_nothing_that_goes_out_has_the_users_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """The click is sent on to its pseudonym's partition, taken in there, and never renamed twice."""
-    monkeypatch.setattr(state_worker, "_now_ms", lambda: NOW)
+    monkeypatch.setattr(state_worker, "latest_ms", lambda _: NOW)
     settings = Settings(pseudonym_key=KEY)
     name = pseudonym("secret-ann", KEY)
     assert name == hmac.new(KEY.get_secret_value().encode(), b"secret-ann", hashlib.sha256).hexdigest()

@@ -107,3 +107,18 @@ def test_who_waits_for_an_item_is_found_after_a_restart() -> None:
     accept(users, "u", "e1")
     flush(users, store)
     assert [user_id for user_id, _ in Users(store, DIM).waiting()] == ["u"]
+
+
+def test_what_was_not_stored_can_be_given_up() -> None:
+    store: dict[bytes, bytes] = {}
+    users = Users(store, DIM)
+    accept(users, "ann", "e1")
+    flush(users, store)
+    accept(users, "ann", "e2")
+    users.begin_flush()
+    accept(users, "ann", "e3")
+    users.discard()
+    assert users.get("ann").interest.version == 1
+    assert users.has_taken_in("ann", "e1")
+    assert not users.has_taken_in("ann", "e2")
+    assert users.begin_flush() == {}
