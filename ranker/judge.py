@@ -108,8 +108,8 @@ def judge(questions: Questions, answers: Sequence[Answer], seed: int) -> dict[st
 def _of_users(values: Floats, user: npt.NDArray[np.intp], users: int) -> tuple[Floats, Floats]:
     """Each user's sum of what was measured, and how often it was."""
     given = np.isfinite(values)
-    count = np.bincount(user[given], minlength=users).astype(np.float64)
-    return np.bincount(user[given], values[given], users), count
+    total = np.bincount(user[given], values[given], users).astype(np.float64)
+    return total, np.bincount(user[given], minlength=users).astype(np.float64)
 
 
 def _weights(users: int, seed: int) -> Iterator[Floats]:
