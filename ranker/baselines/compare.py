@@ -197,7 +197,8 @@ class Asking:
             allowed[query.history.item] = False
             choice = self._shuffle[allowed[self._shuffle]]
         order = choice[np.argsort(-scores[choice], kind="stable")].tolist()
-        return Answer(order if case.shown else order[:RECALL_K], order[:RECALL_K])
+        best = order if case.shown else order[:RECALL_K]
+        return Answer(best, best)
 
 
 def _validation_cases(split: Split, plan: Plan) -> tuple[int, list[Case]]:
