@@ -199,7 +199,7 @@ def test_a_worker_works_there_and_no_secret_is_in_its_log_or_metrics(
     kafka = Kafka(bootstrap_servers=addresses.scram, security=scram(certificates.ca))
     settings = settings_of(tmp_path, kafka, cache(redis_port, certificates.ca))
     with worker(settings) as running:
-        until(lambda: ask(settings, "/readyz", TOKEN).startswith("ok"), 60)
+        until(lambda: ask(settings, "/readyz", TOKEN).startswith("ok"), 120)
         producer = Producer(
             {
                 "bootstrap.servers": addresses.scram,
