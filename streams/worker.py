@@ -27,7 +27,7 @@ from encoders.vector_store import StoredEncoder, identity
 from ranker import Scorer
 from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
-from streams import metrics
+from streams import graph_snapshot, metrics
 from streams.follower import Follower
 from streams.kafka_client import client_options, partition_of
 from streams.models import Models, RemoteEncoder
@@ -90,14 +90,10 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
         partitions=settings.kafka.partitions,
         use_partitioner=True,
     )
-    tier = StateTier(
-        settings,
-        Users(table.data, encoder.dim),
-        Catalogue(encoder.dim),
-        counts_of(settings),
-        _sources(settings),
-    )
     model = identity(settings.encoder.model, settings.encoder.dtype)
+    graph_path = settings.tables.data_dir / graph_snapshot.FILE
+    catalogue = Catalogue(encoder.dim, graph=graph_snapshot.load(graph_path, encoder.dim, model))
+    tier = StateTier(settings, Users(table.data, encoder.dim), catalogue, counts_of(settings), _sources(settings))
     stored = StoredEncoder(encoder, model, settings.tables.data_dir / "item-vectors.sqlite")
     worker = StateWorker(settings, tier, stored, model_thread, Outbox(app), TableStore(table), changelog_name(settings))
     follower = Follower(
@@ -105,6 +101,8 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
         {settings.topic("items"): worker.put_items, settings.topic(COUNTS): worker.put_counts},
     )
     topics = ("clicks", "purchases", "impressions", "items", "forget", ROUTED)
+
+    snapshot = graph_snapshot.GraphSnapshot(catalogue, graph_path, model)
 
     @app.agent(_raw(app, [settings.topic(topic) for topic in topics]))
     async def receive(stream: Any) -> None:
@@ -127,13 +125,15 @@ def state_app(settings: Settings, encoder: RemoteEncoder, model_thread: Executor
     @app.on_before_shutdown.connect
     async def drain(*_: Any, **__: Any) -> None:
         await worker.acks.drain(settings.grace_s / 2)
+        await snapshot.save(settings.grace_s / 4)
 
     @app.on_rebalance_complete.connect
     async def rebalanced(*_: Any, **__: Any) -> None:
         if follower.caught_up.is_set():
             await take_over()
 
-    for task in (follower.run, take_over, worker.run, worker.store_counts, partial(_watch_lag, app)):
+    tasks = follower.run, partial(snapshot.run, follower.caught_up), take_over, worker.run, worker.store_counts
+    for task in (*tasks, partial(_watch_lag, app)):
         app.task(task)
     return app
 
