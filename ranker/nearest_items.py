@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ _EXPANSION_ADD = 128
 _EXPANSION_SEARCH = 900
 """Shared between the queries: one query needs all of the answer, each of six about a sixth.
 
-Seen on 2 busy cores with 100,000 text-like vectors of 384 dimensions (`streams.bench.vectors`), six queries: recall@100
+Seen on 2 busy cores with 100,000 text-like vectors of 384 dimensions (as `afterclick bench candidates` draws), six queries: recall@100
 .970 at 96 for each, .981 at 128, .986 at 150, .990 at 192, .993 at 256. bfloat16 instead of int8: the same within
 .001, 1.3 to 2 times the time of a search and of an insert, and 1.8 times the memory; int8 in a finer scale: the same.
 """
@@ -152,8 +153,9 @@ class NearestItems:
         """Move a few from the waiting into the graph."""
         keys = np.array(self._keys[:_AT_ONCE], np.uint64)
         codes = _codes(self._waiting[:_AT_ONCE])
-        before = self.graph.get(keys) if len(self.graph) else [None] * len(keys)
-        new = np.array([code is None or not np.array_equal(code, own) for code, own in zip(before, codes, strict=True)])
+        kept = cast("tuple[Codes | None, ...]", self.graph.get(keys)) if len(self.graph) else [None] * len(keys)
+        pairs = zip(kept, codes, strict=True)
+        new = np.array([code is None or not np.array_equal(code, own) for code, own in pairs])
         if new.any():
             for key in filter(self.graph.contains, keys[new].tolist()):
                 self.graph.remove(key, threads=1)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from encoders.interest import Vector
 
 BLOCK_ROWS = 65_536
-"""Chosen by us: 16 blocks in a million, so that a read touches few. Of a block's memory only what is written is real."""
+"""Chosen by us: 16 blocks in a million, so a read touches few. Of a block's memory only what is written is real."""
 
 
 class VectorBlocks:

@@ -129,7 +129,9 @@ def bench(
     ] = None,
     items: Annotated[int, typer.Option(min=20_000, help="Most items, of candidates and growth.")] = 100_000,
     users: Annotated[int, typer.Option(min=1_000, help="Most users, of growth.")] = 100_000,
-    keep: Annotated[Path | None, typer.Option(help="Folder for the built graph, to be used again, and the plot.")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder for the built graph, to be used again, and the plot.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure speed: against the hardware's limit or a peer, in the same run."""

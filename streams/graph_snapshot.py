@@ -14,6 +14,8 @@ import signal
 import sys
 import time
 import warnings
+from contextlib import suppress
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 from usearch.index import Index
@@ -27,7 +29,6 @@ logger = logging.getLogger(__name__)
 FILE = "item-graph.usearch"
 EVERY_S = 600.0
 """Chosen by us: what changes in ten minutes is inserted again in seconds."""
-POLL_S = 0.05
 PATIENCE_S = 120.0
 """A million items take a few seconds; a child that hangs is ended after this time."""
 
@@ -76,7 +77,7 @@ class GraphSnapshot:
             await asyncio.sleep(EVERY_S)
 
     async def save(self, patience_s: float) -> None:
-        """Write the graph if it changed and is not being written. A failure is counted and leaves the file as it was."""
+        """Write the graph if it changed and is not being written. A failure is counted; the file stays as it was."""
         changes, started = self._index.changes, time.monotonic()
         if changes == self._saved_changes or self._saving:
             return
@@ -88,11 +89,9 @@ class GraphSnapshot:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12, of threads; the child needs none
                 child.start()
-            while child.is_alive() and time.monotonic() - started < patience_s:
-                await asyncio.sleep(POLL_S)
+            await _ended(child, patience_s)
         finally:
             self._saving = False
-            child.kill()
         if child.exitcode == 0:
             self._saved_changes = changes
             metrics.graph_saves.labels("saved").inc()
@@ -100,6 +99,20 @@ class GraphSnapshot:
         else:
             metrics.graph_saves.labels("failed").inc()
             logger.warning("%s: not saved; a restart will insert again what changed since the last time", self._path)
+
+
+async def _ended(child: ForkProcess, patience_s: float) -> None:
+    """Wait for the child, and end it if that takes too long or is of no use any more."""
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(child.sentinel, ended.set)
+    try:
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(ended.wait(), patience_s)
+    finally:
+        loop.remove_reader(child.sentinel)
+        if not ended.is_set():
+            child.kill()
+        child.join()  # at once
 
 
 def _write(graph: Index, path: Path, model: str) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean, median
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -35,7 +36,8 @@ FULL_SIZE = 1_000_000
 TICK_S = 0.001
 EXACT, EXACT_ALL = "exact search with numpy, one thread", "exact search with numpy, all threads"
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Space:
@@ -148,10 +150,13 @@ def measure(items: int, keep: Path | None, progress: Progress) -> list[Row]:
 
 def _search_rows(space: Space, rounds: list[Round]) -> list[Row]:
     what = f"candidates for one user by text, {space.items:,} items"
-    per_s = [1 / np.median(r.search_s) for r in rounds]
-    exact, exact_all = ([1 / np.median(s) for s in way] for way in zip(*((r.exact_s, r.exact_all_s) for r in rounds)))
+    per_s = [1 / median(r.search_s) for r in rounds]
+    exact = [1 / median(r.exact_s) for r in rounds]
+    exact_all = [1 / median(r.exact_all_s) for r in rounds]
     target = Target(30, at_most=False, of="ratio") if space.items >= FULL_SIZE else None
-    note = f"Text-like vectors of {DIM}; 6 queries a user (4 prototypes, 2 means), the best {LIMIT}; ours on one thread."
+    note = (
+        f"Text-like vectors of {DIM}; 6 queries a user (4 prototypes, 2 means), the best {LIMIT}; ours on one thread."
+    )
     return [
         Row(what, "users/s", per_s, EXACT, exact, target, note),
         Row(what, "users/s", per_s, EXACT_ALL, exact_all),
@@ -163,9 +168,9 @@ def _busy_rows(space: Space, rounds: list[Round]) -> list[Row]:
     what = f"the same, an insert or a delete after each search, {space.items:,} items"
     return [
         *_latency_rows(what, rounds),
-        Row("inserts while it serves", "items/s", [1 / np.mean(r.insert_s) for r in rounds]),
+        Row("inserts while it serves", "items/s", [1 / mean(r.insert_s) for r in rounds]),
         Row("longest insert while it serves", "ms", [max(r.insert_s) * 1e3 for r in rounds]),
-        Row("deletes while it serves", "items/s", [1 / np.mean(r.delete_s) for r in rounds]),
+        Row("deletes while it serves", "items/s", [1 / mean(r.delete_s) for r in rounds]),
     ]
 
 
@@ -174,7 +179,12 @@ def _latency_rows(what: str, rounds: list[Round]) -> list[Row]:
     return [
         Row(f"{what}, p50", "ms", p50),
         Row(f"{what}, p99", "ms", p99, target=Target(10, at_most=True)),
-        Row(f"{what}, recall@{LIMIT}", "of exact", [np.mean(r.recall) for r in rounds], target=Target(0.95, at_most=False)),
+        Row(
+            f"{what}, recall@{LIMIT}",
+            "of exact",
+            [mean(r.recall) for r in rounds],
+            target=Target(0.95, at_most=False),
+        ),
     ]
 
 

@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class OfUsers:
-    """What so many users cost: seconds of each event and its flush; bytes of each user in the worker, and as written."""
+    """What so many users cost: seconds of each event and its flush; bytes of each in the worker, and as written."""
 
     event_s: list[float]
     memory: float

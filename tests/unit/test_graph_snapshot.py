@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -155,10 +154,10 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_old_file(path: Path) -> None
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     writer.stdout.close()
-    assert len(os.listdir(path.parent)) == 2, "what was half written lies beside it"
+    assert len(list(path.parent.iterdir())) == 2, "what was half written lies beside it"
     assert path.read_bytes() == whole
     assert graph_file.read(path, DIM, MODEL) is not None
-    assert os.listdir(path.parent) == [path.name]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_snapshot_is_written_while_the_catalogue_changes(tmp_path: Path) -> None:
@@ -168,6 +167,7 @@ def test_a_snapshot_is_written_while_the_catalogue_changes(tmp_path: Path) -> No
 
     async def save_and_change() -> None:
         saving = asyncio.create_task(snapshot.save(30))
+        await asyncio.sleep(0)  # here it forks
         while not saving.done():
             number = int(time.monotonic_ns() % ITEMS)
             catalogue.delete(f"i{number}")
