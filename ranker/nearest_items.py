@@ -37,9 +37,10 @@ _EXPANSION_ADD = 128
 _EXPANSION_SEARCH = 900
 """Shared between the queries: one query needs all of the answer, each of six about a sixth.
 
-Seen on 2 busy cores with 100,000 text-like vectors of 384 dimensions (as `afterclick bench candidates` draws), six queries: recall@100
-.970 at 96 for each, .981 at 128, .986 at 150, .990 at 192, .993 at 256. bfloat16 instead of int8: the same within
-.001, 1.3 to 2 times the time of a search and of an insert, and 1.8 times the memory; int8 in a finer scale: the same.
+Seen on 2 busy cores with 100,000 vectors of 384 dimensions, clustered and of a falling spectrum, six queries:
+recall@100 .974 at 96 for each, .983 at 128, .985 at 150, .992 at 192, .995 at 256. bfloat16 instead of int8: the same
+within .002, up to twice the time of a search, 1.2 times that of an insert and 1.8 times the memory; int8 in a four
+times finer scale: no better.
 """
 _LEAST_EXPANSION_SEARCH = 128
 _INT8_SCALE = 127
@@ -152,7 +153,7 @@ class NearestItems:
     def _enter(self) -> None:
         """Move a few from the waiting into the graph."""
         keys = np.array(self._keys[:_AT_ONCE], np.uint64)
-        codes = _codes(self._waiting[:_AT_ONCE])
+        codes = _codes(self._waiting[: len(keys)])
         kept = cast("tuple[Codes | None, ...]", self.graph.get(keys)) if len(self.graph) else [None] * len(keys)
         pairs = zip(kept, codes, strict=True)
         new = np.array([code is None or not np.array_equal(code, own) for code, own in pairs])

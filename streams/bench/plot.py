@@ -89,7 +89,7 @@ def draw(rows: Sequence[Row], path: Path) -> bool:
         return False
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     figure = Figure(figsize=(11, 8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -109,6 +109,7 @@ def draw(rows: Sequence[Row], path: Path) -> bool:
             axes.set_yscale("log")
         axes.xaxis.set_major_formatter(written)
         axes.yaxis.set_major_formatter(written)
+        axes.yaxis.set_minor_formatter(NullFormatter() if panel.limit else written)
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
