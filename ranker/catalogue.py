@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from usearch.index import Index
 
 from encoders.interest import Vector, item_key
 from ranker.nearest_items import EXACT, NearestItems, Rows, top
+from ranker.vector_blocks import VectorBlocks
 
 MOST_NEWEST = 1_000
 
@@ -38,25 +40,27 @@ class Catalogue:
     Parameters
     ----------
     exact : up to this many available items, `nearest` is exact.
+    graph : of an earlier life, see `ranker.graph_file`.
 
     Attributes
     ----------
     dim : length of a text vector.
+    index : finds the available items.
     available : (rows,) bool, may be recommended.
     time_ms : (rows,) int64, when the item appeared.
     """
 
-    def __init__(self, dim: int, exact: int = EXACT) -> None:
+    def __init__(self, dim: int, exact: int = EXACT, graph: Index | None = None) -> None:
         self.dim = dim
         self.available = np.zeros(0, bool)
         self.time_ms = np.zeros(0, np.int64)
-        self._vectors = np.zeros((0, dim), np.float32)
+        self._vectors = VectorBlocks(dim)
         self._items: list[CatalogueItem | None] = []
         self._row: dict[int, int] = {}
         self._free: list[int] = []
         self._newest: Rows | None = None  # more than `newest` gives, so that some may go
         self._all_newest = False
-        self._search = NearestItems(dim, self.vectors, exact)  # holds the available rows
+        self.index = NearestItems(dim, self._available_rows, self.vectors, exact, graph)
 
     def __len__(self) -> int:
         return len(self._row)
@@ -77,26 +81,26 @@ class Catalogue:
                 self._items.append(None)
                 self._grow()
             self._row[key] = row
-        moved = not np.array_equal(self._vectors[row], vector)
-        became_available = item.available and not self.available[row]
+        old = self._vectors.row(row)
+        changed = not self.available[row] or not np.array_equal(old, vector)
         self._items[row] = item
-        self._vectors[row] = vector
+        old[:] = vector
         self.available[row] = item.available
         if not item.available:
-            self._search.remove(row)
-        elif moved or became_available:  # else only its price changed, or the like
-            self._search.put(row)
+            self.index.remove(key)
+        elif changed:  # else only its price changed, or the like
+            self.index.put(key, vector)
         self.time_ms[row] = item.time_ms
         self._renew(row)
 
     def delete(self, item_id: str) -> None:
         """Remove an item; nothing happens if it is not there."""
-        row = self._row.pop(item_key(item_id), None)
+        key = item_key(item_id)
+        row = self._row.pop(key, None)
         if row is not None:
             self._items[row] = None
             self.available[row] = False
-            self._vectors[row] = 0
-            self._search.remove(row)
+            self.index.remove(key)
             self._renew(row)
             self._free.append(row)
 
@@ -123,13 +127,12 @@ class Catalogue:
 
     def vectors(self, rows: Rows) -> Vector:
         """(n, dim) float32."""
-        vectors: Vector = self._vectors[rows]
-        return vectors
+        return self._vectors.take(rows)
 
     def vector(self, key: int) -> Vector | None:
         """(dim,) float32 of an item, None while it is unknown."""
         row = self._row.get(key)
-        return None if row is None else self._vectors[row]
+        return None if row is None else self._vectors.row(row)
 
     def nearest(self, queries: Vector, count: int) -> tuple[Rows, Vector]:
         """The available items nearest to any of the queries, by inner product.
@@ -144,13 +147,7 @@ class Catalogue:
         -------
         Rows and, for each, the similarity to the query it is nearest to; best first, at most `count`.
         """
-        if not self._search.is_exact:
-            return self._search.search(queries, count)
-        rows = np.flatnonzero(self.available[: len(self._items)])
-        # this way around: with few queries the product took 0.6 of the time
-        nearest: Vector = (self._vectors[: len(self._items)] @ queries.T).max(axis=1)[rows]
-        best = top(nearest, count)
-        return rows[best], nearest[best]
+        return self.index.search(queries, count)
 
     def newest(self, count: int) -> Rows:
         """The available items that appeared last, first the newest; at most `MOST_NEWEST`."""
@@ -173,9 +170,15 @@ class Catalogue:
             others, self._all_newest = others[: 2 * MOST_NEWEST], False
         self._newest = others if self._all_newest or len(others) >= MOST_NEWEST else None
 
+    def _available_rows(self, keys: Iterable[int]) -> Rows:
+        """(n,) intp, -1 for an item that is unknown or unavailable."""
+        rows = self.rows(keys)
+        return np.where(self.available[rows], rows, -1) if len(self.available) else rows
+
     def _grow(self) -> None:
-        if len(self._items) > len(self._vectors):
-            more = max(256, len(self._vectors))
-            self._vectors = np.concatenate([self._vectors, np.zeros((more, self.dim), np.float32)])
+        row = len(self._items) - 1
+        self._vectors.reach(row)
+        if row >= len(self.available):  # doubled: of these, a million are 9 MB
+            more = max(256, len(self.available))
             self.available = np.concatenate([self.available, np.zeros(more, bool)])
             self.time_ms = np.concatenate([self.time_ms, np.zeros(more, np.int64)])

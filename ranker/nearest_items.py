@@ -1,8 +1,9 @@
-"""Approximate nearest-neighbour search over rows of vectors, with inserts and deletes while it serves.
+"""Approximate nearest-neighbour search over vectors by key, with inserts and deletes while it serves.
 
-A graph (HNSW, by usearch) beside a small set of rows that are not in it yet. A new row waits in that set, where search
-is exact; once it is full, the oldest go into the graph, a few at a time, so that no single call takes long. Knows no
-item and keeps no vectors but the graph's own copies in float16; used by `ranker.catalogue`, from one thread at a time.
+A graph (HNSW, by usearch) beside a small set of keys that are not in it yet. A new key waits in that set, where search
+is exact; once it is full, some go into the graph, a few at a time, so that no single call takes long. The graph has
+copies of the vectors in int8, which find; the caller's own, in float32, order what was found. Knows no item; used by
+`ranker.catalogue`, from one thread at a time; `ranker.graph_file` keeps the graph on disk.
 
 Why usearch: hnswlib has no wheels, and faiss's HNSW cannot delete.
 """
@@ -10,8 +11,8 @@ Why usearch: hnswlib has no wheels, and faiss's HNSW cannot delete.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,75 +21,93 @@ from usearch.index import BatchMatches, Index
 from encoders.interest import Vector
 
 Rows = npt.NDArray[np.intp]
+Codes = npt.NDArray[np.int8]
 
 EXACT = 8_192
-"""Rows below which exact search is as fast: 2.3 ms for 6 queries of 384 dimensions on one core."""
+"""Keys below which exact search is as fast: 2.3 ms for 6 queries of 384 dimensions on one core."""
 _WAITING = 256
-"""Rows not in the graph yet, once there is one: 0.1 ms of a search."""
+"""Keys not in the graph yet, once there is one: 0.1 ms of a search."""
 _AT_ONCE = 16
-"""Rows that enter the graph in one call: 2 to 5 ms of the caller's time."""
+"""Keys that enter the graph in one call: 2 to 5 ms of the caller's time."""
+_KEYS_AT_ONCE = 2_048
+"""Keys looked at in one step of `forget_unknown`: about a millisecond."""
 _INSERT_THREADS = min(8, os.cpu_count() or 1)
 _CONNECTIVITY = 16
 _EXPANSION_ADD = 128
 _EXPANSION_SEARCH = 900
 """Shared between the queries: one query needs all of the answer, each of six about a sixth.
 
-Seen on 2 busy cores with 100,000 vectors of 384 dimensions, 50 to a cluster, spectrum falling as text's: recall@100
-.999 for one query in 2.9 ms and 1.000 for six in 4.2 ms (exact: 42 ms). Each of six on its own: .957 at 128 for each,
-.981 at 192, .990 at 256. Connectivity 24 with 200 at insertion: .995 at 256, but 1.4 times the search and more than
-twice the build. Isotropic clusters, each of six on its own at 200: .999 with 500 to a cluster, .904 with 50, where
-half of the nearest 100 are strangers. int8 at 200 (20,000 vectors, 50 to a cluster): .926 where float16 has .968.
+Seen on 2 busy cores with 100,000 vectors of 384 dimensions, clustered and of a falling spectrum, six queries:
+recall@100 .974 at 96 for each, .983 at 128, .985 at 150, .992 at 192, .995 at 256. bfloat16 instead of int8: the same
+within .002, up to twice the time of a search, 1.2 times that of an insert and 1.8 times the memory; int8 in a four
+times finer scale: no better.
 """
 _LEAST_EXPANSION_SEARCH = 128
+_INT8_SCALE = 127
+"""No component of a unit vector exceeds 1. Coarse: but what a code finds, the vector itself puts in order."""
+
+
+def new_graph(dim: int) -> Index:
+    """An empty graph for vectors of this length."""
+    return Index(ndim=dim, metric="ip", dtype="i8", connectivity=_CONNECTIVITY, expansion_add=_EXPANSION_ADD)
 
 
 class NearestItems:
-    """The rows that may be found.
+    """The keys that may be found.
 
     Parameters
     ----------
+    rows : gives the caller's rows of keys, -1 for one that must not be found.
     vectors : gives the vectors of rows, (n,) intp -> (n, dim) float32, unit length.
-    exact : with no more rows than these there is no graph, and search is exact.
+    exact : with no more keys than these there is no graph, and search is exact.
+    graph : one from an earlier life; what is old in it makes no result wrong, see `put` and `forget_unknown`.
+
+    Attributes
+    ----------
+    graph : read by `ranker.graph_file`.
+    changes : of the graph, counted.
     """
 
-    def __init__(self, dim: int, vectors: Callable[[Rows], Vector], exact: int = EXACT) -> None:
+    def __init__(
+        self,
+        dim: int,
+        rows: Callable[[Iterable[int]], Rows],
+        vectors: Callable[[Rows], Vector],
+        exact: int = EXACT,
+        graph: Index | None = None,
+    ) -> None:
+        self.graph = graph if graph is not None else new_graph(dim)
+        self.changes = 0
+        self._rows = rows
         self._vectors = vectors
         self._exact = exact
-        self._waiting: dict[int, None] = {}  # oldest first
-        self._graph = Index(
-            ndim=dim,
-            metric="ip",
-            dtype="f16",
-            connectivity=_CONNECTIVITY,
-            expansion_add=_EXPANSION_ADD,
-        )
+        self._slot: dict[int, int] = {}  # of a waiting key
+        self._keys: list[int] = []  # by slot
+        self._waiting = np.zeros((_WAITING + _AT_ONCE, dim), np.float32)  # by slot
 
-    @property
-    def is_exact(self) -> bool:
-        """No row is in the graph: reading all vectors gives the same and is faster."""
-        return len(self._graph) == 0
+    def put(self, key: int, vector: Vector) -> None:
+        """Let a key be found by this vector. What the graph has of it is compared when it is its turn to enter."""
+        slot = self._slot.setdefault(key, len(self._keys))
+        if slot == len(self._keys):
+            self._keys.append(key)
+            if slot == len(self._waiting):
+                self._waiting = np.concatenate([self._waiting, np.zeros_like(self._waiting)])
+        self._waiting[slot] = vector
+        if len(self._keys) > (_WAITING if len(self.graph) else self._exact):
+            self._enter()
 
-    def put(self, row: int) -> None:
-        """Let a row be found by its vector of now, which stays the same until the next `put` or `remove`."""
-        self.remove(row)
-        self._waiting[row] = None
-        if len(self._waiting) > (self._exact if self.is_exact else _WAITING):
-            rows = np.fromiter(islice(self._waiting, _AT_ONCE), np.intp)
-            self._graph.add(rows, self._vectors(rows), threads=_INSERT_THREADS)
-            for entered in rows.tolist():
-                del self._waiting[entered]
-
-    def remove(self, row: int) -> None:
-        """Let a row be found no more; nothing happens if it is not here."""
-        if row in self._waiting:
-            del self._waiting[row]
-        elif row in self._graph:
-            self._graph.remove(row, threads=1)
+    def remove(self, key: int) -> None:
+        """Let a key be found no more; nothing happens if it is not here."""
+        if key in self._slot:
+            self._leave(key)
+        if key in self.graph:
+            self.graph.remove(key, threads=1)
+            self.changes += 1
 
     def search(self, queries: Vector, count: int) -> tuple[Rows, Vector]:
         """Rows nearest to any of the queries, by inner product.
 
-        Which rows are found is approximate; their similarities, and so their order, are exact.
+        Which ones are found is approximate; their similarities, and so their order, are exact.
 
         Parameters
         ----------
@@ -98,18 +117,61 @@ class NearestItems:
         -------
         Rows, each once, and (n,) float32, the similarity to the query it is nearest to; best first, at most `count`.
         """
-        found = [np.fromiter(self._waiting, np.intp, len(self._waiting))]
-        if not self.is_exact:
-            share = max(_EXPANSION_SEARCH // len(queries), _LEAST_EXPANSION_SEARCH)
-            self._graph.expansion_search = share  # type: ignore[misc]  # mypy misses the setter
-            # one thread: beside other work, starting more took longer than they saved
-            matches = self._graph.search(queries, count, threads=1)
-            by_query = matches if isinstance(matches, BatchMatches) else [matches]
-            found += [match.keys.astype(np.intp) for match in by_query]
-        rows = np.unique(np.concatenate(found))
-        similarities: Vector = (queries @ self._vectors(rows).T).max(axis=0)
+        # this way around: with few queries the product took 0.6 of the time
+        similarities: Vector = (self._waiting[: len(self._keys)] @ queries.T).max(axis=1)
         best = top(similarities, count)
-        return rows[best], similarities[best]
+        rows, similarities = self._rows(self._keys[slot] for slot in best.tolist()), similarities[best]
+        if len(self.graph):
+            found = self._rows(key for key in self._found(queries, count) if key not in self._slot)
+            found = found[found >= 0]
+            rows = np.concatenate([rows, found])
+            similarities = np.concatenate([similarities, (queries @ self._vectors(found).T).max(axis=0)])
+            best = top(similarities, count)
+            rows, similarities = rows[best], similarities[best]
+        return rows, similarities
+
+    def forget_unknown(self) -> Iterator[None]:
+        """Take out of a graph from an earlier life what must not be found any more: it would be in the way.
+
+        Goes on when it is asked for the next step, so that others get a turn.
+        """
+        keys = np.asarray(self.graph.keys, np.uint64)
+        for begin in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[begin : begin + _KEYS_AT_ONCE]
+            for key in some[self._rows(some.tolist()) < 0].tolist():
+                self.changes += int(self.graph.remove(key, threads=1))
+            yield
+
+    def _found(self, queries: Vector, count: int) -> list[int]:
+        share = max(_EXPANSION_SEARCH // len(queries), _LEAST_EXPANSION_SEARCH)
+        self.graph.expansion_search = share  # type: ignore[misc]  # mypy misses the setter
+        # one thread: beside other work, starting more took longer than they saved
+        matches = self.graph.search(_codes(queries), count, threads=1)
+        by_query = matches if isinstance(matches, BatchMatches) else [matches]
+        found: list[int] = np.unique(np.concatenate([match.keys for match in by_query])).tolist()
+        return found
+
+    def _enter(self) -> None:
+        """Move a few from the waiting into the graph."""
+        keys = np.array(self._keys[:_AT_ONCE], np.uint64)
+        codes = _codes(self._waiting[: len(keys)])
+        kept = cast("tuple[Codes | None, ...]", self.graph.get(keys)) if len(self.graph) else [None] * len(keys)
+        pairs = zip(kept, codes, strict=True)
+        new = np.array([code is None or not np.array_equal(code, own) for code, own in pairs])
+        if new.any():
+            for key in filter(self.graph.contains, keys[new].tolist()):
+                self.graph.remove(key, threads=1)
+            self.graph.add(keys[new], codes[new], threads=_INSERT_THREADS)
+            self.changes += int(new.sum())
+        for key in keys.tolist():
+            self._leave(key)
+
+    def _leave(self, key: int) -> None:
+        """Take a key out of the waiting; the last one gets its slot."""
+        slot, last = self._slot.pop(key), self._keys.pop()
+        if last != key:
+            self._keys[slot], self._slot[last] = last, slot
+            self._waiting[slot] = self._waiting[len(self._keys)]
 
 
 def top(scores: npt.NDArray[np.floating], count: int) -> Rows:
@@ -123,3 +185,8 @@ def top(scores: npt.NDArray[np.floating], count: int) -> Rows:
         threshold = np.partition(scores[finite], len(finite) - count)[len(finite) - count]
         finite = finite[scores[finite] >= threshold]
     return finite[np.argsort(-scores[finite], kind="stable")][:count]
+
+
+def _codes(vectors: Vector) -> Codes:
+    codes: Codes = np.rint(vectors * _INT8_SCALE).astype(np.int8)
+    return codes

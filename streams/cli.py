@@ -127,19 +127,26 @@ def forget(user: Annotated[str, typer.Argument(help="The user's id.")], config: 
 
 @app.command()
 def bench(
-    name: Annotated[str | None, typer.Argument(help="pipeline, scorer or start; all of them if left out.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="pipeline, scorer, start, candidates or growth; all of them if left out.")
+    ] = None,
+    items: Annotated[int, typer.Option(min=20_000, help="Most items, of candidates and growth.")] = 100_000,
+    users: Annotated[int, typer.Option(min=1_000, help="Most users, of growth.")] = 100_000,
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder for the built graph, to be used again, and the plot.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure speed: against the hardware's limit or a peer, in the same run."""
     try:
-        from streams.bench.command import run
+        from streams.bench.command import Sizes, run
     except ModuleNotFoundError as error:
         if error.name != "confluent_kafka":
             raise
         raise SettingsError(
             "confluent-kafka: got no such package, expected it for the benchmark; pip install 'afterclick[demo]'"
         ) from error
-    run(name, as_json=as_json)
+    run(name, as_json, Sizes(items, users, keep))
 
 
 @app.command()

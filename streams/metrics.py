@@ -46,6 +46,12 @@ state_bytes = Histogram(
 )
 waiting_dropped = Counter("afterclick_waiting_dropped_total", "Events about unknown items pushed out by newer ones")
 catalogue_items = Gauge("afterclick_catalogue_items", "Items in the catalogue")
+graph_loads = Counter(
+    "afterclick_graph_loads_total",
+    "Search graphs looked for at start, by outcome; all but 'loaded' are built anew",
+    ["outcome"],
+)
+graph_saves = Counter("afterclick_graph_saves_total", "Search graphs written to disk, by outcome", ["outcome"])
 encode_seconds = Histogram("afterclick_encode_seconds", "Encoding one batch of item texts", buckets=SECONDS)
 
 requests_pending = Gauge("afterclick_rank_queue_size", "Users waiting to be ranked")

@@ -29,7 +29,7 @@ from encoders.vector_store import StoredEncoder, identity
 from ranker import Scorer
 from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
-from streams import metrics, probes
+from streams import graph_snapshot, metrics, probes
 from streams.follower import Follower
 from streams.health import Health
 from streams.kafka_client import answers, client_options, partition_of
@@ -116,14 +116,10 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         partitions=settings.kafka.partitions,
         use_partitioner=True,
     )
-    tier = StateTier(
-        settings,
-        Users(table.data, encoder.dim),
-        Catalogue(encoder.dim),
-        counts_of(settings),
-        _sources(settings),
-    )
     model = identity(settings.encoder.model, settings.encoder.dtype)
+    graph_path = settings.tables.data_dir / graph_snapshot.FILE
+    catalogue = Catalogue(encoder.dim, graph=graph_snapshot.load(graph_path, encoder.dim, model))
+    tier = StateTier(settings, Users(table.data, encoder.dim), catalogue, counts_of(settings), _sources(settings))
     stored = StoredEncoder(encoder, model, settings.tables.data_dir / "item-vectors.sqlite")
     thread = ThreadPoolExecutor(1, "encode")
     store = TableStore(table)
@@ -134,6 +130,8 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         {settings.topic("items"): worker.put_items, settings.topic(COUNTS): worker.put_counts},
     )
     topics = ("clicks", "purchases", "impressions", "items", "forget", ROUTED)
+
+    snapshot = graph_snapshot.GraphSnapshot(catalogue, graph_path, model)
 
     @app.agent(_raw(app, [settings.topic(topic) for topic in topics]))
     async def receive(stream: Any) -> None:
@@ -170,6 +168,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
     async def drain(*_: Any, **__: Any) -> None:
         if not app.crashed:  # else nobody is left to work it off
             await worker.acks.drain(settings.grace_s / 2)
+        await snapshot.save(settings.grace_s / 4)
 
     @app.on_rebalance_complete.connect
     async def rebalanced(*_: Any, **__: Any) -> None:
@@ -178,6 +177,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
 
     for task in (
         follower.run,
+        partial(snapshot.run, follower.caught_up),
         take_over,
         worker.run,
         worker.store_counts,

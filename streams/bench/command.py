@@ -1,7 +1,7 @@
 """`afterclick bench`: speed, each figure beside a limit or a peer measured in turns with it, in the same run.
 
 Only the ratios mean something beyond this machine and this hour. Settings are the user's own, but for what two
-workers would share. Called by the command line; `pipeline`, `scorer`, `state` and `start` measure.
+workers would share. Called by the command line; the modules named like the benchmarks measure.
 """
 
 from __future__ import annotations
@@ -13,24 +13,51 @@ import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streams.bench import pipeline, scorer, start, state
+from streams.bench import candidates, growth, pipeline, plot, scorer, start, state
 from streams.bench.ground import Ground, prepared
 from streams.bench.rows import Row, report, table
 from streams.bench.work import processor
 from streams.settings import SettingsError, load
 
-BENCHES = ("pipeline", "scorer", "state", "start")
+BENCHES = ("pipeline", "scorer", "state", "start", "candidates", "growth")
 ON_KAFKA = {"pipeline": pipeline.measure, "state": state.measure, "start": start.measure}
-PACKAGES = ("torch", "transformers", "sentence-transformers", "faust-streaming", "aiokafka", "confluent-kafka", "redis")
+PLOT = "growth.png"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "usearch",
+    "faust-streaming",
+    "aiokafka",
+    "confluent-kafka",
+    "redis",
+)
 FLAGS = ("amx_bf16", "avx512_bf16")
 
 
-def run(name: str | None, as_json: bool) -> None:
+@dataclass(frozen=True)
+class Sizes:
+    """How much `candidates` and `growth` measure with.
+
+    Attributes
+    ----------
+    items, users : the most.
+    keep : folder for what is built and drawn: the graph, so that the next run need not build it, and the plot.
+    """
+
+    items: int
+    users: int
+    keep: Path | None = None
+
+
+def run(name: str | None, as_json: bool, sizes: Sizes) -> None:
     """Measure one of `BENCHES`, or all, one after the other; a table each on stdout, or one JSON object.
 
     Raises
@@ -53,12 +80,20 @@ def run(name: str | None, as_json: bool) -> None:
             with _bars() as progress:
                 if bench == "scorer":
                     title, rows = bench, scorer.measure(settings, progress)
+                elif bench == "candidates":
+                    title, rows = bench, candidates.measure(sizes.items, sizes.keep, progress)
+                elif bench == "growth":
+                    title, rows = bench, growth.measure(sizes.items, sizes.users, progress)
+                    picture = (sizes.keep or Path()) / PLOT
+                    facts["plot"] = str(picture.absolute()) if plot.draw(rows, picture) else plot.NO_MATPLOTLIB
                 else:
                     ground = ground or running.enter_context(prepared(settings))
                     facts["kafka"] = ground.kafka
                     title, rows = f"{bench}, on {ground.kafka}", ON_KAFKA[bench](ground, progress)
             measured[bench] = rows
             console.print("", table(title, rows))
+            if bench == "growth":
+                console.print(f"plot: {facts['plot']}", highlight=False, soft_wrap=True)
     if as_json:
         sys.stdout.write(json.dumps(report(facts, measured, time.monotonic() - begin)) + "\n")
 

@@ -1,0 +1,127 @@
+"""The growth benchmark's rows as a picture: time and memory against users and items, on logarithmic axes.
+
+matplotlib is optional: without it there is no picture, and the rows say the same. Called by `bench`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from streams.bench.rows import Row
+
+NO_MATPLOTLIB = "matplotlib is not installed: no plot (pip install 'afterclick[bench]')."
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
+"""Told apart by the colour-blind too (Okabe and Ito's)."""
+_COUNT = re.compile(r", ([\d,]+) (users|items)")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: the rows whose name begins and ends so, or what they are compared with."""
+
+    label: str
+    begins: str
+    ends: str
+    colour: str
+    versus: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One diagram. `limit`: a level that must not be exceeded, and its name."""
+
+    title: str
+    across: str
+    up: str
+    lines: tuple[Line, ...]
+    limit: tuple[float, str] | None = None
+
+
+PANELS = (
+    Panel(
+        "Candidates for one user",
+        "items in the catalogue",
+        "milliseconds",
+        (
+            Line("exact search, numpy", "candidates by text", "p50", GREY, versus=True),
+            Line("all sources, p50", "candidates of all", "p50", GREEN),
+            Line("by text, p99", "candidates by text", "p99", ORANGE),
+            Line("by text, p50", "candidates by text", "p50", BLUE),
+        ),
+        (10.0, "limit of p99: 10 ms"),
+    ),
+    Panel(
+        "One more event, one more item",
+        "users with a state, or items in the catalogue",
+        "milliseconds",
+        (
+            Line("an item into the catalogue, mean", "an item into", "items", ORANGE),
+            Line("an event taken in and stored, p50", "an event taken in", "p50", BLUE),
+        ),
+    ),
+    Panel(
+        "Memory of one user's state",
+        "users with a state",
+        "bytes",
+        (
+            Line("4 KB", "memory of one user", "users", GREY, versus=True),
+            Line("in a worker", "memory of one user", "users", BLUE),
+        ),
+        (1.3 * 4096, "limit: 1.3 x 4 KB"),
+    ),
+    Panel(
+        "Memory of one item",
+        "items in the catalogue",
+        "bytes",
+        (Line("in a worker: vector, graph, text", "memory of one item", "items", BLUE),),
+    ),
+)
+
+
+def draw(rows: Sequence[Row], path: Path) -> bool:
+    """Draw `PANELS` into a PNG or SVG, by the path's ending; False where matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return False
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    FigureCanvasAgg(figure)
+    written = FuncFormatter(lambda number, _: f"{number:,.10g}")
+    for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+        for line in panel.lines:
+            across, up = points(rows, line)
+            style = "--" if line.versus else "-"
+            axes.plot(across, up, style, marker="o", markersize=4, color=line.colour, label=line.label)
+        if panel.limit:
+            level, name = panel.limit
+            axes.axhline(level, color="#B00020", linewidth=1, linestyle=":", label=name)
+        axes.set(xscale="log", title=panel.title, xlabel=panel.across, ylabel=panel.up)
+        if panel.up == "bytes":
+            axes.set_ylim(bottom=0, top=axes.get_ylim()[1] * 1.15)
+        else:
+            axes.set_yscale("log")
+        axes.xaxis.set_major_formatter(written)
+        axes.yaxis.set_major_formatter(written)
+        axes.yaxis.set_minor_formatter(NullFormatter() if panel.limit else written)
+        axes.grid(visible=True, which="major", alpha=0.3)
+        axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    return True
+
+
+def points(rows: Sequence[Row], line: Line) -> tuple[list[int], list[float]]:
+    """Users or items, ascending, and the figure at each."""
+    found = {}
+    for row in rows:
+        if row.what.startswith(line.begins) and row.what.endswith(line.ends) and (count := _COUNT.search(row.what)):
+            numbers = row.versus_rounds if line.versus else row.rounds
+            found[int(count[1].replace(",", ""))] = median(numbers)
+    return sorted(found), [found[count] for count in sorted(found)]

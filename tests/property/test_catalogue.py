@@ -1,0 +1,105 @@
+"""The catalogue against a plain dictionary and numpy, through any order of inserts, changes, deletes and restarts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from encoders.interest import Vector, item_key
+from ranker import graph_file, nearest_items
+from ranker.catalogue import Catalogue, CatalogueItem
+
+DIM, EXACT, NUMBERS = 8, 40, 120
+number = st.integers(0, NUMBERS - 1)
+seed = st.integers(0, 2**32 - 1)
+
+
+def vector_of(drawn: int) -> Vector:
+    vector = np.random.default_rng(drawn).normal(size=DIM).astype(np.float32)
+    unit: Vector = vector / np.linalg.norm(vector)
+    return unit
+
+
+class CatalogueAndReference(RuleBasedStateMachine):
+    """Small sizes, so that the graph holds most, and the waiting set some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patched = patch.object(nearest_items, "_WAITING", 8)
+        self.patched.start()
+        self.catalogue = Catalogue(DIM, EXACT)
+        self.items: dict[str, tuple[Vector, bool, str]] = {}
+
+    def teardown(self) -> None:
+        self.patched.stop()
+
+    @initialize(seed=seed)
+    def fill(self, seed: int) -> None:
+        for place in range(EXACT * 2):
+            self.put(place, seed + place, True, "first")
+
+    @rule(number=number, drawn=seed, available=st.booleans(), title=st.text(max_size=3))
+    def put(self, number: int, drawn: int, available: bool, title: str) -> None:
+        item, vector = CatalogueItem(str(number), title, "text", available=available), vector_of(drawn)
+        self.catalogue.put(item, vector)
+        self.items[str(number)] = vector, available, title
+
+    @rule(number=number, available=st.booleans())
+    def change_all_but_the_vector(self, number: int, available: bool) -> None:
+        if str(number) in self.items:
+            vector, _, title = self.items[str(number)]
+            self.catalogue.put(CatalogueItem(str(number), title + "!", "text", available=available), vector)
+            self.items[str(number)] = vector, available, title + "!"
+
+    @rule(number=number)
+    def delete(self, number: int) -> None:
+        self.catalogue.delete(str(number))
+        self.items.pop(str(number), None)
+
+    @rule(sold_out=st.booleans())
+    def restart(self, sold_out: bool) -> None:
+        """The graph comes from disk, the items from their topic in another order; perhaps one changed meanwhile."""
+        with TemporaryDirectory() as folder:
+            graph_file.write(self.catalogue.index.graph, Path(folder) / "graph", "model")
+            graph = graph_file.read(Path(folder) / "graph", DIM, "model")
+        if sold_out and self.items:
+            self.items.pop(next(iter(self.items)))
+        self.catalogue = Catalogue(DIM, EXACT, graph)
+        for item_id, (vector, available, title) in sorted(self.items.items()):
+            self.catalogue.put(CatalogueItem(item_id, title, "text", available=available), vector)
+        for _ in self.catalogue.index.forget_unknown():
+            pass
+
+    @rule(drawn=seed, queries=st.integers(1, 6), count=st.integers(1, NUMBERS))
+    def search(self, drawn: int, queries: int, count: int) -> None:
+        asked = np.stack([vector_of(drawn + place) for place in range(queries)])
+        rows, similarities = self.catalogue.nearest(asked, count)
+        found = [self.catalogue.at(row).item_id for row in rows.tolist()]
+        shown = {id_: float((asked @ vector).max()) for id_, (vector, available, _) in self.items.items() if available}
+        best = sorted(shown.values(), reverse=True)[:count]
+        assert len(found) == len(set(found))
+        assert set(found) <= shown.keys()
+        np.testing.assert_allclose(similarities, [shown[item_id] for item_id in found], atol=1e-5)
+        assert similarities.tolist() == sorted(similarities.tolist(), reverse=True)
+        missed = [similarity for similarity in best if not np.isclose(similarities, similarity, atol=1e-5).any()]
+        assert len(missed) <= len(best) / 10, "so few that the graph reaches nearly all"
+
+    @invariant()
+    def holds_what_was_put(self) -> None:
+        assert len(self.catalogue) == len(self.items)
+        assert {item.item_id: item.title for item in self.catalogue} == {k: v[2] for k, v in self.items.items()}
+        for item_id, (vector, available, _) in self.items.items():
+            kept = self.catalogue.vector(item_key(item_id))
+            assert kept is not None
+            assert np.array_equal(kept, vector)
+            assert len(self.catalogue.recommendable([item_key(item_id)], 1)[0]) == available
+
+
+TestCatalogue = CatalogueAndReference.TestCase
+TestCatalogue.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
