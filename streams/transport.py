@@ -16,11 +16,14 @@ Called by `worker`; knows nothing of what is consumed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from faust.transport.drivers import aiokafka
 from faust.types import TP, AppT
+from mode.services import WaitResults
 
 
 class ConsumerThread(aiokafka.AIOKafkaConsumerThread):
@@ -30,6 +33,27 @@ class ConsumerThread(aiokafka.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = transport.fetch_wait_ms
         return consumer
+
+
+class _Rest:
+    """The rest of a coroutine that was begun, and what it waits for now."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        step: Callable[[], Any]
+        while True:
+            try:
+                given = yield self._waits_for
+                step = partial(self._coroutine.send, given)
+            except BaseException as error:  # noqa: BLE001  # the coroutine's to handle
+                step = partial(self._coroutine.throw, error)
+            try:
+                self._waits_for = step()
+            except StopIteration as finished:
+                return finished.value
 
 
 class Consumer(aiokafka.Consumer):
@@ -50,6 +74,24 @@ class Consumer(aiokafka.Consumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         return await super()._getmany(None if active_partitions is None else set(active_partitions), timeout)
+
+    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
+        """Let the first finish, if it can without waiting for anything; else see who finishes first.
+
+        Faust hands each message over by a call of this, with what would interrupt it: four tasks, three of which are
+        cancelled. A stream that has room takes the message at once, and that was a third of what an event cost.
+        """
+        first, *others = coros
+        if not inspect.iscoroutine(first):
+            return await super().wait_first(*coros, timeout=timeout)
+        try:
+            waits_for = first.send(None)
+        except StopIteration as finished:
+            for other in others:
+                if inspect.iscoroutine(other):
+                    other.close()
+            return WaitResults([first], [finished.value], stopped=False)
+        return await super().wait_first(_Rest(first, waits_for), *others, timeout=timeout)
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
         sources = {tp for tp in tps if not self._is_changelog_tp(tp)}
