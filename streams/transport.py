@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from faust.transport.drivers import aiokafka
 from faust.types import TP, AppT
-from mode.services import WaitResults
+from mode.services import Service, WaitResults
 
 
 class ConsumerThread(aiokafka.AIOKafkaConsumerThread):
@@ -56,7 +56,30 @@ class _Rest:
                 return finished.value
 
 
-class Consumer(aiokafka.Consumer):
+class Eager(Service):
+    """A service that lets the first of several things finish before it makes tasks of them, if that needs no waiting.
+
+    Faust hands each message over by a call of `wait_first`, with what would interrupt it: four tasks, three of which are
+    cancelled. But a stream that has room takes the message at once.
+    """
+
+    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
+        first, *others = coros
+        if not inspect.iscoroutine(first):
+            return await super().wait_first(*coros, timeout=timeout)
+        try:
+            waits_for = first.send(None)
+        except BaseException as ended:
+            for other in others:
+                if inspect.iscoroutine(other):
+                    other.close()
+            if isinstance(ended, StopIteration):
+                return WaitResults([first], [ended.value], stopped=False)
+            raise
+        return await super().wait_first(_Rest(first, waits_for), *others, timeout=timeout)
+
+
+class Consumer(Eager, aiokafka.Consumer):
     """A consumer whose every source partition starts at its committed offset, or else at its beginning.
 
     Attributes
@@ -74,24 +97,6 @@ class Consumer(aiokafka.Consumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         return await super()._getmany(None if active_partitions is None else set(active_partitions), timeout)
-
-    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
-        """Let the first finish, if it can without waiting for anything; else see who finishes first.
-
-        Faust hands each message over by a call of this, with what would interrupt it: four tasks, three of which are
-        cancelled. A stream that has room takes the message at once, and that was a third of what an event cost.
-        """
-        first, *others = coros
-        if not inspect.iscoroutine(first):
-            return await super().wait_first(*coros, timeout=timeout)
-        try:
-            waits_for = first.send(None)
-        except StopIteration as finished:
-            for other in others:
-                if inspect.iscoroutine(other):
-                    other.close()
-            return WaitResults([first], [finished.value], stopped=False)
-        return await super().wait_first(_Rest(first, waits_for), *others, timeout=timeout)
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
         sources = {tp for tp in tps if not self._is_changelog_tp(tp)}
