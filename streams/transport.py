@@ -59,8 +59,8 @@ class _Rest:
 class Eager(Service):
     """A service that lets the first of several things finish before it makes tasks of them, if that needs no waiting.
 
-    Faust hands each message over by a call of `wait_first`, with what would interrupt it: four tasks, three of which are
-    cancelled. But a stream that has room takes the message at once.
+    Faust hands each message over by a call of `wait_first`, with what would interrupt it: four tasks, three of them
+    to be cancelled. But a stream that has room takes the message at once.
     """
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
