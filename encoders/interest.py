@@ -8,7 +8,8 @@ plain reference. Knows neither Kafka nor clocks; called by `streams.pipeline`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -108,17 +109,54 @@ def update(state: Interest, event: Event, vector: Vector | None, decay: Decay) -
     A sum as of time T is `sum_i w_i 2^(-(T - t_i) / half_life) v_i`. A newer event moves T forward and decays the sum;
     an older one enters decayed. Either way the result is the same.
     """
-    entry = np.array([(event.time_ms, event.item, TYPES.index(event.type))], ENTRY)
+    entry = entries_of([event])
     moved = _as_of(state, max(state.as_of_ms, event.time_ms) if state.version else event.time_ms, decay)
     counted = replace(
         moved,
         version=state.version + 1,
-        history=_newest(state.history, entry, decay.history),
-        bought=_newest(state.bought, entry, BOUGHT) if event.type == "purchase" else state.bought,
+        history=newest(state.history, entry, decay.history),
+        bought=newest(state.bought, entry, BOUGHT) if event.type == "purchase" else state.bought,
     )
     if vector is None:
-        return replace(counted, waiting=_newest(state.waiting, entry, WAITING))
+        return replace(counted, waiting=newest(state.waiting, entry, WAITING))
     return _add(counted, event, vector, decay)
+
+
+def update_all(state: Interest, events: Sequence[Event], vectors: Sequence[Vector | None], decay: Decay) -> Interest:
+    """Take several events in: what `update` gives for one after another, in a fraction of the time.
+
+    Parameters
+    ----------
+    vectors : of each event's item; see `update`.
+    """
+    if not events:
+        return state
+    as_of_ms = max(event.time_ms for event in events)
+    moved = _as_of(state, max(state.as_of_ms, as_of_ms) if state.version else as_of_ms, decay)
+    entries = entries_of(events)
+    known = [(event, vector) for event, vector in zip(events, vectors, strict=True) if vector is not None]
+    session, long = moved.session, moved.long
+    if known:
+        weights = [
+            [decay.weight(event.type) * 2.0 ** (-(moved.as_of_ms - event.time_ms) / half_life_ms) for event, _ in known]
+            for half_life_ms in (decay.session_half_life_ms, decay.long_half_life_ms)
+        ]
+        sums = np.array(weights, np.float32) @ np.array([vector for _, vector in known])
+        session, long = session + sums[0], long + sums[1]
+    waiting, bought = state.waiting, state.bought
+    if len(known) < len(events):
+        waiting = newest(waiting, entries[[vector is None for vector in vectors]], WAITING)
+    if (purchases := entries["type"] == TYPES.index("purchase")).any():
+        bought = newest(bought, entries[purchases], BOUGHT)
+    return Interest(
+        session=session,
+        long=long,
+        version=state.version + len(events),
+        as_of_ms=moved.as_of_ms,
+        history=newest(state.history, entries, decay.history),
+        waiting=waiting,
+        bought=bought,
+    )
 
 
 def settle(state: Interest, vector_of: Callable[[int], Vector | None], decay: Decay) -> Interest:
@@ -145,7 +183,7 @@ def recompute(events: Iterable[Event], vector_of: Callable[[int], Vector | None]
         if vector is not None:
             for half_life_ms, total in sums.items():
                 total += decay.weight(event.type) * 2.0 ** (-(as_of_ms - event.time_ms) / half_life_ms) * vector
-    entries = np.array([(e.time_ms, e.item, TYPES.index(e.type)) for e in ordered], ENTRY)
+    entries = entries_of(ordered)
     unknown = np.array([vector_of(e.item) is None for e in ordered], bool)
     return Interest(
         session=sums[decay.session_half_life_ms].astype(np.float32),
@@ -179,9 +217,21 @@ def _add(state: Interest, event: Event, vector: Vector, decay: Decay) -> Interes
     )
 
 
-def _newest(entries: Entries, entry: Entries, limit: int) -> Entries:
-    together = np.concatenate([entries, entry])
-    if len(entries) and entries[-1].item() > entry[0].item():  # late: else it is in its place already
+def entries_of(events: Iterable[Event]) -> Entries:
+    """(n,) `ENTRY`, one per event."""
+    return np.array([(event.time_ms, event.item, TYPES.index(event.type)) for event in events], ENTRY)
+
+
+def in_order(entries: Entries, new: Entries) -> bool:
+    """Whether the new ones come after the entries, each after the one before it."""
+    recent = [*entries[-1:].tolist(), *new.tolist()]
+    return all(earlier <= later for earlier, later in itertools.pairwise(recent))
+
+
+def newest(entries: Entries, new: Entries, limit: int) -> Entries:
+    """The newest of both by `(time_ms, item, type)`, in this order; `entries` are in it already."""
+    together = np.concatenate([entries, new])
+    if not in_order(entries, new):
         together = np.sort(together, order=("time_ms", "item", "type"))
     return together[-limit:]
 

@@ -5,37 +5,30 @@ kept incrementally. A decayed count `sum_i w_i 2^(-(T - t_i) / half_life)` is st
 0: such numbers never need an update when time passes, never overflow, and take late events as they take any other.
 
 Counts are sharded by writer: every worker adds to one shard of its own and reads all, so counts of several workers
-add up and each shard can be stored and handed over by itself. A shard is tables, a row per item and a column per
-neighbour, for an event touches up to fifty items and a list asks for as many. Knows no transport; `streams.pipeline`
-feeds it.
+add up and each shard can be stored and handed over by itself. Knows no transport; `streams.pipeline` feeds it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from math import inf, log2
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from encoders.interest import Event
+from ranker.count_tables import MOST_NEIGHBOURS, NEVER, NO_ROW, NOBODY, Floats, Shard, Slots, grown
 
-MOST_NEIGHBOURS = 128
-"""Neighbours kept per item and shard; a new one takes the place of the weakest. Chosen by us: recall@100 needs no
-more."""
 MOST_TRENDING = 1_000
-NEVER = float("-inf")
 WINDOW = 50
-"""Earlier events of the user that a new one is paired with."""
+"""Earlier events of the user that a new one is paired with; as many as a state remembers."""
+FOLD = 512
+"""Events counted together at most: enough to share the work, milliseconds of it at the most."""
 DISTANCE_DECAY = 0.97
 """Weight per step between two events of a user: .97 was best of those tried on a shop's invoices."""
-
-Floats = npt.NDArray[np.float64]
-Slots = npt.NDArray[np.intp]
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 _KEY = re.compile(rb"([0-9]{1,4}):([0-9]{1,20})")
@@ -105,6 +98,14 @@ class CoVisits(NamedTuple):
     places: Slots
 
 
+class _Run(NamedTuple):
+    """Events of one user, each of which comes after those before it."""
+
+    events: Sequence[Event]
+    earlier: Sequence[int]
+    weight: float
+
+
 class Counts:
     """Popularity, trend and co-visits of all items.
 
@@ -112,17 +113,21 @@ class Counts:
     ----------
     co_visit_half_life_ms : decay of co-visits and of the popularity they are normalised by.
     trend_half_life_ms : decay of what is trending.
+    window : earlier events of the user that a new one is paired with.
 
     Attributes
     ----------
     writer : the shard that `observe` adds to.
     """
 
-    def __init__(self, co_visit_half_life_ms: float, trend_half_life_ms: float) -> None:
+    def __init__(self, co_visit_half_life_ms: float, trend_half_life_ms: float, window: int = WINDOW) -> None:
         self.co_visit_half_life_ms = co_visit_half_life_ms
         self.trend_half_life_ms = trend_half_life_ms
         self.writer = 0
-        self._shards: dict[int, _Shard] = {}
+        self._window = window
+        self._noted: list[_Run] = []
+        self._noted_events = 0
+        self._shards: dict[int, Shard] = {}
         self._slot: dict[int, int] = {}  # item key -> its number in all arrays here
         self._key = np.zeros(0, np.uint64)
         self._popularity = np.zeros(0)
@@ -131,28 +136,27 @@ class Counts:
         self._trending: list[int] = []
         self._observed_since_trending = 0
 
-    def observe(self, event: Event, earlier: Sequence[int], weight: float = 1.0) -> None:
-        """Count one event: the item's popularity, and a co-visit with each item before it in the user's sequence.
+    def observe(self, events: Sequence[Event], earlier: Sequence[int], weight: float = 1.0) -> None:
+        """Count events of one user: each item's popularity, and a co-visit with each item before it in the sequence.
+
+        They are noted here and counted together with others, `FOLD` at the most, before anything is read.
 
         Parameters
         ----------
-        earlier : item keys of the user's history before the event, newest last.
+        events : in the user's order.
+        earlier : item keys of the user's history before the first of them, newest last.
         """
-        when = event.time_ms / self.co_visit_half_life_ms + log2(weight)
-        nearest: dict[int, int] = {}
-        for distance, other in enumerate(reversed(earlier[-WINDOW:])):
-            nearest.setdefault(other, distance)
-        nearest.pop(event.item, None)
-        own, others = self._slots([event.item]), self._slots(nearest)
-        shard = self._shard(self.writer)
-        shard.add(own, when, event.time_ms / self.trend_half_life_ms + log2(weight))
-        self._total(own)
-        self._dirty.update(own.tolist(), others.tolist())
-        if len(others):
-            shard.pair(own, others, when + np.array(list(nearest.values())) * log2(DISTANCE_DECAY))
+        for begin in range(0, len(events), FOLD):
+            before = [*earlier, *(event.item for event in events[max(0, begin - self._window) : begin])]
+            run = _Run(events[begin : begin + FOLD], before[-self._window :], weight)
+            self._noted.append(run)
+            self._noted_events += len(run.events)
+            if self._noted_events >= FOLD:
+                self._fold()
 
     def co_visited(self, items: Sequence[int]) -> CoVisits:
         """All co-visits of these items (keys); of an item without events there are none."""
+        self._fold()
         asked = [(place, slot) for place, item in enumerate(items) if (slot := self._slot.get(item)) is not None]
         places, slots = np.array(asked, np.intp).reshape(-1, 2).T
         found: list[tuple[Slots, Floats, Slots]] = []
@@ -170,6 +174,7 @@ class Counts:
 
     def popularity(self, item: int) -> float:
         """Base-2 logarithm of the decayed number of events at time 0; -inf if there was none."""
+        self._fold()
         slot = self._slot.get(item)
         return NEVER if slot is None else float(self._popularity[slot])
 
@@ -178,6 +183,7 @@ class Counts:
 
         Sorted anew once the events since then exceed 5% of the items, so the cost per event is bounded.
         """
+        self._fold()
         if self._observed_since_trending * 20 >= len(self._slot):
             trend = self._trend[: len(self._slot)]
             slots = np.flatnonzero(trend > NEVER)
@@ -190,11 +196,13 @@ class Counts:
 
     def trend(self, item: int) -> float:
         """Base-2 logarithm of the decayed number of events lately, at time 0; -inf if there was none."""
+        self._fold()
         slot = self._slot.get(item)
         return NEVER if slot is None else float(self._trend[slot])
 
     def changes(self) -> list[tuple[int, int, ItemCounts]]:
         """The writer's rows changed since the last call, as (shard, item, counts); each is then as stored."""
+        self._fold()
         dirty, self._dirty = list(self._dirty), set()
         shard = self._shard(self.writer)
         changed = []
@@ -213,110 +221,72 @@ class Counts:
         """Take in a row that some worker stored; rows of our own shard are ours to know better."""
         if not self.knows_better(shard, item):
             slots = self._slots([item, *np.frombuffer(counts.neighbours, "<u8").tolist()[:MOST_NEIGHBOURS]])
-            self._shard(shard).put(slots[:1], slots[1:], counts)
+            strengths = np.frombuffer(counts.strengths, "<f8")[:MOST_NEIGHBOURS]
+            self._shard(shard).put(slots[:1], slots[1:], counts.popularity, counts.trend, strengths)
             self._total(slots[:1])
 
     def knows_better(self, shard: int, item: int) -> bool:
         """Whether a stored row of this item would be older than ours: it is our own."""
+        self._fold()
         slot = self._slot.get(item)
         return shard == self.writer and slot is not None and self._shard(shard).find(np.array([slot]))[0] != NO_ROW
 
-    def _shard(self, number: int) -> _Shard:
+    def _fold(self) -> None:
+        """Count what was noted."""
+        runs, self._noted, self._noted_events = self._noted, [], 0
+        if not runs:
+            return
+        own, others, distances, of_event = self._pairs(runs)
+        times = np.array([event.time_ms for run in runs for event in run.events], np.float64)
+        weights = np.repeat([log2(run.weight) for run in runs], [len(run.events) for run in runs])
+        when = times / self.co_visit_half_life_ms + weights
+        shard = self._shard(self.writer)
+        shard.add(own, when, times / self.trend_half_life_ms + weights)
+        shard.pair(own[of_event], others, when[of_event] + distances * log2(DISTANCE_DECAY))
+        self._total(own)
+        self._dirty.update(own.tolist(), others.tolist())
+
+    def _pairs(self, runs: Sequence[_Run]) -> tuple[Slots, Slots, Slots, Slots]:
+        """All co-visits of these runs.
+
+        Returns
+        -------
+        The slot of each event's item; then, an entry per co-visit, the other item's slot, how many events lie between,
+        and the place of the event.
+        """
+        lengths = np.array([len(run.events) for run in runs])
+        earlier = np.array([len(run.earlier) for run in runs])
+        sequence = self._slots([key for run in runs for key in (*run.earlier, *(event.item for event in run.events))])
+        begin_of_run = np.cumsum(earlier + lengths) - earlier - lengths
+        place_in_run = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths - earlier, lengths)
+        own_places = np.repeat(begin_of_run, lengths) + place_in_run
+        own = sequence[own_places]
+        counted = np.minimum(place_in_run, self._window)
+        of_event = np.repeat(np.arange(len(own)), counted)
+        distances = np.arange(counted.sum()) - np.repeat(np.cumsum(counted) - counted, counted)
+        others = sequence[own_places[of_event] - 1 - distances]
+        # of an item that is there several times the nearest counts; the item itself does not
+        nearest = np.unique(of_event << 32 | others, return_index=True)[1]
+        nearest = nearest[others[nearest] != own[of_event[nearest]]]
+        return own, others[nearest], distances[nearest], of_event[nearest]
+
+    def _shard(self, number: int) -> Shard:
         shard = self._shards.get(number)
         if shard is None:
-            shard = self._shards[number] = _Shard()
+            shard = self._shards[number] = Shard()
         return shard
 
-    def _slots(self, items: Collection[int]) -> Slots:
+    def _slots(self, items: Sequence[int]) -> Slots:
         """The numbers of these items, new ones where they have none."""
         before = len(self._slot)
         slots = np.array([self._slot.setdefault(item, len(self._slot)) for item in items], np.intp)
         if (known := len(self._slot)) > before:
-            self._key = _grown(self._key, known, 0)
-            self._key[slots] = np.array(list(items), np.uint64)
-            self._popularity, self._trend = _grown(self._popularity, known, NEVER), _grown(self._trend, known, NEVER)
+            self._key = grown(self._key, known, 0)
+            self._key[slots] = np.array(items, np.uint64)
+            self._popularity, self._trend = grown(self._popularity, known, NEVER), grown(self._trend, known, NEVER)
         return slots
 
-    def _total(self, slot: Slots) -> None:
-        self._popularity[slot] = np.logaddexp2.reduce([s.popularity[s.find(slot)] for s in self._shards.values()])
-        self._trend[slot] = np.logaddexp2.reduce([s.trend[s.find(slot)] for s in self._shards.values()])
-        self._observed_since_trending += 1
-
-
-NO_ROW, NOBODY = 0, -1
-"""Row 0 of a shard stays empty, for every item that it has not seen; so do a row's columns without a neighbour."""
-
-
-class _Shard:
-    """One writer's counts as tables of base-2 logarithms."""
-
-    def __init__(self) -> None:
-        self.popularity = np.full(1, NEVER)
-        self.trend = np.full(1, NEVER)
-        self.neighbours = np.full((1, MOST_NEIGHBOURS), NOBODY, np.int32)  # by slot
-        self.strengths = np.full((1, MOST_NEIGHBOURS), NEVER)
-        self._row = np.zeros(0, np.int32)  # of a slot
-        self._rows = 1
-
-    def find(self, slots: Slots) -> Slots:
-        """The rows of these slots."""
-        self._row = _grown(self._row, int(slots.max(initial=-1)) + 1, NO_ROW)
-        return self._row[slots].astype(np.intp)
-
-    def add(self, slot: Slots, popularity: float, trend: float) -> None:
-        """Count an event of one item."""
-        row = self._made(slot)
-        self.popularity[row] = np.logaddexp2(self.popularity[row], popularity)
-        self.trend[row] = np.logaddexp2(self.trend[row], trend)
-
-    def pair(self, slot: Slots, others: Slots, strengths: Floats) -> None:
-        """Count a co-visit of one item with each of the others; these are distinct, and not that one."""
-        rows = self._made(others)
-        is_slot = self.neighbours[rows] == slot
-        columns = np.where(is_slot.any(axis=1), is_slot.argmax(axis=1), self.strengths[rows].argmin(axis=1))
-        self._strengthen(rows, columns, slot, strengths)
-
-        row = self._made(slot)
-        is_other = self.neighbours[row] == others[:, None]
-        known = is_other.any(axis=1)
-        columns = is_other.argmax(axis=1)
-        weakness = self.strengths[row[0]].copy()
-        weakness[columns[known]] = np.inf
-        columns[~known] = weakness.argsort()[: len(others) - known.sum()]
-        self._strengthen(row, columns, others, strengths)
-
-    def put(self, slot: Slots, neighbours: Slots, counts: ItemCounts) -> None:
-        """Replace the row of one item."""
-        row = self._made(slot)[0]
-        self.popularity[row], self.trend[row] = counts.popularity, counts.trend
-        self.neighbours[row], self.strengths[row] = NOBODY, NEVER
-        self.neighbours[row, : len(neighbours)] = neighbours
-        self.strengths[row, : len(neighbours)] = np.frombuffer(counts.strengths, "<f8")[: len(neighbours)]
-
-    def _strengthen(self, rows: Slots, columns: Slots, neighbours: Slots, strengths: Floats) -> None:
-        """Add to the neighbours in these places; one that was not there takes the place of who was."""
-        same = self.neighbours[rows, columns] == neighbours
-        before = np.where(same, self.strengths[rows, columns], NEVER)
-        self.neighbours[rows, columns] = neighbours
-        self.strengths[rows, columns] = np.logaddexp2(before, strengths)
-
-    def _made(self, slots: Slots) -> Slots:
-        """The rows of these slots, new ones where they have none."""
-        rows = self.find(slots)
-        new = rows == NO_ROW
-        if new.any():
-            rows[new] = self._rows + np.arange(new.sum())
-            self._row[slots] = rows
-            self._rows += int(new.sum())
-            self.popularity, self.trend = (_grown(a, self._rows, NEVER) for a in (self.popularity, self.trend))
-            self.neighbours = _grown(self.neighbours, self._rows, NOBODY)
-            self.strengths = _grown(self.strengths, self._rows, NEVER)
-        return rows
-
-
-def _grown(array: npt.NDArray[Scalar], length: int, fill: float) -> npt.NDArray[Scalar]:
-    """The array with at least that many rows; doubled, so that growing costs little per row."""
-    if length <= len(array):
-        return array
-    more = max(length - len(array), len(array), 64)
-    return np.concatenate([array, np.full((more, *array.shape[1:]), fill, array.dtype)])
+    def _total(self, slots: Slots) -> None:
+        self._popularity[slots] = np.logaddexp2.reduce([s.popularity[s.find(slots)] for s in self._shards.values()])
+        self._trend[slots] = np.logaddexp2.reduce([s.trend[s.find(slots)] for s in self._shards.values()])
+        self._observed_since_trending += len(slots)

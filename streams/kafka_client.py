@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def client_options(kafka: settings.Kafka) -> dict[str, Any]:
     return options
 
 
+@lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
     """Tell the partition to which Kafka's own (Java) clients send a key: murmur2, its sign cut off, modulo.
 

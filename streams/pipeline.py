@@ -19,7 +19,21 @@ import numpy as np
 
 from encoders.describe import describe_history, describe_item, one_line
 from encoders.event_time import milliseconds
-from encoders.interest import TYPES, WAITING, Decay, Event, Interest, Vector, item_key, settle, update
+from encoders.interest import (
+    TYPES,
+    WAITING,
+    Decay,
+    Entries,
+    Event,
+    Interest,
+    Vector,
+    entries_of,
+    in_order,
+    item_key,
+    newest,
+    settle,
+    update_all,
+)
 from encoders.text import TextEncoder
 from ranker import Scorer, ScoreRequest
 from ranker.candidates import BUILT_IN, Merged, Shopper, Source, recall
@@ -69,6 +83,7 @@ def counts_of(settings: Settings) -> Counts:
     return Counts(
         co_visit_half_life_ms=settings.candidates.co_visit_half_life_days * 86_400_000,
         trend_half_life_ms=settings.candidates.trending_half_life_hours * 3_600_000,
+        window=settings.interest.history,
     )
 
 
@@ -92,25 +107,45 @@ class StateTier:
         self._decay = decay_of(settings)
         self._waiting: dict[int, set[str]] = {}
 
-    def accept(self, click: Click) -> Outcome:
-        """Step 2: take one click or purchase into its user's state, once."""
-        user_id, time_ms = click.user_id, milliseconds(click.timestamp)
-        if time_ms <= self.users.forgotten_until(user_id):
-            return "forgotten"
-        if self.users.has_taken_in(user_id, click.event_id):
+    def accept(self, user_id: str, clicks: Sequence[Click]) -> list[Outcome]:
+        """Step 2: take clicks and purchases of one user, in the order of arrival, into the state, each once."""
+        until_ms = self.users.forgotten_until(user_id)
+        outcomes: list[Outcome] = [
+            "forgotten" if milliseconds(click.timestamp) <= until_ms else "accepted" for click in clicks
+        ]
+        present = [place for place, outcome in enumerate(outcomes) if outcome == "accepted"]
+        are_new = self.users.are_new(user_id, [clicks[place].event_id for place in present])
+        for place, is_new in zip(present, are_new, strict=True):
+            if not is_new:
+                outcomes[place] = "duplicate"
+        if not all(are_new):
             self.users.touch(user_id)
-            return "duplicate"
-        event = Event(item_key(click.item_id), time_ms, "purchase" if isinstance(click, Purchase) else "click")
+        self._take_in(
+            user_id, [click for click, outcome in zip(clicks, outcomes, strict=True) if outcome == "accepted"]
+        )
+        return outcomes
+
+    def _take_in(self, user_id: str, clicks: Sequence[Click]) -> None:
+        events = [Event(item_key(click.item_id), milliseconds(click.timestamp), type_of(click)) for click in clicks]
+        vectors = [self.catalogue.vector(event.item) for event in events]
+        unknown = [event.item for event, vector in zip(events, vectors, strict=True) if vector is None]
+        for item in unknown:
+            self._waiting.setdefault(item, set()).add(user_id)
         before = self.users.get(user_id).interest
-        vector = self.catalogue.vector(event.item)
-        if vector is None:
-            self._waiting.setdefault(event.item, set()).add(user_id)
-            if len(before.waiting) == WAITING:
-                metrics.waiting_dropped.inc()
-        after = update(before, event, vector, self._decay)
-        self.users.accept(user_id, click.event_id, after)
-        self.counts.observe(event, before.history["item"].tolist())
-        return "accepted"
+        metrics.waiting_dropped.inc(max(0, len(unknown) + len(before.waiting) - WAITING) if unknown else 0)
+        after = update_all(before, events, vectors, self._decay)
+        self.users.accept(user_id, [click.event_id for click in clicks], after)
+        self._count(events, before.history)
+
+    def _count(self, events: Sequence[Event], history: Entries) -> None:
+        """Count events together if each is the user's newest, else each with the history as it came upon it."""
+        new = entries_of(events)
+        if in_order(history, new):
+            self.counts.observe(events, history["item"].tolist())
+            return
+        for place, event in enumerate(events):
+            self.counts.observe([event], history["item"].tolist())
+            history = newest(history, new[place : place + 1], self._decay.history)
 
     def forget(self, user_id: str, time_ms: int) -> None:
         """Erase the user's state; what is left is a hash and the time."""
@@ -130,6 +165,7 @@ class StateTier:
     def suspend(self) -> None:
         """The users may be somebody else's from now on: no item that arrives changes them, until `resume`."""
         self._waiting = {}
+        self.users.let_go()
 
     def resume(self, owned: Callable[[str], bool]) -> list[str]:
         """Find in the store which of our users wait for what. Returns those whose items came meanwhile, now counted."""
@@ -330,10 +366,10 @@ class Pipeline:
         event = receive(message, now_ms)
         if not isinstance(event, Click):
             raise TypeError(f"got a message of {message.topic}, expected clicks or purchases")
-        if self.state.accept(event) == "forgotten":
+        if self.state.accept(event.user_id, [event]) == ["forgotten"]:
             return None
-        kind: EventType = "purchase" if isinstance(event, Purchase) else "click"
-        request = self.state.request(event.user_id, Trigger(event_id=event.event_id, type=kind), now_ms)
+        trigger = Trigger(event_id=event.event_id, type=type_of(event))
+        request = self.state.request(event.user_id, trigger, now_ms)
         return self.ranking.rank([request], now_ms)[0]
 
 
@@ -350,6 +386,11 @@ def catalogue_item(item: Item, arrived_ms: int) -> CatalogueItem:
         available=item.available,
         time_ms=arrived_ms if item.timestamp is None else milliseconds(item.timestamp),
     )
+
+
+def type_of(click: Click) -> EventType:
+    """Tell a purchase from a click."""
+    return "purchase" if isinstance(click, Purchase) else "click"
 
 
 def _priors(request: RankRequest) -> Vector:

@@ -1,9 +1,9 @@
 """The state tier on Kafka: events in, states to the changelog, rank requests out.
 
-Events are applied in memory as they come. States are flushed as fast as Kafka acknowledges, one changelog write per
-user and flush, however many events; then their rank requests go out, one per user, however many flushes. Only then are
-the events acknowledged, so a crash repeats events and never loses one, and `StateTier.accept` takes a repeated one only
-once. No timer: an idle worker flushes a single event at once.
+Events are only noted as they come. A flush takes all that came since the last one, applies it user by user, and writes
+one state per user to the changelog, however many events; then rank requests go out (`requests`). Only then are the
+events acknowledged, so a crash repeats events and never loses one, and `StateTier.accept` takes a repeated one only
+once. No timer: an idle worker flushes a single event at once, and the further it is behind, the more a flush takes.
 
 Knows Faust's table only as a store and a changelog topic; `worker` makes the app and the agents.
 """
@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any, Protocol
+from itertools import groupby, islice
+from typing import Any, NamedTuple, Protocol
 
 import faust
 import msgspec
@@ -30,15 +31,16 @@ from encoders.vector_store import Encoder
 from ranker.counts import decode_counts, encode_counts
 from streams import metrics
 from streams.acks import InOrder
-from streams.contracts import Click, EventType, Forget, Impression, Item, Purchase, Trigger
+from streams.contracts import Click, Forget, Impression, Item, Trigger
 from streams.follower import Records, items_of
 from streams.kafka_client import latest_ms, partition_of
 from streams.lease import LeaseLost
 from streams.outbox import Outbox, Outgoing
-from streams.pipeline import StateTier
+from streams.pipeline import StateTier, type_of
 from streams.pseudonym import under_pseudonym
 from streams.receive import INPUTS, BadMessage, Message, Tombstone, receive
 from streams.reject import rejected
+from streams.requests import Requests, Wanted
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -54,12 +56,8 @@ COUNTS_PAUSE_S = 0.01
 """Counts go out a few at a time: all at once they would hold up the events for a tenth of a second."""
 MOST_PENDING = 5_000
 """Events taken and not yet answered; past it the agent waits, and Kafka keeps the rest."""
-BURST = 64
-"""Events in one flush from which on they count as a burst; an idle or moderately busy worker never sees one."""
-BURST_WAIT_S = 0.5
-MOST_REQUESTS = 64
-REQUEST_SLICE_S = 0.05
-"""Chosen by us: longer than a few requests take, shorter than anybody notices."""
+EVENTS_AT_ONCE = 64
+"""Events, or users, that are worked on before others get a turn: some milliseconds."""
 COUNTS_EVERY_S = 5.0
 """A worker that dies takes at most these seconds of co-visit counts with it; states lose nothing."""
 
@@ -78,20 +76,12 @@ class Pending:
     messages: list[Outgoing] = field(default_factory=list)
 
 
-@dataclass
-class Wanted:
-    """A user who needs a new list, why (the newest event), and the events that the request will answer."""
+class Change(NamedTuple):
+    """A message that changes a user's state, and its event."""
 
-    trigger: Trigger | None = None
-    arrived_ms: int | None = None
-    events: list[Any] = field(default_factory=list)
-    since: float = field(default_factory=time.monotonic)
-
-    def add(self, newer: Wanted) -> None:
-        """One request will answer both."""
-        self.events.extend(newer.events)
-        if newer.trigger is not None:
-            self.trigger, self.arrived_ms = newer.trigger, newer.arrived_ms
+    message: Message
+    decoded: Click | Forget
+    event: faust.Event
 
 
 class StateWorker:
@@ -121,30 +111,18 @@ class StateWorker:
         self._store = store
         self._changelog = changelog
         self._pending = Pending()
+        self._taken: list[faust.Event] = []  # not looked at yet
         self._touched: dict[str, Wanted] = {}  # since the last flush
-        self._wanted: dict[str, Wanted] = {}  # flushed: a request may go out
-        self._in_burst: set[str] = set()  # users of a large flush: more of theirs may be on the way
         self.acks = InOrder()
+        self._requests = Requests(tier, outbox, settings.topic("rank-requests"), self.acks)
         self._arrived = asyncio.Event()
         self._flushed = asyncio.Condition()
         self._turn = asyncio.Lock()
 
     async def take(self, event: faust.Event) -> None:
-        """Steps 1 and 2 for one message; returns at once unless too much is pending."""
-        kafka = event.message
-        lies_in = kafka.topic.removeprefix(self._settings.topic_prefix)
-        origin = dict(kafka.headers or {}).get(ORIGIN, b"").decode(errors="replace")
-        topic = origin if lies_in == ROUTED and origin in INPUTS else lies_in
-        message = Message(topic, kafka.partition, kafka.offset, kafka.key, kafka.value)
-        self.acks.take(kafka.tp, event)
-        try:
-            arrived_ms = round((kafka.timestamp or time.time()) * 1000)
-            outcome = self._apply(message, event, arrived_ms, routed_here=lies_in == ROUTED)
-        except BadMessage as error:
-            outcome = "rejected"
-            self._pending.messages.append(rejected(self._settings, replace(message, topic=lies_in), error))
-            self._pending.events.append(event)
-        metrics.events.labels(topic, outcome).inc()
+        """Note a message for the next flush; returns at once unless too much is pending."""
+        self.acks.take(event.message.tp, event)
+        self._taken.append(event)
         self._arrived.set()
         if len(self.acks) >= MOST_PENDING:
             async with self._flushed:
@@ -159,12 +137,17 @@ class StateWorker:
             await self._arrived.wait()
             self._arrived.clear()
             async with self._turn:
+                started = time.monotonic()
+                taken, self._taken = self._taken, []
                 try:
+                    await self._apply(taken)
                     await self._flush()
-                    await self._request()
+                    flush_s = time.monotonic() - started
+                    metrics.flush_seconds.observe(flush_s)
+                    await self._requests.send(flush_s)
                 except LeaseLost as error:
                     self._abandon(error)
-            if self._wanted:
+            if self._requests:
                 self._arrived.set()
             async with self._flushed:
                 self._flushed.notify_all()
@@ -176,8 +159,9 @@ class StateWorker:
                 await self._flush()
             except LeaseLost as error:
                 self._abandon(error)
+            self._taken = [event for event in self._taken if event.message.tp not in partitions]
             self.acks.drop(partitions)
-            self._wanted = {}
+            self._requests.drop()
             self.tier.suspend()
 
     async def put_items(self, records: Records) -> None:
@@ -235,35 +219,78 @@ class StateWorker:
         """Who has the partitions now takes these events in again; none of them was acknowledged."""
         logger.warning("%s", error)
         metrics.leases_lost.labels("state").inc()
-        self._pending, self._touched, self._wanted = Pending(), {}, {}
+        self._pending, self._taken, self._touched = Pending(), [], {}
+        self._requests.drop()
         self.tier.users.discard()
         self.tier.suspend()
 
-    def _apply(self, message: Message, event: Any, arrived_ms: int, routed_here: bool) -> str:
-        """Take the message in; its event goes to what will answer it: the user's next request, or the next flush."""
-        decoded = receive(message, latest_ms(arrived_ms))
-        if isinstance(decoded, (Click, Impression, Forget)) and not routed_here:
-            decoded = under_pseudonym(decoded, self._settings.pseudonym_key)
-        answered_by = self._pending.events
-        outcome = "accepted"
-        if isinstance(decoded, (Click, Forget)) and self._routed(message, decoded):
-            outcome = "routed"
-        elif isinstance(decoded, Click):
-            outcome = self.tier.accept(decoded)
-            if outcome != "forgotten":
-                wanted = self._touched.setdefault(decoded.user_id, Wanted())
-                kind: EventType = "purchase" if isinstance(decoded, Purchase) else "click"
-                wanted.trigger, wanted.arrived_ms = Trigger(event_id=decoded.event_id, type=kind), arrived_ms
-                answered_by = wanted.events
-        elif isinstance(decoded, Forget):
-            self.tier.forget(decoded.user_id, milliseconds(decoded.timestamp))
-            for waiting in (self._touched, self._wanted):
-                answered_by.extend(waiting.pop(decoded.user_id, Wanted()).events)
-            self._emit("rank-requests", decoded.user_id.encode(), None)
-        elif not isinstance(decoded, (Impression, Item, Tombstone)):
-            raise TypeError(f"{message.topic}: nothing here takes a {type(decoded).__name__}")
-        answered_by.append(event)
-        return outcome
+    async def _apply(self, events: Sequence[faust.Event]) -> None:
+        """Steps 1 and 2; each event goes to what will answer it: its user's next request, or the next flush."""
+        changes: dict[str, list[Change]] = {}
+        for place, event in enumerate(events):
+            if place % EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            message = self._message(event)
+            try:
+                decoded = receive(message, latest_ms(_arrived_ms(event)))
+            except BadMessage as error:
+                self._reject(message, event, error)
+                continue
+            if isinstance(decoded, (Click, Impression, Forget)) and self._lies_in(event) != ROUTED:
+                decoded = under_pseudonym(decoded, self._settings.pseudonym_key)
+            if isinstance(decoded, (Click, Forget)):
+                if self._routed(message, decoded):
+                    self._pending.events.append(event)
+                else:
+                    changes.setdefault(decoded.user_id, []).append(Change(message, decoded, event))
+            elif isinstance(decoded, (Impression, Item, Tombstone)):
+                self._pending.events.append(event)
+                metrics.events.labels(message.topic, "accepted").inc()
+            else:
+                raise TypeError(f"{message.topic}: nothing here takes a {type(decoded).__name__}")
+        for place, (user_id, several) in enumerate(changes.items()):
+            if place % EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            for kind, some in groupby(several, lambda change: isinstance(change.decoded, Forget)):
+                (self._forget if kind else self._accept)(user_id, list(some))
+
+    def _message(self, event: faust.Event) -> Message:
+        kafka = event.message
+        topic = self._lies_in(event)
+        if topic == ROUTED:
+            origin = dict(kafka.headers or {}).get(ORIGIN, b"").decode(errors="replace")
+            topic = origin if origin in INPUTS else topic
+        return Message(topic, kafka.partition, kafka.offset, kafka.key, kafka.value)
+
+    def _lies_in(self, event: faust.Event) -> str:
+        return event.message.topic.removeprefix(self._settings.topic_prefix)
+
+    def _reject(self, message: Message, event: faust.Event, error: BadMessage) -> None:
+        metrics.events.labels(message.topic, "rejected").inc()
+        self._pending.messages.append(rejected(self._settings, replace(message, topic=self._lies_in(event)), error))
+        self._pending.events.append(event)
+
+    def _accept(self, user_id: str, several: Sequence[Change]) -> None:
+        clicks = [change.decoded for change in several if isinstance(change.decoded, Click)]
+        outcomes = self.tier.accept(user_id, clicks)
+        for change, click, outcome in zip(several, clicks, outcomes, strict=True):
+            if outcome == "forgotten":
+                self._pending.events.append(change.event)
+            else:
+                wanted = self._touched.setdefault(user_id, Wanted())
+                wanted.events.append(change.event)
+                wanted.trigger = Trigger(event_id=click.event_id, type=type_of(click))
+                wanted.arrived_ms = _arrived_ms(change.event)
+        for (topic, outcome), many in Counter(zip((c.message.topic for c in several), outcomes, strict=True)).items():
+            metrics.events.labels(topic, outcome).inc(many)
+
+    def _forget(self, user_id: str, several: Sequence[Change]) -> None:
+        for change in several:
+            self.tier.forget(user_id, milliseconds(change.decoded.timestamp))
+            metrics.events.labels(change.message.topic, "accepted").inc()
+            self._pending.events.append(change.event)
+        self._pending.events += self._touched.pop(user_id, Wanted()).events + self._requests.forget(user_id)
+        self._emit("rank-requests", user_id.encode(), None)
 
     def _routed(self, message: Message, decoded: Click | Forget) -> bool:
         """Send an event that lies on another partition than our hash of its user's name to where its user lives."""
@@ -273,6 +300,7 @@ class StateWorker:
         value = message.value if self._settings.pseudonym_key is None else msgspec.json.encode(decoded)
         self._emit(ROUTED, key, value, {ORIGIN: message.topic.encode()})
         metrics.repartitioned.labels(message.topic).inc()
+        metrics.events.labels(message.topic, "routed").inc()
         return True
 
     def _emit(
@@ -281,8 +309,7 @@ class StateWorker:
         self._pending.messages.append(Outgoing(self._settings.topic(topic), key, value, None, headers))
 
     async def _flush(self) -> None:
-        """Make durable what was taken in since the last flush; then its users may get their requests."""
-        started = time.monotonic()
+        """Make durable what was applied since the last flush; then its users may get their requests."""
         pending, self._pending = self._pending, Pending()
         touched, self._touched = self._touched, {}
         changes = self.tier.users.begin_flush()
@@ -298,36 +325,12 @@ class StateWorker:
         self.tier.users.end_flush()
         self.acks.done(pending.events)
         for user_id, newer in touched.items():
-            self._wanted.setdefault(user_id, Wanted()).add(newer)
-        self._in_burst = set(touched) if sum(len(newer.events) for newer in touched.values()) >= BURST else set()
-        metrics.flush_seconds.observe(time.monotonic() - started)
+            self._requests.want(user_id, newer)
         metrics.users_flushed.inc(len(changes))
         for state in states:
             if state.value is not None and state.key and state.key[:1] == b"u":
                 metrics.state_bytes.observe(len(state.value))
 
-    async def _request(self) -> None:
-        """Step 3 for the users who have waited longest, at most `REQUEST_SLICE_S` at a time.
 
-        Recall takes milliseconds. Under load it gets half of the time and events the other half, and who has just been
-        in a burst waits for the rest of it: the more events a request answers, the fewer there are to make.
-        """
-        started = time.monotonic()
-        messages, answered = [], []
-        due = (u for u, w in self._wanted.items() if u not in self._in_burst or started - w.since > BURST_WAIT_S)
-        for user_id in list(islice(due, MOST_REQUESTS)):
-            wanted = self._wanted.pop(user_id, None)
-            if wanted is None:  # forgotten meanwhile
-                continue
-            answered.extend(wanted.events)
-            if self.tier.users.get(user_id).interest.version:  # else forgotten meanwhile
-                request = self.tier.request(user_id, wanted.trigger, wanted.arrived_ms)
-                topic = self._settings.topic("rank-requests")
-                messages.append(Outgoing(topic, user_id.encode(), msgspec.json.encode(request)))
-            await asyncio.sleep(0)
-            if time.monotonic() - started > REQUEST_SLICE_S:
-                break
-        if messages and self._in_burst:
-            await asyncio.sleep(time.monotonic() - started)
-        await self._outbox.deliver(messages)
-        self.acks.done(answered)
+def _arrived_ms(event: faust.Event) -> int:
+    return round((event.message.timestamp or time.time()) * 1000)

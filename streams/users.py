@@ -1,8 +1,8 @@
 """Every user's record over a key-value store: interest state, what was already taken in, who was forgotten.
 
 A record is read through three layers: changes since the last flush, changes being flushed, and the store. So many
-events of a user cost one write. Knows no Kafka: `state_worker` gives it the store and sends what `begin_flush`
-returns.
+events of a user cost one write. Records used lately are kept decoded. Knows no Kafka: `state_worker` gives it the store
+and sends what `begin_flush` returns.
 
 Keys are one letter and the user: `u` the record (at most 4 KB), `s` ids of older events, `f` (by hash, for the id
 itself is erased) when the user was forgotten.
@@ -11,7 +11,7 @@ itself is erased) when the user was forgotten.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ RECENT = 64
 """Event ids kept in the record itself: 512 bytes of the 4 KB."""
 SEEN = 16_384
 """Event ids kept beside it: a repeated event is recognised among the user's last 16,384."""
+KEPT = 4_096
+"""Records kept decoded, about 5 KB each: a user who is at it comes back within as many others; chosen by us."""
 
 Changes = dict[str, dict[bytes, bytes | None]]
 """user id -> key -> value; None deletes."""
@@ -70,37 +72,41 @@ class Users:
         self._store = store
         self._dim = dim
         self._records: dict[str, Record] = {}
+        self._kept: dict[str, Record] = {}  # as in `_flushing` or the store; first the one that goes next
         self._changes: Changes = {}
         self._flushing: Changes = {}
 
     def get(self, user_id: str) -> Record:
         """The user's record; an empty one for a user nobody has seen."""
-        record = self._records.get(user_id)
+        record = self._records.get(user_id) or self._kept.get(user_id)
         if record is None:
             value = self._read(user_id, _record_key(user_id))
             record = Record(empty(self._dim)) if value is None else self._known(decode_record(value))
+            self._keep(user_id, record)
         return record
 
     def put(self, user_id: str, interest: Interest) -> None:
         """Replace the interest, without an event (an item arrived that it was waiting for)."""
         self._records[user_id] = Record(interest, self.get(user_id).recent)
 
-    def accept(self, user_id: str, event_id: str, interest: Interest) -> None:
-        """Replace the interest by one that has taken in the event."""
-        recent = self.get(user_id).recent
-        if len(recent) == RECENT:
-            older = (self._read(user_id, _seen_key(user_id)) or b"") + _pack(recent)
+    def accept(self, user_id: str, event_ids: Sequence[str], interest: Interest) -> None:
+        """Replace the interest by one that has taken in these events."""
+        ids = (*self.get(user_id).recent, *map(_hash, event_ids))
+        spilt = (len(ids) - 1) // RECENT * RECENT
+        if spilt:
+            older = (self._read(user_id, _seen_key(user_id)) or b"") + _pack(ids[:spilt])
             self._change(user_id, _seen_key(user_id), older[-8 * SEEN :])
-            recent = ()
-        self._records[user_id] = Record(interest, (*recent, _hash(event_id)))
+        self._records[user_id] = Record(interest, ids[spilt:])
 
-    def has_taken_in(self, user_id: str, event_id: str) -> bool:
-        """Whether the event is among the user's last ones."""
-        id_ = _hash(event_id)
-        if id_ in self.get(user_id).recent:
-            return True
-        older = self._read(user_id, _seen_key(user_id))
-        return older is not None and bool((np.frombuffer(older, "<u8") == id_).any())
+    def are_new(self, user_id: str, event_ids: Sequence[str]) -> list[bool]:
+        """Which of these events are not among the user's last ones; of an event that is there twice, the first."""
+        seen = set(self.get(user_id).recent)
+        older = np.frombuffer(self._read(user_id, _seen_key(user_id)) or b"", "<u8")
+        are_new = []
+        for id_ in map(_hash, event_ids):
+            are_new.append(id_ not in seen and not (older == id_).any())
+            seen.add(id_)
+        return are_new
 
     def touch(self, user_id: str) -> None:
         """Write the record again at the next flush: a repeated event may be one whose effects did not get out."""
@@ -109,6 +115,7 @@ class Users:
     def forget(self, user_id: str, time_ms: int) -> None:
         """Erase the user; events up to `time_ms` that come later will not bring them back."""
         self._records.pop(user_id, None)
+        self._kept.pop(user_id, None)
         until_ms = max(time_ms, self.forgotten_until(user_id))
         self._change(user_id, _record_key(user_id), None)
         self._change(user_id, _seen_key(user_id), None)
@@ -134,6 +141,7 @@ class Users:
         """What changed since the last flush, as the store shall hold it. Readable here until `end_flush`."""
         for user_id, record in self._records.items():
             self._change(user_id, _record_key(user_id), encode_record(record))
+            self._keep(user_id, record)
         self._flushing, self._changes, self._records = self._changes, {}, {}
         return self._flushing
 
@@ -152,6 +160,17 @@ class Users:
     def discard(self) -> None:
         """What is not in the store never was: another worker has these users now."""
         self._records, self._changes, self._flushing = {}, {}, {}
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Others may write to the store from now on: keep nothing of it."""
+        self._kept = {}
+
+    def _keep(self, user_id: str, record: Record) -> None:
+        self._kept.pop(user_id, None)
+        self._kept[user_id] = record
+        if len(self._kept) > KEPT:
+            del self._kept[next(iter(self._kept))]
 
     def _change(self, user_id: str, key: bytes, value: bytes | None) -> None:
         self._changes.setdefault(user_id, {})[key] = value

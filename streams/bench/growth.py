@@ -94,7 +94,7 @@ def of_users(count: int) -> OfUsers:
     for number, user in enumerate(rng.integers(0, count, EVENTS).tolist()):
         click = Click(event_id=f"new-{number}", user_id=f"user-{user}", item_id="known-to-nobody", timestamp=NOW_MS)
         begin_s = time.perf_counter()
-        tier.accept(click)
+        tier.accept(click.user_id, [click])
         _store(store, users.begin_flush())
         users.end_flush()
         event_s.append(time.perf_counter() - begin_s)
@@ -186,7 +186,7 @@ def _records() -> Iterator[bytes]:
             vector = None if place >= RECENT - WAITING else vectors[int(rng.integers(1_000))]
             event = Event(int(rng.integers(2**63)), NOW_MS - (RECENT - place) * DAY_MS, kind)
             state = update(state, event, vector, Decay())
-            users.accept("user", f"event-{number}-{place}", state)
+            users.accept("user", [f"event-{number}-{place}"], state)
         [values] = users.begin_flush().values()
         for value in values.values():
             if value is not None:
@@ -198,7 +198,7 @@ def _visitor(item_ids: list[str], catalogue: Catalogue, counts: Counts) -> Inter
     state = empty(DIM)
     for place, item_id in enumerate(item_ids):
         event = Event(item_key(item_id), NOW_MS - (len(item_ids) - place) * 60_000, "click")
-        counts.observe(event, state.history["item"].tolist())
+        counts.observe([event], state.history["item"].tolist())
         state = update(state, event, catalogue.vector(event.item), Decay())
     return state
 

@@ -94,7 +94,8 @@ class Production:
     def _feed(self, place: int) -> None:
         event = self._split.log[place]
         self._take_items(event.time_ms)
-        self._pipeline.state.accept(message_of(event, f"{place}"))
+        click = message_of(event, f"{place}")
+        self._pipeline.state.accept(click.user_id, [click])
 
     def _take_items(self, until_ms: int) -> None:
         taken = []

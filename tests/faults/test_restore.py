@@ -74,7 +74,7 @@ def fill(settings: Settings, users: int) -> int:
             event = Event(int(random.integers(1 << 60)), 1_790_000_000_000 + number * 60_000, "click")
             state = update(state, event, random.standard_normal(DIM).astype(np.float32), Decay())
         users_of_one = Users({}, DIM)
-        users_of_one.accept(f"form-{form}", f"event-{form}", state)
+        users_of_one.accept(f"form-{form}", [f"event-{form}"], state)
         forms.append(users_of_one.begin_flush()[f"form-{form}"][f"uform-{form}".encode()] or b"")
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "linger.ms": 50, "batch.size": 1 << 20})
     topic = changelog_name(settings)

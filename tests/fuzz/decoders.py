@@ -95,7 +95,7 @@ def _go_on(accepted: Any) -> None:
     if not tiers.left:
         _tiers[0] = Tiers()
     if isinstance(accepted, Click):
-        tiers.state.accept(accepted)
+        tiers.state.accept(accepted.user_id, [accepted])
         list_ = tiers.rank.rank([tiers.state.request(accepted.user_id, None, None)], NOW_MS)
         msgspec.json.encode(list_)
     elif isinstance(accepted, Item):
@@ -175,7 +175,7 @@ def good() -> dict[str, list[bytes]]:
     state = update(empty(DIM), Event(1, NOW_MS, "click"), None, Decay())
     record = users.encode_record(users.Record(state, (1, 2)))
     counts = Counts(1e9, 1e9)
-    counts.observe(Event(2, NOW_MS, "click"), [1])
+    counts.observe([Event(2, NOW_MS, "click")], [1])
     rows = [b"\n".join(encode_counts(*row)) for row in counts.changes()]
     encoded = {name: [json.dumps(value).encode() for value in values] for name, values in made.items()}
     return encoded | {"state record": [record], "item counts": rows}

@@ -98,7 +98,7 @@ class CatalogueAndReference(RuleBasedStateMachine):
             kept = self.catalogue.vector(item_key(item_id))
             assert kept is not None
             assert np.array_equal(kept, vector)
-            assert len(self.catalogue.recommendable([item_key(item_id)], 1)[0]) == available
+            assert len(self.catalogue.recommendable([item_key(item_id)])[0]) == available
 
 
 TestCatalogue = CatalogueAndReference.TestCase

@@ -95,7 +95,7 @@ def test_a_full_state_fits_into_4_kb_with_its_event_ids() -> None:
         event = Event(ITEMS[number % 40], 1_700_000_000_000 + number * 60_000, "purchase" if number % 2 else "click")
         before = users.get("a-user-with-quite-a-long-id" * 8).interest
         after = update(before, event, KNOWN[event.item] if known else None, DECAY)
-        users.accept("a-user-with-quite-a-long-id" * 8, f"event-{number}", after)
+        users.accept("a-user-with-quite-a-long-id" * 8, [f"event-{number}"], after)
         for values in users.begin_flush().values():
             store.update({key: value for key, value in values.items() if value is not None})
         users.end_flush()

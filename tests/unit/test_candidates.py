@@ -40,7 +40,7 @@ class World:
             event = Event(key(number), START + place * 1000, "purchase" if number in purchases else "click")
             earlier = state.history["item"].tolist()
             state = update(state, event, self.catalogue.vector(event.item), DECAY)
-            self.counts.observe(event, earlier)
+            self.counts.observe([event], earlier)
         return state
 
     def recall(

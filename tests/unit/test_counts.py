@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from encoders.interest import Event
-from ranker.counts import DISTANCE_DECAY, MOST_NEIGHBOURS, Counts, ItemCounts
+from ranker.count_tables import MOST_NEIGHBOURS
+from ranker.counts import DISTANCE_DECAY, Counts, ItemCounts
 
 DAY = 86_400_000
 START = 1_700_000_000_000
@@ -44,7 +45,7 @@ def test_decayed_counts_equal_their_definition() -> None:
     times = [START + rng.randrange(200 * DAY) for _ in range(300)]
     seen = counts()
     for time_ms in times:
-        seen.observe(Event(1, time_ms, "click"), [])
+        seen.observe([Event(1, time_ms, "click")], [])
     now = START + 250 * DAY
     for half_life_ms, stored in ((90 * DAY, seen.popularity(1)), (3 * DAY, seen.trend(1))):
         expected = sum(2.0 ** (-(now - time_ms) / half_life_ms) for time_ms in times)
@@ -53,13 +54,13 @@ def test_decayed_counts_equal_their_definition() -> None:
 
 def test_co_visits_are_weighted_by_distance_and_normalised_by_popularity() -> None:
     seen = counts()
-    seen.observe(Event(1, START, "click"), [])
-    seen.observe(Event(2, START, "click"), [1])
-    seen.observe(Event(3, START, "click"), [1, 2])
+    seen.observe([Event(1, START, "click")], [])
+    seen.observe([Event(2, START, "click")], [1])
+    seen.observe([Event(3, START, "click")], [1, 2])
     assert co_visited(seen, 3) == pytest.approx({2: 1.0, 1: DISTANCE_DECAY})
     assert co_visited(seen, 1) == pytest.approx({2: 1.0, 3: DISTANCE_DECAY})
     for _ in range(3):
-        seen.observe(Event(2, START, "click"), [])
+        seen.observe([Event(2, START, "click")], [])
     assert co_visited(seen, 3)[2] == pytest.approx(1 / math.sqrt(4))
     assert co_visited(seen, 99) == {}
 
@@ -71,7 +72,7 @@ def test_counts_equal_their_definition_on_random_sequences() -> None:
     for _ in range(400):
         time_ms, item = START + rng.randrange(30 * DAY), rng.randrange(60)
         earlier = [rng.randrange(60) for _ in range(rng.randrange(70))]
-        seen.observe(Event(item, time_ms, "click"), earlier)
+        seen.observe([Event(item, time_ms, "click")], earlier)
         weight = 2.0 ** (-(now - time_ms) / (90 * DAY))
         popularity[item] = popularity.get(item, 0.0) + weight
         newest_first = list(dict.fromkeys(reversed(earlier[-50:])))
@@ -91,7 +92,7 @@ def test_counts_equal_their_definition_on_random_sequences() -> None:
 
 def test_an_item_does_not_co_visit_itself_and_counts_once_per_sequence() -> None:
     seen = counts()
-    seen.observe(Event(1, START, "click"), [2, 1, 2, 2])
+    seen.observe([Event(1, START, "click")], [2, 1, 2, 2])
     assert set(co_visited(seen, 1)) <= {2}
     [mine] = [row for _, item, row in seen.changes() if item == 1]
     assert at(neighbours(mine)[2], START, 90 * DAY) == pytest.approx(1.0)
@@ -103,8 +104,8 @@ def test_two_writers_add_up_to_one() -> None:
     one, first, second = counts(), counts(), counts()
     second.writer = 3
     for place, (event, earlier) in enumerate(log):
-        one.observe(event, earlier)
-        (first if place % 2 else second).observe(event, earlier)
+        one.observe([event], earlier)
+        (first if place % 2 else second).observe([event], earlier)
     for shard, item, row in second.changes():
         first.put(shard, item, msgspec.msgpack.decode(msgspec.msgpack.encode(row), type=ItemCounts))
     for item in range(8):
@@ -116,13 +117,13 @@ def test_two_writers_add_up_to_one() -> None:
 
 def test_a_restarted_writer_finds_its_counts_again_and_keeps_what_it_knows_better() -> None:
     before, after = counts(), counts()
-    before.observe(Event(1, START, "click"), [2])
+    before.observe([Event(1, START, "click")], [2])
     stored = before.changes()
     assert before.changes() == []
     for shard, item, row in stored:
         after.put(shard, item, row)
     assert co_visited(after, 1) == co_visited(before, 1)
-    after.observe(Event(1, START, "click"), [])
+    after.observe([Event(1, START, "click")], [])
     mine = after.popularity(1)
     for shard, item, row in stored:
         after.put(shard, item, ItemCounts(popularity=row.popularity))
@@ -133,7 +134,7 @@ def test_neighbours_are_bounded_and_the_strongest_stay() -> None:
     seen = counts()
     for other in range(1, 500):
         for _ in range(3 if other == 7 else 1):
-            seen.observe(Event(other, START, "click"), [0])
+            seen.observe([Event(other, START, "click")], [0])
     [kept] = [neighbours(row) for _, item, row in seen.changes() if item == 0]
     assert len(kept) <= MOST_NEIGHBOURS
     assert 7 in kept
@@ -142,7 +143,7 @@ def test_neighbours_are_bounded_and_the_strongest_stay() -> None:
 def test_trending_follows_the_events() -> None:
     seen = counts()
     for item in range(300):
-        seen.observe(Event(item, START, "click"), [])
+        seen.observe([Event(item, START, "click")], [])
     for _ in range(20):
-        seen.observe(Event(42, START + 10 * DAY, "click"), [])
+        seen.observe([Event(42, START + 10 * DAY, "click")], [])
     assert seen.trending()[0] == 42

@@ -130,14 +130,15 @@ def state_worker_of(settings: Settings) -> tuple[StateWorker, StateTier, Out]:
 async def flushed(worker: StateWorker, *messages: Any) -> None:
     for message in messages:
         await worker.take(message)
-    await worker._flush()
-    await worker._request()
+    running = asyncio.create_task(worker.run())
+    await worker.acks.drain(10)
+    running.cancel()
 
 
 def test_who_waited_for_an_item_is_not_waited_with_any_more() -> None:
     settings = Settings()
     _, tier, _ = state_worker_of(settings)
-    tier.accept(Click(event_id="e", user_id="ann", item_id="unknown", timestamp=NOW))
+    tier.accept("ann", [Click(event_id="e", user_id="ann", item_id="unknown", timestamp=NOW)])
     assert any("ann" in users for users in tier._waiting.values())
     tier.forget("ann", NOW)
     assert not any("ann" in users for users in tier._waiting.values())

@@ -52,7 +52,7 @@ def test_a_record_of_this_version_and_of_the_one_before_says_the_same(schema: in
 def test_a_record_of_the_version_before_is_written_in_this_one() -> None:
     store = {b"uann": stored(users.SCHEMA - 1)}
     opened = Users(store, 4)
-    assert opened.has_taken_in("ann", "e3")
+    assert opened.are_new("ann", ["e3"]) == [False]
     opened.touch("ann")
     assert opened.begin_flush()["ann"][b"uann"] == stored(users.SCHEMA)
 

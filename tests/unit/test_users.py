@@ -22,7 +22,7 @@ def flush(users: Users, store: dict[bytes, bytes]) -> Changes:
 
 def accept(users: Users, user_id: str, event_id: str, time_ms: int = 1_700_000_000_000) -> None:
     state = update(users.get(user_id).interest, Event(1, time_ms, "click"), None, Decay())
-    users.accept(user_id, event_id, state)
+    users.accept(user_id, [event_id], state)
 
 
 def test_many_events_of_a_user_are_one_write() -> None:
@@ -40,7 +40,7 @@ def test_changes_are_readable_while_they_are_flushed() -> None:
     users = Users({}, DIM)
     accept(users, "u", "e1")
     users.begin_flush()
-    assert users.has_taken_in("u", "e1")
+    assert users.are_new("u", ["e1"]) == [False]
     accept(users, "u", "e2")
     assert users.get("u").interest.version == 2
     users.end_flush()
@@ -57,9 +57,9 @@ def test_an_event_id_is_known_long_after_it_left_the_record() -> None:
             flush(users, store)
     flush(users, store)
     again = Users(store, DIM)
-    assert all(again.has_taken_in("u", f"e{number}") for number in range(total))
-    assert not again.has_taken_in("u", "another")
-    assert not again.has_taken_in("other", "e0")
+    assert not any(again.are_new("u", [f"e{number}" for number in range(total)]))
+    assert again.are_new("u", ["another"]) == [True]
+    assert again.are_new("other", ["e0"]) == [True]
 
 
 def test_the_ids_kept_are_bounded_and_the_oldest_go_first() -> None:
@@ -67,11 +67,11 @@ def test_the_ids_kept_are_bounded_and_the_oldest_go_first() -> None:
     users = Users(store, DIM)
     state = empty(DIM)
     for number in range(SEEN + 3 * RECENT):
-        users.accept("u", f"e{number}", state)
+        users.accept("u", [f"e{number}"], state)
     flush(users, store)
     assert len(store[b"su"]) == 8 * SEEN
-    assert not users.has_taken_in("u", "e0")
-    assert users.has_taken_in("u", f"e{3 * RECENT}")
+    assert users.are_new("u", ["e0"]) == [True]
+    assert users.are_new("u", [f"e{3 * RECENT}"]) == [False]
 
 
 def test_a_touched_record_is_written_again() -> None:
@@ -119,6 +119,5 @@ def test_what_was_not_stored_can_be_given_up() -> None:
     accept(users, "ann", "e3")
     users.discard()
     assert users.get("ann").interest.version == 1
-    assert users.has_taken_in("ann", "e1")
-    assert not users.has_taken_in("ann", "e2")
+    assert users.are_new("ann", ["e1", "e2"]) == [False, True]
     assert users.begin_flush() == {}
