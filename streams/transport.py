@@ -16,12 +16,15 @@ And one of any consumer that writes: see `lease`. Called by `worker`; knows noth
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import logging
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
+from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import HeartbeatRequest, LeaveGroupRequest, SyncGroupRequest
 from aiokafka.protocol.produce import ProduceRequest
 from faust.transport.drivers import aiokafka
@@ -29,6 +32,12 @@ from faust.types import TP, AppT
 from mode.services import Service, WaitResults
 
 from streams.lease import Lease
+
+logger = logging.getLogger(__name__)
+
+NO_ERROR, REBALANCING = 0, 27
+ENDS_TIMEOUT_S = 5.0
+"""A partition without a leader has no end to tell; the others go on."""
 
 
 class ConsumerThread(aiokafka.AIOKafkaConsumerThread):
@@ -149,9 +158,14 @@ class Consumer(Eager, aiokafka.Consumer):
         if uncommitted:
             await self.seek_to_beginning(*uncommitted)
         self.committed_at_start = offsets
-        sources = [tp for tp in offsets if not self._is_changelog_tp(tp)]
-        ends = await self.highwaters(*sources)
-        cast(Any, self.transport).on_resume({tp: ends[tp] for tp in sources if offsets[tp] < ends[tp]})
+        if on_resume := cast(Any, self.transport).on_resume:
+            sources = [tp for tp in offsets if not self._is_changelog_tp(tp)]
+            try:
+                ends = await asyncio.wait_for(asyncio.shield(self.highwaters(*sources)), ENDS_TIMEOUT_S)
+            except (KafkaError, asyncio.TimeoutError) as error:
+                logger.warning("Kafka did not tell where partitions end (%r); what lies there is not awaited", error)
+                ends = {}
+            on_resume({tp: end for tp, end in ends.items() if offsets[tp] < end})
         return committed
 
     async def seek_to_beginning(self, *partitions: TP) -> None:
@@ -179,8 +193,8 @@ class Transport(aiokafka.Transport):
 
     Parameters
     ----------
-    on_resume : called after each rebalance, before messages flow: the partitions that have messages to catch up with,
-        and the offset up to which.
+    on_resume : if given, called after each rebalance, before messages flow: the partitions that have messages to catch
+        up with, and the offset up to which.
     restore : takes records of a table's changelog partition, in order.
 
     Attributes
@@ -195,7 +209,7 @@ class Transport(aiokafka.Transport):
         self,
         app: AppT,
         fetch_wait_ms: int,
-        on_resume: Callable[[Mapping[TP, int]], None] = lambda _: None,
+        on_resume: Callable[[Mapping[TP, int]], None] | None = None,
         restore: Callable[[TP, Sequence[Any]], None] = lambda *_: None,
     ) -> None:
         super().__init__(app.conf.broker_consumer, app)
@@ -203,9 +217,6 @@ class Transport(aiokafka.Transport):
         self.on_resume = on_resume
         self.restore = restore
         self.lease = Lease(app.conf.broker_session_timeout)
-
-
-NO_ERROR, REBALANCING = 0, 27
 
 
 def _keep(lease: Lease, coordinator: Any) -> None:

@@ -9,11 +9,12 @@ import asyncio
 import random
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -26,7 +27,7 @@ from tests import models
 from tests.faults import cluster
 from tests.faults.checks import Verdict, verdict
 from tests.faults.faults import FAULTS, Ground, NobodyLeft, schedule
-from tests.faults.load import Load
+from tests.faults.load import BURST, BURST_EVERY_S, BURST_S, Load
 from tests.faults.waiting import TooLate, until
 from tests.faults.watcher import Watcher
 from tests.faults.workers import Ended, Fleet, Member, Role
@@ -40,6 +41,8 @@ SETTLE_S = 240.0
 TWO_AT_ONCE = 0.2
 MODEL_TIMEOUT_MS = 2_000
 EVENTS_PER_USER = 40
+BURSTS = 1 + (BURST - 1) * BURST_S / BURST_EVERY_S
+"""By so much bursts raise the pace."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,18 @@ class Plan:
 
 
 @dataclass
+class Struck:
+    """The faults. `recovered_s`: kind -> seconds from mended to every partition's event in a list everywhere."""
+
+    injected: dict[str, int] = field(default_factory=dict)
+    recovered_s: dict[str, list[float]] = field(default_factory=dict)
+    refilled_s: list[float] = field(default_factory=list)
+    not_recovered: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Outcome:
-    """What came of it. `recovered_s`: kind -> seconds from mended to every partition's event in a list everywhere."""
+    """What came of a plan."""
 
     plan: Plan
     seconds: float
@@ -67,13 +80,10 @@ class Outcome:
     poison: int
     lists: int
     degraded: dict[str, int]
-    injected: dict[str, int]
-    recovered_s: dict[str, list[float]]
-    refilled_s: list[float]
+    struck: Struck
     most_rss: dict[str, int]
     verdict: Verdict
-    ended: list[Ended] = field(default_factory=list)
-    not_recovered: list[str] = field(default_factory=list)
+    ended: list[Ended]
 
 
 def settings_of(kafka: cluster.Kafka, redis_port: int, folder: Path, copies: int) -> Settings:
@@ -139,58 +149,17 @@ def run(folder: Path, kafka_home: Path, plan: Plan, console: Console) -> Outcome
     TooLate, AssertionError
         The ground itself does not stand.
     """
-    dice = random.Random(plan.seed)
-    per_s = plan.events / (plan.minutes * 60) / 1.33  # bursts make up for it
-    recovered: dict[str, list[float]] = defaultdict(list)
-    refilled: list[float] = []
-    not_recovered: list[str] = []
-    injected: dict[str, int] = defaultdict(int)
+    per_s = plan.events / (plan.minutes * 60) / BURSTS
     with fire(folder, kafka_home, plan, per_s) as (where, watcher, settings):
         begin = time.monotonic()
         where.load.start()
         _recover(where, watcher)
-        kinds = [kind for kind in schedule(dice, plan.faults * 20) if not plan.kinds or kind in plan.kinds]
-        names = kinds[: plan.faults]
-        deadline = begin + plan.minutes * 60
-        for number, kind in enumerate(names):
-            with suppress(TooLate):
-                until(where.fleet.all_ready, READY_S, "the fleet is not whole")
-            left_s = max(0.0, deadline - time.monotonic()) / (plan.faults - number)
-            second = dice.choice(list(plan.kinds or FAULTS)) if dice.random() < TWO_AT_ONCE else None
-            started = time.monotonic()
-            console.print(
-                f"{started - begin:6.0f} s  {kind}{' and ' + second if second else ''}", end="", highlight=False
-            )
-            _inject(where, [kind] + ([second] if second else []), dice)
-            for one in filter(None, (kind, second)):
-                injected[one] += 1
-            try:
-                seconds = _recover(where, watcher)
-                if second is None:
-                    recovered[kind].append(seconds)
-                else:
-                    recovered["two at once"].append(seconds)
-                console.print(f": back in {seconds:.1f} s", highlight=False)
-                if "Redis" in kind + (second or ""):
-                    took = until(
-                        lambda: watcher.missing(where.load.sent.wanted) == 0, RECOVER_S, "Redis is incomplete", 0.5
-                    )
-                    refilled.append(time.monotonic() - started if False else seconds + took)
-            except TooLate as error:
-                not_recovered.append(f"{kind}: {error}")
-                console.print(f": [red]{error}[/red]")
-            time.sleep(dice.uniform(0, max(0.0, 2 * (left_s - (time.monotonic() - started)))) if left_s else 0)
-        if not where.load.done:
-            console.print("        the load runs to its end")
-            until(lambda: where.load.done, plan.minutes * 60 + 600, "the load does not end")
-        where.load.stop()
+        struck = _strike(where, watcher, plan, console)
+        console.print(f"{time.monotonic() - begin:6.0f} s  the last events, and the truth", highlight=False)
+        where.load.finish()
         _settle(where, watcher, console)
-        console.print("        checking")
         found = verdict(settings, where.load, watcher)
         sent = where.load.sent
-        degraded: dict[str, int] = defaultdict(int)
-        for seen in watcher.newest.values():
-            degraded[seen.degraded or "none"] += 1
         return Outcome(
             plan=plan,
             seconds=time.monotonic() - begin,
@@ -199,18 +168,44 @@ def run(folder: Path, kafka_home: Path, plan: Plan, console: Console) -> Outcome
             duplicates=sent.duplicates,
             poison=len(sent.poison),
             lists=watcher.lists,
-            degraded=dict(degraded),
-            injected=dict(injected),
-            recovered_s=dict(recovered),
-            refilled_s=refilled,
+            degraded=dict(Counter(seen.degraded or "none" for seen in watcher.newest.values())),
+            struck=struck,
             most_rss={member.name: member.most_rss for member in where.fleet.members},
             verdict=found,
             ended=where.fleet.ended,
-            not_recovered=not_recovered,
         )
 
 
-def _inject(where: Ground, kinds: list[str], dice: random.Random) -> None:
+def _strike(where: Ground, watcher: Watcher, plan: Plan, console: Console) -> Struck:
+    """All faults of the plan, one after the other, some two at once."""
+    dice, naps = random.Random(plan.seed), random.Random(plan.seed)  # how long things take must not change what comes
+    struck = Struck()
+    begin = time.monotonic()
+    for number, kinds in enumerate(schedule(dice, plan.faults, plan.kinds or tuple(FAULTS), TWO_AT_ONCE)):
+        with suppress(TooLate):
+            until(where.fleet.all_ready, READY_S, "the fleet is not whole")
+        started = time.monotonic()
+        console.print(f"{started - begin:6.0f} s  {' and '.join(kinds)}", end="", highlight=False)
+        _inject(where, kinds, dice)
+        for kind in kinds:
+            struck.injected[kind] = struck.injected.get(kind, 0) + 1
+        try:
+            seconds = _recover(where, watcher)
+            console.print(f": back in {seconds:.1f} s", highlight=False)
+            struck.recovered_s.setdefault(kinds[0] if len(kinds) == 1 else "two at once", []).append(seconds)
+            if any("Redis" in kind for kind in kinds):
+                users = list(where.load.sent.wanted)
+                whole = until(partial(watcher.whole, users), RECOVER_S, "Redis is incomplete", 0.5)
+                struck.refilled_s.append(seconds + whole)
+        except TooLate as error:
+            struck.not_recovered.append(f"{' and '.join(kinds)}: {error}")
+            console.print(f": [red]{error}[/red]")
+        left_s = begin + plan.minutes * 60 - time.monotonic()
+        time.sleep(naps.random() * max(0.0, 2 * left_s / (plan.faults - number)))
+    return struck
+
+
+def _inject(where: Ground, kinds: Sequence[str], dice: random.Random) -> None:
     """The faults at the same time, each with its own random numbers."""
     with ThreadPoolExecutor(len(kinds)) as threads:
         for running in [threads.submit(FAULTS[kind], where, random.Random(dice.random())) for kind in kinds]:

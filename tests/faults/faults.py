@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.faults.cluster import Kafka, Redis, Wire
@@ -188,11 +188,12 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def schedule(dice: random.Random, count: int) -> list[str]:
-    """So many faults at random, each kind as often as the others, as far as the count allows."""
-    chosen: list[str] = []
+def schedule(dice: random.Random, count: int, kinds: Sequence[str], two_at_once: float) -> list[tuple[str, ...]]:
+    """So many times one fault, or with this chance two; each kind as often as the others, as far as may be."""
+    chosen: list[tuple[str, ...]] = []
     while len(chosen) < count:
-        kinds = list(FAULTS)
-        dice.shuffle(kinds)
-        chosen.extend(kinds)
+        for kind in dice.sample(kinds, len(kinds)):
+            other = dice.choice(kinds)
+            two = dice.random() < two_at_once and other != kind
+            chosen.append((kind, other) if two else (kind,))
     return chosen[:count]

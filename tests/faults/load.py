@@ -58,7 +58,10 @@ def item(number: int) -> dict[str, Any]:
 
 
 class Load:
-    """Sends `events` messages at a pace, in a thread; `probe` sends one more to every partition."""
+    """Sends messages at a pace, in a thread: `events` at the least, and more until `finish` is called.
+
+    `probe` sends one more to every partition.
+    """
 
     def __init__(
         self, settings: Settings, seed: int, events: int, per_s: float, users: int, name: str = "user"
@@ -73,7 +76,7 @@ class Load:
         self._recent: deque[tuple[str, bytes, bytes]] = deque(maxlen=300)
         self._known_items = ITEMS - LATE_ITEMS
         self._lock = threading.RLock()
-        self._stop = threading.Event()
+        self._enough = threading.Event()
         common: dict[str, Any] = {
             "bootstrap.servers": settings.kafka.bootstrap_servers,
             "enable.idempotence": True,
@@ -94,12 +97,13 @@ class Load:
     def done(self) -> bool:
         return not self._thread.is_alive()
 
-    def stop(self) -> None:
-        self._stop.set()
-        self.finish()
+    def enough(self) -> None:
+        """From now on it ends when its events are sent."""
+        self._enough.set()
 
     def finish(self) -> None:
         """Wait until everything is sent."""
+        self.enough()
         self._thread.join()
         self.flush()
 
@@ -122,20 +126,23 @@ class Load:
     def _run(self) -> None:
         begin, owed = time.monotonic(), 0.0
         last = begin
-        while not self._stop.is_set() and self.sent.messages < self._events:
-            self._stop.wait(TICK_S)
+        while not self._over():
+            time.sleep(TICK_S)
             now = time.monotonic()
             in_burst = (now - begin) % BURST_EVERY_S < BURST_S
             owed += (now - last) * self._per_s * (BURST if in_burst else 1)
             last = now
             with self._lock:
-                while owed >= 1 and self.sent.messages < self._events:
+                while owed >= 1 and not self._over():
                     owed -= 1
                     self._one()
             if self._known_items < ITEMS and self.sent.messages > self._events / 5:
                 for number in range(self._known_items, ITEMS):
                     self._send_item(number)
                 self._known_items = ITEMS
+
+    def _over(self) -> bool:
+        return self._enough.is_set() and self.sent.messages >= self._events
 
     def _one(self) -> None:
         self.sent.messages += 1

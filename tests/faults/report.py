@@ -26,7 +26,7 @@ def show(outcome: Outcome, console: Console) -> None:
         ("duplicates", outcome.duplicates),
         ("poison", outcome.poison),
         ("lists published", outcome.lists),
-        ("faults", sum(outcome.injected.values())),
+        ("faults", sum(outcome.struck.injected.values())),
         ("lost", found.lost),
         ("doubled", found.doubled),
         ("stale lists", found.stale),
@@ -43,8 +43,8 @@ def show(outcome: Outcome, console: Console) -> None:
     table.add_column("fault")
     for heading in ("times", "p50", "p99", "max"):
         table.add_column(heading, justify="right")
-    rows: list[tuple[str, Sequence[float]]] = sorted(outcome.recovered_s.items())
-    for kind, seconds in [*rows, ("Redis whole again", outcome.refilled_s)]:
+    rows: list[tuple[str, Sequence[float]]] = sorted(outcome.struck.recovered_s.items())
+    for kind, seconds in [*rows, ("Redis whole again", outcome.struck.refilled_s)]:
         if seconds:
             p50, p99 = np.percentile(seconds, [50, 99])
             table.add_row(kind, str(len(seconds)), f"{p50:.1f}", f"{p99:.1f}", f"{max(seconds):.1f}")
@@ -55,7 +55,7 @@ def show(outcome: Outcome, console: Console) -> None:
         console.print(
             f"{ended.member} ended with status {ended.status}; {ended.log_end}", markup=False, highlight=False
         )
-    for text in [*outcome.not_recovered, *found.examples]:
+    for text in [*outcome.struck.not_recovered, *found.examples]:
         console.print(text, markup=False, highlight=False)
 
 

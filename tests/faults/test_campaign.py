@@ -26,4 +26,4 @@ def test_nothing_is_lost_doubled_or_stale(
     if option("--report"):
         report.write(outcome, Path(option("--report")))
     assert outcome.verdict.good, outcome.verdict.examples
-    assert not outcome.not_recovered, outcome.not_recovered
+    assert not outcome.struck.not_recovered, outcome.struck.not_recovered

@@ -55,12 +55,13 @@ def test_overload_is_borne(
             load = Load(settings, 2, round(FACTOR * per_s * lasts_s), FACTOR * per_s, USERS, name="over")
             begin = time.monotonic()
             load.start()
+            load.enough()
             memory, lags = list[int](), list[float]()
             while not load.done:
                 memory.append(rss(worker))
                 lags.append(lag())
                 time.sleep(0.5)
-            load.stop()
+            load.finish()
             sent = PROBE + load.sent.messages
             until(lambda: counted() >= sent, 60 + 20 * lasts_s, "not every message is counted")
             until(lambda: lag() == 0, 60, "the lag does not fall to 0")

@@ -30,6 +30,10 @@ class Seen:
     state_version: int
     degraded: str | None
 
+    @property
+    def version(self) -> tuple[int, int]:
+        return self.as_of, self.state_version
+
 
 def consumer(settings: Settings) -> Consumer:
     return Consumer(
@@ -72,12 +76,11 @@ class Watcher:
             seen is not None and seen.state_version >= wanted[user_id] for user_id, seen in self.cached(list(wanted))
         )
 
-    def missing(self, wanted: Iterable[str]) -> int:
-        """Users whose list in Redis is not there, or older than what the topic had when we began to look."""
-        known = {user_id: seen for user_id in wanted if (seen := self.newest.get(user_id))}
-        return sum(
-            seen is None or (seen.as_of, seen.state_version) < (known[user_id].as_of, known[user_id].state_version)
-            for user_id, seen in self.cached(list(known))
+    def whole(self, user_ids: Iterable[str]) -> bool:
+        """Whether Redis has what the topic had of these users when we began to look, or newer."""
+        known = {user_id: seen for user_id in user_ids if (seen := self.newest.get(user_id))}
+        return all(
+            seen is not None and seen.version >= known[user_id].version for user_id, seen in self.cached(list(known))
         )
 
     def cached(self, user_ids: list[str]) -> Iterator[tuple[str, Seen | None]]:
@@ -104,7 +107,7 @@ class Watcher:
             self.lists += 1
             key: Any = message.key()
             seen, before = read(value), self.newest.get(user_id := key.decode())
-            if before and (seen.as_of, seen.state_version) < (before.as_of, before.state_version):
+            if before and seen.version < before.version:
                 self.went_back.append((time.time(), user_id, before, seen))
             self.newest[user_id] = seen
         source.close()

@@ -120,6 +120,42 @@ def test_at_half_of_it_every_list_is_the_models() -> None:
     assert max(waits) < MAX_WAIT_S
 
 
+class Troubled(Slow):
+    """A model that raises, then hangs, then returns no number, and then works."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._troubles = ["raise", "hang", "nan"]
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+        trouble = self._troubles.pop(0) if self._troubles else ""
+        if trouble == "raise":
+            raise RuntimeError("no memory left on the device")
+        if trouble == "hang":
+            time.sleep(0.3)
+        scores = super().score(requests)
+        return [np.full_like(one, np.nan) for one in scores] if trouble == "nan" else scores
+
+
+def test_without_its_model_lists_go_out_and_say_so_and_the_model_comes_back() -> None:
+    settings = Settings(ranker=Ranker(timeout_ms=100))
+
+    async def played() -> list[str | None]:
+        out: Any = Out()
+        with ThreadPoolExecutor(1) as thread:
+            worker = RankWorker(settings, RankTier(settings, Troubled()), out, out, thread)
+            running = asyncio.create_task(worker.run())
+            for number in range(5):
+                if number == 3:
+                    await asyncio.sleep(0.4)  # the call that hung is over
+                await worker.take(event(f"u{number}", number))
+                await worker.acks.drain(5)
+            running.cancel()
+        return [out.lists[f"u{number}"][1].degraded for number in range(5)]
+
+    assert asyncio.run(played()) == ["model-error", "model-timeout", "model-busy", "model-not-finite", None]
+
+
 def versioned(user_id: str, offset: int, version: int) -> Any:
     one = event(user_id, offset)
     request = msgspec.json.decode(one.message.value, type=RankRequest)
