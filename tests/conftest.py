@@ -13,12 +13,15 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pydantic import SecretStr
 
 from streams.embedded import ApacheKafka, EmbeddedRedis, EmbeddedUnavailable, free_port
 from streams.settings import Kafka, Metrics, Redis, Settings, Tables
 
+hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("tests")
 INTEGRATION = Path(__file__).parent / "integration"
 FAULTS = Path(__file__).parent / "faults"
 
