@@ -20,9 +20,9 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from typing import Any, NamedTuple, Protocol
 
-import faust
 import msgspec
 from aiokafka.structs import RecordMetadata
+from faust.types import EventT
 
 from encoders.describe import describe_item
 from encoders.event_time import milliseconds
@@ -50,8 +50,10 @@ ITEMS_AT_ONCE = 16
 COUNTS_AT_ONCE = 16
 COUNTS_PAUSE_S = 0.01
 """Counts go out a few at a time: all at once they would hold up the events for a tenth of a second."""
-MOST_PENDING = 5_000
-"""Events taken and not yet answered; past it the agent waits, and Kafka keeps the rest."""
+MOST_AT_ONCE = 5_000
+"""Events of one flush: more would coalesce little better, and hold up a rebalance."""
+MOST_UNANSWERED = 30_000
+"""Events taken and not yet acknowledged, about 1.5 KB each; past it the agent waits, and Kafka keeps the rest."""
 EVENTS_AT_ONCE = 64
 """Events, or users, that are worked on before others get a turn: some milliseconds."""
 COUNTS_EVERY_S = 5.0
@@ -77,7 +79,7 @@ class Change(NamedTuple):
 
     message: Message
     decoded: Click | Forget
-    event: faust.Event
+    event: EventT[Any]
 
 
 class StateWorker:
@@ -107,7 +109,7 @@ class StateWorker:
         self._store = store
         self._changelog = changelog
         self._pending = Pending()
-        self._taken: list[faust.Event] = []  # not looked at yet
+        self._taken: list[EventT[Any]] = []  # not looked at yet
         self._touched: dict[str, Wanted] = {}  # since the last flush
         self.acks = InOrder()
         self._requests = Requests(tier, outbox, settings.topic("rank-requests"), self.acks)
@@ -115,14 +117,15 @@ class StateWorker:
         self._flushed = asyncio.Condition()
         self._turn = asyncio.Lock()
 
-    async def take(self, event: faust.Event) -> None:
-        """Note a message for the next flush; returns at once unless too much is pending."""
-        self.acks.take(event.message.tp, event)
-        self._taken.append(event)
+    async def take(self, events: Sequence[EventT[Any]]) -> None:
+        """Note messages for the next flush; returns at once unless too much is pending."""
+        for event in events:
+            self.acks.take(event.message.tp, event)
+        self._taken.extend(events)
         self._arrived.set()
-        if len(self.acks) >= MOST_PENDING:
+        if len(self.acks) >= MOST_UNANSWERED:
             async with self._flushed:
-                await self._flushed.wait_for(lambda: len(self.acks) < MOST_PENDING)
+                await self._flushed.wait_for(lambda: len(self.acks) < MOST_UNANSWERED)
 
     async def run(self) -> None:
         """Flush for ever.
@@ -134,13 +137,13 @@ class StateWorker:
             self._arrived.clear()
             async with self._turn:
                 started = time.monotonic()
-                taken, self._taken = self._taken, []
+                taken, self._taken = self._taken[:MOST_AT_ONCE], self._taken[MOST_AT_ONCE:]
                 await self._apply(taken)
                 await self._flush()
                 flush_s = time.monotonic() - started
                 metrics.flush_seconds.observe(flush_s)
                 await self._requests.send(flush_s)
-            if self._requests:
+            if self._taken or self._requests:
                 self._arrived.set()
             async with self._flushed:
                 self._flushed.notify_all()
@@ -202,7 +205,7 @@ class StateWorker:
             self._touched.setdefault(user_id, Wanted())
             self._arrived.set()
 
-    async def _apply(self, events: Sequence[faust.Event]) -> None:
+    async def _apply(self, events: Sequence[EventT[Any]]) -> None:
         """Steps 1 and 2; each event goes to what will answer it: its user's next request, or the next flush."""
         now_ms = round(time.time() * 1000)
         changes: dict[str, list[Change]] = {}
@@ -231,7 +234,7 @@ class StateWorker:
             for kind, some in groupby(several, lambda change: isinstance(change.decoded, Forget)):
                 (self._forget if kind else self._accept)(user_id, list(some))
 
-    def _message(self, event: faust.Event) -> Message:
+    def _message(self, event: EventT[Any]) -> Message:
         kafka = event.message
         topic = kafka.topic.removeprefix(self._settings.topic_prefix)
         if topic == ROUTED:
@@ -239,7 +242,7 @@ class StateWorker:
             topic = origin if origin in INPUTS else topic
         return Message(topic, kafka.partition, kafka.offset, kafka.key, kafka.value)
 
-    def _reject(self, message: Message, event: faust.Event, error: BadMessage) -> None:
+    def _reject(self, message: Message, event: EventT[Any], error: BadMessage) -> None:
         metrics.dead_letters.labels(message.topic, error.reason).inc()
         metrics.events.labels(message.topic, "rejected").inc()
         lay_in = event.message.topic.removeprefix(self._settings.topic_prefix)

@@ -87,7 +87,7 @@ def _rate(traffic: Traffic) -> float:
 
 def _durable(changelog: Reader, events: int) -> float:
     """Wait until so many events are in durable states; when that was, as `Reader` tells the time."""
-    durable = dict[bytes, int]()
+    durable, at_s = dict[bytes, int](), 0.0
     deadline = time.monotonic() + PATIENCE_S
     while sum(durable.values()) < events:
         if time.monotonic() > deadline:
@@ -97,8 +97,9 @@ def _durable(changelog: Reader, events: int) -> float:
             )
         received = changelog.take(0.05)
         if received and received.key.startswith(b"u"):
+            at_s = received.at_s
             durable[received.key] = decode(msgspec.msgpack.decode(received.value)[0]).version
-    return received.at_s
+    return at_s
 
 
 def _clicks(traffic: Traffic, begin_ms: int) -> Iterator[Message]:
