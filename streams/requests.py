@@ -77,11 +77,11 @@ class Requests:
         """Make requests for a while and get them out.
 
         Recall takes milliseconds. Events get what time they need in between, so under a backlog, where a flush is long,
-        requests get a small share; once somebody has waited too long, as much as the flush took.
+        requests get a small share; once somebody has waited too long, a quarter of the time.
         """
         started = time.monotonic()
         longest = max((started - wanted.since for wanted in islice(self._wanted.values(), 1)), default=0.0)
-        until = started + (max(SLICE_S, flush_s) if longest > PATIENCE_S else SLICE_S)
+        until = started + (max(SLICE_S, flush_s / 3) if longest > PATIENCE_S else SLICE_S)
         messages, answered = [], []
         for user_id in list(islice(self._wanted, MOST_AT_ONCE)):
             wanted = self._wanted.pop(user_id, None)

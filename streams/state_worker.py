@@ -21,9 +21,9 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from typing import Any, NamedTuple, Protocol
 
-import faust
 import msgspec
 from aiokafka.structs import RecordMetadata
+from faust.types import EventT
 
 from encoders.describe import describe_item
 from encoders.event_time import milliseconds
@@ -54,8 +54,10 @@ ITEMS_AT_ONCE = 16
 COUNTS_AT_ONCE = 16
 COUNTS_PAUSE_S = 0.01
 """Counts go out a few at a time: all at once they would hold up the events for a tenth of a second."""
-MOST_PENDING = 5_000
-"""Events taken and not yet answered; past it the agent waits, and Kafka keeps the rest."""
+MOST_AT_ONCE = 5_000
+"""Events of one flush: more would coalesce little better, and hold up a rebalance."""
+MOST_UNANSWERED = 30_000
+"""Events taken and not yet acknowledged, about 1.5 KB each; past it the agent waits, and Kafka keeps the rest."""
 EVENTS_AT_ONCE = 64
 """Events, or users, that are worked on before others get a turn: some milliseconds."""
 COUNTS_EVERY_S = 5.0
@@ -81,7 +83,7 @@ class Change(NamedTuple):
 
     message: Message
     decoded: Click | Forget
-    event: faust.Event
+    event: EventT[Any]
 
 
 class StateWorker:
@@ -111,7 +113,7 @@ class StateWorker:
         self._store = store
         self._changelog = changelog
         self._pending = Pending()
-        self._taken: list[faust.Event] = []  # not looked at yet
+        self._taken: list[EventT[Any]] = []  # not looked at yet
         self._touched: dict[str, Wanted] = {}  # since the last flush
         self.acks = InOrder()
         self._requests = Requests(tier, outbox, settings.topic("rank-requests"), self.acks)
@@ -119,14 +121,15 @@ class StateWorker:
         self._flushed = asyncio.Condition()
         self._turn = asyncio.Lock()
 
-    async def take(self, event: faust.Event) -> None:
-        """Note a message for the next flush; returns at once unless too much is pending."""
-        self.acks.take(event.message.tp, event)
-        self._taken.append(event)
+    async def take(self, events: Sequence[EventT[Any]]) -> None:
+        """Note messages for the next flush; returns at once unless too much is pending."""
+        for event in events:
+            self.acks.take(event.message.tp, event)
+        self._taken.extend(events)
         self._arrived.set()
-        if len(self.acks) >= MOST_PENDING:
+        if len(self.acks) >= MOST_UNANSWERED:
             async with self._flushed:
-                await self._flushed.wait_for(lambda: len(self.acks) < MOST_PENDING)
+                await self._flushed.wait_for(lambda: len(self.acks) < MOST_UNANSWERED)
 
     async def run(self) -> None:
         """Flush for ever.
@@ -138,7 +141,7 @@ class StateWorker:
             self._arrived.clear()
             async with self._turn:
                 started = time.monotonic()
-                taken, self._taken = self._taken, []
+                taken, self._taken = self._taken[:MOST_AT_ONCE], self._taken[MOST_AT_ONCE:]
                 try:
                     await self._apply(taken)
                     await self._flush()
@@ -147,7 +150,7 @@ class StateWorker:
                     await self._requests.send(flush_s)
                 except LeaseLost as error:
                     self._abandon(error)
-            if self._requests:
+            if self._taken or self._requests:
                 self._arrived.set()
             async with self._flushed:
                 self._flushed.notify_all()
@@ -224,7 +227,7 @@ class StateWorker:
         self.tier.users.discard()
         self.tier.suspend()
 
-    async def _apply(self, events: Sequence[faust.Event]) -> None:
+    async def _apply(self, events: Sequence[EventT[Any]]) -> None:
         """Steps 1 and 2; each event goes to what will answer it: its user's next request, or the next flush."""
         changes: dict[str, list[Change]] = {}
         for place, event in enumerate(events):
@@ -254,7 +257,7 @@ class StateWorker:
             for kind, some in groupby(several, lambda change: isinstance(change.decoded, Forget)):
                 (self._forget if kind else self._accept)(user_id, list(some))
 
-    def _message(self, event: faust.Event) -> Message:
+    def _message(self, event: EventT[Any]) -> Message:
         kafka = event.message
         topic = self._lies_in(event)
         if topic == ROUTED:
@@ -262,10 +265,10 @@ class StateWorker:
             topic = origin if origin in INPUTS else topic
         return Message(topic, kafka.partition, kafka.offset, kafka.key, kafka.value)
 
-    def _lies_in(self, event: faust.Event) -> str:
+    def _lies_in(self, event: EventT[Any]) -> str:
         return event.message.topic.removeprefix(self._settings.topic_prefix)
 
-    def _reject(self, message: Message, event: faust.Event, error: BadMessage) -> None:
+    def _reject(self, message: Message, event: EventT[Any], error: BadMessage) -> None:
         metrics.events.labels(message.topic, "rejected").inc()
         self._pending.messages.append(rejected(self._settings, replace(message, topic=self._lies_in(event)), error))
         self._pending.events.append(event)
@@ -332,5 +335,5 @@ class StateWorker:
                 metrics.state_bytes.observe(len(state.value))
 
 
-def _arrived_ms(event: faust.Event) -> int:
+def _arrived_ms(event: EventT[Any]) -> int:
     return round((event.message.timestamp or time.time()) * 1000)

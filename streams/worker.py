@@ -44,7 +44,7 @@ from streams.settings import Kafka, Redis, Settings, SettingsError
 from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
 from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, app_id, changelog_name, ensure_topics, topic_specs
-from streams.transport import Transport
+from streams.transport import Transport, arrived
 from streams.users import Users
 
 logger = logging.getLogger(__name__)
@@ -136,8 +136,8 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
     @app.agent(_raw(app, [settings.topic(topic) for topic in topics]))
     async def receive(stream: Any) -> None:
         await follower.caught_up.wait()
-        async for event in stream.noack().events():
-            await worker.take(event)
+        async for events in arrived(stream):
+            await worker.take(events)
 
     async def take_over(*_: Any, **__: Any) -> None:
         """The tables of the partitions that are ours now are restored (by Faust), and all items are known."""
