@@ -196,7 +196,10 @@ async def arrived(stream: Any) -> AsyncIterator[list[EventT[Any]]]:
     """
     app, queue = stream.app, stream.channel.queue
     while True:
-        events = [await queue.get()]
+        try:
+            events = [await queue.get()]
+        except StopAsyncIteration:  # how Faust ends a stream
+            return
         while not queue.empty():
             events.append(queue.get_nowait())
         if app.flow_control.is_active():
