@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -32,6 +33,67 @@ class Shopper:
     def recent_items(self) -> list[int]:
         """Keys of the items in the user's history, newest first, each once."""
         return list(dict.fromkeys(reversed(self.state.history["item"].tolist())))
+
+    @cached_property
+    def interests(self) -> Interests:
+        """The user's interests as directions in the space of texts."""
+        state, catalogue = self.state, self.catalogue
+        rows = catalogue.rows(state.history["item"].tolist())
+        means = [mean / norm if (norm := np.linalg.norm(mean)) > 0 else None for mean in (state.session, state.long)]
+        return Interests(
+            prototypes(state.history[rows >= 0], catalogue.vectors(rows[rows >= 0]), self.decay), means[0], means[1]
+        )
+
+    @cached_property
+    def related(self) -> Related:
+        """What others visited together with the user's `RECENT` newest items."""
+        recent = self.recent_items()[:RECENT]
+        visits = self.counts.co_visited(recent)
+        shares = (DISTANCE_DECAY ** np.arange(RECENT))[visits.places] * visits.similarities
+        keys, which = np.unique(visits.items, return_inverse=True)
+        strongest = np.zeros(len(keys), np.intp)
+        by_share = np.argsort(shares)
+        strongest[which[by_share]] = visits.places[by_share]  # the last one written is the largest
+        return Related(
+            keys=keys,
+            total=np.bincount(which, shares, len(keys)),
+            newest=np.bincount(which[visits.places == 0], visits.similarities[visits.places == 0], len(keys)),
+            links=np.bincount(which, minlength=len(keys)),
+            because=np.array(recent, np.uint64)[strongest],
+        )
+
+
+class Interests(NamedTuple):
+    """Directions of unit length: (k, dim) float32 prototypes, the heaviest first; the means, or None without events."""
+
+    prototypes: Vector
+    session: Vector | None
+    long: Vector | None
+
+    @property
+    def queries(self) -> Vector:
+        """(k, dim) float32: all of them; no rows for a user without a known item."""
+        means = [mean for mean in (self.session, self.long) if mean is not None]
+        return np.concatenate([self.prototypes, np.array(means, np.float32).reshape(-1, self.prototypes.shape[1])])
+
+
+class Related(NamedTuple):
+    """Items that were visited together with a user's recent ones.
+
+    Attributes
+    ----------
+    keys : (n,) uint64, ascending.
+    total : (n,) float64, similarities summed over the recent items, each step back in time weighing `DISTANCE_DECAY`.
+    newest : (n,) float64, similarity to the newest item alone.
+    links : (n,) intp, with how many of the recent items; once per shard of the counts.
+    because : (n,) uint64, the key of the recent item that weighs most.
+    """
+
+    keys: npt.NDArray[np.uint64]
+    total: npt.NDArray[np.float64]
+    newest: npt.NDArray[np.float64]
+    links: npt.NDArray[np.intp]
+    because: npt.NDArray[np.uint64]
 
 
 class Found(NamedTuple):
@@ -58,11 +120,14 @@ class Source(Protocol):
 
 
 class Merged(NamedTuple):
-    """A candidate after the merge. `prior` is comparable between candidates of one user, higher is better."""
+    """A candidate after the merge. `prior` is comparable between candidates of one user, higher is better.
+
+    `places`: by the name of each source that proposed it, its place there, 0 the best.
+    """
 
     row: int
     prior: float
-    sources: tuple[str, ...]
+    places: dict[str, int]
     because: int | None
 
 
@@ -72,7 +137,7 @@ class Nearest:
     name = "nearest"
 
     def find(self, shopper: Shopper, limit: int) -> Found:
-        queries = interests(shopper)
+        queries = shopper.interests.queries
         return Found(shopper.catalogue.nearest(queries, limit)[0] if len(queries) else np.empty(0, np.intp))
 
 
@@ -80,20 +145,12 @@ class CoVisited:
     """Items that others visited together with the user's recent ones: the item-based collaborative filter."""
 
     name = "co-visited"
-    recent = 25
 
     def find(self, shopper: Shopper, limit: int) -> Found:
-        recent = shopper.recent_items()[: self.recent]
-        visits = shopper.counts.co_visited(recent)
-        shares = (DISTANCE_DECAY ** np.arange(self.recent))[visits.places] * visits.similarities
-        keys, which = np.unique(visits.items, return_inverse=True)
-        total = np.bincount(which, shares, len(keys))
-        strongest = np.zeros(len(keys), np.intp)
-        by_share = np.argsort(shares)
-        strongest[which[by_share]] = visits.places[by_share]  # the last one written is the largest
-        order = np.argsort(-total, kind="stable")  # ties by key
-        best, rows = shopper.catalogue.recommendable(keys[order].tolist(), limit)
-        return Found(rows, np.array(recent, np.uint64)[strongest[order[best]]])
+        related = shopper.related
+        order = np.argsort(-related.total, kind="stable")  # ties by key
+        best, rows = shopper.catalogue.recommendable(related.keys[order].tolist(), limit)
+        return Found(rows, related.because[order[best]])
 
 
 class Trending:
@@ -114,6 +171,8 @@ class Newest:
         return Found(shopper.catalogue.newest(limit))
 
 
+RECENT = 25
+"""Items of the history whose neighbours are candidates, the newest."""
 BUILT_IN: tuple[Source, ...] = (CoVisited(), Nearest(), Trending(), Newest())
 _RANK_OFFSET = 60
 """k of reciprocal rank fusion, as in Cormack, Clarke and Büttcher (SIGIR 2009)."""
@@ -149,33 +208,15 @@ def recall(
     worst = np.partition(prior, -limit)[-limit] if len(prior) > limit else 0.0
     near = zip((-prior[prior >= worst]).tolist(), rows[prior >= worst].tolist(), strict=True)
     best = sorted((minus_prior, catalogue.at(row).item_id, row) for minus_prior, row in near)[:limit]
-    found_by: dict[int, list[str]] = {row: [] for *_, row in best}
+    places: dict[int, dict[str, int]] = {row: {} for *_, row in best}
     because: dict[int, int] = {}
     for source, of_source, (all_rows, led_by) in zip(sources, wanted, found, strict=True):
-        for row in of_source.tolist():
-            if row in found_by:
-                found_by[row].append(source.name)
+        for place, row in enumerate(of_source.tolist()):
+            if row in places:
+                places[row][source.name] = place
         if led_by is not None:
             because = dict(zip(all_rows.tolist(), led_by.tolist(), strict=True)) | because
-    return [Merged(row, -minus_prior, tuple(found_by[row]), because.get(row)) for minus_prior, _, row in best]
-
-
-def interests(shopper: Shopper) -> Vector:
-    """The user's interests as queries: prototypes of the history, the session's and the long-term mean.
-
-    Returns
-    -------
-    (k, dim) float32, unit length; no rows for a user without a known item.
-    """
-    state, catalogue = shopper.state, shopper.catalogue
-    rows = catalogue.rows(state.history["item"].tolist())
-    means = [mean / norm for mean in (state.session, state.long) if (norm := np.linalg.norm(mean)) > 0]
-    return np.concatenate(
-        [
-            prototypes(state.history[rows >= 0], catalogue.vectors(rows[rows >= 0]), shopper.decay),
-            np.array(means, np.float32).reshape(-1, catalogue.dim),
-        ]
-    )
+    return [Merged(row, -minus_prior, places[row], because.get(row)) for minus_prior, _, row in best]
 
 
 def _excluded(shopper: Shopper, repeat_purchases: bool) -> list[int]:

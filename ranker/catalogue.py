@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import log
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from encoders.interest import Vector, item_key
 from ranker.nearest_items import EXACT, NearestItems, Rows, top
 
 MOST_NEWEST = 1_000
+NOTHING = -1
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,20 @@ class Catalogue:
     dim : length of a text vector.
     available : (rows,) bool, may be recommended.
     time_ms : (rows,) int64, when the item appeared.
+    keys : (rows,) uint64, the items' keys.
+    log_price : (rows,) float32, the price's natural logarithm; NaN for an item without one, or that is free.
+    category, brand : (rows,) int32, equal for items of one leaf category or brand; `NOTHING` for none.
     """
 
     def __init__(self, dim: int, exact: int = EXACT) -> None:
         self.dim = dim
         self.available = np.zeros(0, bool)
         self.time_ms = np.zeros(0, np.int64)
+        self.keys = np.zeros(0, np.uint64)
+        self.log_price = np.zeros(0, np.float32)
+        self.category = np.zeros(0, np.int32)
+        self.brand = np.zeros(0, np.int32)
+        self._names: dict[str, int] = {}
         self._vectors = np.zeros((0, dim), np.float32)
         self._items: list[CatalogueItem | None] = []
         self._row: dict[int, int] = {}
@@ -88,6 +98,9 @@ class Catalogue:
         elif moved or became_available:  # else only its price changed, or the like
             self._search.put(row)
         self.time_ms[row] = item.time_ms
+        self.keys[row] = key
+        self.log_price[row] = log(item.price) if item.price else np.nan
+        self.category[row], self.brand[row] = self._number(item.categories[-1:]), self._number((item.brand,))
         self._renew(row)
 
     def delete(self, item_id: str) -> None:
@@ -174,9 +187,17 @@ class Catalogue:
             others, self._all_newest = others[: 2 * MOST_NEWEST], False
         self._newest = others if self._all_newest or len(others) >= MOST_NEWEST else None
 
+    def _number(self, name: tuple[str, ...]) -> int:
+        """A number for a category's or a brand's name, the same for the same one."""
+        return self._names.setdefault(name[0], len(self._names)) if any(name) else NOTHING
+
     def _grow(self) -> None:
         if len(self._items) > len(self._vectors):
             more = max(256, len(self._vectors))
             self._vectors = np.concatenate([self._vectors, np.zeros((more, self.dim), np.float32)])
             self.available = np.concatenate([self.available, np.zeros(more, bool)])
             self.time_ms = np.concatenate([self.time_ms, np.zeros(more, np.int64)])
+            self.keys = np.concatenate([self.keys, np.zeros(more, np.uint64)])
+            self.log_price = np.concatenate([self.log_price, np.full(more, np.nan, np.float32)])
+            self.category = np.concatenate([self.category, np.full(more, NOTHING, np.int32)])
+            self.brand = np.concatenate([self.brand, np.full(more, NOTHING, np.int32)])

@@ -27,10 +27,13 @@ class ScoreRequest:
         What the user did, one event per line in order of time, newest last; may be empty.
     candidates : sequence of str
         A text per item; may be empty.
+    features : ndarray of float16, (len(candidates), len(ranker.features.NAMES)), optional
+        What behaviour says about each; only a fused scorer reads it.
     """
 
     context: str
     candidates: Sequence[str]
+    features: NDArray[np.float16] | None = None
 
 
 class Scorer(Protocol):
@@ -44,11 +47,14 @@ class Scorer(Protocol):
         Its device and dtype, and why.
     usage : Usage
         Counters since it was loaded.
+    needs_features : bool
+        Whether its scores are poorer for requests without features.
     """
 
     name: str
     placement: Placement
     usage: Usage
+    needs_features: bool
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Do ahead what can be done for items that will come as candidates, so that no list waits for it."""

@@ -7,7 +7,7 @@ their own. With `peek` it takes in all that may be learned first. Knows no measu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -58,18 +58,22 @@ class Production:
     def ask(self, peek: bool, progress: Progress) -> list[RankRequest]:
         """The requests to the rank tier, one for each question."""
         started = time.perf_counter()
-        places, fed, requests = self._split.learnable, 0, []
+        requests = list(self.requests(peek, progress))
+        self.seconds = time.perf_counter() - started
+        return requests
+
+    def requests(self, peek: bool, progress: Progress) -> Iterator[RankRequest]:
+        """The same, one at a time: the log is read as far as the question."""
+        places, fed = self._split.learnable, 0
         self._take_items(self._split.log[-1].time_ms if peek else self._first_ms)
         for number, case in enumerate(self._split.cases):
             while fed < len(places) and (peek or places[fed] < case.place):
                 self._feed(places[fed])
                 fed += 1
             self._take_items(case.as_of_ms)
-            requests.append(self._request(case))
+            yield self._request(case)
             if number % 50 == 0:
                 progress(fed, len(places))
-        self.seconds = time.perf_counter() - started
-        return requests
 
     def rank(self, requests: Sequence[RankRequest], scorer: Scorer | None, progress: Progress) -> Answered:
         """Have the requests ranked in batches, as the rank tier gets them."""
