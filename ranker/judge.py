@@ -5,7 +5,7 @@ Items and users are numbers here. Knows no system and no protocol; called by `af
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,8 +20,9 @@ LIST = 20
 RECALL_K = 100
 RARE = 5
 """An item with fewer events is cold."""
+RARE_NDCG = f"ndcg_at_10_items_under_{RARE}_events"
 GROUPS = {"1": (0, 1), "2-4": (2, 4), "5-19": (5, 19), "20+": (20, np.inf)}
-"""Users by their events before the question; the issue of cold start is the first."""
+"""Users by their events before the question: the fewer, the colder. A list that was shown may have met none."""
 RESAMPLES = 1_000
 """Enough for the 2.5% and 97.5% points to move by a few per cent of the interval (Efron and Tibshirani, 1993)."""
 
@@ -93,10 +94,23 @@ def judge(questions: Questions, answers: Sequence[Answer], seed: int) -> dict[st
         places[one, answer.ranked[:K]] += 1
     exposure = np.sort(weights @ places, axis=1)
     distinct = (exposure > 0).sum(1).astype(np.float64)
-    found["distinct_items"] = _estimate(distinct)
-    found["coverage"] = _estimate(distinct / exposure.shape[1])
+    items = exposure.shape[1]
+    found["distinct_items"] = _estimate(distinct, most=items)
+    found["coverage"] = _estimate(distinct / items, most=1)
     found["exposure_gini"] = _estimate(_gini(exposure))
     return found
+
+
+def questions_by_group(questions: Questions) -> dict[str, int]:
+    """How many questions are behind each measure of a group."""
+    sizes = {name: int(inside.sum()) for name, inside in _groups(questions)}
+    return sizes | {RARE_NDCG: sum(bool(few) for few in questions.rare)}
+
+
+def _groups(questions: Questions) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+    """Each group of users, and which questions are theirs."""
+    for group, (least, most) in GROUPS.items():
+        yield f"ndcg_at_10_users_{group}_events", (questions.known >= least) & (questions.known <= most)
 
 
 def _per_list(questions: Questions, answers: Sequence[Answer]) -> dict[str, Floats]:
@@ -115,10 +129,8 @@ def _per_list(questions: Questions, answers: Sequence[Answer]) -> dict[str, Floa
     tops = [np.array(a.ranked[:K], np.intp) for a in answers]
     values["novelty_bits"] = np.array([questions.information[top].mean() if len(top) else np.nan for top in tops])
     values["intra_list_diversity"] = np.array([_diversity(questions.vectors[top]) for top in tops])
-    for group, (least, most) in GROUPS.items():
-        inside = (questions.known >= least) & (questions.known <= most)
-        values[f"ndcg_at_10_users_{group}_events"] = np.where(inside, ndcg, np.nan)
-    values[f"ndcg_at_10_items_under_{RARE}_events"] = np.array(rare)
+    values |= {name: np.where(inside, ndcg, np.nan) for name, inside in _groups(questions)}
+    values[RARE_NDCG] = np.array(rare)
     return values
 
 
@@ -139,10 +151,10 @@ def _gini(exposure: Floats) -> Floats:
     return gini
 
 
-def _estimate(values: Floats) -> Estimate:
-    """The first is the value, the others those of the resamples."""
+def _estimate(values: Floats, most: float = np.inf) -> Estimate:
+    """The first is the value, the others those of the resamples; an interval ends at 0 and at the most there can be."""
     value, resampled = float(values[0]), values[1:][np.isfinite(values[1:])]
     if not np.isfinite(value) or not len(resampled):
         return Estimate(value, float("nan"), float("nan"))
     low, high = np.percentile(resampled, (2.5, 97.5)) - resampled.mean() + value
-    return Estimate(value, float(low), float(high))
+    return Estimate(value, max(float(low), 0.0), min(float(high), most))

@@ -152,7 +152,7 @@ def evaluate(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Ranks the lists; by default the setting ranker.model.")] = None,
     users: Annotated[int | None, typer.Option(min=1, help="Ask so many users, drawn by the seed.")] = None,
-    systems: Annotated[str | None, typer.Option(help="Rows of the table, with semicolons; all if left out.")] = None,
+    systems: Annotated[str | None, typer.Option(help="Rows of the table, with commas; all if left out.")] = None,
     trials: Annotated[int, typer.Option(min=1, help="Settings tried for each traditional method.")] = 8,
     max_minutes: Annotated[float, typer.Option(min=0.01, help="For SASRec, its tuning included.")] = 20.0,
     cut: Annotated[
@@ -178,10 +178,13 @@ def evaluate(
         protocol, cut, users, trials=trials, max_minutes=max_minutes, seed=seed, line_order=line_order, peek=peek
     )
     if systems is not None:
-        options = replace(options, systems=tuple(name.strip() for name in systems.split(";")))
-    if (items is None) == (dataset is None):
+        options = replace(options, systems=tuple(name.strip() for name in systems.split(",")))
+    if dataset is not None and items is None:
+        recorded = read_dataset(*dataset)
+    elif items is not None and dataset is None:
+        recorded = read_jsonl(items, clicks, purchases, impressions)
+    else:
         raise InputError("got neither or both of --items and --dataset; expected one of them")
-    recorded = read_dataset(*dataset) if dataset else read_jsonl(items, clicks, purchases, impressions)
     run(recorded, settings, options, to_json=as_json)
 
 

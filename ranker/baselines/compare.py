@@ -140,8 +140,8 @@ def tune(names: Sequence[str], validation: Asked, shop: Shop, plan: Plan, say: S
 
 def ask(
     names: Sequence[str], tuned: Mapping[str, Tuned], test: Asked, shop: Shop, plan: Plan, say: Say
-) -> dict[str, tuple[list[Answer], float]]:
-    """Each method's answers to all questions, in their order, and the seconds that fitting and answering took."""
+) -> dict[str, tuple[list[Answer], float, str]]:
+    """Each method's answers to all questions, in their order; seconds that it took to fit and ask; its own account."""
     everything = len(test.learnable)
     budget = Budget(plan.seed, plan.seconds * (1 - TUNING_SHARE), max(everything, 1))
     methods: dict[str, Method] = {}
@@ -162,7 +162,7 @@ def ask(
             answers[name].extend(asking.answers(method))
             seconds[name] += time.monotonic() - started
         done += len(block)
-    return {name: (answers[name], seconds[name]) for name in names}
+    return {name: (answers[name], seconds[name], methods[name].account()) for name in names}
 
 
 class Asking:

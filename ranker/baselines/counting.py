@@ -49,7 +49,7 @@ class Popularity(Method):
 class RecentPopularity(Popularity):
     """The items with the most events lately, decayed by event time."""
 
-    name = "popularity, recent"
+    name = "popularity-recent"
     grid: ClassVar[Grid] = {"half_life_days": (30, 3, 7, 14, 60, 120, 1, 240)}
 
 

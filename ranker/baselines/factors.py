@@ -28,7 +28,7 @@ class Als(Method):
     Confidence: `alpha log2(1 + times chosen)`.
     """
 
-    name = "ALS"
+    name = "als"
     grid: ClassVar[Grid] = {
         "factors": (64, 32, 128),
         "regularization": (0.1, 0.01, 1.0, 10.0),
@@ -59,7 +59,7 @@ class Als(Method):
 class Bpr(Method):
     """Bayesian personalised ranking (Rendle et al., UAI 2009). A user unknown at the fit is the mean of their items."""
 
-    name = "BPR"
+    name = "bpr"
     grid: ClassVar[Grid] = {
         "factors": (64, 32, 128),
         "learning_rate": (0.05, 0.02, 0.1),

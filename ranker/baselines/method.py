@@ -103,6 +103,10 @@ class Method:
         """(queries, items) float32, higher is better."""
         raise NotImplementedError
 
+    def account(self) -> str:
+        """What a reader of the figures must know of the fit; empty: nothing."""
+        return ""
+
 
 def recent(query: Query, window: int) -> Ints:
     """The user's last `window` items, newest first; one that recurs stands at its newest place."""

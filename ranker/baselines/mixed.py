@@ -20,7 +20,7 @@ class Hybrid(Method):
     """
 
     name = "hybrid"
-    parts = ("item-kNN", "popularity, recent", "content")
+    parts = ("item-knn", "popularity-recent", "content")
     grid: ClassVar[Grid] = {"popularity": (0.1, 0.0, 0.3, 1.0), "content": (0.3, 0.1, 0.0, 1.0)}
     staleness = np.inf
 
@@ -29,7 +29,8 @@ class Hybrid(Method):
 
     def scores(self, queries: Sequence[Query]) -> Scores:
         neighbours, popularity, content = (_standard(part.scores(queries)) for part in self.fitted_parts)
-        return neighbours + self.setting["popularity"] * popularity + self.setting["content"] * content
+        mixed: Scores = neighbours + self.setting["popularity"] * popularity + self.setting["content"] * content
+        return mixed
 
 
 class SasRecAndCounter(Method):
@@ -38,8 +39,8 @@ class SasRecAndCounter(Method):
     An item that the counter has never seen with the user's is given a tenth of the smallest score that it has given.
     """
 
-    name = "SASRec + item-kNN"
-    parts = ("SASRec", "item-kNN")
+    name = "sasrec+item-knn"
+    parts = ("sasrec", "item-knn")
     grid: ClassVar[Grid] = {"weight": (2.0, 0.5, 1.0, 4.0, 0.25, 8.0, 0.1, 16.0)}
     staleness = np.inf
 

@@ -21,9 +21,9 @@ class UserKnn(Method):
     so that the nearest count for more.
     """
 
-    name = "user-kNN"
+    name = "user-knn"
     grid: ClassVar[Grid] = {"neighbours": (100, 30, 300, 1000), "idf": (True, False), "amplify": (1.0, 2.0, 3.0)}
-    staleness = 0.05
+    staleness = 0.1
 
     def fit(self, events: Events) -> None:
         chosen = sp.csr_matrix(
@@ -59,7 +59,7 @@ class ItemKnn(Method):
     counts the baskets that hold both and n those that hold one: a = 1/2 is the cosine, a = 1 a conditional probability.
     """
 
-    name = "item-kNN"
+    name = "item-knn"
     grid: ClassVar[Grid] = {
         "over": ("baskets", "users"),
         "order_decay": (0.97, 0.9, 0.99, 1.0),
@@ -67,7 +67,7 @@ class ItemKnn(Method):
         "norm": (0.5, 0.7, 0.3, 1.0),
         "half_life_days": (None, 90.0, 180.0),
     }
-    staleness = 0.05
+    staleness = 0.1
 
     def fit(self, events: Events) -> None:
         over = events.basket if self.setting["over"] == "baskets" else events.user

@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from threadpoolctl import threadpool_limits
 
 from encoders.describe import describe_item
 from encoders.event_time import milliseconds
@@ -26,29 +27,17 @@ from ranker import load_scorer
 from ranker.baselines.compare import Asked, Numbers, Plan, Tuned, ask, tune
 from ranker.baselines.method import Shop
 from ranker.baselines.methods import METHODS, with_parts
-from ranker.judge import RARE, Questions, judge
-from ranker.protocols import (
-    Interaction,
-    Shown,
-    Split,
-    impressions,
-    leave_one_out,
-    next_basket,
-    ordered,
-    place_of_share,
-    prequential,
-    time_split,
-)
+from ranker.judge import RARE, Questions, judge, questions_by_group
+from ranker.protocols import Split, ordered
+from streams.evaluate.parts import split_by
 from streams.evaluate.production import Production
 from streams.evaluate.recorded import Recorded
-from streams.evaluate.report import BY_KNOWN, System, as_json, tables
+from streams.evaluate.report import System, as_json, tables
 from streams.replay.messages import InputError
 from streams.settings import Settings
 
-PROTOCOLS = ("leave-one-out", "next-basket", "time-split", "prequential", "impressions")
-OURS, WITHOUT_MODEL = "afterclick", "afterclick, no model"
-CUT = 0.8
-"""Share of the log before the cut where none is given; the usual 80 to 20."""
+PEEKABLE = ("leave-one-out", "next-basket")
+OURS, WITHOUT_MODEL = "afterclick", "afterclick-no-model"
 
 Bar = Callable[[str, int, int], None]
 
@@ -78,29 +67,6 @@ class Options:
     peek: bool = False
 
 
-def split_by(protocol: str, log: Sequence[Interaction], shown: Sequence[Shown], cut: str | None) -> Split:
-    """Take an ordered log apart.
-
-    Raises
-    ------
-    InputError
-        There is no such protocol, the cut is neither a time nor a share, or nobody can be asked.
-    """
-    if protocol not in PROTOCOLS:
-        raise InputError(f"--protocol: got {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
-    if protocol == "leave-one-out":
-        split = leave_one_out(log)
-    elif protocol == "next-basket":
-        split = next_basket(log)
-    else:
-        place = _place(log, cut)
-        if protocol == "time-split":
-            split = time_split(log, log[place].time_ms)
-        else:
-            split = prequential(log, place) if protocol == "prequential" else impressions(log, shown, place)
-    return split
-
-
 def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool) -> None:
     """Evaluate and print.
 
@@ -114,7 +80,13 @@ def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool)
     if unknown:
         every = ", ".join((OURS, WITHOUT_MODEL, *METHODS))
         raise InputError(f"--systems: got {unknown[0]!r}, expected some of: {every}")
-    with _bars(quiet=to_json) as bar:
+    if options.peek and options.protocol not in PEEKABLE:
+        raise InputError(
+            f"--peek: got it with --protocol {options.protocol}, expected {' or '.join(PEEKABLE)}: elsewhere a "
+            "system would learn the answers; leave it out"
+        )
+    # one BLAS thread, as in a worker: for small products more of them only wait for each other
+    with _bars(quiet=to_json) as bar, threadpool_limits(1, "blas"):
         split, validation = _splits(recorded, options)
         bar("Loading the encoder", 0, 1)
         encoder = TextEncoder(settings.encoder.model, settings.encoder.device, settings.encoder.dtype)
@@ -129,8 +101,7 @@ def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool)
         if OURS in options.systems or WITHOUT_MODEL in options.systems:
             systems |= _ours(recorded, settings, encoder, split, questions, options, bar)
         systems |= _theirs(recorded, asked, validation, questions, options, bar)
-    rare = sum(bool(few) for few in questions.rare)
-    sizes = {name: _size(name, questions) for name in BY_KNOWN} | {f"ndcg_at_10_items_under_{RARE}_events": rare}
+    sizes = questions_by_group(questions)
     facts = {
         "protocol": options.protocol,
         "users": len(set(questions.users.tolist())),
@@ -206,13 +177,13 @@ def _ours(
     bar: Bar,
 ) -> dict[str, System]:
     production = Production(settings, encoder, recorded.items, split)
-    requests = production.ask(options.peek, lambda done, all_: bar("The pipeline reads the log", done, all_))
+    requests = production.ask(options.peek, partial(bar, "The pipeline reads the log"))
     systems = {}
     for name, model in ((OURS, settings.ranker.model), (WITHOUT_MODEL, "none")):
         if name in options.systems:
             ranker = settings.ranker
             scorer = None if model == "none" else load_scorer(model, ranker.device, ranker.dtype)
-            found = production.rank(requests, scorer, lambda done, all_, name=name: bar(name, done, all_))  # type: ignore[misc]
+            found = production.rank(requests, scorer, partial(bar, name))
             note = f"{found.degraded:,} lists without the model" if scorer and found.degraded else ""
             measures = judge(questions, found.answers, options.seed)
             systems[name] = System(measures, found.seconds, {"model": model}, note)
@@ -234,48 +205,23 @@ def _theirs(
         available=np.array([item.available for item in recorded.items]),
     )
     tuned = tune(needed, Asked(validation, asked.numbers), shop, plan, bar)
+    answered = ask(needed, tuned, asked, shop, plan, bar)
     return {
-        name: System(judge(questions, answers, options.seed), seconds + tuned[name].seconds, *_account(tuned[name]))
-        for name, (answers, seconds) in ask(needed, tuned, asked, shop, plan, bar).items()
+        name: System(
+            judge(questions, answers, options.seed),
+            seconds + tuned[name].seconds,
+            tuned[name].setting,
+            "; ".join(filter(None, [_validated(tuned[name]), account])),
+        )
+        for name, (answers, seconds, account) in answered.items()
         if name in names
     }
 
 
-def _account(tuned: Tuned) -> tuple[dict[str, Any], str]:
+def _validated(tuned: Tuned) -> str:
     if tuned.ndcg is None:
-        return dict(tuned.setting), ""
-    return dict(tuned.setting), f"best of {tuned.trials} on the validation part, NDCG@10 {tuned.ndcg:.4f}"
-
-
-def _size(name: str, questions: Questions) -> int:
-    from ranker.judge import GROUPS
-
-    for group, (least, most) in GROUPS.items():
-        if name == f"ndcg_at_10_users_{group}_events":
-            return int(((questions.known >= least) & (questions.known <= most)).sum())
-    return 0
-
-
-def _place(log: Sequence[Interaction], cut: str | None) -> int:
-    try:
-        share = CUT if cut is None else float(cut)
-    except ValueError:
-        share = None
-    if share is not None:
-        if not 0 < share < 1:
-            raise InputError(f"--cut: got {cut}, expected a share between 0 and 1, or a time such as 2011-11-01T00:00Z")
-        return min(place_of_share(log, share), len(log) - 1)
-    try:
-        moment = datetime.fromisoformat(str(cut).replace("Z", "+00:00"))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InputError(f"--cut: got {cut}, expected a time with an offset such as 2011-11-01T00:00Z, or a share")
-    cut_ms = milliseconds(moment)
-    place = next((place for place, event in enumerate(log) if event.time_ms >= cut_ms), None)
-    if not place:
-        raise InputError(f"--cut: got {cut}, expected a time within the log; it has events on one side only")
-    return place
+        return ""
+    return f"best of {tuned.trials} on the validation part, NDCG@10 {tuned.ndcg:.4f}"
 
 
 @contextmanager

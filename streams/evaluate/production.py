@@ -7,7 +7,7 @@ their own. With `peek` it takes in all that may be learned first. Knows no measu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -40,7 +40,7 @@ class Production:
     Parameters
     ----------
     settings : of production; a list that was shown is ordered whole, however long.
-    items : the catalogue.
+    items : the catalogue; in the answers, an item's number is its place here.
     """
 
     def __init__(self, settings: Settings, encoder: TextEncoder, items: Sequence[Item], split: Split) -> None:
@@ -51,6 +51,7 @@ class Production:
         self._split = split
         self._first_ms = split.log[0].time_ms
         self._items = {item.item_id: item for item in items}
+        self._number = {item_id: number for number, item_id in enumerate(self._items)}
         by_time = sorted(items, key=lambda item: (self._appeared_ms(item), item.item_id))
         self._pending = by_time[::-1]
         self.seconds = 0.0
@@ -87,19 +88,12 @@ class Production:
                 degraded += list_.degraded is not None
                 answers.append(
                     Answer(
-                        [self.number[item.item_id] for item in list_.items],
-                        [self.number[candidate.item_id] for candidate in request.candidates],
+                        [self._number[item.item_id] for item in list_.items],
+                        [self._number[candidate.item_id] for candidate in request.candidates],
                     )
                 )
             progress(len(answers), len(requests))
         return Answered(answers, self.seconds + time.perf_counter() - started, degraded)
-
-    @property
-    def number(self) -> Mapping[str, int]:
-        """An item's number: its place among the items given."""
-        if not hasattr(self, "_number"):
-            self._number = {item_id: number for number, item_id in enumerate(self._items)}
-        return self._number
 
     def _feed(self, place: int) -> None:
         event = self._split.log[place]

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from ranker.judge import GROUPS, RARE, Estimate
+from ranker.judge import GROUPS, RARE, RARE_NDCG, Estimate
 
 COLUMNS = {
     "ndcg_at_10": "NDCG@10",
@@ -28,7 +28,7 @@ COLUMNS = {
     "exposure_gini": "Gini",
 }
 BY_KNOWN = {f"ndcg_at_10_users_{group}_events": f"users, {group} events" for group in GROUPS}
-BY_KNOWN[f"ndcg_at_10_items_under_{RARE}_events"] = f"items, < {RARE} events"
+BY_KNOWN[RARE_NDCG] = f"items, < {RARE} events"
 
 
 @dataclass(frozen=True)

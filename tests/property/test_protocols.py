@@ -99,7 +99,7 @@ def test_next_basket_asks_for_what_is_new_in_the_last_basket() -> None:
     log = [at(0, "i", "x"), at(0, "j", "x"), at(5, "k", "y"), at(9, "i", "z"), at(9, "l", "z"), at(9, "m", "z")]
     split = next_basket(log)
     (case,) = split.cases
-    assert (case.targets, case.place, case.as_of_ms) == ({"l", "m"}, 3, 9 * MINUTE_MS)
+    assert (case.targets, case.place, case.as_of_ms) == (frozenset("lm"), 3, 9 * MINUTE_MS)
     assert split.training == log[:3]
     (earlier,) = next_basket(split.training).cases
     assert earlier.targets == {"k"}
@@ -115,7 +115,7 @@ def test_leave_one_out_asks_for_the_last_new_item_alone() -> None:
     log = [at(0, "i"), at(1, "j"), at(2, "k"), at(3, "j"), at(3, "i", user="b")]
     split = leave_one_out(log)
     (case,) = split.cases
-    assert (case.targets, case.place) == ({"k"}, 2)
+    assert (case.targets, case.place) == (frozenset("k"), 2)
     assert split.training == [log[0], log[1], log[4]], "what follows the target is in neither part"
 
 
@@ -134,7 +134,7 @@ def test_an_impression_is_answered_by_the_event_that_names_it_or_comes_soon() ->
     log = [at(9, "k"), at(12, "j"), at(21, "i", shown_in="one"), at(22, "l"), at(130, "m")]
     split = impressions(log, lists, 0)
     assert [(case.targets, case.shown) for case in split.cases] == [
-        ({"i", "j"}, ("i", "j", "k")),
-        ({"l"}, ("i", "l")),
+        (frozenset("ij"), ("i", "j", "k")),
+        (frozenset("l"), ("i", "l")),
     ]
     assert split.known(split.cases[0]) == log[:1]

@@ -45,9 +45,7 @@ def test_every_measure_equals_its_plain_reference() -> None:
     recall = [len(t & set(answer.candidates)) / len(t) for answer, t in zip(given, asked.targets, strict=True)]
     assert found["recall_at_100"].value == pytest.approx(np.mean(recall))
     assert found["novelty_bits"].value == pytest.approx(np.mean([asked.information[top].mean() for top in tops]))
-    diversity = [
-        np.mean([1 - asked.vectors[a] @ asked.vectors[b] for a in top for b in top if a != b]) for top in tops
-    ]
+    diversity = [np.mean([1 - asked.vectors[a] @ asked.vectors[b] for a in top for b in top if a != b]) for top in tops]
     assert found["intra_list_diversity"].value == pytest.approx(np.mean(diversity), rel=1e-5)
     distinct = {item for top in tops for item in top}
     assert found["distinct_items"].value == len(distinct)
@@ -85,7 +83,13 @@ def test_the_interval_is_as_wide_as_theory_says_and_resamples_users_whole() -> N
 def test_nothing_measured_is_nan() -> None:
     asked = questions(5, 3, 1)
     none = Questions(
-        asked.users, asked.targets, [frozenset()] * 5, asked.known * 0 + 7, asked.shown, asked.information, asked.vectors
+        asked.users,
+        asked.targets,
+        [frozenset()] * 5,
+        asked.known * 0 + 7,
+        asked.shown,
+        asked.information,
+        asked.vectors,
     )
     found = judge(none, answers(5, 2), 3)
     assert math.isnan(found["ndcg_at_10_items_under_5_events"].value)
