@@ -159,7 +159,9 @@ class Counts:
         Two (n,) float64, 0 and more; the means are as of the last sorting of what is trending.
         """
         self.trending()
-        asked = [(place, slot) for place, item in enumerate(items.tolist()) if (slot := self._slot.get(item)) is not None]
+        asked = [
+            (place, slot) for place, item in enumerate(items.tolist()) if (slot := self._slot.get(item)) is not None
+        ]
         places, slots = np.array(asked, np.intp).reshape(-1, 2).T
         popularity, trend = np.zeros(len(items)), np.zeros(len(items))
         popularity[places] = np.exp2(self._popularity[slots] - self._mean_popularity)

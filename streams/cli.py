@@ -199,7 +199,9 @@ def train(
     dataset: Annotated[
         tuple[str, Path] | None, typer.Option(help="Instead of files: online-retail and the path of its CSV.")
     ] = None,
-    form: Annotated[str | None, typer.Option("--as", help="Make an embedding model a packed or a cross encoder.")] = None,
+    form: Annotated[
+        str | None, typer.Option("--as", help="Make an embedding model a packed or a cross encoder.")
+    ] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Learn few new weights; needs peft.")] = False,
     epochs: Annotated[int, typer.Option(min=0, help="Of the language model; 0: only the head learns.")] = 1,
     max_minutes: Annotated[float, typer.Option(min=0.01, help="For everything.")] = 45.0,

@@ -140,13 +140,25 @@ class StateTier:
         return settled
 
     def request(
-        self, user_id: str, trigger: Trigger | None, arrived_ms: int | None, leave_out: Sequence[str] = ()
+        self,
+        user_id: str,
+        trigger: Trigger | None,
+        arrived_ms: int | None,
+        leave_out: Sequence[str] = (),
+        instead: Sequence[str] = (),
     ) -> RankRequest:
-        """Step 3: all that ranking needs for one user; the items in `leave_out` are no candidates."""
+        """Step 3: all that ranking needs for one user.
+
+        The items in `leave_out` are no candidates; where there are items in `instead`, they are, and no others.
+        """
         interest = self.users.get(user_id).interest
         shopper = Shopper(interest, self.catalogue, self.counts, self._decay)
         away = [item_key(item) for item in leave_out]
         found = recall(shopper, self._sources, self._limit, self._repeat_purchases, away)
+        if instead:
+            recalled = {merged.row: merged for merged in found}
+            rows = self.catalogue.rows(map(item_key, dict.fromkeys(instead))).tolist()
+            found = [recalled.get(row) or Merged(row, 0.0, {}, None) for row in rows if row >= 0]
         return RankRequest(
             request_id=uuid.uuid4().hex,
             user_id=user_id,

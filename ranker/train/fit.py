@@ -72,7 +72,9 @@ def fit(scores: Vector, lists: Lists, loss: str, seed: int, progress: Progress) 
     head, curve = fusion_fit.fit(*parts[0], parts[1], LOSSES[loss], HEAD_EPOCHS, seed, progress)
     ours = float(ndcg(fused(head, *parts[1]), newer).mean())
     nothing = np.zeros_like(scores)
-    silent, _ = fusion_fit.fit(nothing[:count], older, (nothing[count:], newer), LOSSES[loss], HEAD_EPOCHS, seed, progress)
+    silent, _ = fusion_fit.fit(
+        nothing[:count], older, (nothing[count:], newer), LOSSES[loss], HEAD_EPOCHS, seed, progress
+    )
     ablated = {
         "behaviour alone": float(ndcg(fused(silent, nothing[count:], newer), newer).mean()),
         "language model alone": float(ndcg(scores[count:], newer).mean()),

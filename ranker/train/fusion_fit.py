@@ -96,7 +96,9 @@ def fit(
             lost.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             total += float(lost.detach()) * len(batch)
-        reached = float("nan") if validation is None else float(ndcg(fused(head.frozen(), *validation), validation[1]).mean())
+        reached = (
+            float("nan") if validation is None else float(ndcg(fused(head.frozen(), *validation), validation[1]).mean())
+        )
         curve.append(Epoch(total / max(1, len(order)), reached))
         progress(epoch + 1, epochs)
         if validation is None or reached > best_ndcg:

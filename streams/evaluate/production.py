@@ -10,15 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
-from encoders.describe import describe_item
 from encoders.event_time import milliseconds
 from encoders.text import TextEncoder
 from ranker import Scorer
 from ranker.judge import Answer
 from ranker.protocols import Case, Interaction, Split
-from streams.contracts import Candidate, Click, Item, Purchase, RankRequest
+from streams.contracts import Click, Item, Purchase, RankRequest
 from streams.pipeline import Pipeline, RankTier
 from streams.settings import Settings
 
@@ -112,17 +109,7 @@ class Production:
 
     def _request(self, case: Case) -> RankRequest:
         known = [] if case.shown else list({event.item for event in self._split.known(case)})
-        request = self._pipeline.state.request(case.user, None, None, leave_out=known)
-        if not case.shown:
-            return request
-        found = {candidate.item_id: candidate for candidate in request.candidates}
-        shown = [found.get(item_id) or self._candidate(item_id) for item_id in dict.fromkeys(case.shown)]
-        return msgspec.structs.replace(request, candidates=shown)
-
-    def _candidate(self, item_id: str) -> Candidate:
-        """A shown item that no source found, as an upstream recommender would send it."""
-        item = self._items[item_id]
-        return Candidate(item_id=item_id, text=describe_item(item), categories=list(item.categories))
+        return self._pipeline.state.request(case.user, None, None, leave_out=known, instead=case.shown)
 
 
 def message_of(event: Interaction, event_id: str) -> Click:

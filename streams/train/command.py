@@ -33,7 +33,7 @@ from ranker.train.fit import ModelRefused, Trained, fit, parted, write
 from ranker.train.fusion_fit import Epoch
 from ranker.train.lists import Lists, cases
 from ranker.train.losses import LOSSES
-from streams.evaluate.command import split_by
+from streams.evaluate.parts import split_by
 from streams.evaluate.recorded import Recorded
 from streams.replay.messages import InputError
 from streams.settings import Settings

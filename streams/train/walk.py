@@ -49,7 +49,9 @@ def build(
     for place, (case, request) in enumerate(zip(split.cases, requests, strict=True)):
         contexts.append(describe_history(request.history, milliseconds(request.as_of)))
         behaviour = request.behaviour
-        known = None if behaviour is None else features.read(behaviour.schema, behaviour.values, len(request.candidates))
+        known = (
+            None if behaviour is None else features.read(behaviour.schema, behaviour.values, len(request.candidates))
+        )
         if known is None:
             raise AssertionError("the state tier computes features for every candidate")
         prior = np.array([candidate.prior for candidate in request.candidates], np.float32)
