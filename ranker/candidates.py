@@ -56,8 +56,8 @@ class Shopper:
         strongest[which[by_share]] = visits.places[by_share]  # the last one written is the largest
         return Related(
             keys=keys,
-            total=np.bincount(which, shares, len(keys)),
-            newest=np.bincount(which[visits.places == 0], visits.similarities[visits.places == 0], len(keys)),
+            total=np.asarray(np.bincount(which, shares, len(keys)), np.float64),
+            newest=np.asarray(np.bincount(which, visits.similarities * (visits.places == 0), len(keys)), np.float64),
             links=np.bincount(which, minlength=len(keys)),
             because=np.array(recent, np.uint64)[strongest],
         )

@@ -137,8 +137,9 @@ def _shares(of_candidates: npt.NDArray[np.int32], of_history: npt.NDArray[np.int
     """The share of the history that has each candidate's number; `NOTHING` is shared by none."""
     if not len(of_history):
         return np.zeros(len(of_candidates), np.float32)
-    shares = (of_candidates[:, None] == of_history).mean(axis=1) * (of_candidates != NOTHING)
-    return shares.astype(np.float32)
+    shares = (of_candidates[:, None] == of_history).mean(axis=1, dtype=np.float32)
+    shares[of_candidates == NOTHING] = 0
+    return np.asarray(shares, np.float32)
 
 
 def _counted(keys: npt.NDArray[np.uint64], among: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:

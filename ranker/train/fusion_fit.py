@@ -6,7 +6,8 @@ epochs. Deterministic by its seed. Called by `ranker.train.fit`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +78,19 @@ def fit(
     -------
     The head of the best epoch, and the curve; NDCG is NaN without validation.
     """
+    with _one_thread():
+        return _fit(scores, lists, validation, loss, epochs, seed, progress)
+
+
+def _fit(
+    scores: Vector,
+    lists: Lists,
+    validation: tuple[Vector, Lists] | None,
+    loss: Loss,
+    epochs: int,
+    seed: int,
+    progress: Progress,
+) -> tuple[FusionHead, list[Epoch]]:
     places = lists.learnable
     inputs = _inputs(scores, lists)
     candidate, chosen = torch.from_numpy(lists.candidates != NOBODY), torch.from_numpy(lists.chosen)
@@ -106,6 +120,17 @@ def fit(
         elif epoch - best_epoch >= PATIENCE:
             break
     return best, curve
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Products as small as a head's are done before other threads are awake, and always the same on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fused(head: FusionHead, scores: Vector, lists: Lists) -> Vector:

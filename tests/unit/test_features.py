@@ -57,7 +57,7 @@ def alone(shopper: Shopper, merged: Merged) -> dict[str, float]:
     vector = catalogue.vector(key)
     assert vector is not None
     events = [(int(entry["item"]), int(entry["type"])) for entry in state.history]
-    known = [found for other, _ in events if (found := catalogue.get(other)) is not None]
+    known = [one for other, _ in events if (one := catalogue.get(other)) is not None]
     near = [float(v @ vector) for other, _ in events if (v := catalogue.vector(other)) is not None]
     found = dict.fromkeys(NAMES, 0.0)
     if known:
