@@ -42,6 +42,8 @@ class BiEncoder:
         Memory for vectors of items and events; the least recently used go.
     """
 
+    needs_features = False
+
     def __init__(self, model: str, device: str = "auto", dtype: str = "auto", cache_bytes: int = CACHE_BYTES) -> None:
         self._encoder = TextEncoder(model, device, dtype)
         self._cache = VectorCache(cache_bytes)

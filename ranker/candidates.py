@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -32,6 +33,67 @@ class Shopper:
     def recent_items(self) -> list[int]:
         """Keys of the items in the user's history, newest first, each once."""
         return list(dict.fromkeys(reversed(self.state.history["item"].tolist())))
+
+    @cached_property
+    def interests(self) -> Interests:
+        """The user's interests as directions in the space of texts."""
+        state, catalogue = self.state, self.catalogue
+        rows = catalogue.rows(state.history["item"].tolist())
+        means = [mean / norm if (norm := np.linalg.norm(mean)) > 0 else None for mean in (state.session, state.long)]
+        return Interests(
+            prototypes(state.history[rows >= 0], catalogue.vectors(rows[rows >= 0]), self.decay), means[0], means[1]
+        )
+
+    @cached_property
+    def related(self) -> Related:
+        """What others visited together with the user's `RECENT` newest items."""
+        recent = self.recent_items()[:RECENT]
+        visits = self.counts.co_visited(recent)
+        shares = (DISTANCE_DECAY ** np.arange(RECENT))[visits.places] * visits.similarities
+        keys, which = np.unique(visits.items, return_inverse=True)
+        strongest = np.zeros(len(keys), np.intp)
+        by_share = np.argsort(shares)
+        strongest[which[by_share]] = visits.places[by_share]  # the last one written is the largest
+        return Related(
+            keys=keys,
+            total=np.asarray(np.bincount(which, shares, len(keys)), np.float64),
+            newest=np.asarray(np.bincount(which, visits.similarities * (visits.places == 0), len(keys)), np.float64),
+            links=np.bincount(which, minlength=len(keys)),
+            because=np.array(recent, np.uint64)[strongest],
+        )
+
+
+class Interests(NamedTuple):
+    """Directions of unit length: (k, dim) float32 prototypes, the heaviest first; the means, or None without events."""
+
+    prototypes: Vector
+    session: Vector | None
+    long: Vector | None
+
+    @property
+    def queries(self) -> Vector:
+        """(k, dim) float32: all of them; no rows for a user without a known item."""
+        means = [mean for mean in (self.session, self.long) if mean is not None]
+        return np.concatenate([self.prototypes, np.array(means, np.float32).reshape(-1, self.prototypes.shape[1])])
+
+
+class Related(NamedTuple):
+    """Items that were visited together with a user's recent ones.
+
+    Attributes
+    ----------
+    keys : (n,) uint64, ascending.
+    total : (n,) float64, similarities summed over the recent items, each step back in time weighing `DISTANCE_DECAY`.
+    newest : (n,) float64, similarity to the newest item alone.
+    links : (n,) intp, with how many of the recent items; once per shard of the counts.
+    because : (n,) uint64, the key of the recent item that weighs most.
+    """
+
+    keys: npt.NDArray[np.uint64]
+    total: npt.NDArray[np.float64]
+    newest: npt.NDArray[np.float64]
+    links: npt.NDArray[np.intp]
+    because: npt.NDArray[np.uint64]
 
 
 class Found(NamedTuple):
@@ -58,11 +120,14 @@ class Source(Protocol):
 
 
 class Merged(NamedTuple):
-    """A candidate after the merge. `prior` is comparable between candidates of one user, higher is better."""
+    """A candidate after the merge. `prior` is comparable between candidates of one user, higher is better.
+
+    `places`: by the name of each source that proposed it, its place there, 0 the best.
+    """
 
     row: int
     prior: float
-    sources: tuple[str, ...]
+    places: dict[str, int]
     because: int | None
 
 
@@ -72,7 +137,7 @@ class Nearest:
     name = "nearest"
 
     def find(self, shopper: Shopper, limit: int) -> Found:
-        queries = interests(shopper)
+        queries = shopper.interests.queries
         return Found(shopper.catalogue.nearest(queries, limit)[0] if len(queries) else np.empty(0, np.intp))
 
 
@@ -80,20 +145,12 @@ class CoVisited:
     """Items that others visited together with the user's recent ones: the item-based collaborative filter."""
 
     name = "co-visited"
-    recent = 25
 
     def find(self, shopper: Shopper, limit: int) -> Found:
-        recent = shopper.recent_items()[: self.recent]
-        visits = shopper.counts.co_visited(recent)
-        shares = (DISTANCE_DECAY ** np.arange(self.recent))[visits.places] * visits.similarities
-        keys, which = np.unique(visits.items, return_inverse=True)
-        total = np.bincount(which, shares, len(keys)).astype(np.float64, copy=False)
-        strongest: Rows = np.zeros(len(keys), np.intp)
-        by_share = np.argsort(shares)
-        strongest[which[by_share]] = visits.places[by_share]  # the last one written is the largest
-        places, rows = shopper.catalogue.recommendable(keys.tolist())
-        best = top(total[places], limit)
-        return Found(rows[best], np.array(recent, np.uint64)[strongest[places[best]]])
+        related = shopper.related
+        places, rows = shopper.catalogue.recommendable(related.keys.tolist())
+        best = top(related.total[places], limit)
+        return Found(rows[best], related.because[places[best]])
 
 
 class Trending:
@@ -115,6 +172,8 @@ class Newest:
         return Found(shopper.catalogue.newest(limit))
 
 
+RECENT = 25
+"""Items of the history whose neighbours are candidates, the newest."""
 BUILT_IN: tuple[Source, ...] = (CoVisited(), Nearest(), Trending(), Newest())
 _RANK_OFFSET = 60
 """k of reciprocal rank fusion, as in Cormack, Clarke and Büttcher (SIGIR 2009)."""
@@ -140,47 +199,27 @@ def recall(
     found = [source.find(shopper, limit + len(excluded)) for source in sources]
     everything = np.concatenate([*(proposed for proposed, _ in found), excluded[excluded >= 0]])
     rows, which = np.unique(everything, return_inverse=True)
-    prior, found_by, because = np.zeros(len(rows)), np.zeros(len(rows), np.int64), np.zeros(len(rows), np.uint64)
+    prior, because = np.zeros(len(rows)), np.zeros(len(rows), np.uint64)
+    placed = np.full((len(rows), len(sources)), -1)
     begin = 0
     for number, (source, (proposed, led_by)) in enumerate(zip(sources, found, strict=True)):
-        places = which[begin : begin + len(proposed)]
+        which_here = which[begin : begin + len(proposed)]
         begin += len(proposed)
-        prior[places] += _WEIGHT.get(source.name, _OTHER_WEIGHT) / (_RANK_OFFSET + 1 + np.arange(len(proposed)))
-        found_by[places] |= 1 << number
+        places = np.arange(len(proposed))
+        placed[which_here, number] = places
+        prior[which_here] += _WEIGHT.get(source.name, _OTHER_WEIGHT) / (_RANK_OFFSET + 1 + places)
         if led_by is not None:
-            because[places] = np.where(because[places], because[places], led_by)  # 0: no item's key
+            because[which_here] = np.where(because[which_here], because[which_here], led_by)  # 0: no item's key
     prior[~catalogue.available[rows]] = -np.inf
     prior[which[begin:]] = -np.inf
     best = top(prior, limit)
-    names = {bits: _names(sources, bits) for bits in set(found_by[best].tolist())}
+    names = [source.name for source in sources]
     return [
-        Merged(row, share, names[bits], led_by or None)
-        for row, share, bits, led_by in zip(
-            rows[best].tolist(), prior[best].tolist(), found_by[best].tolist(), because[best].tolist(), strict=True
+        Merged(row, share, {name: at for name, at in zip(names, places_of, strict=True) if at >= 0}, led_by or None)
+        for row, share, places_of, led_by in zip(
+            rows[best].tolist(), prior[best].tolist(), placed[best].tolist(), because[best].tolist(), strict=True
         )
     ]
-
-
-def _names(sources: Sequence[Source], bits: int) -> tuple[str, ...]:
-    return tuple(source.name for number, source in enumerate(sources) if bits >> number & 1)
-
-
-def interests(shopper: Shopper) -> Vector:
-    """The user's interests as queries: prototypes of the history, the session's and the long-term mean.
-
-    Returns
-    -------
-    (k, dim) float32, unit length; no rows for a user without a known item.
-    """
-    state, catalogue = shopper.state, shopper.catalogue
-    rows = catalogue.rows(state.history["item"].tolist())
-    means = [mean / norm for mean in (state.session, state.long) if (norm := np.linalg.norm(mean)) > 0]
-    return np.concatenate(
-        [
-            prototypes(state.history[rows >= 0], catalogue.vectors(rows[rows >= 0]), shopper.decay),
-            np.array(means, np.float32).reshape(-1, catalogue.dim),
-        ]
-    )
 
 
 def _excluded(shopper: Shopper, repeat_purchases: bool) -> list[int]:

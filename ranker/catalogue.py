@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import log
 
 import numpy as np
 from usearch.index import Index
@@ -17,6 +18,7 @@ from ranker.nearest_items import EXACT, NearestItems, Rows, top
 from ranker.vector_blocks import VectorBlocks
 
 MOST_NEWEST = 1_000
+NOTHING = -1
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Catalogue:
     index : finds the available items.
     available : (rows,) bool, may be recommended.
     time_ms : (rows,) int64, when the item appeared.
+    keys : (rows,) uint64, the items' keys.
+    log_price : (rows,) float32, the price's natural logarithm; NaN for an item without one, or that is free.
+    category, brand : (rows,) int32, equal for items of one leaf category or brand; `NOTHING` for none.
     """
 
     def __init__(self, dim: int, exact: int = EXACT, graph: Index | None = None) -> None:
@@ -55,6 +60,11 @@ class Catalogue:
         self.available = np.zeros(0, bool)
         self.time_ms = np.zeros(0, np.int64)
         self._vectors = VectorBlocks(dim)
+        self.keys = np.zeros(0, np.uint64)
+        self.log_price = np.zeros(0, np.float32)
+        self.category = np.zeros(0, np.int32)
+        self.brand = np.zeros(0, np.int32)
+        self._names: dict[str, int] = {}
         self._items: list[CatalogueItem | None] = []
         self._row: dict[int, int] = {}
         self._free: list[int] = []
@@ -91,6 +101,9 @@ class Catalogue:
         elif changed:  # else only its price changed, or the like
             self.index.put(key, vector)
         self.time_ms[row] = item.time_ms
+        self.keys[row] = key
+        self.log_price[row] = log(item.price) if item.price else np.nan
+        self.category[row], self.brand[row] = self._number(item.categories[-1:]), self._number((item.brand,))
         self._renew(row)
 
     def delete(self, item_id: str) -> None:
@@ -175,6 +188,10 @@ class Catalogue:
         rows = self.rows(keys)
         return np.where(self.available[rows], rows, -1) if len(self.available) else rows
 
+    def _number(self, name: tuple[str, ...]) -> int:
+        """A number for a category's or a brand's name, the same for the same one."""
+        return self._names.setdefault(name[0], len(self._names)) if any(name) else NOTHING
+
     def _grow(self) -> None:
         row = len(self._items) - 1
         self._vectors.reach(row)
@@ -182,3 +199,7 @@ class Catalogue:
             more = max(256, len(self.available))
             self.available = np.concatenate([self.available, np.zeros(more, bool)])
             self.time_ms = np.concatenate([self.time_ms, np.zeros(more, np.int64)])
+            self.keys = np.concatenate([self.keys, np.zeros(more, np.uint64)])
+            self.log_price = np.concatenate([self.log_price, np.full(more, np.nan, np.float32)])
+            self.category = np.concatenate([self.category, np.full(more, NOTHING, np.int32)])
+            self.brand = np.concatenate([self.brand, np.full(more, NOTHING, np.int32)])

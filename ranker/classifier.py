@@ -8,9 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from encoders import model_source
 from encoders.device import Placement
@@ -34,8 +32,7 @@ def load(name: str, folder: Path, placement: Placement) -> Any:
     return model
 
 
-def odds(logits: torch.Tensor) -> NDArray[np.float32]:
+def odds(logits: torch.Tensor) -> torch.Tensor:
     """Scores, (rows,) float32, of logits (rows, labels): one label's own, or the second's less the first's."""
     logits = logits.float()
-    scores: torch.Tensor = logits[:, 0] if logits.shape[-1] == 1 else logits[:, 1] - logits[:, 0]
-    return scores.cpu().numpy()
+    return logits[:, 0] if logits.shape[-1] == 1 else logits[:, 1] - logits[:, 0]

@@ -135,6 +135,7 @@ class Counts:
         self._dirty: set[int] = set()
         self._trending: list[int] = []
         self._observed_since_trending = 0
+        self._mean_popularity = self._mean_trend = 0.0  # base-2 logarithms, of the items with events
 
     def observe(self, events: Sequence[Event], earlier: Sequence[int], weight: float = 1.0) -> None:
         """Count events of one user: each item's popularity, and a co-visit with each item before it in the sequence.
@@ -191,6 +192,8 @@ class Counts:
                 slots = slots[np.argpartition(trend[slots], -MOST_TRENDING)[-MOST_TRENDING:]]
             slots = slots[np.lexsort((self._key[slots], trend[slots]))[::-1]]
             self._trending = self._key[slots].tolist()
+            self._mean_popularity = _mean(self._popularity[: len(self._slot)])
+            self._mean_trend = _mean(trend)
             self._observed_since_trending = 0
         return self._trending
 
@@ -199,6 +202,23 @@ class Counts:
         self._fold()
         slot = self._slot.get(item)
         return NEVER if slot is None else float(self._trend[slot])
+
+    def relative(self, items: npt.NDArray[np.uint64]) -> tuple[Floats, Floats]:
+        """Decayed popularity and trend of items (keys), each over its mean among the items with events.
+
+        Returns
+        -------
+        Two (n,) float64, 0 and more; the means are as of the last sorting of what is trending.
+        """
+        self.trending()
+        asked = [
+            (place, slot) for place, item in enumerate(items.tolist()) if (slot := self._slot.get(item)) is not None
+        ]
+        places, slots = np.array(asked, np.intp).reshape(-1, 2).T
+        popularity, trend = np.zeros(len(items)), np.zeros(len(items))
+        popularity[places] = np.exp2(self._popularity[slots] - self._mean_popularity)
+        trend[places] = np.exp2(self._trend[slots] - self._mean_trend)
+        return popularity, trend
 
     def changes(self) -> list[tuple[int, int, ItemCounts]]:
         """The writer's rows changed since the last call, as (shard, item, counts); each is then as stored."""
@@ -290,3 +310,9 @@ class Counts:
         self._popularity[slots] = np.logaddexp2.reduce([s.popularity[s.find(slots)] for s in self._shards.values()])
         self._trend[slots] = np.logaddexp2.reduce([s.trend[s.find(slots)] for s in self._shards.values()])
         self._observed_since_trending += len(slots)
+
+
+def _mean(logarithms: Floats) -> float:
+    """Base-2 logarithm of the mean count of the items that have events; 0 if none has."""
+    counted = logarithms[logarithms > NEVER]
+    return float(np.logaddexp2.reduce(counted)) - log2(len(counted)) if len(counted) else 0.0

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from encoders import model_source
@@ -41,17 +42,19 @@ class CrossEncoder:
         Also for another number of labels, and for a decoder whose tokeniser has no padding token.
     """
 
+    needs_features = False
+
     def __init__(self, model: str, device: str = "auto", dtype: str = "auto") -> None:
         folder = model_source.fetch(model)
         self.name = model
         self.placement = choose(device, dtype)
         self.usage = Usage()
         tokenizer = model_source.load_tokenizer(model, folder)
-        self._model = classifier.load(model, folder, self.placement)
-        self._pad_id = _pad_id(self._model, tokenizer, model)
+        self.model = classifier.load(model, folder, self.placement)
+        self._pad_id = _pad_id(self.model, tokenizer, model)
         self._tokens, self._frame = PlainTokens(tokenizer), Frame(tokenizer, texts=2)
         self._with_types = "token_type_ids" in tokenizer.model_input_names
-        room = longest_input(self._model, tokenizer, LONGEST_INPUT) - self._frame.tokens
+        room = longest_input(self.model, tokenizer, LONGEST_INPUT) - self._frame.tokens
         self._candidate_limit = room // CANDIDATE_SHARE
         self._context_limit = room - self._candidate_limit
 
@@ -64,13 +67,9 @@ class CrossEncoder:
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         """See `Scorer.score`."""
         self.usage.requests += len(requests)
-        contexts = fit_contexts([r.context for r in requests], self._tokens, self._context_limit, self.usage)
-        texts = [text for request in requests for text in request.candidates]
-        owners = [place for place, request in enumerate(requests) for _ in request.candidates]
-        candidates = fit_items(texts, self._tokens, self._candidate_limit, self.usage)
-        rows = [self._frame.row(contexts[owner], ids) for owner, ids in zip(owners, candidates, strict=True)]
+        rows, candidates = self._rows(requests)
         own_tokens = sum(map(len, candidates))
-        self.usage.candidates += len(texts)
+        self.usage.candidates += len(rows)
         self.usage.candidate_tokens += own_tokens
         self.usage.context_tokens += sum(len(row.ids) for row in rows) - own_tokens
         scores = np.empty(len(rows), dtype=np.float32)
@@ -78,10 +77,25 @@ class CrossEncoder:
         ends = np.cumsum([len(request.candidates) for request in requests])[:-1]
         return np.split(scores, ends) if requests else []
 
+    def differentiable(self, request: ScoreRequest) -> torch.Tensor:
+        """The same scores with their gradients, (len(candidates),), for training."""
+        rows, _ = self._rows([request])
+        inputs, _ = collate(rows, self._pad_id, self._with_types, self.placement.device)
+        return classifier.odds(self.model(**inputs).logits)
+
+    def _rows(self, requests: Sequence[ScoreRequest]) -> tuple[list[Row], list[list[int]]]:
+        """A row for each candidate of each request, and the candidates' own ids."""
+        contexts = fit_contexts([r.context for r in requests], self._tokens, self._context_limit, self.usage)
+        texts = [text for request in requests for text in request.candidates]
+        owners = [place for place, request in enumerate(requests) for _ in request.candidates]
+        candidates = fit_items(texts, self._tokens, self._candidate_limit, self.usage)
+        rows = [self._frame.row(contexts[owner], ids) for owner, ids in zip(owners, candidates, strict=True)]
+        return rows, candidates
+
     def _odds(self, rows: Sequence[Row]) -> tuple[NDArray[np.float32], int]:
         """The scores of one batch, and its tokens of padding."""
         inputs, padding = collate(rows, self._pad_id, self._with_types, self.placement.device)
-        return classifier.odds(self._model(**inputs).logits), padding
+        return classifier.odds(self.model(**inputs).logits).cpu().numpy(), padding
 
 
 def _pad_id(model: Any, tokenizer: Any, name: str) -> int:

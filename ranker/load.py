@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from encoders import model_source
 from ranker.score import Scorer
+from ranker.template import FILE
 
 
 def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_bytes: int | None = None) -> Scorer:
@@ -14,7 +17,8 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_byt
     model : str
         A folder, an installed package's model, or a hub name. `architectures` in its `config.json` decides:
         `...ForCausalLM` is a packed decoder, `...ForSequenceClassification` a cross-encoder, or a packed encoder
-        if its `afterclick.json` says `{"packed": true}`, else a bi-encoder.
+        if its `afterclick.json` says `{"packed": true}`, else a bi-encoder. An `afterclick.json` that says `fusion` has
+        a head on top (`ranker.fusion`), and one that says `base` is a head on top of that model, `none` for no model.
     device, dtype : str
         See `encoders.device.choose`.
     cache_bytes : int, optional
@@ -30,6 +34,20 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_byt
     DeviceUnavailable
         CUDA was asked for and is not there.
     """
+    folder = Path(model).expanduser()
+    given = model_source.read_json(folder, FILE, dict) if folder.is_dir() else None
+    base = (given or {}).get("base", model)
+    scorer = None if base == "none" else _plain(base, device, dtype, cache_bytes)
+    if given is not None and "fusion" in given:
+        from ranker.fusion import FusedScorer, read
+
+        return FusedScorer(model, scorer, read(folder, given["fusion"]))
+    if scorer is None:
+        raise model_source.ModelNotFound(f"model: got {model!r} with neither a base nor a fusion head; train it again")
+    return scorer
+
+
+def _plain(model: str, device: str, dtype: str, cache_bytes: int | None) -> Scorer:
     cache = {} if cache_bytes is None else {"cache_bytes": cache_bytes}
     config = model_source.read_json(model_source.fetch(model), "config.json", dict) or {}
     architecture = str((config.get("architectures") or [""])[0])
@@ -38,7 +56,7 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_byt
 
         return PackedDecoder(model, device, dtype, **cache)
     if architecture.endswith("ForSequenceClassification"):
-        if (model_source.read_json(model_source.fetch(model), "afterclick.json", dict) or {}).get("packed"):
+        if (model_source.read_json(model_source.fetch(model), FILE, dict) or {}).get("packed"):
             from ranker.packed_encoder import PackedEncoder
 
             return PackedEncoder(model, device, dtype)

@@ -63,6 +63,8 @@ class PackedDecoder:
         candidates otherwise than plain ones.
     """
 
+    needs_features = False
+
     def __init__(
         self,
         model: str,
@@ -81,10 +83,10 @@ class PackedDecoder:
         self._template = template.read(folder, tokenizer)
         self._tokens = PlainTokens(tokenizer, {*self._template.prefix, *self._template.middle, *self._template.suffix})
         self._items = KeptTokens(self._tokens)
-        self._model = model_source.load_weights("AutoModelForCausalLM", model, folder, self.placement)
-        window = _window(self._model, model)
+        self.model = model_source.load_weights("AutoModelForCausalLM", model, folder, self.placement)
+        window = _window(self.model, model)
         framing = len(self._template.prefix) + len(self._template.middle) + len(self._template.suffix)
-        room = longest_input(self._model, tokenizer, min(LONGEST_INPUT, window)) - framing
+        room = longest_input(self.model, tokenizer, min(LONGEST_INPUT, window)) - framing
         self._candidate_limit = min(LONGEST_CANDIDATE, room // 4)
         self._context_limit = room - self._candidate_limit
         if self._candidate_limit < 1:
@@ -122,6 +124,13 @@ class PackedDecoder:
         self.usage.context_bytes = self._contexts.bytes
         return scores
 
+    def differentiable(self, request: ScoreRequest) -> torch.Tensor:
+        """The same scores with their gradients, (len(candidates),), for training; nothing is kept of the context."""
+        shared, own = self._rows(request)
+        odds, _ = self._odds([Part(User(shared, own, np.empty(len(own), np.float32)), list(range(len(own))))])
+        order, _ = by_length(own)
+        return odds[torch.tensor(order, device=odds.device).argsort()]
+
     def _user(self, request: ScoreRequest, scores: NDArray[np.float32]) -> User:
         shared, own = self._rows(request)
         kept, layers = self._contexts.longest(shared)
@@ -143,6 +152,17 @@ class PackedDecoder:
 
     def _forward(self, parts: Sequence[Part]) -> None:
         """Score candidates of some users in one pass; a user's layers and scores are filled in."""
+        tensor, packs = self._odds(parts)
+        odds = tensor.cpu().numpy()
+        for (user, places), pack in zip(parts, packs, strict=True):
+            order, _ = by_length([user.own[place] for place in places])
+            user.scores[[places[at] for at in order]] = odds[: len(places)]
+            odds = odds[len(places) :]
+            if pack.keep:
+                user.layers, user.kept = pack.computed, len(user.shared)
+
+    def _odds(self, parts: Sequence[Part]) -> tuple[torch.Tensor, list[Pack]]:
+        """Log-odds of these candidates, user after user, each user's by length; and how they were packed."""
         ids, positions, last, packs = list[int](), list[int](), list[int](), list[Pack]()
         for user, places in parts:
             start, new, shared = len(ids), user.shared[user.kept :], len(user.shared)
@@ -156,20 +176,14 @@ class PackedDecoder:
                 ids += row
                 positions += range(shared, shared + len(row))
                 last.append(len(ids) - 1)
-        logits = self._model(
+        logits = self.model(
             input_ids=self._tensor([ids]),
             position_ids=self._tensor([positions]),
             logits_to_keep=torch.tensor(last, device=self.placement.device),
             use_cache=False,
             packing=Packing(packs, causal=True),
         ).logits[0]
-        odds = (logits[:, 0] - logits[:, 1]).cpu().numpy()
-        for (user, places), pack in zip(parts, packs, strict=True):
-            order, _ = by_length([user.own[place] for place in places])
-            user.scores[[places[at] for at in order]] = odds[: len(places)]
-            odds = odds[len(places) :]
-            if pack.keep:
-                user.layers, user.kept = pack.computed, len(user.shared)
+        return logits[:, 0] - logits[:, 1], packs
 
     def _check_packing(self) -> None:
         """Keep two rows of the LM head, and make sure that packing changes no score of this architecture.
@@ -177,22 +191,22 @@ class PackedDecoder:
         A model may ignore the mask or the positions that it is given, scale its logits, or keep state of its
         own; each would be silently wrong.
         """
-        head = self._model.get_output_embeddings()
+        head = self.model.get_output_embeddings()
         answers = [self._template.yes, self._template.no]
         shared, own = self._rows(CHECK)
         with torch.inference_mode():
             plain = torch.stack(
-                [self._model(self._tensor([shared + row]), use_cache=False).logits[0, -1] for row in own]
+                [self.model(self._tensor([shared + row]), use_cache=False).logits[0, -1] for row in own]
             )
-        self._model.set_output_embeddings(AnswerHead(head, answers))
+        self.model.set_output_embeddings(AnswerHead(head, answers))
         expected = (plain[:, answers[0]] - plain[:, answers[1]]).float().cpu().numpy()
         try:
-            self._model.set_attn_implementation(NAME)
+            self.model.set_attn_implementation(NAME)
             packed = self._alone(shared, own)
             beside_others = self._alone(shared, [own[0][::-1], own[1], *[self._template.suffix] * NEIGHBOURS])
         except (TypeError, ValueError, RuntimeError) as problem:
             raise model_source.ModelUnsupported(
-                f"model: got {self.name!r} ({type(self._model).__name__}), which cannot be packed ({problem}); choose "
+                f"model: got {self.name!r} ({type(self.model).__name__}), which cannot be packed ({problem}); choose "
                 "another model"
             ) from problem
         largest = float(plain.abs().max())
@@ -201,7 +215,7 @@ class PackedDecoder:
         tolerance = PLAIN_TOLERANCE[self.placement.dtype]
         if not (moved <= NEIGHBOUR_TOLERANCE and error <= tolerance):
             raise model_source.ModelUnsupported(
-                f"model: got {self.name!r} ({type(self._model).__name__}), whose packed scores are off by "
+                f"model: got {self.name!r} ({type(self.model).__name__}), whose packed scores are off by "
                 f"{error:.1%} of its largest logit and move by {moved:.1%} with a neighbour, expected at "
                 f"most {tolerance:.1%} and {NEIGHBOUR_TOLERANCE:.1%} in {self.placement.dtype}; try float32, "
                 "or another model"

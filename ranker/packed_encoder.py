@@ -52,19 +52,21 @@ class PackedEncoder:
         Also for an architecture that scores packed candidates otherwise than plain ones.
     """
 
+    needs_features = False
+
     def __init__(self, model: str, device: str = "auto", dtype: str = "auto") -> None:
         folder = model_source.fetch(model)
         self.name = model
         self.placement = choose(device, dtype)
         self.usage = Usage()
         tokenizer = model_source.load_tokenizer(model, folder)
-        self._model = classifier.load(model, folder, self.placement)
+        self.model = classifier.load(model, folder, self.placement)
         self._tokens = PlainTokens(tokenizer)
         self._items = KeptTokens(self._tokens)
         self._frame = Frame(tokenizer, texts=2)
         self._with_types = "token_type_ids" in tokenizer.model_input_names
-        self._first_position = first_position(self._model)
-        room = longest_input(self._model, tokenizer, LONGEST_INPUT) - self._frame.tokens - 1
+        self._first_position = first_position(self.model)
+        room = longest_input(self.model, tokenizer, LONGEST_INPUT) - self._frame.tokens - 1
         self._candidate_limit = room // CANDIDATE_SHARE
         self._context_limit = room - self._candidate_limit
         self._check()
@@ -93,6 +95,10 @@ class PackedEncoder:
                     scores[asked[place]] = of_user
         return scores
 
+    def differentiable(self, request: ScoreRequest) -> torch.Tensor:
+        """The same scores with their gradients, (len(candidates),), for training."""
+        return self._scores(self._rows([request]))
+
     def _rows(self, requests: Sequence[ScoreRequest]) -> list[User]:
         contexts = fit_contexts([r.context for r in requests], self._tokens, self._context_limit, self.usage)
         users = []
@@ -106,6 +112,11 @@ class PackedEncoder:
 
     def _forward(self, parts: Sequence[User]) -> list[NDArray[np.float32]]:
         """Scores of all candidates of these users, in one pass."""
+        scores = self._scores(parts).cpu().numpy()
+        return np.split(scores, np.cumsum([len(user.candidates) for user in parts])[:-1])
+
+    def _scores(self, parts: Sequence[User]) -> torch.Tensor:
+        """The same as a tensor, user after user."""
         ids, types, positions, heads = list[int](), list[int](), list[int](), list[int]()
         packs = []
         for user in parts:
@@ -124,8 +135,7 @@ class PackedEncoder:
                 positions += range(shared, shared + len(row.ids))
             heads += first
         hidden = self._hidden(ids, types, positions, packing=Packing(packs, causal=False))
-        scores = self._head(hidden[heads])
-        return np.split(scores, np.cumsum([len(user.candidates) for user in parts])[:-1])
+        return self._head(hidden[heads])
 
     def _hidden(self, ids: list[int], types: list[int], positions: list[int], **how: Any) -> torch.Tensor:
         """What the layers make of one sequence: (tokens, hidden)."""
@@ -133,43 +143,43 @@ class PackedEncoder:
         if self._with_types:
             inputs["token_type_ids"] = types
         tensors = {name: torch.tensor([values], device=self.placement.device) for name, values in inputs.items()}
-        hidden: torch.Tensor = self._model.base_model(**tensors, **how).last_hidden_state[0]
+        hidden: torch.Tensor = self.model.base_model(**tensors, **how).last_hidden_state[0]
         return hidden
 
-    def _head(self, firsts: torch.Tensor) -> NDArray[np.float32]:
+    def _head(self, firsts: torch.Tensor) -> torch.Tensor:
         """Scores of the hidden states of rows' first tokens, (rows, hidden)."""
         alone = firsts[:, None]  # to the head, each is a sequence of one token
-        pooler = getattr(self._model.base_model, "pooler", None)
-        return classifier.odds(self._model.classifier(pooler(alone) if pooler else alone))
+        pooler = getattr(self.model.base_model, "pooler", None)
+        return classifier.odds(self.model.classifier(pooler(alone) if pooler else alone))
 
     @torch.inference_mode()
     def _check(self) -> None:
         """Make sure that neither the layout nor our way to the head changes a score of this architecture."""
         try:
             [user] = self._rows([CHECK])
-            plain = np.concatenate([self._plain(user.context, row) for row in user.candidates])
+            plain = torch.cat([self._plain(user.context, row) for row in user.candidates])
             row = user.candidates[0]
             whole = self._hidden(row.ids, row.types, list(range(len(row.ids))))
-            [at_head] = classifier.odds(self._model(**_tensors(row, self._with_types, self.placement.device)).logits)
-            self._model.set_attn_implementation(NAME)
-            packed = self._forward([user])[0]
-            error = max(np.abs(packed - plain).max(), abs(self._head(whole[:1])[0] - at_head))
+            [at_head] = classifier.odds(self.model(**_tensors(row, self._with_types, self.placement.device)).logits)
+            self.model.set_attn_implementation(NAME)
+            packed = self._scores([user])
+            error = max(float((packed - plain).abs().max()), float(abs(self._head(whole[:1])[0] - at_head)))
         except (TypeError, ValueError, AttributeError, RuntimeError) as problem:
             raise model_source.ModelUnsupported(
-                f"model: got {self.name!r} ({type(self._model).__name__}), which cannot be packed ({problem}); "
+                f"model: got {self.name!r} ({type(self.model).__name__}), which cannot be packed ({problem}); "
                 "expected an encoder like BERT; remove 'packed' from its afterclick.json"
             ) from problem
-        share = float(error / max(1.0, np.abs(plain).max()))
+        share = error / max(1.0, float(plain.abs().max()))
         if not share <= TOLERANCE[self.placement.dtype]:
             raise model_source.ModelUnsupported(
-                f"model: got {self.name!r} ({type(self._model).__name__}), whose packed scores are off by {share:.1%}, "
+                f"model: got {self.name!r} ({type(self.model).__name__}), whose packed scores are off by {share:.1%}, "
                 f"expected at most {TOLERANCE[self.placement.dtype]:.1%}; remove 'packed' from its afterclick.json"
             )
 
-    def _plain(self, context: Row, candidate: Row) -> NDArray[np.float32]:
+    def _plain(self, context: Row, candidate: Row) -> torch.Tensor:
         """One candidate's score with the stock attention: the context is kept from seeing the candidate by a mask."""
         shared, tokens = len(context.ids), len(context.ids) + len(candidate.ids)
-        mask = torch.zeros(1, 1, tokens, tokens, dtype=self._model.dtype, device=self.placement.device)
+        mask = torch.zeros(1, 1, tokens, tokens, dtype=self.model.dtype, device=self.placement.device)
         mask[:, :, :shared, shared:] = torch.finfo(mask.dtype).min
         hidden = self._hidden(
             context.ids + candidate.ids, context.types + candidate.types, list(range(tokens)), attention_mask=mask

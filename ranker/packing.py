@@ -188,7 +188,7 @@ def _over_all(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention to many keys and the logarithm of its softmax' denominator, float32, without its weights in memory."""
-    if query.device.type == "cpu":
+    if query.device.type == "cpu" and not torch.is_grad_enabled():  # flash gives the sum's logarithm no gradient
         flash: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         attended, log_sum = flash(query, key, value, scale=scaling)
         return attended, log_sum

@@ -29,11 +29,14 @@ class ScoreRequest:
         A text per item; may be empty.
     user : str
         Whose context it is, so that `Scorer.forget` can find what was kept of it; no score depends on it.
+    features : ndarray of float16, (len(candidates), len(ranker.features.NAMES)), optional
+        What behaviour says about each; only a fused scorer reads it.
     """
 
     context: str
     candidates: Sequence[str]
     user: str = ""
+    features: NDArray[np.float16] | None = None
 
 
 class Scorer(Protocol):
@@ -47,11 +50,14 @@ class Scorer(Protocol):
         Its device and dtype, and why.
     usage : Usage
         Counters since it was loaded.
+    needs_features : bool
+        Whether its scores are poorer for requests without features.
     """
 
     name: str
     placement: Placement
     usage: Usage
+    needs_features: bool
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Do ahead what can be done for items that will come as candidates, so that no list waits for it."""

@@ -22,6 +22,8 @@ from typing import Any
 from encoders import model_source
 
 FILE = "afterclick.json"
+OTHERS = ("base", "fusion", "packed", "trained")
+"""Keys of that file which others read: `ranker.load`, and whoever asks where a model comes from."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def read(folder: Path, tokenizer: Any) -> TemplateTokens:
     """
     path = folder / FILE
     given = model_source.read_json(folder, FILE, dict)
+    if given is not None:
+        given = {name: value for name, value in given.items() if name not in OTHERS}
     names = [field.name for field in fields(Template)]
     if given is None and "<|im_start|>" not in tokenizer.get_vocab():
         raise model_source.ModelUnsupported(

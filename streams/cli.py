@@ -197,6 +197,48 @@ def evaluate(
     run(recorded, settings, options, to_json=as_json)
 
 
+@app.command()
+def train(
+    base: Annotated[str, typer.Option(help="The model to start from; none: behaviour alone.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the model.")],
+    items: Annotated[Path | None, typer.Option(help="Messages of the topic items, one a line.")] = None,
+    clicks: Annotated[Path | None, typer.Option(help="Messages of the topic clicks.")] = None,
+    purchases: Annotated[Path | None, typer.Option(help="Messages of the topic purchases.")] = None,
+    impressions: Annotated[Path | None, typer.Option(help="Messages of the topic impressions.")] = None,
+    dataset: Annotated[
+        tuple[str, Path] | None, typer.Option(help="Instead of files: online-retail and the path of its CSV.")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--as", help="Make an embedding model a packed or a cross encoder.")
+    ] = None,
+    lora: Annotated[bool, typer.Option("--lora", help="Learn few new weights; needs peft.")] = False,
+    epochs: Annotated[int, typer.Option(min=0, help="Of the language model; 0: only the head learns.")] = 1,
+    max_minutes: Annotated[float, typer.Option(min=0.01, help="For everything.")] = 45.0,
+    hold_out: Annotated[
+        str | None, typer.Option(help="Leave out what evaluate asks: leave-one-out, next-basket, or a time.")
+    ] = None,
+    loss: Annotated[str, typer.Option(help="softmax, ranknet or lambdarank.")] = "softmax",
+    lists: Annotated[int, typer.Option(min=20, help="Most lists to learn from, drawn by the seed.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 1,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Learn from recorded events what to rank where, and write a model for ranker.model."""
+    from streams.evaluate.recorded import read_dataset, read_jsonl
+    from streams.replay.messages import InputError
+    from streams.train.command import Options, run
+
+    if (items is None) == (dataset is None):
+        raise InputError("got neither or both of --items and --dataset; expected one of them")
+    recorded = read_dataset(*dataset) if dataset else read_jsonl(items, clicks, purchases, impressions)  # type: ignore[arg-type]
+    run(
+        recorded,
+        load(config),
+        Options(base, out, form, lora, epochs, max_minutes, hold_out, loss, lists, seed),
+        to_json=as_json,
+    )
+
+
 def main() -> None:
     """Run the command line; errors that a person can mend become one line and status 2."""
     from streams.dead_letters import commands as dead_letters

@@ -125,11 +125,22 @@ class Candidate(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     because: Id | None = None
 
 
+class Behaviour(msgspec.Struct, kw_only=True, frozen=True):
+    """What behaviour says about the candidates, for a fused model: made by the state tier, read by the rank tier.
+
+    `values` is base64 in JSON: little-endian float16, a row of `ranker.features.NAMES` for each candidate; in decimal
+    digits it would be most of the message. `schema` says which features they are.
+    """
+
+    schema: int
+    values: bytes
+
+
 class RankRequest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """All that ranking needs. Topic `rank-requests`, key `user_id`; a null value means the user was forgotten.
 
     `history` is in the order of time, newest last. Written by the state tier, or by an upstream recommender that has
-    candidates of its own.
+    candidates of its own; one without `behaviour` is ranked by the model's reading alone.
     """
 
     request_id: Id
@@ -137,6 +148,7 @@ class RankRequest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
     as_of: Timestamp
     history: list[HistoryEvent]
     candidates: list[Candidate]
+    behaviour: Behaviour | None = None
     state_version: Annotated[int, Meta(ge=0)] = 0
     trigger: Trigger | None = None
     arrived_at: Milliseconds | None = None

@@ -71,11 +71,15 @@ class Models:
         self._wanted: Wanted = encoder, ranker if ranker and ranker.model != "none" else None
         self.loaded = False
         self._start()
-        dim, placements = self.call(_facts)
+        dim, placements, needs_features = self.call(_facts)
         for name, placement in placements.items():
             logger.info("%s runs in %s on %s: %s", name, placement.dtype, placement.device, placement.reason)
         self.encoder = RemoteEncoder(self, dim) if encoder else None
-        self.scorer = RemoteScorer(self, ranker.model, placements[ranker.model]) if ranker and self._wanted[1] else None
+        self.scorer = (
+            RemoteScorer(self, ranker.model, placements[ranker.model], needs_features)
+            if ranker and self._wanted[1]
+            else None
+        )
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Have the process do something with its models.
@@ -146,10 +150,11 @@ class RemoteEncoder:
 class RemoteScorer:
     """A `Scorer` over there."""
 
-    def __init__(self, models: Models, name: str, placement: Placement) -> None:
+    def __init__(self, models: Models, name: str, placement: Placement, needs_features: bool) -> None:
         self.name = name
         self.placement = placement
         self.usage = Usage()
+        self.needs_features = needs_features
         self._models = models
 
     def prepare(self, texts: Sequence[str]) -> None:
@@ -188,6 +193,7 @@ def _served(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
     """The models, loaded at the first call. Where both are the same one, each text is read once."""
     from encoders.text import TextEncoder
     from ranker.bi_encoder import BiEncoder
+    from ranker.fusion import FusedScorer
 
     encoder, ranker = wanted
     scorer = None
@@ -195,9 +201,10 @@ def _served(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
         cache_bytes = None if ranker.cache_mb is None else ranker.cache_mb * 2**20
         scorer = load_scorer(ranker.model, ranker.device, ranker.dtype, cache_bytes)
     items: ItemEncoder | None = None
-    if encoder and ranker and isinstance(scorer, BiEncoder):
-        same = (encoder.model, encoder.device, encoder.dtype) == (ranker.model, ranker.device, ranker.dtype)
-        items = scorer if same else None
+    reader = scorer.base if isinstance(scorer, FusedScorer) else scorer
+    if encoder and ranker and isinstance(reader, BiEncoder):
+        same = (encoder.model, encoder.device, encoder.dtype) == (reader.name, ranker.device, ranker.dtype)
+        items = reader if same else None
     if encoder and items is None:
         items = TextEncoder(encoder.model, encoder.device, encoder.dtype)
     gc.collect()
@@ -205,9 +212,10 @@ def _served(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
     return items, scorer
 
 
-def _facts(wanted: Wanted) -> tuple[int, dict[str, Placement]]:
+def _facts(wanted: Wanted) -> tuple[int, dict[str, Placement], bool]:
     items, scorer = _served(wanted)
-    return items.dim if items else 0, {model.name: model.placement for model in (items, scorer) if model}
+    placements = {model.name: model.placement for model in (items, scorer) if model}
+    return items.dim if items else 0, placements, scorer is not None and scorer.needs_features
 
 
 def _encode(wanted: Wanted, texts: list[str]) -> Vector:

@@ -35,7 +35,7 @@ from encoders.interest import (
     update_all,
 )
 from encoders.text import TextEncoder
-from ranker import Scorer, ScoreRequest
+from ranker import Scorer, ScoreRequest, features
 from ranker.candidates import BUILT_IN, Merged, Shopper, Source, recall
 from ranker.catalogue import Catalogue, CatalogueItem
 from ranker.counts import Counts
@@ -43,6 +43,7 @@ from ranker.select import Chosen, select
 from streams import metrics
 from streams.contracts import (
     LIST_SCHEMA,
+    Behaviour,
     Candidate,
     Click,
     EventType,
@@ -178,22 +179,32 @@ class StateTier:
         return settled
 
     def request(
-        self, user_id: str, trigger: Trigger | None, arrived_ms: int | None, leave_out: Sequence[str] = ()
+        self,
+        user_id: str,
+        trigger: Trigger | None,
+        arrived_ms: int | None,
+        leave_out: Sequence[str] = (),
+        instead: Sequence[str] = (),
     ) -> RankRequest:
-        """Step 3: all that ranking needs for one user; the items in `leave_out` are no candidates."""
+        """Step 3: all that ranking needs for one user.
+
+        The items in `leave_out` are no candidates; where there are items in `instead`, they are, and no others.
+        """
         interest = self.users.get(user_id).interest
         shopper = Shopper(interest, self.catalogue, self.counts, self._decay)
+        away = [item_key(item) for item in leave_out]
+        found = recall(shopper, self._sources, self._limit, self._repeat_purchases, away)
+        if instead:
+            recalled = {merged.row: merged for merged in found}
+            rows = self.catalogue.rows(map(item_key, dict.fromkeys(instead))).tolist()
+            found = [recalled.get(row) or Merged(row, 0.0, {}, None) for row in rows if row >= 0]
         return RankRequest(
             request_id=uuid.uuid4().hex,
             user_id=user_id,
             as_of=interest.as_of_ms,
             history=self._history(interest),
-            candidates=[
-                self._candidate(found)
-                for found in recall(
-                    shopper, self._sources, self._limit, self._repeat_purchases, [item_key(item) for item in leave_out]
-                )
-            ],
+            candidates=[self._candidate(merged) for merged in found],
+            behaviour=Behaviour(schema=features.SCHEMA, values=features.features(shopper, found).tobytes()),
             state_version=interest.version,
             trigger=trigger,
             arrived_at=arrived_ms,
@@ -236,7 +247,7 @@ class StateTier:
         return Candidate(
             item_id=item.item_id,
             text=item.text,
-            sources=list(merged.sources),
+            sources=list(merged.places),
             categories=list(item.categories),
             prior=merged.prior,
             because=because.item_id if because else None,
@@ -260,20 +271,25 @@ class RankTier:
         requests = [self._cut(request) for request in requests]
         warm = [request for request in requests if request.history]
         contexts = [describe_history(request.history, milliseconds(request.as_of)) for request in warm]
+        behaviour = [_features(request) for request in warm]
         scores = dict(
             zip(
                 (id(request) for request in warm),
                 self.scorer.score(
                     [
-                        ScoreRequest(context, [one_line(c.text) for c in request.candidates], request.user_id)
-                        for request, context in zip(warm, contexts, strict=True)
+                        ScoreRequest(
+                            context, [one_line(c.text) for c in request.candidates], request.user_id, of_request
+                        )
+                        for request, context, of_request in zip(warm, contexts, behaviour, strict=True)
                     ]
                 ),
                 strict=True,
             )
         )
+        poor = {id(request) for request, known in zip(warm, behaviour, strict=True) if known is None}
+        reason = "no-features" if self.scorer.needs_features else None
         return [
-            self._list(request, scores[id(request)], None, now_ms)
+            self._list(request, scores[id(request)], reason if id(request) in poor else None, now_ms)
             if request.history
             else self._list(request, _priors(request), "cold-user", now_ms)
             for request in requests
@@ -301,8 +317,13 @@ class RankTier:
         if len(request.candidates) <= self._best:
             return request
         metrics.candidates_cut.inc(len(request.candidates) - self._best)
-        best = sorted(request.candidates, key=lambda candidate: -candidate.prior)[: self._best]
-        return msgspec.structs.replace(request, candidates=best)
+        best = np.argsort(-_priors(request), kind="stable")[: self._best]
+        known = _features(request)
+        return msgspec.structs.replace(
+            request,
+            candidates=[request.candidates[place] for place in best],
+            behaviour=None if known is None else Behaviour(schema=features.SCHEMA, values=known[best].tobytes()),
+        )
 
     def _list(self, request: RankRequest, scores: Vector, degraded: str | None, now_ms: int) -> Recommendations:
         if len(scores) and not np.isfinite(scores).any():
@@ -391,6 +412,12 @@ def catalogue_item(item: Item, arrived_ms: int) -> CatalogueItem:
 def type_of(click: Click) -> EventType:
     """Tell a purchase from a click."""
     return "purchase" if isinstance(click, Purchase) else "click"
+
+
+def _features(request: RankRequest) -> features.Features | None:
+    """None where there are none that this version can read."""
+    given = request.behaviour
+    return None if given is None else features.read(given.schema, given.values, len(request.candidates))
 
 
 def _priors(request: RankRequest) -> Vector:

@@ -7,18 +7,15 @@ their own. With `peek` it takes in all that may be learned first. Knows no measu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
-from encoders.describe import describe_item
 from encoders.event_time import milliseconds
 from encoders.text import TextEncoder
 from ranker import Scorer
 from ranker.judge import Answer
 from ranker.protocols import Case, Interaction, Split
-from streams.contracts import Candidate, Click, Item, Purchase, RankRequest
+from streams.contracts import Click, Item, Purchase, RankRequest
 from streams.pipeline import Pipeline, RankTier
 from streams.settings import Settings
 
@@ -59,18 +56,22 @@ class Production:
     def ask(self, peek: bool, progress: Progress) -> list[RankRequest]:
         """The requests to the rank tier, one for each question."""
         started = time.perf_counter()
-        places, fed, requests = self._split.learnable, 0, []
+        requests = list(self.requests(peek, progress))
+        self.seconds = time.perf_counter() - started
+        return requests
+
+    def requests(self, peek: bool, progress: Progress) -> Iterator[RankRequest]:
+        """The same, one at a time: the log is read as far as the question."""
+        places, fed = self._split.learnable, 0
         self._take_items(self._split.log[-1].time_ms if peek else self._first_ms)
         for number, case in enumerate(self._split.cases):
             while fed < len(places) and (peek or places[fed] < case.place):
                 self._feed(places[fed])
                 fed += 1
             self._take_items(case.as_of_ms)
-            requests.append(self._request(case))
+            yield self._request(case)
             if number % 50 == 0:
                 progress(fed, len(places))
-        self.seconds = time.perf_counter() - started
-        return requests
 
     def rank(self, requests: Sequence[RankRequest], scorer: Scorer | None, progress: Progress) -> Answered:
         """Have the requests ranked in batches, as the rank tier gets them."""
@@ -109,17 +110,7 @@ class Production:
 
     def _request(self, case: Case) -> RankRequest:
         known = [] if case.shown else list({event.item for event in self._split.known(case)})
-        request = self._pipeline.state.request(case.user, None, None, leave_out=known)
-        if not case.shown:
-            return request
-        found = {candidate.item_id: candidate for candidate in request.candidates}
-        shown = [found.get(item_id) or self._candidate(item_id) for item_id in dict.fromkeys(case.shown)]
-        return msgspec.structs.replace(request, candidates=shown)
-
-    def _candidate(self, item_id: str) -> Candidate:
-        """A shown item that no source found, as an upstream recommender would send it."""
-        item = self._items[item_id]
-        return Candidate(item_id=item_id, text=describe_item(item), categories=list(item.categories))
+        return self._pipeline.state.request(case.user, None, None, leave_out=known, instead=case.shown)
 
 
 def message_of(event: Interaction, event_id: str) -> Click:

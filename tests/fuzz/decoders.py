@@ -41,6 +41,7 @@ class Lengths:
     name = "lengths"
     placement = Placement("cpu", "float32", "a test")
     usage = Usage()
+    needs_features = False
 
     def prepare(self, texts: Sequence[str]) -> None:
         pass

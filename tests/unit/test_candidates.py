@@ -123,7 +123,7 @@ def test_a_source_of_ones_own_joins_by_its_name() -> None:
     state = world.visit([3])
     merged = recall(Shopper(state, world.catalogue, world.counts, DECAY), [*BUILT_IN, Favourite()], 100, False)
     favourite = next(found for found in merged if world.catalogue.at(found.row).item_id == "123")
-    assert "favourite" in favourite.sources
+    assert "favourite" in favourite.places
 
 
 def test_an_empty_catalogue_gives_an_empty_list() -> None:

@@ -32,6 +32,7 @@ class Fixed:
 
     name = "fixed"
     placement = Placement("cpu", "float32", "a test")
+    needs_features = False
 
     def __init__(self, score: float) -> None:
         self.usage = Usage()

@@ -32,6 +32,7 @@ class Slow:
     """A model that takes its time for each list, one call after the other."""
 
     name = "slow"
+    needs_features = False
     placement = Placement("cpu", "float32", "a test")
 
     def __init__(self) -> None:

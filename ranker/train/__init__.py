@@ -1,0 +1,1 @@
+"""Learning to rank from what people did: lists in, a model's folder out. Knows no transport and no log."""

@@ -1,0 +1,139 @@
+"""The lists to learn from: what was asked, which candidates there were, which of them the user then chose.
+
+Compact, for there are many: candidates are numbers of texts, features half precision. Knows neither models nor where
+lists come from; `streams.train` builds them, the rest of this package learns from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.interest import Vector
+from ranker.features import NAMES, Features
+from ranker.protocols import Case, Interaction, basket_numbers
+from ranker.score import ScoreRequest
+
+NOBODY = -1
+K = 10
+COUNTERS = ("co_visited", "popularity", "trend")
+"""Features that are counters by themselves: a model must rank better than any of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lists:
+    """Lists in the order of time.
+
+    Attributes
+    ----------
+    texts : of all items.
+    contexts : (lists,) what each user had done, as serving renders it.
+    candidates : (lists, most) int32, places in `texts`; `NOBODY` where a list has fewer.
+    chosen : (lists, most) bool.
+    targets : (lists,) int32, all that the user chose, candidates or not; at least 1.
+    priors : (lists, most) float32, the order in which recall gave them, higher is better.
+    features : (lists, most, len(NAMES)) float16.
+    """
+
+    texts: list[str]
+    contexts: list[str]
+    candidates: npt.NDArray[np.int32]
+    chosen: npt.NDArray[np.bool_]
+    targets: npt.NDArray[np.int32]
+    priors: Vector
+    features: Features
+
+    def __len__(self) -> int:
+        return len(self.contexts)
+
+    def __getitem__(self, which: npt.NDArray[np.intp]) -> Lists:
+        return Lists(
+            self.texts,
+            [self.contexts[place] for place in which],
+            self.candidates[which],
+            self.chosen[which],
+            self.targets[which],
+            self.priors[which],
+            self.features[which],
+        )
+
+    @property
+    def learnable(self) -> npt.NDArray[np.intp]:
+        """Places of the lists that teach something: with a chosen candidate, and one that was not."""
+        some = self.chosen.any(axis=1) & ((self.candidates != NOBODY) & ~self.chosen).any(axis=1)
+        return np.flatnonzero(some)
+
+    def request(self, place: int) -> ScoreRequest:
+        """What a scorer is asked for one list: as many scores come back as it has candidates, which stand first."""
+        candidates = self.candidates[place]
+        return ScoreRequest(self.contexts[place], [self.texts[item] for item in candidates[candidates != NOBODY]])
+
+    def digest(self) -> str:
+        """SHA-256 of everything in here: which data a model was trained on."""
+        hashed = hashlib.sha256()
+        for text in (*self.texts, *self.contexts):
+            hashed.update(text.encode("utf-8", "surrogatepass") + b"\0")
+        for array in (self.candidates, self.chosen, self.targets, self.priors, self.features):
+            hashed.update(np.ascontiguousarray(array).tobytes())
+        return hashed.hexdigest()
+
+
+def ndcg(scores: Vector, lists: Lists) -> npt.NDArray[np.float64]:
+    """NDCG@10 of each list ordered by scores, (lists, most); ties keep the candidates' order.
+
+    `ranker.measures.ndcg_at` for all lists at once; what recall did not find counts against it, as in an evaluation.
+    """
+    if not len(lists):
+        return np.zeros(0)
+    masked = np.where(lists.candidates == NOBODY, -np.inf, np.nan_to_num(scores, nan=-np.inf, neginf=-np.inf))
+    best = np.argsort(-masked, axis=1, kind="stable")[:, :K]
+    discount = 1 / np.log2(np.arange(2, K + 2))
+    gain = np.take_along_axis(lists.chosen, best, axis=1) @ discount[: best.shape[1]]
+    ideal: npt.NDArray[np.float64] = np.cumsum(discount)[np.minimum(lists.targets, K) - 1]
+    return gain / ideal
+
+
+def references(lists: Lists) -> dict[str, float]:
+    """Mean NDCG@10 of what a model must not be worse than: the candidates as given, and each counter."""
+    columns = {name: lists.features[:, :, NAMES.index(name)].astype(np.float32) for name in COUNTERS}
+    return {
+        "candidates as given": float(ndcg(lists.priors, lists).mean()),
+        **{f"counter {name}": float(ndcg(column, lists).mean()) for name, column in columns.items()},
+    }
+
+
+def cases(log: Sequence[Interaction], first_time: bool) -> list[Case]:
+    """The questions to learn from: at each moment of a user, what else they chose in that basket or session.
+
+    A moment is an event of a later time than the user's one before: the lines of an invoice are one, the clicks of a
+    session one each. The answer is not the next event alone, for a list is looked at for longer than that.
+
+    Parameters
+    ----------
+    first_time : only items that the user did not know are asked for.
+    """
+    numbers = basket_numbers(log)
+    of_user: defaultdict[str, list[int]] = defaultdict(list)
+    for place, event in enumerate(log):
+        of_user[event.user].append(place)
+    found = []
+    for user, places in of_user.items():
+        baskets: defaultdict[int, list[int]] = defaultdict(list)
+        for place in places:
+            baskets[numbers[place]].append(place)
+        known: set[str] = set()
+        before_ms = log[places[0]].time_ms
+        for place in places:
+            if log[place].time_ms > before_ms:
+                rest = {log[later].item for later in baskets[numbers[place]] if later >= place}
+                targets = rest - known if first_time else rest
+                if targets:
+                    found.append(Case(user, place, log[place].time_ms, frozenset(targets)))
+                before_ms = log[place].time_ms
+            known.add(log[place].item)
+    return found

@@ -1,0 +1,107 @@
+"""The fusion head against plain numbers, what of a folder is refused, and the scorer around a base."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoders.model_source import ModelUnsupported
+from ranker import ScoreRequest, load_scorer
+from ranker.features import NAMES
+from ranker.fusion import FARTHEST, FILE, INPUTS, FusionHead, describe
+from tests import models
+
+CONTEXT = "Viewed Wool hat today"
+TEXTS = ["Blue shoes size 42", "Umbrella", "Red tent for two", "Coffee maker", "Wool hat"]
+
+
+def head(seed: int, hidden: int = 5) -> FusionHead:
+    rng = np.random.default_rng(seed)
+    drawn = [rng.normal(size=size).astype(np.float32) for size in (INPUTS, INPUTS, INPUTS, (INPUTS, hidden), hidden)]
+    return FusionHead(drawn[0], np.abs(drawn[1]) + np.float32(0.2), drawn[2], drawn[3], drawn[4], drawn[4][::-1].copy())
+
+
+def rows(seed: int, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float16]]:
+    return np.random.default_rng(seed).normal(scale=3, size=(count, len(NAMES))).astype(np.float16)
+
+
+def folder(at: Path, base: str, seed: int = 1) -> Path:
+    at.mkdir(exist_ok=True)
+    head(seed).save(at)
+    (at / "afterclick.json").write_text(json.dumps({"base": base, "fusion": describe()}), encoding="utf-8")
+    return at
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_head_equals_plain_numbers(seed: int) -> None:
+    one, scores, features = head(seed), np.random.default_rng(seed).normal(size=4).astype(np.float32), rows(seed, 4)
+    for place, fused in enumerate(one(scores, features)):
+        inputs = [float(scores[place]), *map(float, features[place])]
+        x = [
+            max(-FARTHEST, min(FARTHEST, (value - float(mean)) / float(scale)))
+            for value, mean, scale in zip(inputs, one.mean, one.scale, strict=True)
+        ]
+        plain = sum(value * float(weight) for value, weight in zip(x, one.linear, strict=True))
+        for unit in range(len(one.out)):
+            inner = sum(value * float(weight) for value, weight in zip(x, one.hidden[:, unit], strict=True))
+            plain += math.tanh(inner + float(one.bias[unit])) * float(one.out[unit])
+        assert fused == pytest.approx(plain, rel=1e-4, abs=1e-4)
+
+
+def test_a_folder_with_a_head_is_served(tmp_path: Path) -> None:
+    base = models.encoder(tmp_path / "base")
+    plain = load_scorer(str(base), "cpu", "float32")
+    fused = load_scorer(str(folder(tmp_path / "fused", str(base))), "cpu", "float32")
+    assert fused.needs_features
+    assert not plain.needs_features
+    features = rows(3, len(TEXTS))
+    [read], [alone] = (
+        fused.score([ScoreRequest(CONTEXT, TEXTS, features=features)]),
+        plain.score([ScoreRequest(CONTEXT, TEXTS)]),
+    )
+    np.testing.assert_allclose(read, head(1)(alone, features), rtol=1e-5, atol=1e-5)
+    [without] = fused.score([ScoreRequest(CONTEXT, TEXTS)])
+    np.testing.assert_allclose(without, alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("base", ["encoder", "none"])
+def test_a_score_depends_on_user_and_candidate_alone(tmp_path: Path, base: str) -> None:
+    named = base if base == "none" else str(models.encoder(tmp_path / "base"))
+    scorer = load_scorer(str(folder(tmp_path / "fused", named)), "cpu", "float32")
+    features = rows(4, len(TEXTS))
+    [whole] = scorer.score([ScoreRequest(CONTEXT, TEXTS, features=features)])
+    order = [3, 0, 4]
+    some = ScoreRequest(CONTEXT, [TEXTS[place] for place in order], features=features[order])
+    _, found, empty = scorer.score(
+        [ScoreRequest("", TEXTS, features=rows(5, 5)), some, ScoreRequest("", [], features=rows(0, 0))]
+    )
+    np.testing.assert_allclose(found, whole[order], rtol=1e-4, atol=1e-4)
+    assert found.dtype == np.float32
+    assert empty.shape == (0,)
+    assert np.ptp(whole) > 0.1
+
+
+def test_a_head_of_other_features_is_refused(tmp_path: Path) -> None:
+    made = folder(tmp_path / "fused", "none")
+    described = describe() | {"features": list(NAMES[::-1])}
+    (made / "afterclick.json").write_text(json.dumps({"base": "none", "fusion": described}), encoding="utf-8")
+    with pytest.raises(ModelUnsupported, match="train the model again"):
+        load_scorer(str(made))
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "narrow"])
+def test_a_damaged_head_is_refused(tmp_path: Path, damage: str) -> None:
+    made = folder(tmp_path / "fused", "none")
+    if damage == "missing":
+        (made / FILE).unlink()
+    elif damage == "cut":
+        (made / FILE).write_bytes((made / FILE).read_bytes()[:100])
+    else:
+        whole = head(1)
+        FusionHead(whole.mean, whole.scale, whole.linear[1:], whole.hidden, whole.bias, whole.out).save(made)
+    with pytest.raises(ModelUnsupported, match="fusion"):
+        load_scorer(str(made))

@@ -1,0 +1,250 @@
+"""`afterclick train` end to end on small made shops: it learns what is there to learn, and refuses what is not."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from encoders.text import TextEncoder
+from ranker import load_scorer
+from ranker.fusion import FusedScorer
+from ranker.measures import ndcg_at
+from ranker.protocols import Interaction, next_basket, ordered
+from ranker.train import lists as lists_module
+from ranker.train.fit import CURVE
+from ranker.train.lists import Lists, cases
+from streams.contracts import Item
+from streams.evaluate.production import Production
+from streams.evaluate.recorded import Recorded
+from streams.replay.messages import InputError
+from streams.settings import Candidates, Encoder, Ranker, Settings
+from streams.train import command
+from streams.train.command import Options, run
+from tests import models
+
+DAY_MS = 86_400_000
+GROUPS = ("Wool hat", "Trail jacket", "Coffee maker", "Camping stove", "Blue shoes", "Red tent")
+EACH = 60
+"""Items of a kind: so many that few were ever visited together."""
+USERS, VISITS = 60, 7
+CHEAP, DEAR = 10.0, 80.0
+
+
+def shop(seed: int = 1) -> Recorded:
+    """Users stay with one kind of thing and one price: category and price tell what the thin counts do not."""
+    rng = random.Random(seed)
+    items = [
+        Item(
+            item_id=f"{group}-{number}",
+            title=f"{GROUPS[group]} number {number}",
+            categories=[GROUPS[group]],
+            price=CHEAP if number % 2 else DEAR,
+            currency="EUR",
+        )
+        for group in range(len(GROUPS))
+        for number in range(EACH)
+    ]
+    events = []
+    for user in range(USERS):
+        group, odd = rng.randrange(len(GROUPS)), rng.randrange(2)
+        left = [number for number in range(EACH) if number % 2 == odd]
+        rng.shuffle(left)
+        start_ms = rng.randrange(30 * DAY_MS)
+        for visit in range(VISITS):
+            item = f"{group}-{left.pop()}"
+            events.append(Interaction(f"u{user}", item, start_ms + visit * DAY_MS, "click", f"u{user}-{visit}"))
+    return Recorded(items, events, [], {})
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = models.encoder(tmp_path_factory.mktemp("encoder"))
+    return Settings(
+        encoder=Encoder(model=str(folder), device="cpu", dtype="float32"),
+        ranker=Ranker(device="cpu", dtype="float32", best=90, max_per_category=20),
+        candidates=Candidates(limit=90),
+    )
+
+
+def trained(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "afterclick.json").read_text(encoding="utf-8"))["trained"]
+    return found
+
+
+def options(out: Path, **changes: Any) -> Options:
+    return replace(Options("none", out, max_minutes=5), **changes)
+
+
+def test_it_learns_what_counters_cannot_see(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(shop(), settings, options(tmp_path / "out"), to_json=True)
+    told = json.loads(capsys.readouterr().out)
+    figures = told["validation_ndcg_at_10"]
+    best = max(value for name, value in figures.items() if name.startswith(("counter", "candidates")))
+    assert figures["fused"] > 1.2 * best
+    assert figures == trained(tmp_path / "out")["validation_ndcg_at_10"]
+    assert "NDCG" in (tmp_path / "out" / CURVE).read_text(encoding="utf-8")
+    assert not (tmp_path / "out" / "checkpoint").exists()
+    assert load_scorer(str(tmp_path / "out")).needs_features
+
+
+def test_what_it_learnt_holds_for_what_was_held_out(settings: Settings, tmp_path: Path) -> None:
+    recorded = shop()
+    run(recorded, settings, options(tmp_path / "out", hold_out="next-basket"), to_json=True)
+    split = next_basket(ordered(recorded.events, command.ORDER_SEED))
+    assert trained(tmp_path / "out")["events"] == len(split.training) < len(recorded.events)
+    production = Production(settings, TextEncoder(settings.encoder.model, "cpu", "float32"), recorded.items, split)
+    requests = production.ask(peek=False, progress=lambda *_: None)
+    places = {item.item_id: place for place, item in enumerate(recorded.items)}
+    found = {}
+    for name, scorer in (("given", None), ("fused", load_scorer(str(tmp_path / "out")))):
+        answers = production.rank(requests, scorer, lambda *_: None)
+        assert answers.degraded == (0 if scorer else len(requests))
+        found[name] = np.mean(
+            [
+                ndcg_at(answer.ranked, {places[item] for item in case.targets}, 10)
+                for case, answer in zip(split.cases, answers.answers, strict=True)
+            ]
+        )
+    assert found["fused"] > 1.15 * found["given"]
+
+
+def test_a_seed_reproduces_the_metrics(settings: Settings, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run(shop(), settings, options(tmp_path / name), to_json=True)
+    for key in ("validation_ndcg_at_10", "fusion_curve", "data_sha256"):
+        assert trained(tmp_path / "one")[key] == trained(tmp_path / "two")[key]
+    assert (tmp_path / "one" / "fusion.safetensors").read_bytes() == (
+        tmp_path / "two" / "fusion.safetensors"
+    ).read_bytes()
+
+
+def test_what_was_learnt_from_shuffled_answers_is_refused(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The older lists' answers are drawn by chance, the newer ones' are true: nothing true can be learnt."""
+    whole = command._lists
+
+    def shuffled(*arguments: Any) -> Lists:
+        lists = whole(*arguments)
+        older = round(len(lists) * 0.85)
+        chosen = lists.chosen.copy()
+        rng = np.random.default_rng(3)
+        for place in range(older):
+            there = np.flatnonzero(lists.candidates[place] != lists_module.NOBODY)
+            chosen[place, there] = chosen[place, rng.permutation(there)]
+        return replace(lists, chosen=chosen)
+
+    monkeypatch.setattr(command, "_lists", shuffled)
+    with pytest.raises(SystemExit) as ended:
+        run(shop(), settings, options(tmp_path / "out"), to_json=True)
+    assert ended.value.code == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "got NDCG@10" in told.err
+    assert "counter co_visited" in told.err
+    assert not (tmp_path / "out" / "afterclick.json").exists()
+
+
+def test_a_folder_that_holds_a_model_is_left_alone(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "afterclick.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="which holds a model"):
+        run(shop(), settings, options(tmp_path), to_json=True)
+
+
+def test_questions_know_only_what_was_before_them() -> None:
+    log = ordered(shop().events, 1)
+    for case in cases(log, first_time=True):
+        before = {event.item for event in log[: case.place] if event.user == case.user}
+        assert before
+        assert not case.targets & before
+        rest = {event.item for event in log[case.place :] if event.user == case.user}
+        assert case.targets <= rest
+
+
+BASES: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
+    "packed": (models.packed, {}),
+    "cross": (models.classifier, {}),
+    "decoder": (models.decoder, {}),
+    "packed from an embedding model": (models.encoder, {"form": "packed"}),
+    "lora": (models.packed, {"lora": True}),
+    "decoder, lora": (models.decoder, {"lora": True}),
+}
+
+
+SERVED = {
+    "packed": "PackedEncoder",
+    "cross": "CrossEncoder",
+    "decoder": "PackedDecoder",
+    "packed from an embedding model": "PackedEncoder",
+    "lora": "PackedEncoder",
+}
+
+
+@pytest.mark.parametrize("kind", BASES)
+def test_every_kind_of_model_is_tuned_and_served(settings: Settings, tmp_path: Path, kind: str) -> None:
+    if "lora" in kind:
+        pytest.importorskip("peft")
+    make, changes = BASES[kind]
+    base = make(tmp_path / "base")
+    run(shop(), settings, options(tmp_path / "out", base=str(base), lists=120, **changes), to_json=True)
+    curve = trained(tmp_path / "out")["model_curve"]
+    assert curve[-1][0] < curve[0][0]  # the loss fell
+    before = {} if "form" in changes else _weights(base)
+    after = _weights(tmp_path / "out")
+    assert [name for name, weight in before.items() if not np.array_equal(weight, after[name])] or not before
+    assert set(before) <= set(after)
+    fused = load_scorer(str(tmp_path / "out"), "cpu", "float32")
+    assert fused.needs_features
+    assert isinstance(fused, FusedScorer)
+    assert type(fused.base).__name__ == SERVED[kind.split(",")[0]]
+
+
+def _weights(folder: Path) -> dict[str, Any]:
+    from safetensors.numpy import load_file
+
+    return dict(load_file(folder / "model.safetensors"))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from dataclasses import replace
+from tests.unit.test_train import options, shop
+from streams.settings import Candidates, Encoder, Ranker, Settings
+from streams.train.command import run
+encoder, base, out = sys.argv[1:]
+settings = Settings(
+    encoder=Encoder(model=encoder, device="cpu", dtype="float32"),
+    ranker=Ranker(device="cpu", dtype="float32", best=90, max_per_category=20), candidates=Candidates(limit=90))
+run(shop(), settings, options(Path(out), base=base, lists=200, epochs=2), to_json=True)
+"""
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_end(settings: Settings, tmp_path: Path) -> None:
+    base = models.packed(tmp_path / "base")
+    command_line = [sys.executable, "-c", SCRIPT, settings.encoder.model, str(base)]
+    subprocess.run([*command_line, str(tmp_path / "whole")], check=True, capture_output=True)
+    stopped = subprocess.Popen([*command_line, str(tmp_path / "stopped")], stdout=subprocess.DEVNULL)
+    saved = tmp_path / "stopped" / "checkpoint" / "tuning" / "run.pt"
+    ends = time.monotonic() + 120
+    while not saved.exists() and stopped.poll() is None and time.monotonic() < ends:
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGKILL)
+    assert stopped.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    subprocess.run([*command_line, str(tmp_path / "stopped")], check=True, capture_output=True)
+    whole, resumed = trained(tmp_path / "whole"), trained(tmp_path / "stopped")
+    assert resumed["model_curve"] == whole["model_curve"]
+    assert resumed["validation_ndcg_at_10"] == whole["validation_ndcg_at_10"]
