@@ -128,8 +128,7 @@ def state_worker_of(settings: Settings) -> tuple[StateWorker, StateTier, Out]:
 
 
 async def flushed(worker: StateWorker, *messages: Any) -> None:
-    for message in messages:
-        await worker.take(message)
+    await worker.take(messages)
     running = asyncio.create_task(worker.run())
     await worker.acks.drain(10)
     running.cancel()
