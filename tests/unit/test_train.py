@@ -135,7 +135,7 @@ def test_a_seed_reproduces_the_metrics(settings: Settings, tmp_path: Path) -> No
 def test_what_was_learnt_from_wrong_answers_is_refused(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In the older lists what was chosen was not and the rest was; the newer ones are true, and are ranked upside down."""
+    """In the older lists what was chosen was not and the rest was; in the newer ones it is as it was."""
     whole = command._lists
 
     def turned(*arguments: Any) -> Lists:
