@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -28,7 +29,15 @@ from tests.integration.test_worker import now_ms, until
 
 TOKEN = "planted-bearer-token"
 KEY_PASSWORD = "planted-key-password"
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 SECRETS = (PASSWORD, REDIS_PASSWORD, TOKEN, KEY_PASSWORD)
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """aiokafka leaves the socket of a refused login to the garbage collector, which shall find it here."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,181 @@
+"""The state tier's batches without Kafka: who answers which event, and in which order events are acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+from aiokafka.structs import RecordMetadata, TopicPartition
+
+from ranker.catalogue import Catalogue
+from ranker.counts import Counts
+from streams.contracts import Item
+from streams.kafka_client import partition_of
+from streams.outbox import Outbox, Outgoing
+from streams.pipeline import StateTier
+from streams.settings import Settings
+from streams.state_worker import ORIGIN, ROUTED, StateWorker
+from streams.topics import changelog_name
+from streams.users import Users
+
+DIM, NOW = 8, 1_790_000_000_000
+SETTINGS = Settings()
+CHANGELOG = changelog_name(SETTINGS)
+
+
+class Broker:
+    """Takes what goes out, as Kafka would: the messages of each call, and a place for every one."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[Outgoing]] = []
+
+    async def deliver(self, messages: Sequence[Outgoing]) -> list[RecordMetadata]:
+        await asyncio.sleep(0)
+        if messages:
+            self.calls.append(list(messages))
+        return [cast(RecordMetadata, SimpleNamespace(topic=m.topic, partition=0, offset=0)) for m in messages]
+
+    def of(self, topic: str) -> list[Outgoing]:
+        return [message for call in self.calls for message in call if message.topic == topic]
+
+
+class Memory(dict[bytes, bytes]):
+    def apply(self, changes: Sequence[tuple[bytes, bytes | None, RecordMetadata]]) -> None:
+        for key, value, _ in changes:
+            if value is None:
+                self.pop(key, None)
+            else:
+                self[key] = value
+
+
+class World:
+    """A worker over such a broker, and events with the log of their acknowledgements."""
+
+    def __init__(self) -> None:
+        self.broker, self.store, self.acked = Broker(), Memory(), list[int]()
+        self.tier = StateTier(SETTINGS, Users(self.store, DIM), Catalogue(DIM), Counts(9e9, 9e8), ())
+        self.tier.put_item(Item(item_id="a", title="a"), np.eye(DIM, dtype=np.float32)[0], NOW)
+        outbox = cast(Outbox, self.broker)
+        encoder: Any = None  # no item arrives here
+        self.worker = StateWorker(SETTINGS, self.tier, encoder, ThreadPoolExecutor(1), outbox, self.store, CHANGELOG)
+        self._offset = 0
+
+    def event(self, topic: str, user_id: str, value: bytes, partition: int | None = None, **headers: bytes) -> Any:
+        offset, self._offset = self._offset, self._offset + 1
+        place = partition_of(user_id.encode(), SETTINGS.kafka.partitions) if partition is None else partition
+        message = SimpleNamespace(
+            topic=topic,
+            partition=place,
+            offset=offset,
+            key=user_id.encode(),
+            value=value,
+            timestamp=NOW / 1000,
+            headers=list(headers.items()),
+            tp=TopicPartition("one order for all", 0),
+        )
+        return SimpleNamespace(message=message, ack=lambda: self.acked.append(offset))
+
+    def click(self, user_id: str, event_id: str, after_ms: int = 0, *, topic: str = "clicks", **more: Any) -> Any:
+        click = {"event_id": event_id, "user_id": user_id, "item_id": "a", "timestamp": NOW + after_ms}
+        return self.event(topic, user_id, json.dumps(click).encode(), **more)
+
+    def forget(self, user_id: str, after_ms: int = 0) -> Any:
+        return self.event("forget", user_id, json.dumps({"user_id": user_id, "timestamp": NOW + after_ms}).encode())
+
+    async def work(self, events: Sequence[Any]) -> None:
+        """Let the worker have these at once, until all are acknowledged."""
+        running = asyncio.create_task(self.worker.run())
+        await self.worker.take(events)
+        await self.worker.acks.drain(20)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert len(self.worker.acks) == 0
+
+    def version(self, user_id: str) -> int:
+        return Users(self.store, DIM).get(user_id).interest.version
+
+
+def test_many_events_are_one_write_and_one_request_per_user() -> None:
+    world = World()
+    events = [world.click(f"u{number % 3}", f"e{number}", number) for number in range(60)]
+    asyncio.run(world.work(events))
+    assert sorted(m.key or b"" for m in world.broker.of(CHANGELOG)) == [b"uu0", b"uu1", b"uu2"]
+    assert sorted(m.key or b"" for m in world.broker.of("rank-requests")) == [b"u0", b"u1", b"u2"]
+    assert {json.loads(m.value or b"")["trigger"]["event_id"] for m in world.broker.of("rank-requests")} == {
+        "e57",
+        "e58",
+        "e59",
+    }
+    assert [world.version(f"u{number}") for number in range(3)] == [20, 20, 20]
+    assert world.acked == list(range(60))
+
+
+def test_forgetting_in_the_middle_of_a_batch_is_by_event_time() -> None:
+    world = World()
+    events = [
+        world.click("u", "e1", 1),
+        world.forget("u", 10),
+        world.click("u", "e2", 5),
+        world.click("u", "e3", 20),
+        world.click("v", "e4"),
+    ]
+    asyncio.run(world.work(events))
+    assert world.version("u") == 1
+    requests = [message for message in world.broker.of("rank-requests") if message.key == b"u"]
+    assert [message.value is None for message in requests] == [True, False]
+    assert json.loads(requests[-1].value or b"")["trigger"]["event_id"] == "e3"
+    assert world.acked == list(range(5))
+
+
+def test_bad_repeated_and_routed_events_in_one_batch() -> None:
+    world = World()
+    home = partition_of(b"u", SETTINGS.kafka.partitions)
+    away = (home + 1) % SETTINGS.kafka.partitions
+    events = [
+        world.click("u", "e1"),
+        world.event("clicks", "u", b"\xff{"),
+        world.click("u", "e1"),
+        world.click("u", "e2", partition=away),
+        world.click("u", "e3", topic=ROUTED, origin=b"purchases"),
+    ]
+    asyncio.run(world.work(events))
+    [letter] = world.broker.of("dead-letters")
+    assert (json.loads(letter.value or b"")["topic"], json.loads(letter.value or b"")["payload"]) == ("clicks", "/3s=")
+    [routed] = world.broker.of(ROUTED)
+    assert (routed.key, routed.value, routed.headers) == (b"u", events[3].message.value, {ORIGIN: b"clicks"})
+    assert world.version("u") == 2
+    [request] = world.broker.of("rank-requests")
+    assert json.loads(request.value or b"")["trigger"] == {"event_id": "e3", "type": "purchase"}
+    assert world.acked == list(range(5))
+
+
+def test_nothing_is_acknowledged_before_its_state_is_durable_and_its_request_is_out() -> None:
+    world = World()
+    acked_before: list[int] = []
+    deliver = world.broker.deliver
+
+    async def watched(messages: Sequence[Outgoing]) -> list[RecordMetadata]:
+        acked_before.append(len(world.acked))
+        return await deliver(messages)
+
+    world.broker.deliver = watched  # type: ignore[method-assign]
+    asyncio.run(world.work([world.click("u", "e1"), world.click("u", "e2")]))
+    assert [[m.topic for m in call] for call in world.broker.calls] == [[CHANGELOG], ["rank-requests"]]
+    assert acked_before[:2] == [0, 0]
+
+
+def test_what_was_only_noted_is_left_to_who_gets_the_partition() -> None:
+    world = World()
+
+    async def handed_over() -> None:
+        await world.worker.take([world.click("u", "e1")])
+        await world.worker.hand_over({TopicPartition("one order for all", 0)})
+        await world.work([world.click("v", "e2")])
+
+    asyncio.run(handed_over())
+    assert (world.version("u"), world.version("v"), world.acked) == (0, 1, [1])
