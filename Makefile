@@ -4,12 +4,12 @@ BIN := .venv/bin
 STAMP := .venv/.set-up
 
 # `make faults` in its short form; `make faults MINUTES=60 EVENTS=1000000 FAULTS=200 SEED=7 USERS=1000000 OVERLOAD=300`
-MINUTES ?= 3
+MINUTES ?= 2
 EVENTS ?= 15000
 FAULTS ?= 19
 SEED ?= 1
 USERS ?= 20000
-OVERLOAD ?= 20
+OVERLOAD ?= 8
 REPORT ?= build/faults.json
 
 .PHONY: setup demo test faults bench lint fuzz audit clean
