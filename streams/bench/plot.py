@@ -109,7 +109,7 @@ def draw(rows: Sequence[Row], path: Path) -> bool:
             axes.set_yscale("log")
         axes.xaxis.set_major_formatter(written)
         axes.yaxis.set_major_formatter(written)
-        axes.yaxis.set_minor_formatter(NullFormatter() if panel.limit else written)
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
