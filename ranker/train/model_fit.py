@@ -207,6 +207,7 @@ def _has_answer_head(model: Any) -> bool:
 
 def _validated(scorer: Trainable, lists: Lists) -> float:
     scorer.model.eval()
+    scorer.forget(None)  # contexts read with the weights of before
     return float(ndcg(score(scorer, lists, float("inf"), lambda *_: None), lists).mean()) if len(lists) else 0.0
 
 
