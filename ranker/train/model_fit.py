@@ -9,7 +9,6 @@ stopped. Called by `afterclick train`.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,7 +91,7 @@ def fine_tune(
 ) -> list[Epoch]:
     """Train in place and leave the best weights in the scorer. Returns the curve, a point per look.
 
-    `checkpoint` is a folder; where it holds one of a run that was stopped, that run goes on.
+    `checkpoint` is a folder, for the caller to remove; where it holds one of a run that was stopped, that run goes on.
     """
     torch.manual_seed(effort.seed)
     adapted = _adapted(scorer, effort.lora)
@@ -134,7 +133,6 @@ def fine_tune(
     if adapted is not None:
         scorer.model = adapted.merge_and_unload()
     scorer.model.eval().requires_grad_(False)
-    shutil.rmtree(checkpoint, ignore_errors=True)
     return state.curve
 
 
@@ -190,13 +188,12 @@ def _adapted(scorer: Trainable, lora: bool) -> Any:
         return None
     from peft import LoraConfig, get_peft_model
 
-    has_head = hasattr(scorer.model, "classifier")
     config = LoraConfig(
         r=LORA_RANK,
         lora_alpha=2 * LORA_RANK,
         lora_dropout=0.05,
         target_modules="all-linear",
-        modules_to_save=["classifier"] if has_head else None,
+        task_type="CAUSAL_LM" if _has_answer_head(scorer.model) else "SEQ_CLS",  # whose head then learns whole
     )
     return get_peft_model(scorer.model, config)
 

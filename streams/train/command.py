@@ -176,10 +176,10 @@ def _model(
     if options.base == "none":
         return None, [], "none"
     device = settings.ranker.device
-    if (checkpoint / "model" / "curve.json").is_file():
-        points = json.loads((checkpoint / "model" / "curve.json").read_text(encoding="utf-8"))
-        (checkpoint / "model" / "curve.json").unlink()
-        return load_scorer(str(checkpoint / "model"), device, "float32"), [Epoch(*point) for point in points], None
+    tuned = checkpoint / "curve.json"
+    if tuned.is_file():
+        points = json.loads(tuned.read_text(encoding="utf-8"))
+        return load_scorer(str(checkpoint / "model"), device, settings.ranker.dtype), [Epoch(*p) for p in points], None
     name = options.base
     if options.form is not None:
         from ranker.train.model_fit import start
@@ -207,6 +207,7 @@ def _model(
         lambda d, a: bar("Tuning the language model", d, a),
     )
     save(trainable, name, checkpoint / "model")
+    tuned.write_text(json.dumps([[epoch.loss, epoch.ndcg] for epoch in curve]), encoding="utf-8")
     return load_scorer(str(checkpoint / "model"), device, settings.ranker.dtype), curve, None
 
 

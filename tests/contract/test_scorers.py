@@ -156,6 +156,47 @@ def test_equals_plain_pairs(case: Case) -> None:
     _close(scores, [case.reference(CONTEXT, candidate) for candidate in CANDIDATES])
 
 
+def test_training_sees_the_scores_that_are_served(case: Case) -> None:
+    scorer: Any = case.scorer
+    if not hasattr(scorer, "differentiable"):
+        pytest.skip("a bi-encoder is not tuned")
+    request = ScoreRequest(CONTEXT, CANDIDATES)
+    scorer.model.requires_grad_(True)
+    try:
+        trained = scorer.differentiable(request)
+        [slope] = torch.autograd.grad(trained[0] - trained[1], [next(scorer.model.parameters())])
+        [served] = scorer.score([request])
+    finally:
+        scorer.model.requires_grad_(False)
+    _close(trained.detach().numpy(), served)
+    assert slope.abs().max() > 0
+
+
+def test_what_is_kept_goes_when_the_weights_change(case: Case) -> None:
+    scorer: Any = case.scorer
+    if not hasattr(scorer, "differentiable"):
+        pytest.skip("a bi-encoder is not tuned")
+    request = ScoreRequest(CONTEXT, CANDIDATES)
+    [before] = scorer.score([request])
+    weights = [weight for name, weight in scorer.model.named_parameters() if "layer" in name]
+    kept = [weight.clone() for weight in weights]
+    with torch.no_grad():
+        for weight in weights:
+            weight.mul_(1.5)
+    scorer.forget(None)
+    try:
+        [changed] = scorer.score([request])
+        scorer.forget(None)
+        [fresh] = scorer.score([request])
+    finally:
+        with torch.no_grad():
+            for weight, was in zip(weights, kept, strict=True):
+                weight.copy_(was)
+        scorer.forget(None)
+    assert np.abs(changed - before).max() > TOLERANCE
+    np.testing.assert_allclose(changed, fresh, rtol=1e-3, atol=1e-3)
+
+
 def test_empty_requests_and_candidates(case: Case) -> None:
     assert case.scorer.score([]) == []
     empty, full, last = case.scorer.score(
