@@ -21,9 +21,11 @@ from streams import kafka_client
 from streams.contracts import TOPICS
 from streams.settings import PREFIX, Settings
 
-DEAD_LETTER_BYTES = 16 << 20  # a rejected message of several MiB still fits as base64
+MESSAGE_BYTES = 16 << 20  # of any topic that we read: chosen by us, far over the 1 MiB that is accepted
+DEAD_LETTER_BYTES = 24 << 20  # the largest of them fits as base64, with what is told about it
 USERS_TABLE = "users"
 _ERASED_WITHIN_MS = 86_400_000  # chosen by us: a forgotten user's old values leave the disk within a day
+_LARGEST = "max.message.bytes"
 _KEPT_MS = 7 * _ERASED_WITHIN_MS  # chosen by us: time to mend what was rejected; Kafka cannot erase one message of them
 
 log = logging.getLogger(__name__)
@@ -68,9 +70,7 @@ def app_id(settings: Settings) -> str:
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """List every topic that the two tiers use, all split alike: a user is in the same partition of each."""
-    roomy = {
-        "max.message.bytes": str(DEAD_LETTER_BYTES)
-    }  # a list of a thousand items, with their reasons, is over 1 MiB
+    roomy = {_LARGEST: str(MESSAGE_BYTES)}  # a list of a thousand items, with their reasons, is over 1 MiB
     erasing = {"max.compaction.lag.ms": str(_ERASED_WITHIN_MS)}
     bounded = {"retention.ms": str(_KEPT_MS)}
     # A forgotten user's tombstone removes what waits; what nobody ranked for an hour is of no use to anybody.
@@ -84,7 +84,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         "items": (True, {}),
         "rank-requests": (True, pending),
         "recommendations": (True, {**erasing, **roomy}),
-        "dead-letters": (False, {**bounded, **roomy}),
+        "dead-letters": (False, {**bounded, _LARGEST: str(DEAD_LETTER_BYTES)}),
         "routed-events": (False, bounded),
         "forget": (False, bounded),
         "item-counts": (True, {}),
@@ -132,8 +132,8 @@ async def partitions_by_topic(admin: AIOKafkaAdminClient, names: list[str] | Non
 async def problems(
     admin: AIOKafkaAdminClient, needed: Sequence[TopicSpec], present: Mapping[str, int]
 ) -> dict[str, str]:
-    """Say what is wrong with a topic: absent, split otherwise, cleaned otherwise. Sound ones are left out."""
-    cleanup = await _cleanup_policies(admin, [spec.name for spec in needed if spec.name in present])
+    """Say what is wrong with a topic: absent, split or cleaned otherwise, too narrow or too wide. Sound: left out."""
+    configs = await _configs(admin, [spec.name for spec in needed if spec.name in present])
     found: dict[str, str] = {}
     for spec in needed:
         if spec.name not in present:
@@ -147,11 +147,24 @@ async def problems(
                 f"every other; set {PREFIX}KAFKA__PARTITIONS to what all topics have, or "
                 f"{PREFIX}TOPIC_PREFIX for new topics"
             )
-        elif cleanup.get(spec.name, spec.cleanup) != spec.cleanup:
-            found[spec.name] = (
-                f"topic {spec.name}: got cleanup.policy={_policy(cleanup[spec.name])}, expected "
-                f"{_policy(spec.cleanup)}, else messages that we need are lost; alter the topic's setting"
-            )
+        elif spec.name in configs:
+            got = configs[spec.name]
+            cleanup, largest = set(got["cleanup.policy"].replace(" ", "").split(",")), int(got[_LARGEST])
+            if cleanup != spec.cleanup:
+                found[spec.name] = (
+                    f"topic {spec.name}: got cleanup.policy={_policy(cleanup)}, expected "
+                    f"{_policy(spec.cleanup)}, else messages that we need are lost; alter the topic's setting"
+                )
+            elif largest < (wanted := int(spec.config.get(_LARGEST, 0))):
+                found[spec.name] = (
+                    f"topic {spec.name}: got {_LARGEST}={largest}, expected at least {wanted}, else Kafka refuses what "
+                    "we write; alter the topic's setting"
+                )
+            elif largest > MESSAGE_BYTES >= wanted:
+                found[spec.name] = (
+                    f"topic {spec.name}: got {_LARGEST}={largest}, expected at most {MESSAGE_BYTES}, else a rejected "
+                    "message may not fit a dead letter; alter the topic's setting"
+                )
     return found
 
 
@@ -203,20 +216,20 @@ async def _settled(admin: AIOKafkaAdminClient, names: list[str], settle_s: float
         await asyncio.sleep(0.1)
 
 
-async def _cleanup_policies(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, set[str]]:
-    """Read each topic's `cleanup.policy`, as far as the cluster knows of such and lets us read it."""
+async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Read of each topic the settings that we check, as far as the cluster knows of such and lets us read them."""
     if not names:
         return {}
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": ""}) for name in names]
+    wanted = {"cleanup.policy": "", _LARGEST: ""}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in names]
     try:
         answers = await admin.describe_configs(resources)
     except IncompatibleBrokerVersion:  # librdkafka's mock cluster
         return {}
     return {
-        name: set(value.replace(" ", "").split(","))
+        name: {key: value for key, value, *_rest in entries}
         for answer in answers
         for code, _message, _type, name, entries in answer.resources
-        for _key, value, *_rest in entries
         if not code
     }
 

@@ -92,6 +92,24 @@ def test_a_topic_that_would_lose_messages_is_refused(settings: Settings) -> None
         ensure(settings, topic_specs(settings))
 
 
+@pytest.mark.parametrize(
+    ("topic", "largest", "told"),
+    [
+        ("dead-letters", 2 << 20, "expected at least 25165824, else Kafka refuses"),
+        ("clicks", 32 << 20, "expected at most 16777216, else a rejected"),
+        ("rank-requests", 32 << 20, "expected at most 16777216, else a rejected"),
+    ],
+)
+def test_a_topic_of_which_something_would_not_fit_is_refused(
+    settings: Settings, topic: str, largest: int, told: str
+) -> None:
+    specs = {spec.name: spec for spec in topic_specs(settings)}
+    spec = specs[settings.topic(topic)]
+    ensure(settings, [replace(spec, config={**spec.config, "max.message.bytes": str(largest)})])
+    with pytest.raises(TopicError, match=rf"^topic {spec.name}: got max.message.bytes={largest}, {told}"):
+        ensure(settings, list(specs.values()))
+
+
 def test_more_replicas_than_brokers_is_refused(settings: Settings) -> None:
     with pytest.raises(TopicError, match=r"^AFTERCLICK_KAFKA__REPLICATION_FACTOR: got 99, expected at most"):
         ensure(changed(settings, replication_factor=99), topic_specs(settings))

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -24,7 +25,7 @@ from streams import users
 from streams.embedded import free_port
 from streams.kafka_client import partition_of
 from streams.settings import Settings
-from streams.topics import changelog_name, ensure_topics, topic_specs
+from streams.topics import MESSAGE_BYTES, changelog_name, ensure_topics, topic_specs
 from streams.worker_process import WorkerProcess, environment, worker
 
 KINDS = ["walking boots", "tent for two", "reading lamp", "garden chair", "coffee grinder"]
@@ -42,7 +43,8 @@ class Client:
         self.settings = settings
         asyncio.run(ensure_topics(settings, topic_specs(settings)))
         self.redis = redis.Redis.from_url(settings.redis.url.get_secret_value())
-        self._producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "linger.ms": 2})
+        server = settings.kafka.bootstrap_servers
+        self._producer = Producer({"bootstrap.servers": server, "linger.ms": 2, "message.max.bytes": MESSAGE_BYTES})
 
     def produce(self, topic: str, key: str | None, value: Any) -> None:
         raw = value if isinstance(value, (bytes, type(None))) else json.dumps(value).encode()
@@ -334,8 +336,13 @@ def test_rocksdb_tables_restore_too(settings: Settings, client: Client) -> None:
         assert any(settings.tables.data_dir.rglob("*.sst")) or any(settings.tables.data_dir.rglob("*.log"))
 
 
-def test_rejected_messages_are_kept_whole(settings: Settings, client: Client) -> None:
+def test_rejected_messages_are_kept_whole(settings: Settings) -> None:
+    widest = {"max.message.bytes": str(MESSAGE_BYTES)}
+    clicks = next(spec for spec in topic_specs(settings) if spec.name == settings.topic("clicks"))
+    asyncio.run(ensure_topics(settings, [replace(clicks, config=widest)]))
+    client = Client(settings)
     poison = {
+        ("clicks", random.randbytes(MESSAGE_BYTES - 1024)),
         ("clicks", b"{not json"),
         ("clicks", b"\xff\xfe"),
         ("purchases", json.dumps({"event_id": "e", "user_id": "u", "item_id": "i", "timestamp": 5}).encode()),
