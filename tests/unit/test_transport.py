@@ -1,16 +1,18 @@
-"""Faust's way of handing a message over, by four tasks, and ours, which needs none: both end alike."""
+"""Faust's way of handing a message over, by four tasks, and ours, which needs none: both end alike; and a seek."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 from mode import Service
 
-from streams.transport import Eager
+from streams.transport import Consumer, Eager
 
 
 class Plain(Service):
@@ -72,3 +74,39 @@ def test_ends_as_fausts(body: Body, interrupted: bool) -> None:
         assert await outcome(Eager(), body, interrupted) == await outcome(Plain(), body, interrupted)
 
     asyncio.run(both())
+
+
+@pytest.mark.parametrize("seek", [lambda c: c.seek_to_committed(), lambda c: c.seek_wait({TP("clicks", 0): 3})])
+def test_a_seek_waits_for_a_fetch_that_is_out(seek: Callable[[Consumer], Awaitable[Any]]) -> None:
+    """Else the fetch takes what comes first after the seek, over a rebalance, and Faust drops it."""
+    log: list[str] = []
+
+    async def run() -> None:
+        answered = asyncio.Event()
+
+        async def getmany(*_: object) -> dict[TP, list[object]]:
+            log.append("asked")
+            await answered.wait()
+            log.append("answered")
+            return {}
+
+        async def sought(*_: object) -> dict[TP, int]:
+            log.append("sought")
+            return {TP("clicks", 0): 3}
+
+        consumer: Any = object.__new__(Consumer)
+        consumer._asking = asyncio.Lock()
+        consumer._thread = SimpleNamespace(getmany=getmany, seek_to_committed=sought, seek_wait=sought)
+        consumer.app = SimpleNamespace(
+            consumer_generation_id=1, in_recovery=False, tables=SimpleNamespace(changelog_topics=set())
+        )
+        consumer.transport = SimpleNamespace(on_resume=None)
+        asking = asyncio.create_task(consumer._getmany({TP("clicks", 0)}, 1.0))
+        await asyncio.sleep(0)
+        seeking = asyncio.ensure_future(seek(consumer))
+        await asyncio.sleep(0.01)
+        answered.set()
+        await asyncio.gather(asking, seeking)
+
+    asyncio.run(run())
+    assert log == ["asked", "answered", "sought"]
