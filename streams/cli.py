@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import closing
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -45,11 +46,16 @@ def worker(
 ) -> None:
     """Work until SIGTERM: read events from Kafka, write lists to Kafka and Redis."""
     from streams.log import set_up
-    from streams.worker import run
+    from streams.models import Models
 
     settings = load(config)
     set_up(settings)
-    raise typer.Exit(run(settings, role.value))
+    encoder = settings.encoder if role is not Role.rank else None
+    ranker = settings.ranker if role is not Role.state else None
+    with closing(Models(encoder, ranker)) as models:  # which load while the rest is imported and Kafka is asked
+        from streams.worker import run
+
+        raise typer.Exit(run(settings, role.value, models))
 
 
 @app.command()

@@ -53,33 +53,39 @@ Wanted: TypeAlias = "tuple[Encoder | None, Ranker | None]"
 
 
 class Models:
-    """The process, loaded. What it is asked blocks; it does one thing at a time, whatever threads ask it.
+    """The process, which begins to load at once. What it is asked blocks; it does one thing at a time, whoever asks.
 
     Attributes
     ----------
-    encoder : puts items' texts into vectors; None if not asked for.
-    scorer : None if not asked for, or `ranker.model` is `none`.
+    encoder : puts items' texts into vectors; None if not asked for, or before `load`.
+    scorer : None if not asked for, if `ranker.model` is `none`, or before `load`.
     loaded : whether the process has them in memory; not after a death, until the next call has loaded them again.
-
-    Raises
-    ------
-    ModelNotFound, ModelUnsupported, DeviceUnavailable
     """
 
     def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
         self._lock = threading.Lock()
         self._wanted: Wanted = encoder, ranker if ranker and ranker.model != "none" else None
+        self.encoder: RemoteEncoder | None = None
+        self.scorer: RemoteScorer | None = None
         self.loaded = False
         self._start()
+        self._pool.submit(_facts, self._wanted)
+
+    def load(self) -> None:
+        """Wait until they are loaded.
+
+        Raises
+        ------
+        ModelNotFound, ModelUnsupported, DeviceUnavailable
+        """
         dim, placements, needs_features = self.call(_facts)
         for name, placement in placements.items():
             logger.info("%s runs in %s on %s: %s", name, placement.dtype, placement.device, placement.reason)
-        self.encoder = RemoteEncoder(self, dim) if encoder else None
-        self.scorer = (
-            RemoteScorer(self, ranker.model, placements[ranker.model], needs_features)
-            if ranker and self._wanted[1]
-            else None
-        )
+        encoder, ranker = self._wanted
+        if encoder:
+            self.encoder = RemoteEncoder(self, dim)
+        if ranker:
+            self.scorer = RemoteScorer(self, ranker.model, placements[ranker.model], needs_features)
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Have the process do something with its models.
@@ -110,7 +116,9 @@ class Models:
             raise BrokenProcessPool("the models' process was hung") from None
 
     def close(self) -> None:
-        """End the process once it has done what it is at."""
+        """End the process: once it has done what it is at, or at once if it is still loading."""
+        if not self.loaded:
+            self._kill()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _replace(self, pool: ProcessPoolExecutor, what: str) -> None:
@@ -120,10 +128,13 @@ class Models:
             logger.error("the models' process %s; the next call loads them again", what)
             self.loaded = False
             metrics.models_restarted.inc()
-            with suppress(ProcessLookupError, BrokenProcessPool):
-                os.kill(self._pid.result(), signal.SIGKILL)
+            self._kill()
             pool.shutdown(wait=False)
             self._start()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError, BrokenProcessPool):
+            os.kill(self._pid.result(), signal.SIGKILL)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks as they happen to be

@@ -66,8 +66,12 @@ class Ending:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run(settings: Settings, role: Role) -> int:
+def run(settings: Settings, role: Role, models: Models) -> int:
     """Work until SIGTERM or SIGINT; the process's exit status.
+
+    Parameters
+    ----------
+    models : those that the role needs; they may still be loading.
 
     Raises
     ------
@@ -83,9 +87,7 @@ def run(settings: Settings, role: Role) -> int:
     if role in ("rank", "all"):
         asyncio.run(_check_redis(settings.redis))
     threadpool_limits(1, "blas")  # numpy's products here are small: a second thread spins more than it computes
-    models = Models(
-        settings.encoder if role in ("state", "all") else None, settings.ranker if role in ("rank", "all") else None
-    )
+    models.load()
     health.models_loaded = lambda: models.loaded
     ending = Ending()
     apps = []
@@ -102,8 +104,6 @@ def run(settings: Settings, role: Role) -> int:
         if ending.reason:
             raise ending.reason from None
         return int(stopped.code or 0)
-    finally:
-        models.close()
 
 
 def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending: Ending) -> faust.App:

@@ -23,6 +23,7 @@ REQUEST = ScoreRequest("Viewed Camping stove today", TEXTS)
 @pytest.fixture(scope="module")
 def models() -> Iterator[Models]:
     running = Models(Encoder(dtype="float32", device="cpu"), Ranker(dtype="float32", device="cpu"))
+    running.load()
     yield running
     running.close()
 
@@ -82,11 +83,12 @@ def test_a_process_that_hangs_is_replaced(models: Models, monkeypatch: pytest.Mo
 
 def test_an_unknown_model_is_the_same_clear_error_as_here() -> None:
     with pytest.raises(ModelUnsupported, match="nowhere"):
-        Models(None, Ranker(model="/nowhere"))
+        Models(None, Ranker(model="/nowhere")).load()
 
 
 def test_what_is_not_wanted_is_not_loaded() -> None:
     models = Models(None, Ranker(model="none"))
+    models.load()
     assert models.encoder is None
     assert models.scorer is None
     models.close()
