@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from encoders import model_source
 from ranker.score import Scorer
@@ -35,7 +36,7 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_byt
         CUDA was asked for and is not there.
     """
     folder = Path(model).expanduser()
-    given = model_source.read_json(folder, FILE, dict) if folder.is_dir() else None
+    given = _described(folder)
     base = (given or {}).get("base", model)
     scorer = None if base == "none" else _plain(base, device, dtype, cache_bytes)
     if given is not None and "fusion" in given:
@@ -45,6 +46,15 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_byt
     if scorer is None:
         raise model_source.ModelNotFound(f"model: got {model!r} with neither a base nor a fusion head; train it again")
     return scorer
+
+
+def has_fusion(model: str) -> bool:
+    """Whether the model's folder has a fusion head, so that its requests need features. Loads nothing."""
+    return "fusion" in (_described(Path(model).expanduser()) or {})
+
+
+def _described(folder: Path) -> dict[str, Any] | None:
+    return model_source.read_json(folder, FILE, dict) if folder.is_dir() else None
 
 
 def _plain(model: str, device: str, dtype: str, cache_bytes: int | None) -> Scorer:

@@ -39,6 +39,7 @@ from ranker import Scorer, ScoreRequest, features
 from ranker.candidates import BUILT_IN, Merged, Shopper, Source, recall
 from ranker.catalogue import Catalogue, CatalogueItem
 from ranker.counts import Counts
+from ranker.load import has_fusion
 from ranker.select import Chosen, select
 from streams import metrics
 from streams.contracts import (
@@ -105,6 +106,7 @@ class StateTier:
         self._sources = sources
         self._limit = settings.candidates.limit
         self._repeat_purchases = settings.candidates.repeat_purchases
+        self._with_behaviour = settings.candidates.behaviour == "always" or has_fusion(settings.ranker.model)
         self._decay = decay_of(settings)
         self._waiting: dict[int, set[str]] = {}
 
@@ -204,11 +206,14 @@ class StateTier:
             as_of=interest.as_of_ms,
             history=self._history(interest),
             candidates=[self._candidate(merged) for merged in found],
-            behaviour=Behaviour(schema=features.SCHEMA, values=features.features(shopper, found).tobytes()),
+            behaviour=self._behaviour(shopper, found) if self._with_behaviour else None,
             state_version=interest.version,
             trigger=trigger,
             arrived_at=arrived_ms,
         )
+
+    def _behaviour(self, shopper: Shopper, found: Sequence[Merged]) -> Behaviour:
+        return Behaviour(schema=features.SCHEMA, values=features.features(shopper, found).tobytes())
 
     def _settle(self, user_id: str) -> bool:
         before = self.users.get(user_id).interest

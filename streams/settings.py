@@ -150,6 +150,9 @@ class Candidates(Group):
     )
     limit: int = Field(100, ge=1, le=5_000, description="candidates per list")
     repeat_purchases: bool = Field(False, description="may what a user bought be recommended again")
+    behaviour: Literal["auto", "always"] = Field(
+        "auto", description="numbers for a fusion head with each request: auto: if ranker.model is a folder with one"
+    )
     co_visit_half_life_days: float = Field(90, gt=0)
     trending_half_life_hours: float = Field(72, gt=0)
 
