@@ -7,6 +7,7 @@ A model that takes its process down, or does not come back, is loaded anew. Call
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
 import multiprocessing
@@ -19,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import cache
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,8 @@ from streams.settings import Encoder, Ranker
 
 logger = logging.getLogger(__name__)
 
+PIPE_BYTES = 1 << 20
+"""Of requests that wait for the process: two batches of 32 lists; Linux' default is 64 KiB."""
 HUNG_S = 300.0
 """A call that takes longer will not come back: far beyond any batch, and loading after a restart."""
 
@@ -139,6 +142,7 @@ class Models:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks as they happen to be
         self._pool = ProcessPoolExecutor(1, context, _begin)
+        _widen(cast(Any, self._pool)._call_queue._writer.fileno())
         self._pid = self._pool.submit(os.getpid)
 
 
@@ -182,6 +186,14 @@ class RemoteScorer:
         """See `Scorer.forget`. A process that dies instead has forgotten everything."""
         with suppress(BrokenProcessPool):
             self._models.call(_forget, None if users is None else list(users))
+
+
+def _widen(pipe: int) -> None:
+    """Let a whole batch lie ready in the pipe; else the model waits for its rest, and that for the loop's lock."""
+    size = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux has it
+    if size is not None:
+        with suppress(PermissionError):  # over what an ordinary user's pipes may hold together
+            fcntl.fcntl(pipe, size, PIPE_BYTES)
 
 
 def _begin() -> None:
