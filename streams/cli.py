@@ -134,7 +134,7 @@ def forget(user: Annotated[str, typer.Argument(help="The user's id.")], config: 
 @app.command()
 def bench(
     name: Annotated[
-        str | None, typer.Argument(help="pipeline, scorer, start, candidates or growth; all of them if left out.")
+        str | None, typer.Argument(help="pipeline, scorer, state, start, candidates or growth; all if left out.")
     ] = None,
     items: Annotated[int, typer.Option(min=20_000, help="Most items, of candidates and growth.")] = 100_000,
     users: Annotated[int, typer.Option(min=1_000, help="Most users, of growth.")] = 100_000,
