@@ -148,9 +148,12 @@ class CoVisited:
 
     def find(self, shopper: Shopper, limit: int) -> Found:
         related = shopper.related
-        places, rows = shopper.catalogue.recommendable(related.keys.tolist())
-        best = top(related.total[places], limit)
-        return Found(rows[best], related.because[places[best]])
+        for many in (2 * limit, len(related.keys)):  # as a rule, most of the best are to be had
+            best = top(related.total, many)
+            places, rows = shopper.catalogue.recommendable(related.keys[best].tolist())
+            if len(places) >= limit:
+                break
+        return Found(rows[:limit], related.because[best[places[:limit]]])
 
 
 class Trending:
