@@ -172,6 +172,7 @@ class StateTier:
 
     def resume(self, owned: Callable[[str], bool]) -> list[str]:
         """Find in the store which of our users wait for what. Returns those whose items came meanwhile, now counted."""
+        self.users.let_go()  # what was read before the store had them back
         settled = []
         for user_id, interest in [pair for pair in self.users.waiting() if owned(pair[0])]:
             for entry in interest.waiting:
