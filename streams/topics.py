@@ -23,9 +23,9 @@ from streams.settings import PREFIX, Settings
 
 MESSAGE_BYTES = 16 << 20  # of any topic that we read: chosen by us, far over the 1 MiB that is accepted
 DEAD_LETTER_BYTES = 24 << 20  # the largest of them fits as base64, with what is told about it
+_LARGEST = "max.message.bytes"
 USERS_TABLE = "users"
 _ERASED_WITHIN_MS = 86_400_000  # chosen by us: a forgotten user's old values leave the disk within a day
-_LARGEST = "max.message.bytes"
 _KEPT_MS = 7 * _ERASED_WITHIN_MS  # chosen by us: time to mend what was rejected; Kafka cannot erase one message of them
 
 log = logging.getLogger(__name__)

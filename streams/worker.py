@@ -53,8 +53,8 @@ Role = Literal["state", "rank", "all"]
 LAG_EVERY_S = 1.0
 CRASH_GRACE_S = 2.0
 COLLECT_AFTER = 50_000, 20, 50
-"""Allocations, and collections, between garbage collections: a list is 500 objects that go by themselves; Python's
-own 700 cost a tenth of the worker's time."""
+"""Allocations, and collections, between garbage collections: what a list takes goes by itself when it is out. In one
+pair of runs 4.8 core-ms a list, against 5.6 with Python's own 700."""
 
 
 class Ending:
