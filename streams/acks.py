@@ -29,12 +29,16 @@ class InOrder:
         self._open: set[int] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._closed = False
 
-    def take(self, partition: object, event: Acknowledgeable) -> None:
-        """Note a message, in the order of delivery."""
+    def take(self, partition: object, event: Acknowledgeable) -> bool:
+        """Note a message, in the order of delivery; False after `close`: leave it, Kafka delivers it again."""
+        if self._closed:
+            return False
         self._taken.setdefault(partition, deque()).append(event)
         self._open.add(id(event))
         self._idle.clear()
+        return True
 
     def done(self, events: Iterable[Acknowledgeable]) -> None:
         """These messages' effects are out; acknowledge them as soon as all before them in their partitions are."""
@@ -55,8 +59,13 @@ class InOrder:
                 self._open.discard(id(event))
         self._note()
 
+    async def close(self, timeout_s: float) -> None:
+        """Before the end: take nothing more, and `drain`."""
+        self._closed = True
+        await self.drain(timeout_s)
+
     async def drain(self, timeout_s: float) -> None:
-        """Before the end: wait until all that was taken is acknowledged, as far as the time allows."""
+        """Wait until all that was taken is acknowledged, as far as the time allows."""
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout_s)
 

@@ -100,7 +100,8 @@ class RankWorker:
         """Note one message; returns at once unless too many wait."""
         kafka = event.message
         message = Message("rank-requests", kafka.partition, kafka.offset, kafka.key, kafka.value)
-        self.acks.take(kafka.tp, event)
+        if not self.acks.take(kafka.tp, event):
+            return
         if kafka.offset + 1 >= self._behind.get(kafka.tp, float("inf")):
             del self._behind[kafka.tp]
         if not self._behind or len(self.acks) >= MOST_PENDING:
@@ -220,6 +221,11 @@ class RankWorker:
                 if any(event.message.tp in partitions for event in one.events):
                     del self._waiting[user_id]
             self.acks.drop(partitions)
+
+    async def close(self, timeout_s: float) -> None:
+        """Before the end: take nothing more, and finish what was taken as far as the time allows."""
+        # Where we did not catch up, a request that was taken may be older than a list that is out.
+        await self.acks.close(timeout_s if self._caught_up.is_set() else 0)
 
     def _ours(self, done: Ranked) -> Ranked:
         """Without what was handed over while the model had it: the new owner may have published newer lists."""

@@ -58,6 +58,8 @@ MOST_AT_ONCE = 5_000
 """Events of one flush: more would coalesce little better, and hold up a rebalance."""
 MOST_UNANSWERED = 30_000
 """Events taken and not yet acknowledged, about 1.5 KB each; past it the agent waits, and Kafka keeps the rest."""
+LAST_FLUSH_S = 2.0
+"""How long the end waits for a flush that is under way."""
 EVENTS_AT_ONCE = 64
 """Events, or users, that are worked on before others get a turn: some milliseconds."""
 COUNTS_EVERY_S = 5.0
@@ -120,19 +122,18 @@ class StateWorker:
         self._arrived = asyncio.Event()
         self._flushed = asyncio.Condition()
         self._turn = asyncio.Lock()
+        self._closed = asyncio.Event()
 
     async def take(self, events: Sequence[EventT[Any]]) -> None:
         """Note messages for the next flush; returns at once unless too much is pending."""
-        for event in events:
-            self.acks.take(event.message.tp, event)
-        self._taken.extend(events)
+        self._taken.extend([event for event in events if self.acks.take(event.message.tp, event)])
         self._arrived.set()
         if len(self.acks) >= MOST_UNANSWERED:
             async with self._flushed:
                 await self._flushed.wait_for(lambda: len(self.acks) < MOST_UNANSWERED)
 
     async def run(self) -> None:
-        """Flush for ever.
+        """Flush until closed.
 
         An error other than Kafka being away is a bug and ends the worker, with nothing of the flush acknowledged.
         """
@@ -140,6 +141,8 @@ class StateWorker:
             await self._arrived.wait()
             self._arrived.clear()
             async with self._turn:
+                if self._closed.is_set():
+                    return
                 started = time.monotonic()
                 taken, self._taken = self._taken[:MOST_AT_ONCE], self._taken[MOST_AT_ONCE:]
                 try:
@@ -147,6 +150,8 @@ class StateWorker:
                     await self._flush()
                     flush_s = time.monotonic() - started
                     metrics.flush_seconds.observe(flush_s)
+                    if self._closed.is_set():
+                        return
                     await self._requests.send(flush_s)
                 except LeaseLost as error:
                     self._abandon(error)
@@ -166,6 +171,17 @@ class StateWorker:
             self.acks.drop(partitions)
             self._requests.drop()
             self.tier.suspend()
+
+    async def close(self, timeout_s: float) -> None:
+        """Before the end: take nothing more, finish what was taken as far as the time allows, then read no user again.
+
+        Faust closes the store next, and every user reads as unknown from then on.
+        """
+        await self.acks.close(timeout_s)
+        self._closed.set()
+        self._arrived.set()
+        with suppress(asyncio.TimeoutError):  # Kafka is away: nothing more gets out
+            await asyncio.wait_for(self._turn.acquire(), LAST_FLUSH_S)
 
     async def put_items(self, records: Records) -> None:
         """Take a batch of the `items` topic into the catalogue; encode it outside the loop."""

@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, cast
@@ -67,6 +67,19 @@ class Ending:
         if self.reason is None:
             self.reason = reason
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+class App(faust.App):
+    """An app that is told of its end while all of it still works.
+
+    Faust's own signal, `on_before_shutdown`, comes when it has closed its tables: every user reads as unknown then.
+    """
+
+    close: Callable[[], Awaitable[None]]
+
+    async def on_stop(self) -> None:
+        await self.close()
+        await super().on_stop()
 
 
 def run(settings: Settings, role: Role, models: Models) -> int:
@@ -167,11 +180,11 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         if not watching:
             watching.append(app.add_future(watch_restore(app)))
 
-    @app.on_before_shutdown.connect
-    async def drain(*_: Any, **__: Any) -> None:
-        if not app.crashed:  # else nobody is left to work it off
-            await worker.acks.drain(settings.grace_s / 2)
+    async def close() -> None:
+        await worker.close(0 if app.crashed else settings.grace_s / 2)  # crashed: nobody is left to work it off
         await snapshot.save(settings.grace_s / 4)
+
+    app.close = close
 
     @app.on_rebalance_complete.connect
     async def rebalanced(*_: Any, **__: Any) -> None:
@@ -201,10 +214,10 @@ def rank_app(settings: Settings, scorer: Scorer | None, health: Health) -> faust
 
     follower = Follower(settings.kafka, {settings.topic("items"): worker.prepare})
 
-    @app.on_before_shutdown.connect
-    async def drain(*_: Any, **__: Any) -> None:
-        if not app.crashed:  # else nobody is left to work it off
-            await worker.acks.drain(settings.grace_s / 2)
+    async def close() -> None:
+        await worker.close(0 if app.crashed else settings.grace_s / 2)
+
+    app.close = close
 
     @app.agent(_raw(app, [settings.topic("rank-requests")]))
     async def rank(stream: Any) -> None:
@@ -232,9 +245,9 @@ def rank_app(settings: Settings, scorer: Scorer | None, health: Health) -> faust
     return app
 
 
-def _app(settings: Settings, tier: Literal["state", "rank"]) -> faust.App:
+def _app(settings: Settings, tier: Literal["state", "rank"]) -> App:
     kafka, tables = settings.kafka, settings.tables
-    app = faust.App(
+    app = App(
         app_id(settings) if tier == "state" else settings.topic(f"{kafka.group_id}-rank"),
         broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
         broker_credentials=_credentials(kafka),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaError, KafkaTimeoutError
-from aiokafka.protocol.group import HeartbeatRequest, LeaveGroupRequest, SyncGroupRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest
 from faust.exceptions import ProducerSendError
 
 from streams import outbox
@@ -80,7 +81,7 @@ class Coordinator:
 def test_what_the_coordinator_says_keeps_it(request_: Any, error_code: int, held: bool) -> None:
     async def played() -> bool:
         lease, coordinator = Lease(SESSION_S), Coordinator()
-        _keep(lease, coordinator)
+        _keep(lease, coordinator, lambda: False)
         coordinator.error_code = error_code
         await coordinator._send_req(request_)
         return await within(lease, 0.1)
@@ -92,13 +93,34 @@ def test_what_the_coordinator_says_keeps_it(request_: Any, error_code: int, held
 def test_a_member_that_leaves_or_is_put_out_has_lost_it(leave: bool) -> None:
     async def played() -> None:
         lease, coordinator = Lease(SESSION_S), Coordinator()
-        _keep(lease, coordinator)
+        _keep(lease, coordinator, lambda: False)
         await coordinator._send_req(HeartbeatRequest("group", 1, "me"))
         assert await within(lease, 0.1)
         if leave:
             await coordinator._send_req(LeaveGroupRequest("group", "me"))
         else:
             coordinator.reset_generation()
+        await lease.held()
+
+    with pytest.raises(LeaseLost):
+        asyncio.run(played())
+
+
+JOIN = JoinGroupRequest("group", 1, 1, "me", None, "consumer", [])
+SYNC = SyncGroupRequest("group", 1, "me", None, [])
+
+
+@pytest.mark.parametrize("requests", [[JOIN], [SYNC], [JOIN, SYNC]])
+def test_who_is_ending_has_lost_it_with_the_next_rebalance(requests: Sequence[Any]) -> None:
+    """Nothing is handed over or restored for it any more."""
+
+    async def played() -> None:
+        lease, coordinator = Lease(SESSION_S), Coordinator()
+        _keep(lease, coordinator, lambda: True)
+        await coordinator._send_req(HeartbeatRequest("group", 1, "me"))
+        assert await within(lease, 0.1)
+        for request in requests:
+            await coordinator._send_req(request)
         await lease.held()
 
     with pytest.raises(LeaseLost):

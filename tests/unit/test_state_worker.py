@@ -10,10 +10,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pytest
 from aiokafka.structs import RecordMetadata, TopicPartition
 
 from ranker.catalogue import Catalogue
 from ranker.counts import Counts
+from streams import state_worker
 from streams.contracts import Item
 from streams.kafka_client import partition_of
 from streams.outbox import Outbox, Outgoing
@@ -167,6 +169,48 @@ def test_nothing_is_acknowledged_before_its_state_is_durable_and_its_request_is_
     asyncio.run(world.work([world.click("u", "e1"), world.click("u", "e2")]))
     assert [[m.topic for m in call] for call in world.broker.calls] == [[CHANGELOG], ["rank-requests"]]
     assert acked_before[:2] == [0, 0]
+
+
+def test_a_closed_worker_reads_no_user_and_writes_nothing() -> None:
+    """Its store is closed next, and every user of it would be a new one."""
+    world = World()
+
+    async def closed() -> None:
+        running = asyncio.create_task(world.worker.run())
+        await world.worker.take([world.click("u", "e1")])
+        await world.worker.close(10)
+        world.store.clear()
+        world.tier.users.let_go()
+        await world.worker.take([world.click("u", "e2")])
+        world.worker.refresh(["u"])
+        await asyncio.wait_for(running, 10)
+
+    asyncio.run(closed())
+    assert (len(world.broker.of(CHANGELOG)), world.acked) == (1, [0])
+
+
+def test_who_closes_while_kafka_is_away_makes_no_request_from_a_closed_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    monkeypatch.setattr(state_worker, "LAST_FLUSH_S", 0.05)
+
+    async def closed() -> None:
+        away, deliver = asyncio.Event(), world.broker.deliver
+
+        async def late(messages: Sequence[Outgoing]) -> list[RecordMetadata]:
+            await away.wait()
+            return await deliver(messages)
+
+        world.broker.deliver = late  # type: ignore[method-assign]
+        running = asyncio.create_task(world.worker.run())
+        await world.worker.take([world.click("u", "e1")])
+        await world.worker.close(0.05)
+        world.store.clear()
+        world.tier.users.discard()
+        away.set()
+        await asyncio.wait_for(running, 10)
+
+    asyncio.run(closed())
+    assert (world.broker.of("rank-requests"), world.acked) == ([], [])
 
 
 def test_what_was_only_noted_is_left_to_who_gets_the_partition() -> None:
