@@ -333,7 +333,7 @@ def test_rocksdb_tables_restore_too(settings: Settings, client: Client) -> None:
         with worker(on_disk, "all") as running:
             running.wait_ready()
             traffic.burst(4_000)
-            until(lambda: running.total("afterclick_users_flushed_total"))  # noqa: B023  # used within the iteration
+            until(lambda: running.total("afterclick_users_flushed_total"))
             assert running.stop() == 0
         assert any(settings.tables.data_dir.rglob("*.sst")) or any(settings.tables.data_dir.rglob("*.log"))
     shutil.rmtree(settings.tables.data_dir)
