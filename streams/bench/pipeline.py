@@ -6,9 +6,13 @@ share them, the scorer alone has them all: the figures are the worse for it, nev
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
 from statistics import median
 
 import msgspec
@@ -17,6 +21,7 @@ from rich.progress import Progress
 from encoders.describe import describe_history
 from encoders.event_time import milliseconds
 from ranker import Scorer, ScoreRequest, load_scorer
+from streams.bench import shapes
 from streams.bench.clicks import ITEMS, Traffic, event_of, now_ms
 from streams.bench.ground import Ground, topics
 from streams.bench.rows import Row, Target, percentile
@@ -28,24 +33,57 @@ ROUNDS = 3
 RATE_PER_S, RATE_S, USERS = 50, 15.0, 200
 ECHO_S = 4.0
 WARM_UP_S = 2.0
-BURST_LISTS, HISTORY = 250, 10
-HALF_RATE_S, HALF_RATE_ECHO_S = 5.0, 3.0
+HISTORY, SINGLE_LISTS = 10, 20
 WARM_LINES, WARM_CANDIDATES = 20, 100  # of one request that only warms
 DAY_MS, MINUTE_MS = 86_400_000, 60_000
 
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Load:
+    """What a model's worker is given.
+
+    Attributes
+    ----------
+    lists : asked for at once, in each round.
+    half_rate_s : seconds of each round at half the rate that this showed.
+    keeps_texts : whether the model keeps what it read of a text, so that every item is to be warm before the rounds.
+    saturated, p50, p99 : targets, if there are any: lists a second over the scorer's own, and times over those of one
+        list.
+    """
+
+    lists: int
+    half_rate_s: float
+    keeps_texts: bool
+    saturated: Target | None = None
+    p50: Target | None = None
+    p99: Target | None = None
+
+
+BI_ENCODER = Load(250, 5.0, True, saturated=Target(0.8, at_most=False, of="ratio"))
+PACKED = Load(40, 15.0, False, p50=Target(2, at_most=True, of="ratio"), p99=Target(5, at_most=True, of="ratio"))
+
+
 def measure(ground: Ground, progress: Progress) -> list[Row]:
-    """Measure the machinery, then the whole with its model.
+    """Measure the machinery, then the whole with its model, then with a packed encoder of MiniLM's shape.
 
     Raises
     ------
     BenchFailed
         The worker ended, lost lists, or ranked without its model.
     """
-    with _saying(progress) as say:
-        return _machinery(ground, say) + _with_model(ground, say)
+    with (
+        _saying(progress) as say,
+        tempfile.TemporaryDirectory(prefix="afterclick-bench-", ignore_cleanup_errors=True) as folder,
+    ):
+        model = ground.settings.ranker.model
+        packed = shapes.encoder(Path(folder) / "encoder", "MiniLM", shapes.MINILM)
+        return [
+            *_machinery(ground, say),
+            *_with_model(ground, say, model, model, BI_ENCODER),
+            *_with_model(ground, say, f"packed encoder of {packed.name}'s shape", str(packed.folder), PACKED),
+        ]
 
 
 def _machinery(ground: Ground, say: Say) -> list[Row]:
@@ -59,23 +97,27 @@ def _machinery(ground: Ground, say: Say) -> list[Row]:
             lists.append(timings)
             echoes.append(traffic.echoed(timings, RATE_PER_S, ECHO_S))
     what = f"event to list at {RATE_PER_S} events/s, a scorer that returns at once"
-    return _latency_rows(what, lists, echoes, {50: Target(15, at_most=True), 99: Target(60, at_most=True)})
+    peer = {
+        percent: (f"plain Kafka round trip p{percent}", [percentile(echo.latencies_ms(), percent) for echo in echoes])
+        for percent in (50, 99)
+    }
+    return _latency_rows(what, lists, peer, {50: Target(15, at_most=True), 99: Target(60, at_most=True)})
 
 
-def _with_model(ground: Ground, say: Say) -> list[Row]:
+def _with_model(ground: Ground, say: Say, name: str, model: str, load: Load) -> list[Row]:
     """Lists a second of the whole, and of its scorer alone with the same work; then event-to-list at half of that.
 
     The same work: the scorer alone answers the very requests that the worker had, in order, in batches as large.
-    Equal caches: before the rounds the worker ranks a click on every item, then a history for each user, and the
-    scorer alone sees every text of those requests, so the candidates are warm in both. In a round, each history
-    is some days old, another number of days than ever before, so its lines are new to both when the round begins.
+    Equal caches: before the rounds the worker ranks a history for each user, and where the model keeps texts a click
+    on every item, and the scorer alone sees every text of those requests, so the candidates are warm in both. In a
+    round, each history is some days old, another number of days than ever before, so its lines are new to both when
+    the round begins.
     """
-    model = ground.settings.ranker.model
-    warm_users = [f"warm-{number}" for number in range(ITEMS)]
-    users = [[f"user-{number}-{place}" for place in range(BURST_LISTS)] for number in range(ROUNDS)]
+    warm_users = [f"warm-{number}" for number in range(ITEMS)] if load.keeps_texts else []
+    users = [[f"user-{number}-{place}" for place in range(load.lists)] for number in range(ROUNDS)]
     with _traffic(ground, model) as traffic:
         settings = traffic.settings
-        say(f"Loading {model}")
+        say(f"Loading the {name}")
         scorer = load_scorer(model, settings.ranker.device, settings.ranker.dtype)
         alone = Alone(scorer, settings.ranker.batch_lists)
         warm_up = list(_warm_up(traffic, warm_users, users))
@@ -88,32 +130,35 @@ def _with_model(ground: Ground, say: Say) -> list[Row]:
             alone.warm_up(traffic.requests.rest())
             whole, by_itself = [], []
             for number, of_round in enumerate(users):
-                say(f"{BURST_LISTS} users click at once, round {number + 1} of {ROUNDS}")
+                say(f"{load.lists} users click at once, round {number + 1} of {ROUNDS}")
                 timings = traffic.answered([traffic.click(user, now_ms()) for user in of_round], None, None)
                 whole.append(timings.per_s())
-                requests = [request for request in traffic.requests.rest() if event_of(request) in timings.sent_s]
-                by_itself.append(alone.per_s(requests))
+                by_itself.append(alone.per_s(_answered(traffic, timings)))
 
-            rate, lists, echoes = median(whole) / 2, [], []
-            everybody = iter(warm_users + [user for of_round in users for user in of_round])
-            events = min(round(rate * HALF_RATE_S), (ITEMS + ROUNDS * BURST_LISTS) // ROUNDS)
+            rate, lists, single_ms = median(whole) / 2, [], []
+            everybody = cycle(warm_users + [user for of_round in users for user in of_round])
             for number in range(ROUNDS):
-                say(f"Half of that rate, {rate:.0f} events/s, round {number + 1} of {ROUNDS}")
-                timings = traffic.answered(
-                    [traffic.click(next(everybody), now_ms()) for _ in range(events)], rate, None
-                )
+                say(f"Half of that rate, {rate:.1f} events/s, round {number + 1} of {ROUNDS}")
+                clicks = [traffic.click(next(everybody), now_ms()) for _ in range(round(rate * load.half_rate_s))]
+                timings = traffic.answered(clicks, rate, None)
                 lists.append(timings)
-                echoes.append(traffic.echoed(timings, rate, HALF_RATE_ECHO_S))
+                single_ms.append(alone.one_ms(_answered(traffic, timings)))
     saturated = Row(
-        f"lists of the whole pipeline, {BURST_LISTS} users at once, {model}",
+        f"lists of the whole pipeline, {load.lists} users at once, {name}",
         "lists/s",
         whole,
         "the scorer alone",
         by_itself,
-        Target(0.8, at_most=False, of="ratio"),
-        f"{model} runs in {scorer.placement.dtype} on {scorer.placement.device}.",
+        load.saturated,
+        f"The {name} runs in {scorer.placement.dtype} on {scorer.placement.device}.",
     )
-    return [saturated, *_latency_rows(f"event to list at {rate:.0f} events/s, {model}", lists, echoes, {})]
+    what, peer = f"event to list at {rate:.1f} events/s, {name}", ("the scorer alone, one list, p50", single_ms)
+    return [saturated, *_latency_rows(what, lists, {50: peer, 99: peer}, {50: load.p50, 99: load.p99})]
+
+
+def _answered(traffic: Traffic, timings: Timings) -> list[Received]:
+    """The rank requests of these events."""
+    return [request for request in traffic.requests.rest() if event_of(request) in timings.sent_s]
 
 
 class Alone:
@@ -141,6 +186,16 @@ class Alone:
             self._scorer.score(requests[start : start + self._batch_lists])
         return len(requests) / (time.perf_counter() - begin)
 
+    def one_ms(self, received: Sequence[Received]) -> float:
+        """Score some of them one by one; milliseconds of one, the median."""
+        return median(_ms(self._scorer, request) for request in _requests(received)[:SINGLE_LISTS])
+
+
+def _ms(scorer: Scorer, request: ScoreRequest) -> float:
+    begin = time.perf_counter()
+    scorer.score([request])
+    return (time.perf_counter() - begin) * 1e3
+
 
 def _requests(received: Sequence[Received]) -> list[ScoreRequest]:
     """Put rank requests into words, as the rank tier does."""
@@ -167,9 +222,12 @@ def _warm_up(traffic: Traffic, warm_users: Sequence[str], users: Sequence[Sequen
 
 
 def _latency_rows(
-    what: str, lists: Sequence[Timings], echoes: Sequence[Timings], targets: dict[int, Target]
+    what: str,
+    lists: Sequence[Timings],
+    peer: Mapping[int, tuple[str, Sequence[float]]],
+    targets: Mapping[int, Target | None],
 ) -> list[Row]:
-    """Both percentiles, of each round, beside those of the plain round trip."""
+    """Both percentiles, of each round, beside the peer's."""
     unanswered = sum(timings.unanswered for timings in lists)
     note = f"{what}: {unanswered} events were answered by a newer list of their user." if unanswered else ""
     return [
@@ -177,9 +235,8 @@ def _latency_rows(
             f"{what}, p{percent}",
             "ms",
             [percentile(timings.latencies_ms(WARM_UP_S), percent) for timings in lists],
-            f"plain Kafka round trip p{percent}",
-            [percentile(timings.latencies_ms(), percent) for timings in echoes],
-            targets.get(percent),
+            *peer[percent],
+            targets[percent],
             note,
         )
         for percent in (50, 99)

@@ -1,0 +1,68 @@
+"""A model's linear layers in 8-bit integers: less exact, and faster on a CPU with integer dot products (VNNI).
+
+Weights are quantised once, with a scale for each output; a layer's inputs as they come, with a scale for each token:
+a scale for all of them at once would let one token's outlier take the others' digits. Biases, norms, attention and the
+last layer, which gives the scores, stay in float32. Called by `model_source`.
+
+Source: Dettmers et al., LLM.int8(), 2022 (vector-wise quantisation, absmax), without its outlier columns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+LARGEST = 127
+TINY = 1e-8
+"""Of a row of zeros, the largest."""
+FEWEST_OUTPUTS = 64
+"""A layer with fewer, like a scoring head, costs nothing as it is."""
+
+
+class Int8Linear(nn.Module):
+    """A linear layer that was quantised.
+
+    Attributes
+    ----------
+    weight : (in, out) int8.
+    scale : (out,) float32; `weight * scale` is what was quantised.
+    """
+
+    weight: torch.Tensor
+    scale: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach()
+        scale = _scale(weight)
+        self.register_buffer("weight", _rounded(weight, scale).t())
+        self.register_buffer("scale", scale[:, 0])
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(..., in) float32 -> (..., out) float32."""
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        scale = _scale(rows)
+        products = torch._int_mm(_rounded(rows, scale), self.weight)
+        outputs = products.to(torch.float32).mul_(scale).mul_(self.scale)
+        if self.bias is not None:
+            outputs.add_(self.bias)
+        return outputs.view(*inputs.shape[:-1], -1)
+
+
+def quantise(model: nn.Module) -> None:
+    """Replace the linear layers of a float32 model, all but those that give its outputs."""
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Linear) and child is not output and child.out_features >= FEWEST_OUTPUTS:
+                setattr(module, name, Int8Linear(child))
+
+
+def _scale(rows: torch.Tensor) -> torch.Tensor:
+    return rows.abs().amax(1, keepdim=True).clamp_min_(TINY).div_(LARGEST)
+
+
+def _rounded(rows: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    return (rows / scale).round_().to(torch.int8)
