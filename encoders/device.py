@@ -13,7 +13,7 @@ from pathlib import Path
 from encoders.errors import AfterclickError
 
 DEVICES = ("auto", "cpu", "cuda")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 SPEED_UP_WORTH_IT = 1.5  # chosen by us: bfloat16 costs three decimal digits, so a small gain does not pay for it
 PROBE_ROWS, PROBE_IN, PROBE_OUT = (
     256,
@@ -29,7 +29,13 @@ class DeviceUnavailable(AfterclickError):
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model runs: `device` 'cpu' or 'cuda', `dtype` a torch dtype's name, and the reason in words."""
+    """Where a model runs, and the reason in words.
+
+    Attributes
+    ----------
+    device : 'cpu' or 'cuda'.
+    dtype : a torch dtype's name; 'int8' for linear layers in int8, and the rest in float32 (`encoders.int8`).
+    """
 
     device: str
     dtype: str
@@ -44,15 +50,15 @@ def choose(device: str = "auto", dtype: str = "auto") -> Placement:
     ----------
     device : {'auto', 'cpu', 'cuda'}
         'auto' takes CUDA if it is there.
-    dtype : {'auto', 'float32', 'bfloat16', 'float16'}
+    dtype : {'auto', 'float32', 'bfloat16', 'float16', 'int8'}
         'auto' takes bfloat16 on CUDA (float16 where the card has none). On a CPU it times one matrix product
         in float32 and in bfloat16, and takes bfloat16 only if that is at least 1.5 times as fast: with AMX it
-        is 3 to 7 times as fast, without it is often slower.
+        is 3 to 7 times as fast, without it is often slower. Never int8, which costs quality: that is for you to weigh.
 
     Raises
     ------
     DeviceUnavailable
-        CUDA was asked for and torch sees none.
+        CUDA was asked for and torch sees none, or int8 where models run on CUDA.
     ValueError
         Another word than those above.
     """
@@ -69,6 +75,8 @@ def choose(device: str = "auto", dtype: str = "auto") -> Placement:
             "driver and a CUDA build of torch, or set the device to 'auto' or 'cpu'"
         )
     chosen = "cuda" if has_cuda and device != "cpu" else "cpu"
+    if dtype == "int8" and chosen == "cuda":
+        raise DeviceUnavailable("dtype: got 'int8' on CUDA, expected it on a CPU; set the dtype to 'auto'")
     why = f"{chosen} was asked for" if device != "auto" else f"CUDA {'is' if has_cuda else 'is not'} available"
     if dtype != "auto":
         return Placement(chosen, dtype, f"{why}; {dtype} was asked for")

@@ -213,7 +213,7 @@ def load_weights(
     with explained(name), _no_bar_in_a_log():
         model, info = getattr(transformers, auto_class).from_pretrained(
             folder,
-            dtype=getattr(torch, placement.dtype),
+            dtype=torch.float32 if placement.dtype == "int8" else getattr(torch, placement.dtype),
             attn_implementation="sdpa",
             output_loading_info=True,
             use_safetensors=True,
@@ -230,4 +230,9 @@ def load_weights(
             f"model: got {name!r} with attn_logit_softcapping, expected attention without it: sdpa leaves it "
             "out in silence; choose another model"
         )
-    return model.eval().requires_grad_(False).to(placement.device)
+    model = model.eval().requires_grad_(False).to(placement.device)
+    if placement.dtype == "int8":
+        from encoders.int8 import quantise
+
+        quantise(model)
+    return model

@@ -31,7 +31,7 @@ from encoders.errors import AfterclickError
 PREFIX = "AFTERCLICK_"
 _TOPIC_LETTERS = "[A-Za-z0-9._-]"
 Device = Literal["auto", "cpu", "cuda"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 
 class SettingsError(AfterclickError):

@@ -50,11 +50,13 @@ def measure(settings: Settings, progress: Progress) -> list[Row]:
 
 
 def encoder_rows(made: Made, size: Size, device: str, progress: Progress) -> list[Row]:
-    """A packed encoder in the format that suits the machine, in float32 and in bfloat16; against a cross-encoder."""
+    """A packed encoder in the format that suits the machine, in float32, bfloat16 and int8; against a cross-encoder."""
     best = choose(device).dtype
     peer = peers.cross_encoder(made.folder, device)
     lists = Lists(made, size)
-    timed = {dtype: _Timed(made, device, dtype, ENCODER_MATMUL) for dtype in dict.fromkeys((best, *ENCODER_USEFUL))}
+    int8 = ("int8",) if device == "cpu" else ()
+    dtypes = dict.fromkeys((best, *ENCODER_USEFUL, *int8))
+    timed = {dtype: _Timed(made, device, dtype, ENCODER_MATMUL) for dtype in dtypes}
     for ours in timed.values():
         ours.scorer.prepare(lists.items)
         ours.scorer.score([lists.request()])
@@ -82,6 +84,17 @@ def encoder_rows(made: Made, size: Size, device: str, progress: Progress) -> lis
                 note,
             )
             for dtype, label, bound in bounds
+        ),
+        *(
+            Row(
+                f"packed encoder of {made.name}'s shape, {size}, {dtype}",
+                "lists/s",
+                timed[dtype].per_s,
+                "the same in float32",
+                timed["float32"].per_s,
+                note="int8 ranks a little otherwise: README's Tune tells how much.",
+            )
+            for dtype in int8
         ),
         *(timed[dtype].row("encoder", bound) for dtype, bound in ENCODER_USEFUL.items()),
     ]

@@ -79,9 +79,11 @@ def matmul_gflops(placement: Placement, size: int) -> float:
     dtype = getattr(torch, placement.dtype)
     left, right = (torch.ones(size, size, dtype=dtype, device=placement.device) for _ in range(2))
 
+    product_of = torch._int_mm if dtype is torch.int8 else torch.matmul
+
     def multiply(times: int) -> float:
         for _ in range(times):
-            product = left @ right
+            product = product_of(left, right)
         return float(product[0, 0])  # waits for a GPU
 
     seconds(multiply, [1])  # what the first call does once

@@ -392,13 +392,14 @@ def test_decoder_computes_only_the_new_event(tmp_path: Path) -> None:
     assert scorer.usage.context_tokens_reused > 0.9 * first
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 @pytest.mark.parametrize("make", [models.packed, models.decoder])
-def test_bfloat16_ranks_like_float32(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_fewer_digits_rank_like_float32(tmp_path: Path, make: Callable[[Path], Path], dtype: str) -> None:
     rng, words = random.Random(4), " ".join([CONTEXT, *CANDIDATES]).split()
     request = ScoreRequest(CONTEXT, [" ".join(rng.sample(words, rng.randrange(3, 9))) for _ in range(60)])
     folder = str(make(tmp_path))
     [exact] = load_scorer(folder, "cpu", "float32").score([request])
-    [rough] = load_scorer(folder, "cpu", "bfloat16").score([request])
+    [rough] = load_scorer(folder, "cpu", dtype).score([request])
     assert rough.dtype == np.float32
     first, second = np.triu_indices(len(exact), 1)
     agree = np.sign(exact[first] - exact[second]) * np.sign(rough[first] - rough[second])
