@@ -212,7 +212,7 @@ def _requests(received: Sequence[Received]) -> list[ScoreRequest]:
 def _warm_up(traffic: Traffic, warm_users: Sequence[str], users: Sequence[Sequence[str]]) -> Iterator[Message]:
     """A click on each item, each by a user of its own; then each round's histories, a minute between their clicks."""
     begin_ms = now_ms()
-    for user, item in zip(warm_users, traffic.items, strict=True):
+    for user, item in zip(warm_users, traffic.items, strict=False):  # without warm users, no items to warm
         yield traffic.click(user, begin_ms, item.item_id)
     for number, of_round in enumerate(users):
         newest_ms = begin_ms - (number + 2) * DAY_MS

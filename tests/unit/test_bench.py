@@ -212,7 +212,7 @@ def test_the_packed_rows_stand_beside_their_peers(
     for row in encoder[:2]:
         assert (row.ratio is not None, row.note == peers.NO_SENTENCES) == (installed, not installed)
     assert all(row.ratio is not None and row.ratio > 0 for row in compared)
-    assert [row.target and row.target.bound for row in encoder[1:] + decoder] == [20, 0.7, 0.4, 18, 0.5]
+    assert [row.target and row.target.bound for row in encoder[1:] + decoder] == [20, None, 0.7, 0.4, 18, 0.5]
     assert all(len(row.rounds) == packed.ROUNDS for row in [*encoder, click])
     assert all(len(row.rounds) == packed.FULL_PROMPT_ROUNDS for row in decoder)
 
