@@ -162,6 +162,8 @@ class StateWorker:
 
     async def hand_over(self, partitions: Collection[object]) -> None:
         """These partitions are somebody else's now: finish writing, and leave the rest to who gets the events again."""
+        if self._closed.is_set():
+            return
         async with self._turn:
             try:
                 await self._flush()
