@@ -125,10 +125,16 @@ class Consumer(Eager, aiokafka.Consumer):
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         generation = self.app.consumer_generation_id
         asked = None if active_partitions is None else set(active_partitions)
+
+        def overtaken() -> bool:
+            return not self.flow_active or self.app.consumer_generation_id != generation
+
         async with self._asking:
+            if overtaken():
+                return {}  # by the seek that we waited for: what is asked now would be dropped, and is past the seek
             found = await super()._getmany(asked, min(timeout, FETCH_S))
-        if not found or not self.flow_active or self.app.consumer_generation_id != generation:
-            return {}  # asked before a rebalance: every partition is sought anew
+        if not found or overtaken():
+            return {}  # by a rebalance: it seeks every partition anew, for its seek waits for us
         changelogs = {tp: records for tp, records in found.items() if self._is_changelog_tp(tp)}
         if changelogs and self.app.in_recovery:
             self._restore(changelogs)

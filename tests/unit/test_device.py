@@ -65,7 +65,7 @@ def test_auto_on_cuda(monkeypatch: pytest.MonkeyPatch, has_bf16: bool, dtype: st
     assert choose("cpu", "float32").device == "cpu"
 
 
-@pytest.mark.parametrize("given", [("tpu", "auto"), ("cpu", "int8")])
+@pytest.mark.parametrize("given", [("tpu", "auto"), ("cpu", "int4")])
 def test_unknown_words_are_errors(given: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="expected one of auto"):
         choose(*given)

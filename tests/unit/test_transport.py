@@ -95,6 +95,7 @@ def test_a_seek_waits_for_a_fetch_that_is_out(seek: Callable[[Consumer], Awaitab
             return {TP("clicks", 0): 3}
 
         consumer: Any = object.__new__(Consumer)
+        consumer.flow_active = True
         consumer._asking = asyncio.Lock()
         consumer._thread = SimpleNamespace(getmany=getmany, seek_to_committed=sought, seek_wait=sought)
         consumer.app = SimpleNamespace(
@@ -110,6 +111,31 @@ def test_a_seek_waits_for_a_fetch_that_is_out(seek: Callable[[Consumer], Awaitab
 
     asyncio.run(run())
     assert log == ["asked", "answered", "sought"]
+
+
+@pytest.mark.parametrize("overtaken", [True, False])
+def test_a_fetch_that_waited_for_a_rebalance_does_not_ask(overtaken: bool) -> None:
+    """What it was given would be dropped, and lies past the seek: lost."""
+    asked: list[object] = []
+
+    async def run() -> None:
+        async def getmany(*_: object) -> dict[TP, list[object]]:
+            asked.append("asked")
+            return {}
+
+        consumer: Any = object.__new__(Consumer)
+        consumer.flow_active = True
+        consumer._asking = asyncio.Lock()
+        consumer._thread = SimpleNamespace(getmany=getmany)
+        consumer.app = SimpleNamespace(consumer_generation_id=1)
+        async with consumer._asking:
+            fetch = asyncio.create_task(consumer._getmany({CLICKS}, 1.0))
+            await asyncio.sleep(0.01)
+            consumer.app.consumer_generation_id += overtaken
+        assert await fetch == {}
+
+    asyncio.run(run())
+    assert bool(asked) is not overtaken
 
 
 class Recovery:
