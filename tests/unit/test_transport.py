@@ -95,7 +95,6 @@ def test_a_seek_waits_for_a_fetch_that_is_out(seek: Callable[[Consumer], Awaitab
             return {TP("clicks", 0): 3}
 
         consumer: Any = object.__new__(Consumer)
-        consumer.flow_active = True
         consumer._asking = asyncio.Lock()
         consumer._thread = SimpleNamespace(getmany=getmany, seek_to_committed=sought, seek_wait=sought)
         consumer.app = SimpleNamespace(
@@ -111,80 +110,3 @@ def test_a_seek_waits_for_a_fetch_that_is_out(seek: Callable[[Consumer], Awaitab
 
     asyncio.run(run())
     assert log == ["asked", "answered", "sought"]
-
-
-@pytest.mark.parametrize("overtaken", [True, False])
-def test_a_fetch_that_waited_for_a_rebalance_does_not_ask(overtaken: bool) -> None:
-    """What it was given would be dropped, and lies past the seek: lost."""
-    asked: list[object] = []
-
-    async def run() -> None:
-        async def getmany(*_: object) -> dict[TP, list[object]]:
-            asked.append("asked")
-            return {}
-
-        consumer: Any = object.__new__(Consumer)
-        consumer.flow_active = True
-        consumer._asking = asyncio.Lock()
-        consumer._thread = SimpleNamespace(getmany=getmany)
-        consumer.app = SimpleNamespace(consumer_generation_id=1)
-        async with consumer._asking:
-            fetch = asyncio.create_task(consumer._getmany({CLICKS}, 1.0))
-            await asyncio.sleep(0.01)
-            consumer.app.consumer_generation_id += overtaken
-        assert await fetch == {}
-
-    asyncio.run(run())
-    assert bool(asked) is not overtaken
-
-
-class Recovery:
-    """Of Faust's recovery of tables, what a restore touches."""
-
-    def __init__(self, highwater: int, at: int) -> None:
-        self.active_tps, self.active_offsets = {USERS}, {USERS: at}
-        self.signal_recovery_end = asyncio.Event()
-        self._highwater = highwater
-
-    def need_recovery(self) -> bool:
-        return self.active_offsets[USERS] < self._highwater
-
-    def _set_recovery_ended(self) -> None:
-        self.signal_recovery_end.set()
-
-
-USERS, CLICKS = TP("users-changelog", 0), TP("clicks", 0)
-
-
-@pytest.mark.parametrize(
-    ("in_recovery", "rebalanced", "restored", "given"),
-    [(True, False, [7, 8, 9], [CLICKS]), (True, True, [], []), (False, False, [], [CLICKS]), (False, True, [], [])],
-)
-def test_faust_gets_nothing_of_a_changelog(
-    in_recovery: bool, rebalanced: bool, restored: list[int], given: list[TP]
-) -> None:
-    """It would keep it, and write it at the next restore over what is newer by then."""
-    taken: list[int] = []
-    recovery = Recovery(highwater=9, at=7)
-
-    async def run() -> dict[TP, Any]:
-        consumer: Any = object.__new__(Consumer)
-        consumer.flow_active = True
-
-        async def getmany(*_: object) -> dict[TP, list[Any]]:
-            consumer.app.consumer_generation_id += rebalanced
-            return {USERS: [SimpleNamespace(offset=offset) for offset in (7, 8, 9)], CLICKS: ["click"]}
-
-        consumer._asking = asyncio.Lock()
-        consumer._thread = SimpleNamespace(getmany=getmany)
-        consumer.app = SimpleNamespace(
-            consumer_generation_id=1,
-            in_recovery=in_recovery,
-            tables=SimpleNamespace(changelog_topics={USERS.topic}, recovery=recovery),
-        )
-        consumer.transport = SimpleNamespace(restore=lambda _, records: taken.extend(r.offset for r in records))
-        found: dict[TP, Any] = await consumer._getmany({USERS, CLICKS}, 1.0)
-        return found
-
-    assert list(asyncio.run(run())) == given
-    assert (taken, recovery.signal_recovery_end.is_set()) == (restored, bool(restored))
