@@ -1,7 +1,7 @@
 """Items and histories in words, for the encoder and the scorers: the one place that decides how a text reads.
 
 Serving, training and evaluation render through these functions, so a model sees in production what it was trained on.
-Knows no vectors and no transport; called by `streams.pipeline`.
+Knows no vectors and no transport; called by the two tiers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Step 3, candidates: recall from several sources, merged into one list with where each item came from.
 
 A source is one class with one method (`Source`); a user adds one by its import path in a setting. Knows no transport;
-called by `streams.pipeline`.
+called by `streams.state_tier`.
 """
 
 from __future__ import annotations

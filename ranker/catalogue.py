@@ -1,7 +1,7 @@
 """The items that can be recommended, with their text vectors: nearest-neighbour search, inserts and deletes.
 
 Rows are numbered; a deleted item's row is used again. Knows nothing of where items come from; filled by
-`streams.pipeline`, read by the candidate sources.
+`streams.state_tier`, read by the candidate sources.
 """
 
 from __future__ import annotations

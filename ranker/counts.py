@@ -5,7 +5,7 @@ kept incrementally. A decayed count `sum_i w_i 2^(-(T - t_i) / half_life)` is st
 0: such numbers never need an update when time passes, never overflow, and take late events as they take any other.
 
 Counts are sharded by writer: every worker adds to one shard of its own and reads all, so counts of several workers
-add up and each shard can be stored and handed over by itself. Knows no transport; `streams.pipeline` feeds it.
+add up and each shard can be stored and handed over by itself. Knows no transport; `streams.state_tier` feeds it.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ from streams.follower import Records, items_of
 from streams.kafka_client import latest_ms
 from streams.lease import LeaseLost
 from streams.outbox import Outbox, Outgoing
-from streams.pipeline import RankTier
 from streams.publish import Published
+from streams.rank_tier import RankTier
 from streams.receive import BadMessage, Message, Tombstone, receive
 from streams.refill import Refill
 from streams.reject import rejected

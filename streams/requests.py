@@ -16,7 +16,7 @@ import msgspec
 from streams.acks import InOrder
 from streams.contracts import Trigger
 from streams.outbox import Outbox, Outgoing
-from streams.pipeline import StateTier
+from streams.state_tier import StateTier
 
 MOST_AT_ONCE = 64
 SLICE_S = 0.05

@@ -36,12 +36,12 @@ from streams.follower import Records, items_of
 from streams.kafka_client import latest_ms, partition_of
 from streams.lease import LeaseLost
 from streams.outbox import Outbox, Outgoing
-from streams.pipeline import StateTier, type_of
 from streams.pseudonym import under_pseudonym
 from streams.receive import INPUTS, BadMessage, Message, Tombstone, receive
 from streams.reject import rejected
 from streams.requests import Requests, Wanted
 from streams.settings import Settings
+from streams.state_tier import StateTier, type_of
 
 logger = logging.getLogger(__name__)
 

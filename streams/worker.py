@@ -35,12 +35,13 @@ from streams.health import Health
 from streams.kafka_client import answers, client_options, partition_of
 from streams.models import Models, RemoteEncoder
 from streams.outbox import Outbox
-from streams.pipeline import RankTier, StateTier, counts_of
 from streams.publish import CacheUnavailable, ListCache
+from streams.rank_tier import RankTier
 from streams.rank_worker import AT_MODEL, RankWorker
 from streams.refill import Refill
 from streams.restore import watch_restore
 from streams.settings import Kafka, Redis, Settings, SettingsError
+from streams.state_tier import StateTier, counts_of
 from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
 from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, app_id, changelog_name, ensure_topics, topic_specs

@@ -30,8 +30,8 @@ from ranker.nearest_items import top
 from streams.bench.rows import Row, Target, percentile
 from streams.bench.vectors import interests_in, text_like
 from streams.contracts import Click
-from streams.pipeline import StateTier
 from streams.settings import Settings
+from streams.state_tier import StateTier
 from streams.table_store import TableStore
 from streams.users import RECENT, Changes, Users
 

@@ -15,8 +15,8 @@ import numpy as np
 from encoders.event_time import milliseconds
 from encoders.interest import Event, Vector, decode, empty, encode, item_key, update
 from streams.contracts import Click
-from streams.pipeline import decay_of
 from streams.settings import load
+from streams.state_tier import decay_of
 from streams.topics import USERS_TABLE, app_id
 
 DIM = 384

@@ -16,7 +16,8 @@ from ranker import Scorer
 from ranker.judge import Answer
 from ranker.protocols import Case, Interaction, Split
 from streams.contracts import Click, Item, Purchase, RankRequest
-from streams.pipeline import Pipeline, RankTier
+from streams.pipeline import Pipeline
+from streams.rank_tier import RankTier
 from streams.settings import Settings
 
 Progress = Callable[[int, int], None]

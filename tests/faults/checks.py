@@ -20,8 +20,8 @@ from encoders.describe import describe_item
 from encoders.interest import Event, EventType, Interest, Vector, item_key, recompute
 from encoders.text import TextEncoder
 from streams.contracts import Item
-from streams.pipeline import decay_of
 from streams.settings import Settings
+from streams.state_tier import decay_of
 from streams.topics import changelog_name
 from streams.users import Users
 from tests.faults.load import ITEMS, Load, item

@@ -24,9 +24,10 @@ from ranker.catalogue import Catalogue
 from ranker.counts import Counts, decode_counts, encode_counts
 from streams import dead_letters, users
 from streams.contracts import Click, DeadLetter, Item, RankRequest
-from streams.pipeline import RankTier, StateTier, catalogue_item, counts_of
+from streams.rank_tier import RankTier
 from streams.receive import INPUTS, BadMessage, Message, receive
 from streams.settings import Settings
+from streams.state_tier import StateTier, catalogue_item, counts_of
 
 NOW_MS = 1_790_000_000_000
 DIM = 4

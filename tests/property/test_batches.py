@@ -16,8 +16,8 @@ from ranker.catalogue import Catalogue
 from ranker.count_tables import MOST_NEIGHBOURS
 from ranker.counts import Counts, ItemCounts
 from streams.contracts import Click, Item, Purchase
-from streams.pipeline import Outcome, StateTier
 from streams.settings import Settings
+from streams.state_tier import Outcome, StateTier
 from streams.users import Record, Users
 
 DIM, START, DAY = 16, 1_700_000_000_000, 86_400_000

@@ -22,7 +22,7 @@ from ranker.packed_encoder import PackedEncoder
 from ranker.select import MOST_SHOWN, select
 from streams.contracts import Candidate, HistoryEvent, Item, RankRequest
 from streams.demo.shop_catalogue import build
-from streams.pipeline import RankTier
+from streams.rank_tier import RankTier
 from streams.settings import Settings
 from tests import models
 

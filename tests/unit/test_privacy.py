@@ -24,10 +24,11 @@ from streams import state_worker
 from streams.contracts import Candidate, Click, HistoryEvent, RankRequest
 from streams.kafka_client import partition_of
 from streams.outbox import Outgoing
-from streams.pipeline import RankTier, StateTier, counts_of
 from streams.pseudonym import pseudonym
+from streams.rank_tier import RankTier
 from streams.rank_worker import RankWorker
 from streams.settings import Settings
+from streams.state_tier import StateTier, counts_of
 from streams.state_worker import StateWorker
 from streams.users import Users
 from tests import models

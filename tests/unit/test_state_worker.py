@@ -19,8 +19,8 @@ from streams import state_worker
 from streams.contracts import Item
 from streams.kafka_client import partition_of
 from streams.outbox import Outbox, Outgoing
-from streams.pipeline import StateTier
 from streams.settings import Settings
+from streams.state_tier import StateTier
 from streams.state_worker import ORIGIN, ROUTED, StateWorker
 from streams.topics import changelog_name
 from streams.users import Users
