@@ -3,7 +3,7 @@
 All candidates of a list at once, from the state, the catalogue and everybody's counts as they are at that moment;
 so a list that is built from a log in the order of time holds nothing that came later. Every number depends on the user
 and that candidate, never on the rest of the list, and none on the size of the shop: counts are relative to the
-catalogue's mean. Knows no model; called by `streams.state_tier`, read by `ranker.fusion`.
+catalogue's mean. Knows no model; called by `streams.state_tier`, read by `ranker.head`.
 """
 
 from __future__ import annotations

@@ -1,105 +1,37 @@
-"""Language and behaviour in one score: a small head over a model's score and the behavioural features.
+"""A model with a fusion head on top, which may go on learning while it serves.
 
-Text alone is weak for users with a history, counters alone for items without one (CoLLM, Zhang et al. 2023), so a head
-learns how much each counts, and when. It looks at one candidate at a time: a score depends on the user and that
-candidate alone. Knows no data and no training (`ranker.train` makes heads); loaded by `load_scorer`.
+Knows no data and no training; loaded by `load_scorer`.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from encoders import model_source
 from encoders.device import Placement
 from encoders.usage import Usage
-from ranker.features import NAMES, SCHEMA, Features
-from ranker.score import Scorer, ScoreRequest
+from ranker.features import Features
+from ranker.head import FusionHead
+from ranker.online import OnlineHead
+from ranker.score import Answer, Lessons, Scorer, ScoreRequest
 
-FILE = "fusion.safetensors"
-INPUTS = 1 + len(NAMES)
-"""The model's score, then the features."""
-FARTHEST = 5.0
-"""Standard deviations from the mean beyond which an input counts as that far: one odd value must not rule a list."""
+MOST_LISTS = 4_000
+"""Kept for their answers, newest first to stay; of 100 candidates each takes 5 KB."""
 
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class FusionHead:
-    """`score = x w + tanh(x W + b) v`, with x the inputs standardised and cut at `FARTHEST`.
+class Asked(NamedTuple):
+    """What the head was given for a list."""
 
-    The linear part says what counts, the hidden one when: a product of two inputs is out of a sum's reach.
-
-    Attributes
-    ----------
-    mean, scale, linear : (INPUTS,) float32.
-    hidden : (INPUTS, h) float32. bias, out : (h,) float32.
-    """
-
-    mean: Floats
-    scale: Floats
-    linear: Floats
-    hidden: Floats
-    bias: Floats
-    out: Floats
-
-    def __call__(self, scores: Floats, features: Features) -> Floats:
-        """Fused scores, (n,) float32, of a model's scores, (n,), and features, (n, len(NAMES)).
-
-        One that is not finite stays so.
-        """
-        inputs = np.concatenate([scores[:, None], features.astype(np.float32)], axis=1)
-        x = np.clip((inputs - self.mean) / self.scale, -FARTHEST, FARTHEST)
-        fused: Floats = x @ self.linear + np.tanh(x @ self.hidden + self.bias) @ self.out
-        return fused
-
-    def save(self, folder: Path) -> None:
-        """Write the head into a model's folder."""
-        arrays = {field.name: np.ascontiguousarray(getattr(self, field.name), np.float32) for field in fields(self)}
-        save_file(arrays, folder / FILE, {"schema": str(SCHEMA)})
-
-
-def describe() -> dict[str, Any]:
-    """What `afterclick.json` says of a head, so that it is never read as another one."""
-    return {"file": FILE, "schema": SCHEMA, "features": list(NAMES)}
-
-
-def read(folder: Path, described: Any) -> FusionHead:
-    """Read the head of a model's folder.
-
-    Parameters
-    ----------
-    described : the value of `fusion` in its `afterclick.json`.
-
-    Raises
-    ------
-    ModelUnsupported
-        It is missing or damaged, or was trained on other features than these.
-    """
-    if described != describe():
-        raise model_source.ModelUnsupported(
-            f"{folder / 'afterclick.json'}: fusion: got other features than this version computes (schema {SCHEMA}); "
-            "train the model again with `afterclick train`"
-        )
-    try:
-        head = FusionHead(**load_file(folder / FILE))
-    except (OSError, SafetensorError, TypeError) as error:
-        raise model_source.ModelUnsupported(
-            f"{folder / FILE}: got no fusion head ({error}), expected the file that `afterclick train` wrote"
-        ) from error
-    if head.hidden.shape != (INPUTS, len(head.out)) or head.linear.shape != (INPUTS,):
-        raise model_source.ModelUnsupported(
-            f"{folder / FILE}: got a head of {head.hidden.shape[0]} inputs, expected {INPUTS}; train the model again"
-        )
-    return head
+    user: str
+    scores: Floats
+    features: Features
 
 
 class FusedScorer:
@@ -120,7 +52,28 @@ class FusedScorer:
         self.base = base
         self.placement = base.placement if base else Placement("cpu", "float32", "it reads no texts")
         self.usage = base.usage if base else Usage()
-        self._head = head
+        self._head: FusionHead | OnlineHead = head
+        self._asked: OrderedDict[str, Asked] = OrderedDict()
+
+    def start_learning(self) -> None:
+        """From now on the head learns from answers."""
+        if isinstance(self._head, FusionHead):
+            self._head = OnlineHead(self._head)
+
+    @property
+    def lessons(self) -> Lessons | None:
+        """What it learnt from answers so far; None if it does not learn."""
+        return replace(self._head.lessons) if isinstance(self._head, OnlineHead) else None
+
+    def learn(self, answers: Sequence[Answer]) -> None:
+        """See `Learner.learn`; answers to lists that are not known any more, or had no features, are passed over."""
+        if not isinstance(self._head, OnlineHead):
+            return
+        for answer in answers:
+            asked = self._asked.get(answer.list_id)
+            if asked is not None:
+                shown = list(answer.shown)
+                self._head.learn(asked.scores[shown], asked.features[shown], answer.chosen)
 
     def prepare(self, texts: Sequence[str]) -> None:
         """See `Scorer.prepare`."""
@@ -131,6 +84,12 @@ class FusedScorer:
         """See `Scorer.forget`."""
         if self.base:
             self.base.forget(users)
+        if users is None:
+            self._asked.clear()
+        else:
+            of_them = set(users)
+            for list_id in [list_id for list_id, asked in self._asked.items() if asked.user in of_them]:
+                del self._asked[list_id]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Floats]:
         """See `Scorer.score`."""
@@ -140,7 +99,16 @@ class FusedScorer:
             scores = [np.zeros(len(request.candidates), np.float32) for request in requests]
             self.usage.requests += len(requests)
             self.usage.candidates += sum(map(len, scores))
+        if isinstance(self._head, OnlineHead):
+            self._keep(requests, scores)
         return [
             of_model if request.features is None else self._head(of_model, request.features)
             for request, of_model in zip(requests, scores, strict=True)
         ]
+
+    def _keep(self, requests: Sequence[ScoreRequest], scores: Sequence[Floats]) -> None:
+        for request, of_model in zip(requests, scores, strict=True):
+            if request.list_id and request.features is not None:
+                self._asked[request.list_id] = Asked(request.user, of_model, request.features)
+        while len(self._asked) > MOST_LISTS:
+            self._asked.popitem(last=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders import model_source
+from ranker import known_answers
 from ranker.score import Scorer
 from ranker.template import FILE
 
@@ -31,26 +32,33 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_byt
     ModelNotFound
         There is no such model, or it cannot be reached.
     ModelUnsupported
-        It cannot be run correctly; the message says why.
+        It cannot be run correctly, or does not give its known answers (`ranker.known_answers`); the message says why.
     DeviceUnavailable
         CUDA was asked for and is not there.
     """
     folder = Path(model).expanduser()
-    given = _described(folder)
-    base = (given or {}).get("base", model)
-    scorer = None if base == "none" else _plain(base, device, dtype, cache_bytes)
-    if given is not None and "fusion" in given:
-        from ranker.fusion import FusedScorer, read
-
-        return FusedScorer(model, scorer, read(folder, given["fusion"]))
-    if scorer is None:
-        raise model_source.ModelNotFound(f"model: got {model!r} with neither a base nor a fusion head; train it again")
+    scorer = _load(model, folder, device, dtype, cache_bytes)
+    known_answers.check(scorer, folder)
     return scorer
 
 
 def has_fusion(model: str) -> bool:
     """Whether the model's folder has a fusion head, so that its requests need features. Loads nothing."""
     return "fusion" in (_described(Path(model).expanduser()) or {})
+
+
+def _load(model: str, folder: Path, device: str, dtype: str, cache_bytes: int | None) -> Scorer:
+    given = _described(folder)
+    base = (given or {}).get("base", model)
+    scorer = None if base == "none" else _plain(base, device, dtype, cache_bytes)
+    if given is not None and "fusion" in given:
+        from ranker.fusion import FusedScorer
+        from ranker.head import read
+
+        return FusedScorer(model, scorer, read(folder, given["fusion"]))
+    if scorer is None:
+        raise model_source.ModelNotFound(f"model: got {model!r} with neither a base nor a fusion head; train it again")
+    return scorer
 
 
 def _described(folder: Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,31 @@ class ScoreRequest:
         Whose context it is, so that `Scorer.forget` can find what was kept of it; no score depends on it.
     features : ndarray of float16, (len(candidates), len(ranker.features.NAMES)), optional
         What behaviour says about each; only a fused scorer reads it.
+    list_id : str
+        What the list is called, so that a `Learner` finds it when it is answered.
     """
 
     context: str
     candidates: Sequence[str]
     user: str = ""
     features: NDArray[np.float16] | None = None
+    list_id: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a user chose of a list.
+
+    Attributes
+    ----------
+    list_id : the list.
+    shown : positions among the request's candidates, as they stood in the list, the first place first.
+    chosen : the place of `shown` that was chosen, from 0.
+    """
+
+    list_id: str
+    shown: Sequence[int]
+    chosen: int
 
 
 class Scorer(Protocol):
@@ -79,4 +98,35 @@ class Scorer(Protocol):
 
     def forget(self, users: Collection[str] | None) -> None:
         """Erase what is kept of these users' contexts; of all contexts, for None."""
+        ...
+
+
+@dataclass
+class Lessons:
+    """Running totals of what was learnt. `live_loss` and `frozen_loss` are sums over the answers, in nats.
+
+    `set_back` counts how often what was learnt was taken back.
+    """
+
+    answers: int = 0
+    set_back: int = 0
+    live_loss: float = 0.0
+    frozen_loss: float = 0.0
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A scorer that learns from what users choose while it serves.
+
+    Attributes
+    ----------
+    lessons : Lessons, optional
+        What it learnt so far; None if it is not to learn.
+    """
+
+    @property
+    def lessons(self) -> Lessons | None: ...
+
+    def learn(self, answers: Sequence[Answer]) -> None:
+        """Take in answers to lists that it scored."""
         ...

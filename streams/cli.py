@@ -46,16 +46,16 @@ def worker(
 ) -> None:
     """Work until SIGTERM: read events from Kafka, write lists to Kafka and Redis."""
     from streams.log import set_up
-    from streams.models import Models
+    from streams.serving import Serving
 
     settings = load(config)
     set_up(settings)
     encoder = settings.encoder if role is not Role.rank else None
     ranker = settings.ranker if role is not Role.state else None
-    with closing(Models(encoder, ranker)) as models:  # which load while the rest is imported and Kafka is asked
+    with closing(Serving(encoder, ranker)) as serving:  # which load while the rest is imported and Kafka is asked
         from streams.worker import run
 
-        raise typer.Exit(run(settings, role.value, models))
+        raise typer.Exit(run(settings, role.value, serving))
 
 
 @app.command()

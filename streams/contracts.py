@@ -136,11 +136,19 @@ class Behaviour(msgspec.Struct, kw_only=True, frozen=True):
     values: bytes
 
 
+class Answer(msgspec.Struct, kw_only=True, frozen=True):
+    """An item that the user chose from a list of ours: their click or purchase named the list."""
+
+    list_id: Id
+    item_id: Id
+
+
 class RankRequest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """All that ranking needs. Topic `rank-requests`, key `user_id`; a null value means the user was forgotten.
 
     `history` is in the order of time, newest last. Written by the state tier, or by an upstream recommender that has
-    candidates of its own; one without `behaviour` is ranked by the model's reading alone.
+    candidates of its own; one without `behaviour` is ranked by the model's reading alone. `answers` are those since the
+    user's last request.
     """
 
     request_id: Id
@@ -149,6 +157,7 @@ class RankRequest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
     history: list[HistoryEvent]
     candidates: list[Candidate]
     behaviour: Behaviour | None = None
+    answers: list[Answer] = []
     state_version: Annotated[int, Meta(ge=0)] = 0
     trigger: Trigger | None = None
     arrived_at: Milliseconds | None = None

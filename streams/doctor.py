@@ -15,7 +15,7 @@ from rich.text import Text
 
 from streams import kafka_client, topics
 from streams.publish import CacheUnavailable, ListCache
-from streams.settings import PREFIX, Kafka, Settings, SettingsError
+from streams.settings import PREFIX, Kafka, Ranker, Settings, SettingsError
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,11 @@ async def examine(settings: Settings) -> list[Check]:
         *await _kafka(settings),
         await _redis(settings),
         await asyncio.to_thread(_encoder, settings),
-        await asyncio.to_thread(_ranker, settings),
+        *[
+            await asyncio.to_thread(_ranker, settings.ranker, model)
+            for model in (settings.ranker.model, settings.ranker.challenger)
+            if model is not None
+        ],
     ]
 
 
@@ -137,19 +141,19 @@ def _encoder(settings: Settings) -> Check:
     return Check(name, True, f"{encoder.dim} dimensions, {place.dtype} on {place.device}: {place.reason}")
 
 
-def _ranker(settings: Settings) -> Check:
-    chosen = settings.ranker
-    name = f"ranker {chosen.model}"
-    if chosen.model == "none":
+def _ranker(chosen: Ranker, model: str) -> Check:
+    name = f"ranker {model}"
+    if model == "none":
         return Check(name, True, "no model: candidates keep their order, and each list says so")
     from ranker import load_scorer
+    from ranker.version import version
 
     try:
-        scorer = load_scorer(chosen.model, chosen.device, chosen.dtype)
+        scorer = load_scorer(model, chosen.device, chosen.dtype)
     except Exception as error:  # noqa: BLE001  whatever the loading of a model raises is a finding
         return _not_loaded(name, error, "RANKER")
     place = scorer.placement
-    return Check(name, True, f"{scorer.name}, {place.dtype} on {place.device}: {place.reason}")
+    return Check(name, True, f"{version(model)}, {place.dtype} on {place.device}: {place.reason}")
 
 
 def _not_loaded(name: str, error: Exception, group: str) -> Check:

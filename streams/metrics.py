@@ -9,6 +9,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3_600)
+PLACES = (1, 2, 3, 5, 10, 20, 50, 100)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096)
 
 ready = Gauge(
@@ -72,6 +73,21 @@ truncated_texts = Counter("afterclick_truncated_texts_total", "Item texts cut to
 tokenise_seconds = Histogram("afterclick_tokenise_seconds", "Tokenising one batch", ["model"], buckets=SECONDS)
 queue_seconds = Histogram("afterclick_queue_seconds", "A rank request's wait for its batch", ["model"], buckets=SECONDS)
 inference_seconds = Histogram("afterclick_inference_seconds", "The model on one batch", ["model"], buckets=SECONDS)
+model_swaps = Counter(
+    "afterclick_model_swaps_total",
+    "Times that a model's folder changed while we ran: 'served', or 'refused' and the one before goes on",
+    ["model", "outcome"],
+)
+answers = Counter("afterclick_answers_total", "Items that users chose from lists that a model ranked", ["model"])
+answer_rank = Histogram(
+    "afterclick_answer_rank", "The place in its list of an item that a user chose, from 1", ["model"], buckets=PLACES
+)
+answer_loss = Counter(
+    "afterclick_answer_loss_nats_total",
+    "Surprise at what users chose: of the head that learns, and of the one that was trained",
+    ["model", "head"],
+)
+heads_set_back = Counter("afterclick_heads_set_back_total", "Heads that had learnt themselves worse", ["model"])
 models_restarted = Counter("afterclick_models_restarted_total", "Deaths of the models' process; each loads them again")
 
 lists = Counter("afterclick_lists_total", "Lists published", ["model"])

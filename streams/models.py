@@ -19,7 +19,6 @@ from concurrent import futures
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from functools import cache
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -29,7 +28,8 @@ from threadpoolctl import threadpool_limits
 from encoders.device import Placement
 from encoders.interest import Vector
 from encoders.usage import Usage
-from ranker import Scorer, ScoreRequest, load_scorer
+from ranker import Answer, Learner, Lessons, Scorer, ScoreRequest, load_scorer
+from ranker.version import version
 from streams import metrics
 from streams.settings import Encoder, Ranker
 
@@ -79,16 +79,25 @@ class Models:
 
         Raises
         ------
-        ModelNotFound, ModelUnsupported, DeviceUnavailable
+        ModelNotFound, DeviceUnavailable
+        ModelUnsupported
+            It cannot be run here, or does not give its known answers.
         """
-        dim, placements, needs_features = self.call(_facts)
+        dim, placements, named, needs_features, learns = self.call(_facts)
         for name, placement in placements.items():
             logger.info("%s runs in %s on %s: %s", name, placement.dtype, placement.device, placement.reason)
         encoder, ranker = self._wanted
         if encoder:
             self.encoder = RemoteEncoder(self, dim)
         if ranker:
-            self.scorer = RemoteScorer(self, ranker.model, placements[ranker.model], needs_features)
+            self.scorer = RemoteScorer(self, named, placements[ranker.model], needs_features, learns)
+
+    def drop_scorer(self) -> None:
+        """Let go of it, and of its memory; the encoder stays."""
+        self.scorer = None
+        encoder, ranker = self._wanted
+        self._wanted = encoder, None
+        self.call(_drop_scorer, ranker)
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Have the process do something with its models.
@@ -165,11 +174,12 @@ class RemoteEncoder:
 class RemoteScorer:
     """A `Scorer` over there."""
 
-    def __init__(self, models: Models, name: str, placement: Placement, needs_features: bool) -> None:
+    def __init__(self, models: Models, name: str, placement: Placement, needs_features: bool, learns: bool) -> None:
         self.name = name
         self.placement = placement
         self.usage = Usage()
         self.needs_features = needs_features
+        self.lessons = Lessons() if learns else None
         self._models = models
 
     def prepare(self, texts: Sequence[str]) -> None:
@@ -182,10 +192,20 @@ class RemoteScorer:
         scores, self.usage = self._models.call(_score, list(requests))
         return scores
 
+    def learn(self, answers: Sequence[Answer]) -> None:
+        """See `Learner.learn`. A process that dies over it has forgotten what it learnt."""
+        if self.lessons is not None:
+            with suppress(BrokenProcessPool):
+                self.lessons = self._models.call(_learn, list(answers)) or self.lessons
+
     def forget(self, users: Collection[str] | None) -> None:
         """See `Scorer.forget`. A process that dies instead has forgotten everything."""
         with suppress(BrokenProcessPool):
             self._models.call(_forget, None if users is None else list(users))
+
+
+_loaded: dict[Wanted, tuple[ItemEncoder | None, Scorer | None]] = {}
+"""Over there."""
 
 
 def _widen(pipe: int) -> None:
@@ -211,9 +231,23 @@ def _end_with_parent() -> None:
         os._exit(0)
 
 
-@cache
 def _served(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
-    """The models, loaded at the first call. Where both are the same one, each text is read once."""
+    """The models, loaded at the first call."""
+    if wanted not in _loaded:
+        _loaded[wanted] = _load(wanted)
+    return _loaded[wanted]
+
+
+def _drop_scorer(wanted: Wanted, ranker: Ranker) -> None:
+    encoder, _ = wanted
+    items, _ = _loaded.pop((encoder, ranker), (None, None))
+    if items is not None:
+        _loaded[wanted] = items, None
+    gc.collect()
+
+
+def _load(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
+    """Where both models are the same one, each text is read once."""
     from encoders.text import TextEncoder
     from ranker.bi_encoder import BiEncoder
     from ranker.fusion import FusedScorer
@@ -224,6 +258,8 @@ def _served(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
         cache_bytes = None if ranker.cache_mb is None else ranker.cache_mb * 2**20
         scorer = load_scorer(ranker.model, ranker.device, ranker.dtype, cache_bytes)
     items: ItemEncoder | None = None
+    if ranker and ranker.learn and isinstance(scorer, FusedScorer):
+        scorer.start_learning()
     reader = scorer.base if isinstance(scorer, FusedScorer) else scorer
     if encoder and ranker and isinstance(reader, BiEncoder):
         same = (encoder.model, encoder.device, encoder.dtype) == (reader.name, ranker.device, ranker.dtype)
@@ -235,10 +271,12 @@ def _served(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
     return items, scorer
 
 
-def _facts(wanted: Wanted) -> tuple[int, dict[str, Placement], bool]:
+def _facts(wanted: Wanted) -> tuple[int, dict[str, Placement], str, bool, bool]:
     items, scorer = _served(wanted)
     placements = {model.name: model.placement for model in (items, scorer) if model}
-    return items.dim if items else 0, placements, scorer is not None and scorer.needs_features
+    named = version(scorer.name) if scorer else ""
+    learns = _lessons(scorer) is not None
+    return items.dim if items else 0, placements, named, scorer is not None and scorer.needs_features, learns
 
 
 def _encode(wanted: Wanted, texts: list[str]) -> Vector:
@@ -255,6 +293,17 @@ def _prepare(wanted: Wanted, texts: list[str]) -> None:
 def _score(wanted: Wanted, requests: list[ScoreRequest]) -> tuple[list[NDArray[np.float32]], Usage]:
     scorer = _scorer(wanted)
     return scorer.score(requests), scorer.usage
+
+
+def _learn(wanted: Wanted, answers: list[Answer]) -> Lessons | None:
+    scorer = _scorer(wanted)
+    if isinstance(scorer, Learner):
+        scorer.learn(answers)
+    return _lessons(scorer)
+
+
+def _lessons(scorer: Scorer | None) -> Lessons | None:
+    return scorer.lessons if isinstance(scorer, Learner) else None
 
 
 def _forget(wanted: Wanted, users: list[str] | None) -> None:

@@ -15,7 +15,7 @@ from encoders.text import TextEncoder
 from ranker import Scorer
 from ranker.candidates import BUILT_IN
 from ranker.catalogue import Catalogue
-from streams.contracts import Click, Item, Recommendations, Trigger
+from streams.contracts import Answer, Click, Item, Recommendations, Trigger
 from streams.rank_tier import RankTier
 from streams.receive import Message, receive
 from streams.settings import Settings
@@ -57,5 +57,6 @@ class Pipeline:
         if self.state.accept(event.user_id, [event]) == ["forgotten"]:
             return None
         trigger = Trigger(event_id=event.event_id, type=type_of(event))
-        request = self.state.request(event.user_id, trigger, now_ms)
+        answers = [Answer(list_id=event.list_id, item_id=event.item_id)] if event.list_id else []
+        request = self.state.request(event.user_id, trigger, now_ms, answers)
         return self.ranking.rank([request], now_ms)[0]

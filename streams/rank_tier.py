@@ -5,6 +5,7 @@ Knows no Kafka and no Faust: the rank worker calls it, and so do tests, the eval
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Sequence
 
@@ -16,7 +17,7 @@ from encoders.event_time import milliseconds
 from encoders.interest import (
     Vector,
 )
-from ranker import Scorer, ScoreRequest, features
+from ranker import Learner, Scorer, ScoreRequest, features
 from ranker.select import Chosen, select
 from streams import metrics
 from streams.contracts import (
@@ -27,6 +28,7 @@ from streams.contracts import (
     Recommendations,
     RecommendedItem,
 )
+from streams.feedback import Feedback, Out
 from streams.settings import Settings
 
 JUST_BOUGHT_MS = 24 * 3_600_000
@@ -36,60 +38,86 @@ JUST_BOUGHT_MS = 24 * 3_600_000
 class RankTier:
     """Steps 4 and 5 for a batch of requests. Without a scorer, candidates keep their order and the list says why."""
 
-    def __init__(self, settings: Settings, scorer: Scorer | None) -> None:
-        self.scorer = scorer
-        self.model = scorer.name if scorer else "none"
+    def __init__(self, settings: Settings, scorer: Scorer | None, challenger: Scorer | None = None) -> None:
+        self._feedback = Feedback()
+        self.scorers = [scorer] if challenger is None else [scorer, challenger]
+        self._challenger_share = settings.ranker.challenger_share
         self._best = settings.ranker.best
         self._size = settings.ranker.list_size
         self._max_per_category = settings.ranker.max_per_category
 
+    def arm(self, user_id: str) -> int:
+        """Whose scorer makes this user's lists: 0, or 1 for the challenger's share; the same whoever works it out."""
+        if len(self.scorers) == 1:
+            return 0
+        digest = hashlib.blake2b(user_id.encode(), digest_size=8, person=b"challenger").digest()
+        return int(int.from_bytes(digest, "big") < self._challenger_share * 2**64)
+
+    def model(self, arm: int) -> str:
+        """The name that its lists bear."""
+        return _name(self.scorers[arm])
+
     def rank(self, requests: Sequence[RankRequest], now_ms: int) -> list[Recommendations]:
-        """Score, then select: one list per request. Blocks while the model works."""
-        if self.scorer is None:
+        """Score, then select: one list per request; their users are all of one arm. Blocks while the model works."""
+        scorer = self.scorers[self.arm(requests[0].user_id)] if requests else None
+        if scorer is None:
             return self.rank_without_model(requests, "no-model", now_ms)
+        for whose, answers in self._feedback.answers(requests).items():
+            if isinstance(whose, Learner) and whose in self.scorers:  # else it was replaced
+                whose.learn(answers)
         requests = [self._cut(request) for request in requests]
         warm = [request for request in requests if request.history]
-        contexts = [describe_history(request.history, milliseconds(request.as_of)) for request in warm]
         behaviour = [_features(request) for request in warm]
-        scores = dict(
-            zip(
-                (id(request) for request in warm),
-                self.scorer.score(
-                    [
-                        ScoreRequest(
-                            context, [one_line(c.text) for c in request.candidates], request.user_id, of_request
-                        )
-                        for request, context, of_request in zip(warm, contexts, behaviour, strict=True)
-                    ]
-                ),
-                strict=True,
+        asked = [
+            ScoreRequest(
+                describe_history(request.history, milliseconds(request.as_of)),
+                [one_line(candidate.text) for candidate in request.candidates],
+                request.user_id,
+                of_request,
+                request.request_id,
             )
-        )
-        poor = {id(request) for request, known in zip(warm, behaviour, strict=True) if known is None}
-        reason = "no-features" if self.scorer.needs_features else None
-        return [
-            self._list(request, scores[id(request)], reason if id(request) in poor else None, now_ms)
-            if request.history
-            else self._list(request, _priors(request), "cold-user", now_ms)
-            for request in requests
+            for request, of_request in zip(warm, behaviour, strict=True)
         ]
-
-    def forget(self, user_ids: Collection[str] | None) -> None:
-        """Erase what the model keeps of these users; of all, for None."""
-        if self.scorer is not None:
-            self.scorer.forget(user_ids)
+        scores = iter(scorer.score(asked) if asked else [])
+        features_of = iter(behaviour)
+        made = []
+        for request in requests:
+            if not request.history:
+                made.append(self._list(request, _priors(request), "cold-user", now_ms, scorer))
+                continue
+            degraded = "no-features" if next(features_of) is None and scorer.needs_features else None
+            made.append(self._list(request, next(scores), degraded, now_ms, scorer))
+        return made
 
     def rank_without_model(self, requests: Sequence[RankRequest], reason: str, now_ms: int) -> list[Recommendations]:
         """Keep the candidates' own order; the lists say `reason` in `degraded`."""
-        degraded = reason if self.scorer else "no-model"
-        return [self._list(request, _priors(request), degraded, now_ms) for request in requests]
+        made = []
+        for request in requests:
+            scorer = self.scorers[self.arm(request.user_id)]
+            degraded = reason if scorer else "no-model"
+            made.append(self._list(request, _priors(request), degraded, now_ms, scorer))
+        return made
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Let the models see items' texts ahead of their requests."""
+        for scorer in filter(None, self.scorers):
+            scorer.prepare(texts)
+
+    def forget(self, user_ids: Collection[str] | None) -> None:
+        """Erase what the models keep of these users; of all, for None."""
+        self._feedback.forget(user_ids)
+        for scorer in filter(None, self.scorers):
+            scorer.forget(user_ids)
+
+    def serve(self, scorer: Scorer, arm: int) -> None:
+        """From the next batch on this one makes the arm's lists; what is at the one before still comes from there."""
+        _warm_up(scorer)
+        self.scorers[arm] = scorer
 
     def warm_up(self) -> None:
         """Score something, so that the first user does not wait for what a model does once."""
-        if self.scorer is not None:
-            self.scorer.score(
-                [ScoreRequest("Viewed a thing today\n" * 20, ["A thing", "Another thing of a longer kind"])]
-            )
+        for scorer in filter(None, self.scorers):
+            _warm_up(scorer)
 
     def _cut(self, request: RankRequest) -> RankRequest:
         """The cascade: only the best candidates by their own order get to the model, and only they into the list."""
@@ -104,7 +132,9 @@ class RankTier:
             behaviour=None if known is None else Behaviour(schema=features.SCHEMA, values=known[best].tobytes()),
         )
 
-    def _list(self, request: RankRequest, scores: Vector, degraded: str | None, now_ms: int) -> Recommendations:
+    def _list(
+        self, request: RankRequest, scores: Vector, degraded: str | None, now_ms: int, scorer: Scorer | None
+    ) -> Recommendations:
         if len(scores) and not np.isfinite(scores).any():
             scores, degraded = _priors(request), "model-not-finite"
         as_of_ms = milliseconds(request.as_of)
@@ -121,6 +151,10 @@ class RankTier:
             self._max_per_category,
             just_bought,
         )
+        if scorer is not None and degraded is None:
+            positions = [one.position for one in chosen]
+            items = [request.candidates[position].item_id for position in positions]
+            self._feedback.remember(request.request_id, Out(scorer, request.user_id, items, positions))
         return Recommendations(
             schema=LIST_SCHEMA,
             list_id=request.request_id,
@@ -128,11 +162,19 @@ class RankTier:
             as_of=as_of_ms,
             generated_at=now_ms,
             state_version=request.state_version,
-            model=self.model,
+            model=_name(scorer),
             trigger=request.trigger,
             degraded=degraded,
             items=[_place(request, place, rank) for rank, place in enumerate(chosen, 1)],
         )
+
+
+def _name(scorer: Scorer | None) -> str:
+    return scorer.name if scorer else "none"
+
+
+def _warm_up(scorer: Scorer) -> None:
+    scorer.score([ScoreRequest("Viewed a thing today\n" * 20, ["A thing", "Another thing of a longer kind"])])
 
 
 def _features(request: RankRequest) -> features.Features | None:

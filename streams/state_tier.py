@@ -33,6 +33,7 @@ from ranker.counts import Counts
 from ranker.load import has_fusion
 from streams import metrics
 from streams.contracts import (
+    Answer,
     Behaviour,
     Candidate,
     Click,
@@ -87,9 +88,16 @@ class StateTier:
         self._sources = sources
         self._limit = settings.candidates.limit
         self._repeat_purchases = settings.candidates.repeat_purchases
-        self._with_behaviour = settings.candidates.behaviour == "always" or has_fusion(settings.ranker.model)
+        self._settings = settings
+        self.look_at_models()
         self._decay = decay_of(settings)
         self._waiting: dict[int, set[str]] = {}
+
+    def look_at_models(self) -> None:
+        """Find out whether requests need features; a folder may hold another model than when we looked before."""
+        ranker = self._settings.ranker
+        fused = has_fusion(ranker.model) or (ranker.challenger is not None and has_fusion(ranker.challenger))
+        self._with_behaviour = fused or self._settings.candidates.behaviour == "always"
 
     def accept(self, user_id: str, clicks: Sequence[Click]) -> list[Outcome]:
         """Step 2: take clicks and purchases of one user, in the order of arrival, into the state, each once."""
@@ -167,6 +175,7 @@ class StateTier:
         user_id: str,
         trigger: Trigger | None,
         arrived_ms: int | None,
+        answers: Sequence[Answer] = (),
         leave_out: Sequence[str] = (),
         instead: Sequence[str] = (),
     ) -> RankRequest:
@@ -189,6 +198,7 @@ class StateTier:
             history=self._history(interest),
             candidates=[self._candidate(merged) for merged in found],
             behaviour=self._behaviour(shopper, found) if self._with_behaviour else None,
+            answers=list(answers),
             state_version=interest.version,
             trigger=trigger,
             arrived_at=arrived_ms,

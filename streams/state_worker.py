@@ -31,7 +31,7 @@ from encoders.vector_store import Encoder
 from ranker.counts import decode_counts, encode_counts
 from streams import metrics
 from streams.acks import InOrder
-from streams.contracts import Click, Forget, Impression, Item, Trigger
+from streams.contracts import Answer, Click, Forget, Impression, Item, Trigger
 from streams.follower import Records, items_of
 from streams.kafka_client import latest_ms, partition_of
 from streams.lease import LeaseLost
@@ -302,6 +302,8 @@ class StateWorker:
                 wanted.events.append(change.event)
                 wanted.trigger = Trigger(event_id=click.event_id, type=type_of(click))
                 wanted.arrived_ms = _arrived_ms(change.event)
+                if click.list_id is not None and outcome == "accepted":
+                    wanted.answers.append(Answer(list_id=click.list_id, item_id=click.item_id))
         for (topic, outcome), many in Counter(zip((c.message.topic for c in several), outcomes, strict=True)).items():
             metrics.events.labels(topic, outcome).inc(many)
 

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -25,21 +26,22 @@ from threadpoolctl import threadpool_limits
 
 from encoders.errors import AfterclickError
 from encoders.interest import StateUnreadable
+from encoders.model_source import ModelUnsupported
 from encoders.vector_store import StoredEncoder, identity
-from ranker import Scorer
 from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
 from streams import graph_snapshot, metrics, probes
 from streams.follower import Follower
 from streams.health import Health
 from streams.kafka_client import answers, client_options, partition_of
-from streams.models import Models, RemoteEncoder
+from streams.models import RemoteEncoder
 from streams.outbox import Outbox
 from streams.publish import CacheUnavailable, ListCache
 from streams.rank_tier import RankTier
 from streams.rank_worker import AT_MODEL, RankWorker
 from streams.refill import Refill
 from streams.restore import watch_restore
+from streams.serving import Serving
 from streams.settings import Kafka, Redis, Settings, SettingsError
 from streams.state_tier import StateTier, counts_of
 from streams.state_worker import COUNTS, ROUTED, StateWorker
@@ -83,12 +85,12 @@ class App(faust.App):
         await super().on_stop()
 
 
-def run(settings: Settings, role: Role, models: Models) -> int:
+def run(settings: Settings, role: Role, serving: Serving) -> int:
     """Work until SIGTERM or SIGINT; the process's exit status.
 
     Parameters
     ----------
-    models : those that the role needs; they may still be loading.
+    serving : the models that the role needs; they may still be loading.
 
     Raises
     ------
@@ -104,14 +106,14 @@ def run(settings: Settings, role: Role, models: Models) -> int:
     if role in ("rank", "all"):
         asyncio.run(_check_redis(settings.redis))
     threadpool_limits(1, "blas")  # numpy's products here are small: a second thread spins more than it computes
-    models.load()
-    health.models_loaded = lambda: models.loaded
+    serving.load()
+    health.models_loaded = serving.loaded
     ending = Ending()
     apps = []
-    if models.encoder:
-        apps.append(state_app(settings, models.encoder, health, ending))
+    if serving.encoder:
+        apps.append(state_app(settings, serving.encoder, health, ending))
     if role in ("rank", "all"):
-        apps.append(rank_app(settings, models.scorer, health))
+        apps.append(rank_app(settings, serving, health))
     worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None
     threading.Thread(target=_cut_off, args=(worker, settings.grace_s), name="grace", daemon=True).start()
@@ -198,17 +200,18 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         take_over,
         worker.run,
         worker.store_counts,
+        partial(_look_at_models, tier, settings.ranker.follow_s),
         partial(_watch, app, "state", settings.kafka, health),
     ):
         app.task(task)
     return app
 
 
-def rank_app(settings: Settings, scorer: Scorer | None, health: Health) -> faust.App:
+def rank_app(settings: Settings, serving: Serving, health: Health) -> faust.App:
     """The rank tier: scores, selects, publishes."""
     app = _app(settings, "rank")
     cache = Refill(settings, ListCache(settings.redis))
-    tier = RankTier(settings, scorer)
+    tier = RankTier(settings, *serving.scorers)
     tier.warm_up()
     worker = RankWorker(settings, tier, Outbox(app), cache, ThreadPoolExecutor(AT_MODEL, "rank"))
     cast(Transport, app.transport).on_resume = worker.resume
@@ -241,7 +244,14 @@ def rank_app(settings: Settings, scorer: Scorer | None, health: Health) -> faust
         if follower.caught_up.is_set():
             health.set_ready("rank", True)
 
-    for task in (follower.run, prepared, worker.run, cache.run, partial(_watch, app, "rank", settings.kafka, health)):
+    for task in (
+        follower.run,
+        prepared,
+        worker.run,
+        cache.run,
+        partial(serving.follow, tier),
+        partial(_watch, app, "rank", settings.kafka, health),
+    ):
         app.task(task)
     return app
 
@@ -326,6 +336,13 @@ async def _watch(app: faust.App, tier: str, kafka: Kafka, health: Health) -> Non
         for tp in before.keys() - committed.keys():  # somebody else's now, who tells of it
             metrics.consumer_lag.remove(tp.topic, str(tp.partition))
         health.note(tier, lag, committed, health.stands_still(tier) and not await answers(kafka))
+
+
+async def _look_at_models(tier: StateTier, every_s: float) -> None:
+    while every_s:
+        await asyncio.sleep(every_s)
+        with suppress(ModelUnsupported):  # it is being written
+            tier.look_at_models()
 
 
 def _sources(settings: Settings) -> list[Source]:

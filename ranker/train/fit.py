@@ -17,7 +17,7 @@ import numpy as np
 from encoders import model_source
 from encoders.errors import AfterclickError
 from encoders.interest import Vector
-from ranker import fusion
+from ranker.head import FusionHead, describe
 from ranker.template import FILE
 from ranker.train import fusion_fit
 from ranker.train.curve import svg
@@ -40,7 +40,7 @@ class ModelRefused(AfterclickError):
 class Trained:
     """A head, how it came about, and NDCG@10 on the validation part: `ours`, `parts` of it, and the `references`."""
 
-    head: fusion.FusionHead
+    head: FusionHead
     curve: list[Epoch]
     ours: float
     parts: Mapping[str, float]
@@ -104,7 +104,7 @@ def write(folder: Path, base: str | None, trained: Trained, tuned: Sequence[Epoc
     trained.head.save(folder)
     described = model_source.read_json(folder, FILE, dict) or {}
     described.pop("base", None)
-    described |= {"fusion": fusion.describe()} | ({} if base is None else {"base": base})
+    described |= {"fusion": describe()} | ({} if base is None else {"base": base})
     described["trained"] = {
         **facts,
         "validation_ndcg_at_10": {

@@ -20,6 +20,7 @@ from ranker.protocols import Case, Interaction, basket_numbers
 from ranker.score import ScoreRequest
 
 NOBODY = -1
+MADE_UP_LINES = 8
 K = 10
 COUNTERS = ("co_visited", "popularity", "trend")
 """Features that are counters by themselves: a model must rank better than any of them."""
@@ -72,6 +73,20 @@ class Lists:
         """What a scorer is asked for one list: as many scores come back as it has candidates, which stand first."""
         candidates = self.candidates[place]
         return ScoreRequest(self.contexts[place], [self.texts[item] for item in candidates[candidates != NOBODY]])
+
+    def made_up(self, count: int, candidates: int, seed: int) -> list[ScoreRequest]:
+        """Requests as these lists have them, but of nobody: each line, text and feature is drawn by itself."""
+        random = np.random.default_rng(seed)
+        lines = sorted({line for context in self.contexts for line in context.splitlines()})
+        rows = self.features[self.candidates != NOBODY]
+        return [
+            ScoreRequest(
+                "\n".join(lines[place] for place in random.integers(len(lines), size=MADE_UP_LINES)),
+                [self.texts[place] for place in random.integers(len(self.texts), size=candidates)],
+                features=np.stack([random.choice(column, candidates) for column in rows.T], axis=1),
+            )
+            for _ in range(count)
+        ]
 
     def digest(self) -> str:
         """SHA-256 of everything in here: which data a model was trained on."""

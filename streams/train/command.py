@@ -25,7 +25,7 @@ from rich.table import Table
 
 from encoders import model_source
 from encoders.text import TextEncoder
-from ranker import Scorer, load_scorer
+from ranker import Scorer, known_answers, load_scorer
 from ranker.bi_encoder import BiEncoder
 from ranker.fusion import FusedScorer
 from ranker.protocols import Case, Interaction, impressions, ordered
@@ -44,6 +44,8 @@ ORDER_SEED = 1
 TUNING_SHARE, SCORING_SHARE = 0.6, 0.9
 """Of the minutes: so much may have gone when the language model is tuned, and when its scores are taken."""
 LEAST_SCORED = 50
+KNOWN_LISTS, KNOWN_CANDIDATES = 4, 16
+"""Of the known answers: some seconds on a large model, and enough to tell a wrong one."""
 
 Bar = Callable[[str, int, int], None]
 
@@ -115,6 +117,8 @@ def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool)
         for file in (checkpoint / "model").iterdir():
             shutil.move(file, options.out / file.name)
     write(options.out, base, trained, tuned, facts)
+    served = load_scorer(str(options.out), settings.ranker.device, settings.ranker.dtype)
+    known_answers.write(options.out, served, lists.made_up(KNOWN_LISTS, KNOWN_CANDIDATES, options.seed))
     shutil.rmtree(checkpoint)
     _print(trained, facts, options, to_json)
 

@@ -25,6 +25,8 @@ ITEMS = 60
 LATE_ITEMS = 3
 """The last of them come when a fifth of the events are out: events about them wait."""
 DUPLICATES, POISON, OLD, UNKNOWN = 0.05, 0.01, 0.2, 0.01
+STAYS = 0.75
+"""Of the events, those of the user of the one before: four in a row, as of somebody who looks around."""
 OLD_MS = 3 * 86_400_000
 TICK_S = 0.05
 BURST_EVERY_S, BURST_S, BURST = 12.0, 1.0, 5
@@ -73,6 +75,7 @@ class Load:
         self._settings = settings
         self._random = random.Random(seed)
         self._events, self._per_s = events, per_s
+        self._visitor = self.users[0]
         self._recent: deque[tuple[str, bytes, bytes]] = deque(maxlen=300)
         self._known_items = ITEMS - LATE_ITEMS
         self._lock = threading.RLock()
@@ -155,7 +158,9 @@ class Load:
         else:
             unknown = self._known_items < ITEMS and self._random.random() < UNKNOWN
             number = self._random.randrange(self._known_items, ITEMS) if unknown else None
-            self._click(self._random.choice(self.users), number)
+            if self._random.random() > STAYS:
+                self._visitor = self._random.choice(self.users)
+            self._click(self._visitor, number)
 
     def _click(self, user_id: str, number: int | None) -> None:
         if number is None:

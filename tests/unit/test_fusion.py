@@ -12,7 +12,7 @@ import pytest
 from encoders.model_source import ModelUnsupported
 from ranker import ScoreRequest, load_scorer
 from ranker.features import NAMES
-from ranker.fusion import FARTHEST, FILE, INPUTS, FusionHead, describe
+from ranker.head import FARTHEST, FILE, INPUTS, FusionHead, describe
 from tests import models
 
 CONTEXT = "Viewed Wool hat today"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ranker.fusion import INPUTS
+from ranker.head import INPUTS
 from ranker.measures import ndcg_at
 from ranker.train.lists import NOBODY, Lists, ndcg
 from ranker.train.losses import lambdarank, ranknet, softmax

@@ -1,0 +1,78 @@
+"""Which lists are out, so that what a user chose of one finds its way to who made it.
+
+An answer counts once, whatever Kafka delivers again, and only while its list is remembered. Called by `rank_tier`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import ranker
+from ranker import Scorer
+from streams import metrics
+from streams.contracts import Answer, RankRequest
+
+MOST_LISTS = 20_000
+"""Remembered, newest first to stay: about 2 KB each."""
+
+
+class Out(NamedTuple):
+    """A list: who made it, for whom, and its items with their positions among the candidates, the first place first."""
+
+    scorer: Scorer
+    user_id: str
+    items: list[str]
+    positions: list[int]
+
+
+class Feedback:
+    """The newest lists. Batches are ranked by several threads, so it has a lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._out: OrderedDict[str, Out] = OrderedDict()
+        self._answered: defaultdict[str, set[str]] = defaultdict(set)
+
+    def remember(self, list_id: str, out: Out) -> None:
+        """A list that a model ranked is made."""
+        with self._lock:
+            self._out[list_id] = out
+            if len(self._out) > MOST_LISTS:
+                self._drop(next(iter(self._out)))
+
+    def answers(self, requests: Sequence[RankRequest]) -> dict[Scorer, list[ranker.Answer]]:
+        """Count what users chose; the answers by who made their lists."""
+        found: defaultdict[Scorer, list[ranker.Answer]] = defaultdict(list)
+        for request in requests:
+            for given in request.answers:
+                out = self._answer(given, request.user_id)
+                if out is not None:
+                    place = out.items.index(given.item_id)
+                    metrics.answers.labels(out.scorer.name).inc()
+                    metrics.answer_rank.labels(out.scorer.name).observe(place + 1)
+                    found[out.scorer].append(ranker.Answer(given.list_id, out.positions, place))
+        return found
+
+    def forget(self, users: Collection[str] | None) -> None:
+        """Remember no list of these users; of nobody, for None."""
+        with self._lock:
+            for list_id in [list_id for list_id, out in self._out.items() if users is None or out.user_id in users]:
+                self._drop(list_id)
+
+    def _answer(self, given: Answer, user_id: str) -> Out | None:
+        """The list, the first time that this item of it is answered by whom it was for."""
+        with self._lock:
+            out = self._out.get(given.list_id)
+            if out is None or out.user_id != user_id or given.item_id not in out.items:
+                return None
+            answered = self._answered[given.list_id]
+            is_new = given.item_id not in answered
+            answered.add(given.item_id)
+            return out if is_new else None
+
+    def _drop(self, list_id: str) -> None:
+        del self._out[list_id]
+        self._answered.pop(list_id, None)

@@ -1,0 +1,126 @@
+"""The models that lists are made with, each in a process of its own, and what takes their place while we run.
+
+A model's folder is looked at every few seconds. What is new there is loaded beside the old one, has to give its known
+answers, and makes lists from the next batch on; if it cannot, the old one goes on. Called by `worker`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from encoders.errors import AfterclickError
+from ranker import version
+from streams import metrics
+from streams.models import Models, RemoteEncoder, RemoteScorer
+from streams.rank_tier import RankTier
+from streams.settings import Encoder, Ranker
+
+logger = logging.getLogger(__name__)
+
+
+class Serving:
+    """All models of a worker, which begin to load at once.
+
+    Attributes
+    ----------
+    encoder, scorer, challenger : see `Models`; None if not asked for, or before `load`.
+    """
+
+    def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
+        self._arms = [Arm(encoder, ranker)]
+        if ranker and ranker.challenger:
+            self._arms.append(Arm(None, ranker.model_copy(update={"model": ranker.challenger})))
+
+    def load(self) -> None:
+        """Wait until they are loaded; raises what `Models.load` does."""
+        for arm in self._arms:
+            arm.models.load()
+
+    @property
+    def encoder(self) -> RemoteEncoder | None:
+        return self._arms[0].items.encoder
+
+    @property
+    def scorers(self) -> Sequence[RemoteScorer | None]:
+        """The model's, and the challenger's if there is one."""
+        return [arm.models.scorer for arm in self._arms]
+
+    def loaded(self) -> bool:
+        return all(arm.items.loaded and arm.models.loaded for arm in self._arms)
+
+    async def follow(self, tier: RankTier) -> None:
+        """Serve what takes a model's place, for ever."""
+        await asyncio.gather(*(arm.follow(tier, number) for number, arm in enumerate(self._arms)))
+
+    def close(self) -> None:
+        for arm in self._arms:
+            arm.close()
+
+
+class Arm:
+    """One model, and its successors."""
+
+    def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
+        self._ranker = ranker
+        # Items' vectors must stay as they are: where the scorer's folder is the encoder's too, nothing replaces it.
+        self._follows = ranker is not None and ranker.follow_s > 0 and (not encoder or encoder.model != ranker.model)
+        self._stamp = version.stamp(ranker.model) if ranker else ()
+        self.models = self.items = Models(encoder, ranker)
+
+    async def follow(self, tier: RankTier, number: int) -> None:
+        """Look at the folder, for ever; what changed is loaded once it stays as it is for one look."""
+        if self._ranker is None or not self._follows or not self._stamp:
+            return
+        seen = self._stamp
+        while True:
+            await asyncio.sleep(self._ranker.follow_s)
+            before, seen = seen, await asyncio.to_thread(_stamp, self._ranker.model)
+            if seen != before or seen == self._stamp:
+                continue
+            self._stamp = seen
+            newer = Models(None, self._ranker)
+            try:
+                await asyncio.to_thread(newer.load)
+            except Exception as error:  # noqa: BLE001 whatever is wrong with the new one, the old one serves
+                newer.close()
+                self._refused(error)
+                continue
+            await self._replace(newer, tier, number)
+
+    async def _replace(self, newer: Models, tier: RankTier, number: int) -> None:
+        scorer, older = newer.scorer, self.models
+        if scorer is None or self._ranker is None:
+            raise TypeError("a process without a scorer")
+        await asyncio.to_thread(tier.serve, scorer, number)
+        logger.info("%s makes lists from now on, in the place of %s", scorer.name, older.scorer and older.scorer.name)
+        metrics.model_swaps.labels(self._ranker.model, "served").inc()
+        self.models = newer
+        await asyncio.sleep(self._ranker.timeout_ms / 1000)  # what it is at
+        if older.encoder is not None:
+            await asyncio.to_thread(older.drop_scorer)
+            return
+        older.close()
+        if older is self.items:
+            self.items = newer
+
+    def _refused(self, error: Exception) -> None:
+        if self._ranker is None:
+            return
+        why = str(error) if isinstance(error, AfterclickError) else repr(error)
+        logger.error("%s changed and cannot be served; the model from before goes on: %s", self._ranker.model, why)
+        metrics.model_swaps.labels(self._ranker.model, "refused").inc()
+
+    def close(self) -> None:
+        self.models.close()
+        if self.items is not self.models:
+            self.items.close()
+
+
+def _stamp(model: str) -> version.Stamp:
+    """() while it is being written."""
+    try:
+        return version.stamp(model)
+    except (OSError, AfterclickError):
+        return ()

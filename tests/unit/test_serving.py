@@ -1,0 +1,156 @@
+"""A model's folder that changes while lists are made: what is served, what is refused, and that no list is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoders.model_source import ModelUnsupported
+from ranker import ScoreRequest, known_answers, load_scorer, version
+from ranker.features import NAMES
+from streams import metrics
+from streams.contracts import Candidate, HistoryEvent, RankRequest, Recommendations
+from streams.models import Models
+from streams.rank_tier import RankTier
+from streams.serving import Serving
+from streams.settings import Ranker, Settings
+from tests import models
+from tests.unit.test_fusion import folder as fused
+
+FOLLOW_S = 0.05
+NOW = 1_795_000_000_000
+PATIENCE_S = 60.0
+TEXTS = ["Blue shoes size 42", "Umbrella", "Red tent for two", "Coffee maker", "Wool hat"]
+USERS = [f"user-{number}" for number in range(400)]
+
+
+def request(user_id: str = "ann") -> RankRequest:
+    return RankRequest(
+        request_id="r",
+        user_id=user_id,
+        as_of=NOW,
+        history=[HistoryEvent(item_id="i", type="click", timestamp=NOW, title="Wool hat")],
+        candidates=[Candidate(item_id=f"c{place}", text=text) for place, text in enumerate(TEXTS)],
+    )
+
+
+def settings_of(folder: Path, **more: object) -> Settings:
+    ranker = {"model": str(folder), "follow_s": FOLLOW_S, "timeout_ms": 500, "device": "cpu", "dtype": "float32"}
+    return Settings(ranker=Ranker(**(ranker | more)))
+
+
+def lists_while(
+    settings: Settings, happens: Callable[[], object], until: Callable[[Recommendations], bool]
+) -> list[str]:
+    """Make lists on end, let something happen to the folder; the models of all lists until one is as wanted."""
+
+    async def run() -> list[str]:
+        made: list[str] = []
+        with closing(Serving(None, settings.ranker)) as serving:
+            serving.load()
+            tier = RankTier(settings, *serving.scorers)
+            following = asyncio.create_task(serving.follow(tier))
+            deadline = time.monotonic() + PATIENCE_S
+            while time.monotonic() < deadline:
+                [list_] = await asyncio.to_thread(tier.rank, [request()], NOW)
+                assert list_.degraded is None
+                made.append(list_.model)
+                if len(made) == 4:
+                    happens()
+                elif len(made) > 4 and until(list_):
+                    following.cancel()
+                    return made
+                assert not following.done()
+        raise AssertionError(f"nothing came of it: {made[-1]}")
+
+    return asyncio.run(run())
+
+
+def test_what_takes_a_folders_place_makes_the_lists_and_none_is_lost(tmp_path: Path) -> None:
+    shop, newer = models.packed(tmp_path / "shop"), models.decoder(tmp_path / "newer")
+    before, after = version.version(str(shop)), f"{shop}@{version.version(str(newer)).rsplit('@')[-1]}"
+
+    def replaced() -> None:
+        shutil.rmtree(shop)
+        newer.rename(shop)
+
+    made = lists_while(settings_of(shop), replaced, lambda list_: list_.model == after)
+    assert set(made) == {before, after}
+    assert made == sorted(made, key=[before, after].index), "never back"
+
+
+def test_a_link_that_points_elsewhere_is_another_model(tmp_path: Path) -> None:
+    one, other = models.packed(tmp_path / "one"), models.encoder(tmp_path / "other")
+    link, swap = tmp_path / "current", tmp_path / "next"
+    link.symlink_to(one)
+    swap.symlink_to(other)
+    before = version.version(str(link))
+    made = lists_while(settings_of(link), lambda: swap.replace(link), lambda list_: list_.model != before)
+    assert made[-1] == version.version(str(link))
+    assert made[-1].split("@")[-1] == version.version(str(other)).split("@")[-1]
+
+
+def test_one_that_does_not_give_its_known_answers_is_refused(tmp_path: Path) -> None:
+    shop, wrong = models.packed(tmp_path / "shop"), models.encoder(tmp_path / "wrong")
+    known_answers.write(shop, load_scorer(str(shop), "cpu", "float32"), [ScoreRequest("Viewed Wool hat", TEXTS)])
+    shutil.copy(shop / known_answers.FILE, wrong)
+    before = version.version(str(shop))
+    refused = metrics.model_swaps.labels(str(shop), "refused")
+
+    def replaced() -> None:
+        shutil.rmtree(shop)
+        wrong.rename(shop)
+
+    made = lists_while(settings_of(shop), replaced, lambda _: refused._value.get() > 0)
+    assert set(made) == {before}
+
+
+def test_known_answers_are_given_and_a_wrong_model_is_told(tmp_path: Path) -> None:
+    base = models.encoder(tmp_path / "base")
+    folder = fused(tmp_path / "fused", str(base))
+    scorer = load_scorer(str(folder), "cpu", "float32")
+    features = np.random.default_rng(1).normal(size=(len(TEXTS), len(NAMES))).astype(np.float16)
+    known_answers.write(folder, scorer, [ScoreRequest("Viewed Wool hat", TEXTS, features=features)])
+    load_scorer(str(folder), "cpu", "float32")
+    fused(folder, str(base), seed=2)
+    with pytest.raises(ModelUnsupported, match="known answers"):
+        load_scorer(str(folder), "cpu", "float32")
+    (folder / known_answers.FILE).write_text("[{}]", encoding="utf-8")
+    with pytest.raises(ModelUnsupported, match="copy the folder again"):
+        load_scorer(str(folder), "cpu", "float32")
+
+
+def test_two_models_share_the_users(tmp_path: Path) -> None:
+    one, other = models.packed(tmp_path / "one"), models.encoder(tmp_path / "other")
+    settings = settings_of(one, challenger=str(other), challenger_share=0.25)
+    with closing(Serving(None, settings.ranker)) as serving:
+        serving.load()
+        tier = RankTier(settings, *serving.scorers)
+        arms = [tier.arm(user) for user in USERS]
+        assert 0.18 < sum(arms) / len(arms) < 0.32
+        assert arms == [tier.arm(user) for user in USERS], "a user stays with a model"
+        for arm, name in enumerate((one, other)):
+            user = USERS[arms.index(arm)]
+            [list_] = tier.rank([request(user)], NOW)
+            assert list_.model == version.version(str(name))
+            [list_] = tier.rank_without_model([request(user)], "overload", NOW)
+            assert list_.model == version.version(str(name))
+
+
+def test_the_encoder_stays_when_the_scorer_goes(tmp_path: Path) -> None:
+    encoder = Settings().encoder.model_copy(update={"model": str(models.encoder(tmp_path / "encoder"))})
+    ranker = settings_of(models.packed(tmp_path / "shop")).ranker
+    with closing(Models(encoder, ranker)) as running:
+        running.load()
+        assert running.encoder is not None
+        before = running.encoder.encode(TEXTS)
+        running.drop_scorer()
+        assert running.scorer is None
+        assert (running.encoder.encode(TEXTS) == before).all()
