@@ -82,8 +82,18 @@ class World:
         )
         return SimpleNamespace(message=message, ack=lambda: self.acked.append(offset))
 
-    def click(self, user_id: str, event_id: str, after_ms: int = 0, *, topic: str = "clicks", **more: Any) -> Any:
+    def click(
+        self,
+        user_id: str,
+        event_id: str,
+        after_ms: int = 0,
+        *,
+        topic: str = "clicks",
+        list_id: str | None = None,
+        **more: Any,
+    ) -> Any:
         click = {"event_id": event_id, "user_id": user_id, "item_id": "a", "timestamp": NOW + after_ms}
+        click |= {"list_id": list_id} if list_id else {}
         return self.event(topic, user_id, json.dumps(click).encode(), **more)
 
     def forget(self, user_id: str, after_ms: int = 0) -> Any:
@@ -115,6 +125,15 @@ def test_many_events_are_one_write_and_one_request_per_user() -> None:
     }
     assert [world.version(f"u{number}") for number in range(3)] == [20, 20, 20]
     assert world.acked == list(range(60))
+
+
+def test_the_lists_that_clicks_came_from_go_along_with_the_request_once_each() -> None:
+    world = World()
+    clicks = [("e1", "l1"), ("e2", None), ("e1", "l1"), ("e3", "l2")]
+    asyncio.run(world.work([world.click("u", event_id, list_id=list_id) for event_id, list_id in clicks]))
+    [request] = world.broker.of("rank-requests")
+    answers = json.loads(request.value or b"")["answers"]
+    assert answers == [{"list_id": "l1", "item_id": "a"}, {"list_id": "l2", "item_id": "a"}]
 
 
 def test_forgetting_in_the_middle_of_a_batch_is_by_event_time() -> None:
