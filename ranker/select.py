@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,6 +60,7 @@ def select(
     size: int,
     max_per_category: int,
     exclude: Collection[str] = (),
+    spread: bool = False,
 ) -> list[Chosen]:
     """Choose the list.
 
@@ -71,6 +72,7 @@ def select(
     Parameters
     ----------
     history : newest last; reasons cite these and nothing else.
+    spread : for somebody of whom nothing is known: the best item of each category, then each one's second, and so on.
     """
     order = sorted(
         (position for position, candidate in enumerate(candidates) if candidate.item_id not in exclude),
@@ -83,10 +85,11 @@ def select(
     best: dict[str, int] = {}
     for position in order:
         best.setdefault(candidates[position].item_id, position)
+    places = _spread(best.values(), candidates) if spread else list(best.values())
     taken: list[int] = []
     passed_over: list[int] = []
     per_category: Counter[str] = Counter()
-    for position in best.values():
+    for position in places:
         category = candidates[position].categories[-1:]
         if category and per_category[category[0]] >= max_per_category:
             passed_over.append(position)
@@ -97,6 +100,17 @@ def select(
             break
     taken.extend(passed_over[: size - len(taken)])
     return [_explained(position, candidates[position], float(scores[position]), history) for position in taken]
+
+
+def _spread(places: Iterable[int], candidates: Sequence[ScoredCandidate]) -> list[int]:
+    """By how many of its category stand before it, then as given."""
+    before: Counter[str] = Counter()
+    rounds = []
+    for position in places:
+        category = "".join(candidates[position].categories[-1:])
+        rounds.append((before[category], position))
+        before[category] += 1
+    return [position for _, position in sorted(rounds, key=lambda one: one[0])]
 
 
 def _explained(position: int, candidate: ScoredCandidate, score: float, history: Sequence[Evidence]) -> Chosen:

@@ -105,6 +105,7 @@ def recommend(
     user: Annotated[str, typer.Argument(help="The user's id.")], config: Config = None, as_json: Json = False
 ) -> None:
     """Print a user's list as it is in Redis."""
+    from streams.contracts import NEWCOMERS
     from streams.pseudonym import pseudonym
     from streams.publish import ListCache
 
@@ -112,9 +113,13 @@ def recommend(
     stored = asyncio.run(ListCache.read_once(settings.redis, pseudonym(user, settings.pseudonym_key)))
     if stored is None:
         typer.echo(
-            f"no list for {user!r}: no event of theirs was accepted, the list expired, or they were forgotten",
+            f"no list for {user!r}: no event of theirs was accepted, the list expired, or they were forgotten; this is "
+            f"the one for newcomers ({NEWCOMERS!r})",
             err=True,
         )
+        stored = asyncio.run(ListCache.read_once(settings.redis, NEWCOMERS))
+    if stored is None:
+        typer.echo("there is none for newcomers yet either: no worker runs, or there are no items", err=True)
         raise typer.Exit(1)
     if as_json:
         typer.echo(stored.decode())

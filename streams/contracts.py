@@ -30,6 +30,8 @@ Title = Annotated[str, Meta(max_length=1_000)]
 Name = Annotated[str, Meta(max_length=256)]
 Categories = Annotated[list[Name], Meta(max_length=64, description="from the root to the leaf")]
 EventType = Literal["click", "purchase"]
+NEWCOMERS = "*"
+"""The user id of the list for whoever has none."""
 
 
 class Click(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):

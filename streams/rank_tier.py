@@ -150,6 +150,7 @@ class RankTier:
             self._size,
             self._max_per_category,
             just_bought,
+            spread=not request.history,
         )
         if scorer is not None and degraded is None:
             positions = [one.position for one in chosen]

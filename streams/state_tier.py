@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import msgspec
+
 from encoders.describe import describe_item
 from encoders.event_time import milliseconds
 from encoders.interest import (
@@ -33,6 +35,7 @@ from ranker.counts import Counts
 from ranker.load import has_fusion
 from streams import metrics
 from streams.contracts import (
+    NEWCOMERS,
     Answer,
     Behaviour,
     Candidate,
@@ -203,6 +206,11 @@ class StateTier:
             trigger=trigger,
             arrived_at=arrived_ms,
         )
+
+    def newcomers_request(self, now_ms: int) -> RankRequest:
+        """Step 3 for whoever has no list: what people look at now, and what is new."""
+        request = self.request(NEWCOMERS, None, None)
+        return msgspec.structs.replace(request, as_of=now_ms)
 
     def _behaviour(self, shopper: Shopper, found: Sequence[Merged]) -> Behaviour:
         return Behaviour(schema=features.SCHEMA, values=features.features(shopper, found).tobytes())

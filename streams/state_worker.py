@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ from encoders.vector_store import Encoder
 from ranker.counts import decode_counts, encode_counts
 from streams import metrics
 from streams.acks import InOrder
-from streams.contracts import Answer, Click, Forget, Impression, Item, Trigger
+from streams.contracts import NEWCOMERS, Answer, Click, Forget, Impression, Item, Trigger
 from streams.follower import Records, items_of
 from streams.kafka_client import latest_ms, partition_of
 from streams.lease import LeaseLost
@@ -63,6 +63,7 @@ LAST_FLUSH_S = 2.0
 EVENTS_AT_ONCE = 64
 """Events, or users, that are worked on before others get a turn: some milliseconds."""
 COUNTS_EVERY_S = 5.0
+NEWCOMERS_EVERY_S = 5.0
 """A worker that dies takes at most these seconds of co-visit counts with it; states lose nothing."""
 
 
@@ -229,6 +230,28 @@ class StateWorker:
                         [Outgoing(topic, *encode_counts(shard, item, counts)) for shard, item, counts in few]
                     )
                 await asyncio.sleep(COUNTS_PAUSE_S)
+
+    async def serve_newcomers(self, owned: Callable[[], Collection[int]]) -> None:
+        """Run for ever: have a list made for whoever has none, whenever it would be another one.
+
+        Parameters
+        ----------
+        owned : tells which partitions are ours now.
+        """
+        home = partition_of(NEWCOMERS.encode(), self._settings.kafka.partitions)
+        before: list[str] = []
+        while True:
+            await asyncio.sleep(NEWCOMERS_EVERY_S)
+            if home not in owned():
+                before = []
+                continue
+            request = self.tier.newcomers_request(round(time.time() * 1000))
+            candidates = [candidate.item_id for candidate in request.candidates]
+            if candidates != before:
+                topic = self._settings.topic("rank-requests")
+                with suppress(LeaseLost):  # who has the partition now makes it
+                    await self._outbox.deliver([Outgoing(topic, NEWCOMERS.encode(), msgspec.json.encode(request))])
+                    before = candidates
 
     def refresh(self, user_ids: Sequence[str]) -> None:
         """Make new lists for users whose state changed without an event of theirs."""

@@ -176,6 +176,10 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         health.set_ready("state", False)
         await worker.hand_over(app_and_revoked[1])
 
+    async def newcomers() -> None:
+        await follower.caught_up.wait()
+        await worker.serve_newcomers(lambda: {tp.partition for tp in app.consumer.assignment()})
+
     watching: list[Any] = []
 
     @app.on_partitions_assigned.connect
@@ -200,6 +204,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         take_over,
         worker.run,
         worker.store_counts,
+        newcomers,
         partial(_look_at_models, tier, settings.ranker.follow_s),
         partial(_watch, app, "state", settings.kafka, health),
     ):

@@ -148,6 +148,10 @@ def test_a_click_becomes_a_list_in_kafka_and_redis(settings: Settings, client: C
         history = {"item-0", "item-5", "item-10", "item-15"}
         assert all(set(item["reason"]["evidence"]) <= history for item in stored["items"])
         assert any(item["reason"]["text"].startswith("Because you ") for item in stored["items"])
+        newcomers = until(lambda: client.cached("*"))
+        kinds = {KINDS[int(item["item_id"].split("-")[1]) % len(KINDS)] for item in newcomers["items"][: len(KINDS)]}
+        assert kinds == set(KINDS), "one of each kind first"
+        assert newcomers["degraded"] == "cold-user"
         assert 0 < client.redis.ttl(settings.redis.key_prefix + "ann") <= settings.redis.ttl_s
         check_metrics(running)
         assert running.stop() == 0

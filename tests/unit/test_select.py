@@ -48,6 +48,12 @@ def test_a_category_is_capped_only_while_others_can_fill_the_list() -> None:
     assert chosen([candidate(item_id) for item_id in "abc"], [3, 2, 1], cap=1) == ["a", "b", "c"], "no category, no cap"
 
 
+def test_for_somebody_unknown_categories_take_turns() -> None:
+    candidates = [candidate("a", "x"), candidate("b", "x"), candidate("c", "x"), candidate("d", "y"), candidate("e")]
+    places = select(candidates, [5, 4, 3, 2, 1], [], 5, 10, spread=True)
+    assert [candidates[place.position].item_id for place in places] == ["a", "d", "e", "b", "c"]
+
+
 def test_what_is_excluded_or_proposed_twice_does_not_appear_twice_or_at_all() -> None:
     candidates = [candidate("a"), candidate("b"), candidate("a"), candidate("c")]
     places = select(candidates, [1, 2, 3, 4], [], 10, 10, exclude={"c"})

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from aiokafka.structs import RecordMetadata, TopicPartition
 
+from ranker.candidates import BUILT_IN
 from ranker.catalogue import Catalogue
 from ranker.counts import Counts
 from streams import state_worker
@@ -134,6 +135,32 @@ def test_the_lists_that_clicks_came_from_go_along_with_the_request_once_each() -
     [request] = world.broker.of("rank-requests")
     answers = json.loads(request.value or b"")["answers"]
     assert answers == [{"list_id": "l1", "item_id": "a"}, {"list_id": "l2", "item_id": "a"}]
+
+
+def test_newcomers_get_a_list_whenever_it_would_be_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_worker, "NEWCOMERS_EVERY_S", 0.01)
+    world = World()
+    world.tier = StateTier(SETTINGS, Users({}, DIM), Catalogue(DIM), Counts(9e9, 9e8), BUILT_IN)
+    world.worker.tier = world.tier
+    owned: set[int] = set()
+
+    async def lists(count: int) -> list[list[str]]:
+        serving = asyncio.create_task(world.worker.serve_newcomers(lambda: owned))
+        await asyncio.sleep(0.2)
+        assert not serving.done()
+        serving.cancel()
+        requests = [json.loads(message.value or b"") for message in world.broker.of("rank-requests")]
+        assert len(requests) == count
+        assert {request["user_id"] for request in requests} <= {"*"}
+        return [[candidate["item_id"] for candidate in request["candidates"]] for request in requests]
+
+    asyncio.run(lists(0))
+    owned.add(partition_of(b"*", SETTINGS.kafka.partitions))
+    asyncio.run(lists(0))
+    world.tier.put_item(Item(item_id="a", title="a"), np.eye(DIM, dtype=np.float32)[0], NOW)
+    assert asyncio.run(lists(1)) == [["a"]]
+    world.tier.put_item(Item(item_id="b", title="b"), np.eye(DIM, dtype=np.float32)[1], NOW)
+    assert set(asyncio.run(lists(2))[-1]) == {"a", "b"}
 
 
 def test_forgetting_in_the_middle_of_a_batch_is_by_event_time() -> None:
