@@ -27,7 +27,7 @@ from encoders.usage import Usage
 from ranker import Learner, Lessons, Scorer
 from streams import metrics
 from streams.acks import InOrder
-from streams.contracts import RankRequest, Recommendations
+from streams.contracts import NEWCOMERS, RankRequest, Recommendations
 from streams.follower import Records, items_of
 from streams.kafka_client import latest_ms
 from streams.lease import LeaseLost
@@ -319,6 +319,8 @@ class RankWorker:
         now_ms = _now_ms()
         for list_ in ranked:
             metrics.lists.labels(list_.model).inc()
+            if list_.user_id == NEWCOMERS:  # nobody's event, and cold as it is meant to be
+                continue
             if list_.degraded:
                 metrics.lists_degraded.labels(list_.model, list_.degraded).inc()
             metrics.list_age_seconds.labels(list_.model).set((now_ms - list_.as_of) / 1000)
