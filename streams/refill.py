@@ -52,6 +52,9 @@ class Refill:
         self._marked: dict[int, int] = {}  # of the whole ones, as we left it in Redis
         self._end: dict[int, int] = {}  # after our newest list there
         self._failed: dict[int, int] = {}  # partition -> our first list there that Redis did not take
+        self._bringing = False
+        self._overtaken: dict[str, int] = {}  # user -> offset of the list that we wrote while others were brought
+        self._turn = asyncio.Lock()
 
     def own(self, partitions: Iterable[int]) -> None:
         """From now on these partitions are ours to keep whole."""
@@ -60,7 +63,10 @@ class Refill:
 
     async def write(self, published: Sequence[Published], places: Sequence[RecordMetadata]) -> None:
         """Write lists to Redis that lie in the topic at these places."""
-        taken = await self._cache.write(published)
+        async with self._turn:
+            taken = await self._cache.write(published)
+            if self._bringing:
+                self._overtaken |= {one.user_id: place.offset for one, place in zip(published, places, strict=True)}
         for place in places:
             self._end[place.partition] = max(place.offset + 1, self._end.get(place.partition, 0))
             if not taken:
@@ -93,7 +99,11 @@ class Refill:
         for partition in others:
             del self._failed[partition]
         if missing := self._owned - whole:
-            await self._bring({p: marks.get(p) for p in missing})
+            self._bringing = True
+            try:
+                await self._bring({p: marks.get(p) for p in missing})
+            finally:
+                self._bringing, self._overtaken = False, {}
 
     async def _bring(self, marks: dict[int, int | None]) -> None:
         """Read these partitions from their marks to their ends into Redis."""
@@ -127,11 +137,13 @@ class Refill:
 
     async def _put(self, records: Sequence[ConsumerRecord]) -> int:
         began_s = time.monotonic()
-        newest = {record.key: record.value for record in records if record.key}
-        read = [_published(key, value) for key, value in newest.items()]
-        lists = [one for one in read if one is not None and one.age_s < self._ttl_s]
-        if lists and not await self._cache.write(lists):
-            raise RedisError("away again")
+        newest = {record.key: record for record in records if record.key}
+        read = [(record.offset, _published(key, record.value)) for key, record in newest.items()]
+        fresh = [(offset, one) for offset, one in read if one is not None and one.age_s < self._ttl_s]
+        async with self._turn:  # of lists of the same version, and of a tombstone and a list, the later one stays
+            lists = [one for offset, one in fresh if offset >= self._overtaken.get(one.user_id, 0)]
+            if lists and not await self._cache.write(lists):
+                raise RedisError("away again")
         metrics.cache_refilled.inc(len(lists))
         await asyncio.sleep(time.monotonic() - began_s)
         return len(lists)

@@ -117,6 +117,36 @@ def test_lists_that_redis_could_not_take_outlive_the_worker(ground: Ground) -> N
     asyncio.run(played())
 
 
+def test_what_is_brought_does_not_undo_what_is_written_meanwhile(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that comes twice makes two lists of one version, and a tombstone has none: the topic's order counts."""
+
+    async def played() -> None:
+        async with ground.worker() as worker:
+            ground.publish("ann", 7)
+            ground.publish("gone", 7)
+            put = worker._put
+
+            async def overtaken(records: Any) -> int:
+                for user_id, version in (("ann", 7), ("gone", None)):
+                    published, place = ground.publish(user_id, version, age_s=-60)
+                    await worker.write([published], [place])
+                return await put(records)
+
+            monkeypatch.setattr(worker, "_put", overtaken)
+            await worker._look()
+            stored: Any = ground.redis.get(ground.settings.redis.key_prefix + "ann")
+            assert json.loads(stored)["generated_at"] > time.time() * 1000
+            assert ground.version("gone") is None
+            monkeypatch.undo()
+            ground.wipe()
+            await worker._look()
+            assert ground.version("ann") == 7
+
+    asyncio.run(played())
+
+
 def test_a_redis_that_is_whole_is_left_alone(ground: Ground) -> None:
     async def played() -> None:
         async with ground.worker() as worker:
