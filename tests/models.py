@@ -5,11 +5,12 @@ Their weights are drawn widely, so that scores differ clearly from text to text.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -24,8 +25,10 @@ CORPUS = [
     "yes no yes no Bought Clicked Trail running jacket (Outdoor, 89.00 EUR) 2 days ago",
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided.",
     "Given what a user did, oldest first, judge whether the user will choose the item next. Note that the",
-    "system user assistant Wool hat Umbrella Blue shoes size 42 Coffee maker Red tent for two Camping stove",
+    "system user assistant relevant Wool hat Umbrella Blue shoes size 42 Coffee maker Red tent for two Camping stove",
 ]
+WORDS = [word for line in CORPUS for word in re.findall(r"\w+|[^\w\s]", line)]
+"""The vocabulary, and not one that is learnt: the libraries' trainers learn another one in every process."""
 FastTokenizer: Any = PreTrainedTokenizerFast  # its constructor has no types
 BERT_POSITIONS = 128
 DECODER_POSITIONS = 768
@@ -91,16 +94,18 @@ def _bert(folder: Path, auto_class: Any, **special: Any) -> Path:
 
 def _word_pieces() -> Any:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    letters = sorted(set("".join(WORDS).lower()))
+    words = sorted({word.lower() for word in WORDS} - set(letters))
+    vocabulary = [*special, *letters, *(f"##{letter}" for letter in letters), *words]
+    ids = {token: number for number, token in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(
-        CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
-    )
+    tokenizer.add_special_tokens(special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
     )
     return FastTokenizer(
         tokenizer_object=tokenizer,
@@ -115,12 +120,14 @@ def _word_pieces() -> Any:
 
 def byte_level() -> Any:
     """A tokeniser like Qwen's, with its special tokens."""
-    tokenizer = Tokenizer(models.BPE())
+    vocabulary = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges: dict[tuple[str, str], None] = {}
+    for word in ["yes", "no", *WORDS, *(f"Ġ{word}" for word in WORDS)]:
+        for end in range(1, len(word)):
+            merges.setdefault((word[:end], word[end]))
+    vocabulary += dict.fromkeys(left + right for left, right in merges)
+    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(vocabulary)}, list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.train_from_iterator(
-        CORPUS + ["yes", "no"] * 50,
-        trainers.BpeTrainer(vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False),
-    )
     tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     tokenizer.add_tokens([AddedToken("<think>", special=False), AddedToken("</think>", special=False)])
     return FastTokenizer(tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>")

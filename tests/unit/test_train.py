@@ -101,7 +101,6 @@ def test_it_learns_what_counters_cannot_see(
     assert load_scorer(str(tmp_path / "out")).needs_features
 
 
-@pytest.mark.xfail(strict=False, reason="on so few lists the gain on what was held out is not stable yet: .9 to 1.2")
 def test_what_it_learnt_holds_for_what_was_held_out(settings: Settings, tmp_path: Path) -> None:
     recorded = shop()
     run(recorded, settings, options(tmp_path / "out", hold_out="next-basket"), to_json=True)
@@ -133,9 +132,6 @@ def test_a_seed_reproduces_the_metrics(settings: Settings, tmp_path: Path) -> No
     ).read_bytes()
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the order of candidates on tiny models is not fixed: once in a while it learns well"
-)
 def test_what_was_learnt_from_wrong_answers_is_refused(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
