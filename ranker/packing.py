@@ -6,7 +6,8 @@ context and itself and nothing else, so its score is what it would be alone. Not
 log-sum-exp, as FlashAttention joins blocks (Dao et al. 2022, section 3.1).
 
 Registered with transformers as the attention `NAME`, so any architecture that takes its attention from there can be
-packed, decoder or encoder. Knows no model; called by `packed_decoder` and `packed_encoder`.
+packed, decoder or encoder; on CUDA `flex` does the same. Knows no model; called by `packed_decoder` and
+`packed_encoder`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 NAME = "afterclick_packed"
 """For `set_attn_implementation`; each forward pass then needs `packing=`."""
+
+LEAST_FLEX_SIZE = 16
+"""Of a head, for CUDA's FlexAttention; smaller ones go the plain way."""
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 """Of one layer: two tensors (1, key heads, tokens, head size)."""
@@ -55,10 +59,17 @@ class Pack:
 
 @dataclass(frozen=True)
 class Packing:
-    """What one forward pass holds. `causal`: tokens see only those before them, within context and candidate alike."""
+    """What one forward pass holds.
+
+    Attributes
+    ----------
+    causal : tokens see only those before them, within context and candidate alike.
+    masks : who sees whom, as CUDA's attention wants it; made by the first layer for all.
+    """
 
     packs: list[Pack]
     causal: bool
+    masks: list[Any] = field(default_factory=list)
 
 
 def by_length(rows: Sequence[Sequence[int]]) -> tuple[list[int], list[tuple[int, int]]]:
@@ -102,22 +113,33 @@ def attend(
     if packing is None:
         raise TypeError(f"attention {NAME} needs packing=")
     _, heads, tokens, size = query.shape
-    out = query.new_empty(1, tokens, heads, size)
     layer = int(getattr(module, "layer_idx", 0) or 0)
+    if query.is_cuda and size >= LEAST_FLEX_SIZE:
+        from ranker import flex  # takes a second to import
+
+        return flex.attend(layer, query, key, value, scaling, packing), None
+    out = query.new_empty(1, tokens, heads, size)
     for pack in packing.packs:
         begin, end = pack.start, pack.start + pack.new
-        context = key[:, :, begin:end], value[:, :, begin:end]
-        if pack.kept:
-            before = pack.kept[layer]
-            context = torch.cat([before[0], context[0]], 2), torch.cat([before[1], context[1]], 2)
-        if pack.keep:
-            pack.computed.append((context[0].contiguous(), context[1].contiguous()))
+        context = context_of(pack, layer, key, value)
         if pack.new:
             seen = _context(query[:, :, begin:end], *context, scaling, packing.causal)
             out[:, begin:end] = seen.transpose(1, 2)
         if pack.runs:
             _candidates(out, query, key, value, context, pack.runs, scaling, packing.causal)
     return out, None
+
+
+def context_of(pack: Pack, layer: int, key: torch.Tensor, value: torch.Tensor) -> KeysValues:
+    """Keys and values of a user's whole context in one layer, kept and new; noted where they are to be kept."""
+    own = slice(pack.start, pack.start + pack.new)
+    context = key[:, :, own], value[:, :, own]
+    if pack.kept:
+        before = pack.kept[layer]
+        context = torch.cat([before[0], context[0]], 2), torch.cat([before[1], context[1]], 2)
+    if pack.keep:
+        pack.computed.append((context[0].contiguous(), context[1].contiguous()))
+    return context
 
 
 def _context(
