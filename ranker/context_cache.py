@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranker.packing import KeysValues
+from ranker.layout import KeysValues
 
 BLOCK = 32
 """Tokens per hash: a common beginning shorter than that is not found."""

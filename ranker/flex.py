@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from ranker.packing import Packing, context_of
+from ranker.layout import Packing, context_of
 
 CONTEXT = -1
 """In place of a candidate's number, for a token of the context."""

@@ -24,7 +24,8 @@ from encoders.tokens import KeptTokens, PlainTokens
 from encoders.usage import Usage
 from ranker import template
 from ranker.context_cache import ContextCache
-from ranker.packing import NAME, KeysValues, Pack, Packing, by_length, runs
+from ranker.layout import KeysValues, Pack, Packing, by_length, runs
+from ranker.packing import NAME
 from ranker.score import ScoreRequest
 
 LONGEST_INPUT = 8192  # as on Qwen3-Reranker's model card

@@ -23,7 +23,8 @@ from encoders.fit import first_position, fit_contexts, fit_items, longest_input
 from encoders.tokens import Frame, KeptTokens, PlainTokens, Row
 from encoders.usage import Usage
 from ranker import classifier
-from ranker.packing import NAME, Pack, Packing, by_length, runs
+from ranker.layout import Pack, Packing, by_length, runs
+from ranker.packing import NAME
 from ranker.score import ScoreRequest
 
 LONGEST_INPUT = 4096

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ranker import ScoreRequest, flex, load_scorer, packing
-from ranker.packing import Pack, Packing, by_length, runs
+from ranker.layout import Pack, Packing, by_length, runs
 from tests import models
 
 CONTEXT = "Bought Trail running jacket 2 days ago\nClicked Wool hat today"
