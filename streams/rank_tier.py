@@ -36,11 +36,16 @@ JUST_BOUGHT_MS = 24 * 3_600_000
 
 
 class RankTier:
-    """Steps 4 and 5 for a batch of requests. Without a scorer, candidates keep their order and the list says why."""
+    """Steps 4 and 5 for a batch of requests. Without a scorer, candidates keep their order and the list says why.
 
-    def __init__(self, settings: Settings, scorer: Scorer | None, challenger: Scorer | None = None) -> None:
+    Parameters
+    ----------
+    scorers : one, or two with a challenger; None for no model.
+    """
+
+    def __init__(self, settings: Settings, *scorers: Scorer | None) -> None:
+        self.scorers = list(scorers)
         self._feedback = Feedback()
-        self.scorers = [scorer] if challenger is None else [scorer, challenger]
         self._challenger_share = settings.ranker.challenger_share
         self._best = settings.ranker.best
         self._size = settings.ranker.list_size

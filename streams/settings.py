@@ -172,7 +172,9 @@ class Ranker(Group):
         5, ge=0, description="how often a model's folder is looked at, to serve what takes its place; 0: never"
     )
     learn: bool = Field(True, description="a fusion head goes on learning from clicks that name a list, within a guard")
-    challenger: str | None = Field(None, description="a second model, for some users' lists: an A/B test; unset: none")
+    challenger: str | None = Field(
+        None, description="a second model, or 'none', for some users' lists: an A/B test; unset: no test"
+    )
     challenger_share: float = Field(0.1, gt=0, lt=1, description="of the users, by a hash of their ids")
     best: int = Field(100, ge=1, description="candidates that the model scores: the best by their sources, the rest go")
     batch_lists: int = Field(32, ge=1, description="most lists scored in one call")

@@ -144,6 +144,17 @@ def test_two_models_share_the_users(tmp_path: Path) -> None:
             assert list_.model == version.version(str(name))
 
 
+def test_no_model_may_challenge_a_model(tmp_path: Path) -> None:
+    settings = settings_of(models.packed(tmp_path / "one"), challenger="none", challenger_share=0.5)
+    with closing(Serving(None, settings.ranker)) as serving:
+        serving.load()
+        tier = RankTier(settings, *serving.scorers)
+        user = next(user for user in USERS if tier.arm(user))
+        [list_] = tier.rank([request(user)], NOW)
+        assert (list_.model, list_.degraded) == ("none", "no-model")
+        assert serving.loaded()
+
+
 def test_the_encoder_stays_when_the_scorer_goes(tmp_path: Path) -> None:
     encoder = Settings().encoder.model_copy(update={"model": str(models.encoder(tmp_path / "encoder"))})
     ranker = settings_of(models.packed(tmp_path / "shop")).ranker
