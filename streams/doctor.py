@@ -153,7 +153,7 @@ def _ranker(chosen: Ranker, model: str) -> Check:
     except Exception as error:  # noqa: BLE001  whatever the loading of a model raises is a finding
         return _not_loaded(name, error, "RANKER")
     place = scorer.placement
-    return Check(name, True, f"{version(model)}, {place.dtype} on {place.device}: {place.reason}")
+    return Check(name, True, f"{version(scorer.name)}, {place.dtype} on {place.device}: {place.reason}")
 
 
 def _not_loaded(name: str, error: Exception, group: str) -> Check:

@@ -22,6 +22,7 @@ import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams import users
+from streams.contracts import NEWCOMERS
 from streams.embedded import free_port
 from streams.kafka_client import partition_of
 from streams.settings import Settings
@@ -94,8 +95,8 @@ class Client:
             consumer.close()
 
     def newest(self) -> dict[str, Any]:
-        """Each user's newest list on the topic; None where it was erased."""
-        return {key: value for key, value in self.consume("recommendations") if key is not None}
+        """Each user's newest list on the topic; None where it was erased. Without the one for newcomers."""
+        return {key: value for key, value in self.consume("recommendations") if key not in (None, NEWCOMERS)}
 
     def cached(self, user_id: str) -> Any:
         stored = self.redis.get(self.settings.redis.key_prefix + user_id)

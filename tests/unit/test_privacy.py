@@ -21,7 +21,7 @@ from ranker.candidates import BUILT_IN
 from ranker.catalogue import Catalogue
 from ranker.packed_decoder import PackedDecoder
 from streams import state_worker
-from streams.contracts import Candidate, Click, HistoryEvent, RankRequest
+from streams.contracts import NEWCOMERS, Candidate, Click, HistoryEvent, RankRequest
 from streams.kafka_client import partition_of
 from streams.outbox import Outgoing
 from streams.pseudonym import pseudonym
@@ -185,4 +185,4 @@ def test_the_command_looks_under_the_pseudonym(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(ListCache, "read_once", read_once)
     monkeypatch.setenv("AFTERCLICK_PSEUDONYM_KEY", KEY.get_secret_value())
     CliRunner().invoke(app, ["recommend", "ann"])
-    assert asked == [pseudonym("ann", KEY)]
+    assert asked == [pseudonym("ann", KEY), NEWCOMERS], "hers, and as there is none, everybody's"
