@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 
 from encoders.errors import AfterclickError
 from ranker import version
@@ -60,7 +62,7 @@ class Serving:
 
 
 class Arm:
-    """One model, and its successors."""
+    """One model, and its successors; without a ranker, the items' encoder alone."""
 
     def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
         self._ranker = ranker
@@ -71,51 +73,53 @@ class Arm:
 
     async def follow(self, tier: RankTier, number: int) -> None:
         """Look at the folder, for ever; what changed is loaded once it stays as it is for one look."""
-        if self._ranker is None or not self._follows or not self._stamp:
+        ranker = self._ranker
+        if ranker is None or not self._follows or not self._stamp:
             return
         seen = self._stamp
         while True:
-            await asyncio.sleep(self._ranker.follow_s)
-            before, seen = seen, await asyncio.to_thread(_stamp, self._ranker.model)
+            await asyncio.sleep(ranker.follow_s)
+            before, seen = seen, await asyncio.to_thread(_stamp, ranker.model)
             if seen != before or seen == self._stamp:
                 continue
             self._stamp = seen
-            newer = Models(None, self._ranker)
+            newer = Models(None, ranker)
             try:
                 await asyncio.to_thread(newer.load)
+                if newer.scorer is None:
+                    raise TypeError("a process without a scorer")
+                await asyncio.to_thread(tier.serve, newer.scorer, number)
             except Exception as error:  # noqa: BLE001 whatever is wrong with the new one, the old one serves
                 newer.close()
-                self._refused(error)
-                continue
-            await self._replace(newer, tier, number)
+                _refused(ranker, error)
+            else:
+                await self._replaced(newer, ranker)
 
-    async def _replace(self, newer: Models, tier: RankTier, number: int) -> None:
-        scorer, older = newer.scorer, self.models
-        if scorer is None or self._ranker is None:
-            raise TypeError("a process without a scorer")
-        await asyncio.to_thread(tier.serve, scorer, number)
-        logger.info("%s makes lists from now on, in the place of %s", scorer.name, older.scorer and older.scorer.name)
-        metrics.model_swaps.labels(self._ranker.model, "served").inc()
-        self.models = newer
-        await asyncio.sleep(self._ranker.timeout_ms / 1000)  # what it is at
+    async def _replaced(self, newer: Models, ranker: Ranker) -> None:
+        """The newer one serves: let the older one finish what it is at, and go."""
+        older, self.models = self.models, newer
+        names = [models.scorer.name for models in (newer, older) if models.scorer]
+        logger.info("%s", " makes lists from now on, in the place of ".join(names))
+        metrics.model_swaps.labels(ranker.model, "served").inc()
+        await asyncio.sleep(ranker.timeout_ms / 1000)
         if older.encoder is not None:
-            await asyncio.to_thread(older.drop_scorer)
+            with suppress(BrokenProcessPool):  # then it has dropped everything
+                await asyncio.to_thread(older.drop_scorer)
             return
         older.close()
         if older is self.items:
             self.items = newer
 
-    def _refused(self, error: Exception) -> None:
-        if self._ranker is None:
-            return
-        why = str(error) if isinstance(error, AfterclickError) else repr(error)
-        logger.error("%s changed and cannot be served; the model from before goes on: %s", self._ranker.model, why)
-        metrics.model_swaps.labels(self._ranker.model, "refused").inc()
-
     def close(self) -> None:
         self.models.close()
         if self.items is not self.models:
             self.items.close()
+
+
+def _refused(ranker: Ranker, error: Exception) -> None:
+    why = str(error) if isinstance(error, AfterclickError) else repr(error)
+    logger.error("%s changed and cannot be served; the model from before goes on: %s", ranker.model, why)
+    metrics.model_swaps.labels(ranker.model, "refused").inc()
 
 
 def _stamp(model: str) -> version.Stamp:

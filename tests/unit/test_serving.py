@@ -23,6 +23,7 @@ from streams.serving import Serving
 from streams.settings import Ranker, Settings
 from tests import models
 from tests.unit.test_fusion import folder as fused
+from tests.unit.test_rank_worker import Slow
 
 FOLLOW_S = 0.05
 NOW = 1_795_000_000_000
@@ -86,17 +87,6 @@ def test_what_takes_a_folders_place_makes_the_lists_and_none_is_lost(tmp_path: P
     assert made == sorted(made, key=[before, after].index), "never back"
 
 
-def test_a_link_that_points_elsewhere_is_another_model(tmp_path: Path) -> None:
-    one, other = models.packed(tmp_path / "one"), models.encoder(tmp_path / "other")
-    link, swap = tmp_path / "current", tmp_path / "next"
-    link.symlink_to(one)
-    swap.symlink_to(other)
-    before = version.version(str(link))
-    made = lists_while(settings_of(link), lambda: swap.replace(link), lambda list_: list_.model != before)
-    assert made[-1] == version.version(str(link))
-    assert made[-1].split("@")[-1] == version.version(str(other)).split("@")[-1]
-
-
 def test_one_that_does_not_give_its_known_answers_is_refused(tmp_path: Path) -> None:
     shop, wrong = models.packed(tmp_path / "shop"), models.encoder(tmp_path / "wrong")
     known_answers.write(shop, load_scorer(str(shop), "cpu", "float32"), [ScoreRequest("Viewed Wool hat", TEXTS)])
@@ -144,15 +134,12 @@ def test_two_models_share_the_users(tmp_path: Path) -> None:
             assert list_.model == version.version(str(name))
 
 
-def test_no_model_may_challenge_a_model(tmp_path: Path) -> None:
-    settings = settings_of(models.packed(tmp_path / "one"), challenger="none", challenger_share=0.5)
-    with closing(Serving(None, settings.ranker)) as serving:
-        serving.load()
-        tier = RankTier(settings, *serving.scorers)
-        user = next(user for user in USERS if tier.arm(user))
+def test_no_model_may_challenge_a_model() -> None:
+    tier = RankTier(Settings(ranker=Ranker(challenger="none", challenger_share=0.5)), Slow(), None)
+    for arm, expected in enumerate((("slow", None), ("none", "no-model"))):
+        user = next(user for user in USERS if tier.arm(user) == arm)
         [list_] = tier.rank([request(user)], NOW)
-        assert (list_.model, list_.degraded) == ("none", "no-model")
-        assert serving.loaded()
+        assert (list_.model, list_.degraded) == expected
 
 
 def test_the_encoder_stays_when_the_scorer_goes(tmp_path: Path) -> None:
