@@ -16,16 +16,24 @@ from streams import metrics
 from streams.contracts import Answer, RankRequest
 
 MOST_LISTS = 20_000
-"""Remembered, newest first to stay: about 2 KB each."""
+"""Remembered, newest first to stay."""
 
 
 class Out(NamedTuple):
-    """A list: who made it, for whom, and its items with their positions among the candidates, the first place first."""
+    """A list.
+
+    Attributes
+    ----------
+    scorer, user_id : who made it, and for whom.
+    items, positions : what is in it and where that was among the candidates, the first place first.
+    answered : what the user chose so far.
+    """
 
     scorer: Scorer
     user_id: str
     items: list[str]
     positions: list[int]
+    answered: set[str]
 
 
 class Feedback:
@@ -34,14 +42,13 @@ class Feedback:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._out: OrderedDict[str, Out] = OrderedDict()
-        self._answered: defaultdict[str, set[str]] = defaultdict(set)
 
     def remember(self, list_id: str, out: Out) -> None:
         """A list that a model ranked is made."""
         with self._lock:
             self._out[list_id] = out
             if len(self._out) > MOST_LISTS:
-                self._drop(next(iter(self._out)))
+                self._out.popitem(last=False)
 
     def answers(self, requests: Sequence[RankRequest]) -> dict[Scorer, list[ranker.Answer]]:
         """Count what users chose; the answers by who made their lists."""
@@ -60,7 +67,7 @@ class Feedback:
         """Remember no list of these users; of nobody, for None."""
         with self._lock:
             for list_id in [list_id for list_id, out in self._out.items() if users is None or out.user_id in users]:
-                self._drop(list_id)
+                del self._out[list_id]
 
     def _answer(self, given: Answer, user_id: str) -> Out | None:
         """The list, the first time that this item of it is answered by whom it was for."""
@@ -68,11 +75,6 @@ class Feedback:
             out = self._out.get(given.list_id)
             if out is None or out.user_id != user_id or given.item_id not in out.items:
                 return None
-            answered = self._answered[given.list_id]
-            is_new = given.item_id not in answered
-            answered.add(given.item_id)
+            is_new = given.item_id not in out.answered
+            out.answered.add(given.item_id)
             return out if is_new else None
-
-    def _drop(self, list_id: str) -> None:
-        del self._out[list_id]
-        self._answered.pop(list_id, None)

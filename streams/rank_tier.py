@@ -160,7 +160,7 @@ class RankTier:
         if scorer is not None and degraded is None:
             positions = [one.position for one in chosen]
             items = [request.candidates[position].item_id for position in positions]
-            self._feedback.remember(request.request_id, Out(scorer, request.user_id, items, positions))
+            self._feedback.remember(request.request_id, Out(scorer, request.user_id, items, positions, set()))
         return Recommendations(
             schema=LIST_SCHEMA,
             list_id=request.request_id,

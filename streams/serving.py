@@ -23,12 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Serving:
-    """All models of a worker, which begin to load at once.
-
-    Attributes
-    ----------
-    encoder, scorer, challenger : see `Models`; None if not asked for, or before `load`.
-    """
+    """All models of a worker, which begin to load at once."""
 
     def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
         self._arms = [Arm(encoder, ranker)]
@@ -42,11 +37,12 @@ class Serving:
 
     @property
     def encoder(self) -> RemoteEncoder | None:
+        """Puts items' texts into vectors; None if not asked for, or before `load`."""
         return self._arms[0].items.encoder
 
     @property
     def scorers(self) -> Sequence[RemoteScorer | None]:
-        """The model's, and the challenger's if there is one."""
+        """The model's, and the challenger's if there is one; None for no model, or before `load`."""
         return [arm.models.scorer for arm in self._arms]
 
     def loaded(self) -> bool:

@@ -63,8 +63,9 @@ LAST_FLUSH_S = 2.0
 EVENTS_AT_ONCE = 64
 """Events, or users, that are worked on before others get a turn: some milliseconds."""
 COUNTS_EVERY_S = 5.0
-NEWCOMERS_EVERY_S = 5.0
 """A worker that dies takes at most these seconds of co-visit counts with it; states lose nothing."""
+NEWCOMERS_EVERY_S = 5.0
+"""Chosen by us: a recall of some milliseconds, and a list at the most, this often."""
 
 
 class Store(Protocol):

@@ -6,6 +6,7 @@ call the methods.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -73,7 +74,7 @@ class Budget:
     events: int
 
 
-class Method:
+class Method(ABC):
     """A traditional method.
 
     Attributes
@@ -95,13 +96,13 @@ class Method:
         self.budget = budget
         self.fitted_parts = parts
 
+    @abstractmethod
     def fit(self, events: Events) -> None:
         """Learn from all events up to now; called again with more of them as time goes by."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, queries: Sequence[Query]) -> Scores:
         """(queries, items) float32, higher is better."""
-        raise NotImplementedError
 
     def account(self) -> str:
         """What a reader of the figures must know of the fit; empty: nothing."""
