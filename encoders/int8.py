@@ -2,16 +2,23 @@
 
 Weights are quantised once, with a scale for each output; a layer's inputs as they come, with a scale for each token:
 a scale for all of them at once would let one token's outlier take the others' digits. Biases, norms, attention and the
-last layer, which gives the scores, stay in float32. Called by `model_source`.
+last layer, which gives the scores, stay in float32. A folder may hold weights that are kept so: a quarter of the
+size, and the very numbers that the layers would be given. Called by `model_source`, and by who compresses a model.
 
 Source: Dettmers et al., LLM.int8(), 2022 (vector-wise quantisation, absmax), without its outlier columns.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+SCALE = ":scale"
+"""Behind a matrix' name: its rows' scales, in a file of int8 weights."""
 LARGEST = 127
 TINY = 1e-8
 """Of a row of zeros, the largest."""
@@ -63,6 +70,39 @@ def quantise(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, nn.Linear) and child is not output and child.out_features >= FEWEST_OUTPUTS:
                 setattr(module, name, Int8Linear(child))
+
+
+def save(model: nn.Module, file: Path) -> None:
+    """Write a model's weights, its matrices in int8; of tied weights the first."""
+    kept: dict[str, torch.Tensor] = {}
+    written = set[int]()
+    for name, weight in model.state_dict().items():
+        if weight.data_ptr() in written:
+            continue
+        written.add(weight.data_ptr())
+        if weight.ndim == 2 and weight.is_floating_point() and len(weight) >= FEWEST_OUTPUTS:
+            scale = _scale(weight.float())
+            kept[name], kept[name + SCALE] = _rounded(weight.float(), scale), scale[:, 0].clone()
+        else:
+            kept[name] = weight.contiguous()
+    save_file(kept, file)
+
+
+def fill(model: Any, file: Path) -> list[str]:
+    """Give a model the weights that `save` wrote, as its own numbers again; `quantise` makes the same integers of them.
+
+    Returns the names of the weights that the file lacks.
+    """
+    kept = load_file(file)
+    scales = {name: kept.pop(name) for name in list(kept) if name.endswith(SCALE)}
+    for name, scale in scales.items():
+        of = name.removesuffix(SCALE)
+        kept[of] = kept[of] * scale[:, None]
+    missing, _ = model.load_state_dict(kept, strict=False)
+    model.tie_weights()
+    weights = model.state_dict()
+    there = {weights[name].data_ptr() for name in kept if name in weights}
+    return [name for name in missing if weights[name].data_ptr() not in there]
 
 
 def _scale(rows: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from encoders.errors import AfterclickError
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from encoders.device import Placement
 
 FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
+AutoClass: TypeAlias = Literal["AutoModel", "AutoModelForSequenceClassification", "AutoModelForCausalLM"]
+INT8_FILE = "int8.safetensors"
 EXPORTS = ("onnx/*", "openvino/*", "original/*")
 
 
@@ -182,7 +184,7 @@ def load_tokenizer(name: str, folder: Path) -> Any:
 
 
 def load_weights(
-    auto_class: Literal["AutoModel", "AutoModelForSequenceClassification", "AutoModelForCausalLM"],
+    auto_class: AutoClass,
     name: str,
     folder: Path,
     placement: Placement,
@@ -190,7 +192,8 @@ def load_weights(
 ) -> Any:
     """Load the model in `folder` for inference, on its device, with sdpa attention.
 
-    Weights come from safetensors only: a pickle could run anything. Code that a folder brings is never run.
+    Weights come from safetensors only, plain or in int8: a pickle could run anything. Code that a folder brings is
+    never run.
 
     Parameters
     ----------
@@ -210,16 +213,26 @@ def load_weights(
     import torch
     import transformers
 
+    from encoders import int8
+
+    kind = getattr(transformers, auto_class)
+    dtype = torch.float32 if placement.dtype == "int8" else getattr(torch, placement.dtype)
     with explained(name), _no_bar_in_a_log():
-        model, info = getattr(transformers, auto_class).from_pretrained(
-            folder,
-            dtype=torch.float32 if placement.dtype == "int8" else getattr(torch, placement.dtype),
-            attn_implementation="sdpa",
-            output_loading_info=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-    missing = sorted(key for key in info["missing_keys"] if may_lack is None or may_lack not in key)
+        if (folder / INT8_FILE).is_file():
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            model = kind.from_config(config, attn_implementation="sdpa", dtype=dtype)
+            lacking = int8.fill(model, folder / INT8_FILE)
+        else:
+            model, info = kind.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+            lacking = info["missing_keys"]
+    missing = sorted(key for key in lacking if may_lack is None or may_lack not in key)
     if missing:
         raise ModelUnsupported(
             f"model: {name!r} lacks the weights {', '.join(missing[:3])} ({len(missing)} in all) of a "
@@ -232,7 +245,5 @@ def load_weights(
         )
     model = model.eval().requires_grad_(False).to(placement.device)
     if placement.dtype == "int8":
-        from encoders.int8 import quantise
-
-        quantise(model)
+        int8.quantise(model)
     return model

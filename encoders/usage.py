@@ -55,6 +55,10 @@ class Usage:
     tokenise_seconds: float = 0.0
     inference_seconds: float = 0.0
 
+    def clear(self) -> None:
+        """Begin anew: what was asked until now was nobody's request."""
+        vars(self).update(vars(Usage()))
+
     @contextmanager
     def timing(self, counter: Literal["tokenise_seconds", "inference_seconds"]) -> Iterator[None]:
         """Add the time that the block takes to `counter`."""

@@ -72,6 +72,8 @@ def check(scorer: Scorer, folder: Path) -> None:
                 f"{LEAST_CORRELATION:g} at least, from {scorer.name!r} in {scorer.placement.dtype}; copy the folder "
                 "again, or choose another dtype"
             )
+    scorer.forget(None)
+    scorer.usage.clear()
 
 
 def _request(question: Question) -> ScoreRequest:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from encoders import model_source
+from encoders.device import choose
 from ranker import known_answers
+from ranker.folder import folder_of
 from ranker.score import Scorer
 from ranker.template import FILE
 
@@ -17,7 +19,8 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_byt
     Parameters
     ----------
     model : str
-        A folder, an installed package's model, or a hub name. `architectures` in its `config.json` decides:
+        A folder, an installed package's model, a hub name, or `default`, which comes with us. `architectures` in its
+        `config.json` decides:
         `...ForCausalLM` is a packed decoder, `...ForSequenceClassification` a cross-encoder, or a packed encoder
         if its `afterclick.json` says `{"packed": true}`, else a bi-encoder. An `afterclick.json` that says `fusion` has
         a head on top (`ranker.fusion`), and one that says `base` is a head on top of that model, `none` for no model.
@@ -36,7 +39,7 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_byt
     DeviceUnavailable
         CUDA was asked for and is not there.
     """
-    folder = Path(model).expanduser()
+    folder = folder_of(model)
     scorer = _load(model, folder, device, dtype, cache_bytes)
     known_answers.check(scorer, folder)
     return scorer
@@ -44,7 +47,7 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_byt
 
 def has_fusion(model: str) -> bool:
     """Whether the model's folder has a fusion head, so that its requests need features. Loads nothing."""
-    return "fusion" in (_described(Path(model).expanduser()) or {})
+    return "fusion" in (_described(folder_of(model)) or {})
 
 
 def _load(model: str, folder: Path, device: str, dtype: str, cache_bytes: int | None) -> Scorer:
@@ -67,6 +70,12 @@ def _described(folder: Path) -> dict[str, Any] | None:
 
 def _plain(model: str, device: str, dtype: str, cache_bytes: int | None) -> Scorer:
     cache = {} if cache_bytes is None else {"cache_bytes": cache_bytes}
+    if (
+        dtype == "auto"
+        and (model_source.fetch(model) / model_source.INT8_FILE).is_file()
+        and choose(device).device == "cpu"
+    ):
+        dtype = "int8"  # what it was made for
     config = model_source.read_json(model_source.fetch(model), "config.json", dict) or {}
     architecture = str((config.get("architectures") or [""])[0])
     if architecture.endswith(("ForCausalLM", "LMHeadModel")):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from encoders import model_source
+from ranker.folder import folder_of
 from ranker.template import FILE
 
 DIGITS, BLOCK = 8, 1 << 20
@@ -50,7 +51,7 @@ def _digest(path: Path) -> bytes:
 
 
 def _folders(model: str) -> Iterator[Path]:
-    folder = Path(model).expanduser()
+    folder = folder_of(model)
     if not folder.is_dir():
         return
     yield folder.resolve()  # a link that points elsewhere is another model

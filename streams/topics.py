@@ -83,7 +83,8 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     special: dict[str, tuple[bool, dict[str, str]]] = {
         "items": (True, {}),
         "rank-requests": (True, pending),
-        "recommendations": (True, {**erasing, **roomy}),
+        # Only what is no longer written to is compacted, and an emptied Redis reads all that is not.
+        "recommendations": (True, {**erasing, **roomy, "segment.bytes": str(128 * 2**20)}),
         "dead-letters": (False, {**bounded, _LARGEST: str(DEAD_LETTER_BYTES)}),
         "routed-events": (False, bounded),
         "forget": (False, bounded),

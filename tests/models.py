@@ -39,14 +39,14 @@ def encoder(folder: Path, **config: Any) -> Path:
     return _bert(folder, AutoModel, **config)
 
 
-def classifier(folder: Path, labels: int = 1) -> Path:
+def classifier(folder: Path, labels: int = 1, **config: Any) -> Path:
     """A BERT sequence classifier of 128 positions."""
-    return _bert(folder, AutoModelForSequenceClassification, num_labels=labels)
+    return _bert(folder, AutoModelForSequenceClassification, num_labels=labels, **config)
 
 
-def packed(folder: Path, labels: int = 1) -> Path:
+def packed(folder: Path, labels: int = 1, **config: Any) -> Path:
     """The same, said to be made for packed candidates."""
-    classifier(folder, labels)
+    classifier(folder, labels, **config)
     (folder / "afterclick.json").write_text('{"packed": true}', encoding="utf-8")
     return folder
 

@@ -53,8 +53,10 @@ def parted(lists: Lists) -> tuple[Lists, Lists]:
     return lists[np.arange(begin)], lists[np.arange(begin, len(lists))]
 
 
-def fit(scores: Vector, lists: Lists, loss: str, seed: int, progress: Progress) -> Trained:
+def fit(scores: Vector, lists: Lists, loss: str, seed: int, progress: Progress, dropout: float = 0.0) -> Trained:
     """Fit a head on a model's scores of all lists, judge it, and fit it again on everything.
+
+    `dropout`: see `fusion_fit.fit`.
 
     Raises
     ------
@@ -64,16 +66,16 @@ def fit(scores: Vector, lists: Lists, loss: str, seed: int, progress: Progress) 
     older, newer = parted(lists)
     if not len(older.learnable) or not len(newer.learnable):
         raise ModelRefused(
-            f"train: got {len(older.learnable)} lists to learn from and {len(newer.learnable)} to judge by in which a "
+            f"got {len(older.learnable)} lists to learn from and {len(newer.learnable)} to judge by in which a "
             "candidate was chosen, expected at least 1 of each; give it more events, or raise candidates.limit"
         )
     count, known = len(older), references(newer)
     parts = (scores[:count], older), (scores[count:], newer)
-    head, curve = fusion_fit.fit(*parts[0], parts[1], LOSSES[loss], HEAD_EPOCHS, seed, progress)
+    head, curve = fusion_fit.fit(*parts[0], parts[1], LOSSES[loss], HEAD_EPOCHS, seed, progress, dropout)
     ours = float(ndcg(fused(head, *parts[1]), newer).mean())
     nothing = np.zeros_like(scores)
     silent, _ = fusion_fit.fit(
-        nothing[:count], older, (nothing[count:], newer), LOSSES[loss], HEAD_EPOCHS, seed, progress
+        nothing[:count], older, (nothing[count:], newer), LOSSES[loss], HEAD_EPOCHS, seed, progress, dropout
     )
     ablated = {
         "behaviour alone": float(ndcg(fused(silent, nothing[count:], newer), newer).mean()),
@@ -82,12 +84,12 @@ def fit(scores: Vector, lists: Lists, loss: str, seed: int, progress: Progress) 
     best = max(known, key=lambda name: known[name])
     if not ours >= known[best]:
         raise ModelRefused(
-            f"train: got NDCG@10 {ours:.4f} on {len(newer):,} newer lists, expected at least {known[best]:.4f}, which "
+            f"got NDCG@10 {ours:.4f} on {len(newer):,} newer lists, expected at least {known[best]:.4f}, which "
             f"'{best}' has ({_told(known | ablated)}); nothing was written: train on more events, or check that items "
             "and events belong together"
         )
     epochs = 1 + int(np.argmax([epoch.ndcg for epoch in curve]))
-    last, _ = fusion_fit.fit(scores, lists, None, LOSSES[loss], epochs, seed, progress)
+    last, _ = fusion_fit.fit(scores, lists, None, LOSSES[loss], epochs, seed, progress, dropout)
     return Trained(last, curve, ours, ablated, known)
 
 

@@ -43,6 +43,17 @@ def lambdarank(scores: torch.Tensor, chosen: torch.Tensor, candidate: torch.Tens
     return _over_pairs(scores, change * _pairs(chosen, candidate))
 
 
+def imitation(scores: torch.Tensor, teacher: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
+    """Kullback-Leibler divergence of a list's softmax from the teacher's, (lists, most) float32 scores.
+
+    Hinton et al., "Distilling the knowledge in a neural network" (2015), over a list as in ListNet.
+    """
+    log_share, log_taught = (
+        torch.log_softmax(of.masked_fill(~candidate, FAR_BELOW), dim=1) for of in (scores, teacher)
+    )
+    return (log_taught.exp() * (log_taught - log_share)).sum(1).mean()
+
+
 LOSSES: dict[str, Loss] = {"softmax": softmax, "ranknet": ranknet, "lambdarank": lambdarank}
 
 

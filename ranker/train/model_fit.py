@@ -2,8 +2,8 @@
 
 Whatever the scorer, it is trained through the code that serves it, so it reads in production what it was trained on,
 cut in the same places. A list is trained with its chosen candidates and some of the others, the hard negatives that
-recall found. Early stopping keeps the best step on newer lists; a checkpoint at each look lets it go on where it was
-stopped. Called by `afterclick train`.
+recall found; with a teacher, its best ten and some of the others. Early stopping keeps the best step on newer lists; a
+checkpoint at each look lets it go on where it was stopped. Called by `afterclick train` and `compress`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from ranker.train.fusion_fit import Epoch
 from ranker.train.lists import NOBODY, Lists, ndcg
 from ranker.train.losses import Loss
 
-LEARNING_RATE = {"full": 2e-5, "lora": 2e-4}
-"""The usual ones of BERT's fine-tuning (Devlin et al. 2019) and of LoRA's (Hu et al. 2022)."""
+LEARNING_RATE = {"full": 2e-5, "lora": 2e-4, "imitation": 1e-4}
+"""The usual ones of BERT's fine-tuning (Devlin et al. 2019) and of LoRA's (Hu et al. 2022); a student has a longer way,
+and learns from every candidate: chosen by us."""
 WARM_UP = 0.1
 BATCH_LISTS = 8
 CANDIDATES = 16
@@ -61,25 +62,6 @@ class Effort:
     lora: bool
 
 
-def start(base: str, form: str, folder: Path, seed: int) -> None:
-    """Make an untrained scorer of an embedding model: its layers, and a new head.
-
-    Parameters
-    ----------
-    form : `packed` or `cross`.
-    """
-    from transformers import AutoModelForSequenceClassification
-
-    source = model_source.fetch(base)
-    torch.manual_seed(seed)
-    with model_source.explained(base):
-        model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=1)
-    model.save_pretrained(folder)
-    model_source.load_tokenizer(base, source).save_pretrained(folder)
-    described = {"packed": True} if form == "packed" else {}
-    (folder / "afterclick.json").write_text(json.dumps(described), encoding="utf-8")
-
-
 def fine_tune(
     scorer: Trainable,
     training: Lists,
@@ -88,18 +70,25 @@ def fine_tune(
     effort: Effort,
     checkpoint: Path,
     progress: Progress,
+    teacher: Vector | None = None,
 ) -> list[Epoch]:
     """Train in place and leave the best weights in the scorer. Returns the curve, a point per look.
 
-    `checkpoint` is a folder, for the caller to remove; where it holds one of a run that was stopped, that run goes on.
+    Parameters
+    ----------
+    loss : of what was chosen, or of the teacher's scores where there are such.
+    checkpoint : a folder, for the caller to remove; where it holds one of a run that was stopped, that run goes on.
+    teacher : (training lists, most) float32, scores to be imitated.
     """
     torch.manual_seed(effort.seed)
     adapted = _adapted(scorer, effort.lora)
     weights = [weight for weight in scorer.model.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=LEARNING_RATE["lora" if effort.lora else "full"])
-    order = np.concatenate(
-        [np.random.default_rng([effort.seed, epoch]).permutation(training.learnable) for epoch in range(effort.epochs)]
-    )
+    learning_rate = LEARNING_RATE["lora" if effort.lora else "full" if teacher is None else "imitation"]
+    optimiser = torch.optim.AdamW(weights, lr=learning_rate)
+    epochs = [
+        np.random.default_rng([effort.seed, epoch]).permutation(training.learnable) for epoch in range(effort.epochs)
+    ]
+    order = np.concatenate([np.empty(0, np.intp), *epochs])
     batches = [order[begin : begin + BATCH_LISTS] for begin in range(0, len(order), BATCH_LISTS)]
     per_look = max(1, len(batches) // max(1, effort.epochs) // LOOKS)
     looked_at = validation[_spread(len(validation), VALIDATION_LISTS)]
@@ -112,11 +101,12 @@ def fine_tune(
         scorer.model.train()
         torch.manual_seed(effort.seed * 1_000_003 + step)  # dropout as it would be had the run not been stopped
         for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE["lora" if effort.lora else "full"] * _schedule(step, len(batches))
+            group["lr"] = learning_rate * _schedule(step, len(batches))
         optimiser.zero_grad()
         total = 0.0
         for place in batches[step].tolist():
-            of_list = _loss(scorer, training, place, loss, np.random.default_rng([effort.seed, step, place]))
+            rng = np.random.default_rng([effort.seed, step, place])
+            of_list = _loss(scorer, training, place, loss, None if teacher is None else teacher[place], rng)
             (of_list / len(batches[step])).backward()  # type: ignore[no-untyped-call]
             total += float(of_list.detach())
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -168,14 +158,16 @@ def score(scorer: Scorer, lists: Lists, deadline: float, progress: Progress) -> 
     return scores
 
 
-def _loss(scorer: Trainable, lists: Lists, place: int, loss: Loss, rng: np.random.Generator) -> torch.Tensor:
+def _loss(
+    scorer: Trainable, lists: Lists, place: int, loss: Loss, teacher: Vector | None, rng: np.random.Generator
+) -> torch.Tensor:
     request, chosen = lists.request(place), lists.chosen[place]
     right = rng.permutation(np.flatnonzero(chosen))[: CANDIDATES // 2]
     wrong = rng.permutation(np.flatnonzero(~chosen & (lists.candidates[place] != NOBODY)))[: CANDIDATES - len(right)]
     taken = [*right.tolist(), *wrong.tolist()]
     scores = scorer.differentiable(ScoreRequest(request.context, [request.candidates[one] for one in taken]))
-    labels = torch.tensor([one < len(right) for one in range(len(taken))], device=scores.device)
-    return loss(scores[None].float(), labels[None], torch.ones_like(labels)[None])
+    wanted = torch.from_numpy((chosen if teacher is None else teacher)[taken]).to(scores.device)
+    return loss(scores[None].float(), wanted[None], torch.ones_like(wanted, dtype=torch.bool)[None])
 
 
 def _adapted(scorer: Trainable, lora: bool) -> Any:

@@ -9,15 +9,13 @@ import json
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from threadpoolctl import threadpool_limits
 
 from encoders.describe import describe_item
@@ -29,6 +27,7 @@ from ranker.baselines.method import Shop
 from ranker.baselines.methods import METHODS, with_parts
 from ranker.judge import RARE, Questions, judge, questions_by_group
 from ranker.protocols import Split, ordered
+from streams.bars import Bar, bars
 from streams.evaluate.parts import split_by
 from streams.evaluate.production import Production
 from streams.evaluate.recorded import Recorded
@@ -38,8 +37,6 @@ from streams.settings import Settings
 
 PEEKABLE = ("leave-one-out", "next-basket")
 OURS, WITHOUT_MODEL = "afterclick", "afterclick-no-model"
-
-Bar = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool)
             "system would learn the answers; leave it out"
         )
     # one BLAS thread, as in a worker: for small products more of them only wait for each other
-    with _bars(quiet=to_json) as bar, threadpool_limits(1, "blas"):
+    with bars(quiet=to_json) as bar, threadpool_limits(1, "blas"):
         split, validation = _splits(recorded, options)
         bar("Loading the encoder", 0, 1)
         encoder = TextEncoder(settings.encoder.model, settings.encoder.device, settings.encoder.dtype)
@@ -222,12 +219,3 @@ def _validated(tuned: Tuned) -> str:
     if tuned.ndcg is None:
         return ""
     return f"best of {tuned.trials} on the validation part, NDCG@10 {tuned.ndcg:.4f}"
-
-
-@contextmanager
-def _bars(quiet: bool) -> Iterator[Bar]:
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
-        task = bars.add_task("Reading", total=None)
-        yield lambda text, done, total: bars.update(task, description=text, completed=done, total=total)

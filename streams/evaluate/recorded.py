@@ -15,12 +15,15 @@ from pathlib import Path
 from encoders.event_time import milliseconds
 from ranker.protocols import Interaction, Shown
 from streams.contracts import Click, Impression, Item, Purchase
+from streams.demo.shop import Shop
 from streams.receive import BadMessage, Message, Tombstone, receive
 from streams.replay.jsonl import jsonl
 from streams.replay.messages import InputError, Progress
 from streams.replay.online_retail import online_retail
 
-DATASETS = ("online-retail",)
+DATASETS = ("online-retail", "generated-shop")
+GENERATED_ITEMS, GENERATED_SHOPPERS, GENERATED_EVENTS = 3_000, 600, 12_000
+"""Of a generated shop: some minutes to learn from."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def read_jsonl(
 
 
 def read_dataset(name: str, path: Path, progress: Progress | None = None) -> Recorded:
-    """Read a public data set.
+    """Read a public data set, or the generated shop of a seed, which stands for the path.
 
     Raises
     ------
@@ -92,8 +95,18 @@ def read_dataset(name: str, path: Path, progress: Progress | None = None) -> Rec
     """
     if name not in DATASETS:
         raise InputError(f"--dataset: got {name!r}, expected one of {', '.join(DATASETS)}")
+    if name == "generated-shop":
+        if not str(path).isdecimal():
+            raise InputError(f"--dataset {name}: got {str(path)!r}, expected a seed, such as 7")
+        return generated(int(str(path)))
     shop = online_retail(path, progress)
     return _known(shop.items, map(_interaction, shop.events), [], Counter())
+
+
+def generated(seed: int, events: int = GENERATED_EVENTS) -> Recorded:
+    """The first events of the generated shop of a seed."""
+    shop = Shop(seed, GENERATED_ITEMS, GENERATED_SHOPPERS)
+    return _known(shop.items, map(_interaction, shop.events(events)), [], Counter())
 
 
 def _interaction(event: Click) -> Interaction:

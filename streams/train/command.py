@@ -6,48 +6,33 @@ asked for the same again. Knows no loss and no model; called by the command line
 
 from __future__ import annotations
 
-import hashlib
 import json
-import pickle
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from encoders import model_source
-from encoders.text import TextEncoder
-from ranker import Scorer, known_answers, load_scorer
+from ranker import Scorer, load_scorer
 from ranker.bi_encoder import BiEncoder
 from ranker.fusion import FusedScorer
-from ranker.protocols import Case, Interaction, impressions, ordered
-from ranker.train.fit import ModelRefused, Trained, fit, parted, write
+from ranker.train.fit import ModelRefused, fit, parted
 from ranker.train.fusion_fit import Epoch
-from ranker.train.lists import Lists, cases
+from ranker.train.lists import Lists
 from ranker.train.losses import LOSSES
-from streams.evaluate.parts import split_by
+from streams.bars import Bar, bars
 from streams.evaluate.recorded import Recorded
 from streams.replay.messages import InputError
 from streams.settings import Settings
-from streams.train.walk import build, drawn
+from streams.train.ending import finish, refuse, scored
+from streams.train.material import gather, new_folder
 
-ORDER_SEED = 1
-"""As `evaluate` orders events of one time by default, so that both mean the same log."""
 TUNING_SHARE, SCORING_SHARE = 0.6, 0.9
 """Of the minutes: so much may have gone when the language model is tuned, and when its scores are taken."""
-LEAST_SCORED = 50
-KNOWN_LISTS, KNOWN_CANDIDATES = 4, 16
-"""Of the known answers: some seconds on a large model, and enough to tell a wrong one."""
-
-Bar = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -88,39 +73,40 @@ def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool)
     """
     started = time.monotonic()
     _check(options)
-    log = _log(recorded, options.hold_out)
-    asked = _asked(log, recorded, settings, options)
-    fingerprint = _fingerprint(recorded, log, settings, options)
-    checkpoint = _checkpoint(options.out, fingerprint)
+    material = gather(recorded, settings, options.hold_out, options.lists, options.seed)
+    checkpoint = material.checkpoint(options.out, settings, replace(options, out=Path(), max_minutes=0))
     try:
-        with _bars(quiet=to_json) as bar:
-            lists = _lists(recorded, settings, log, asked, checkpoint, bar)
+        with bars(quiet=to_json) as bar:
+            lists = material.lists(settings, checkpoint, bar)
             scorer, tuned, base = _model(lists, settings, options, started, checkpoint, bar)
-            lists, scores = _scores(scorer, lists, options, started, bar)
+            deadline = started + options.max_minutes * 60 * SCORING_SHARE
+            lists, scores = scored(scorer, lists, options.seed, deadline, lambda d, a: bar("Scoring the lists", d, a))
             trained = fit(scores, lists, options.loss, options.seed, lambda d, a: bar("Fitting the head", d, a))
     except ModelRefused as refused:
-        shutil.rmtree(checkpoint, ignore_errors=True)
-        sys.stderr.write(f"afterclick: {refused}\n")
-        raise SystemExit(1) from refused
+        refuse(refused, checkpoint)
     facts = {
         "base": options.base,
         "hold_out": options.hold_out,
         "loss": options.loss,
         "seed": options.seed,
         "lists": len(lists),
-        "events": len(log),
+        "events": len(material.log),
         "data_sha256": lists.digest(),
         "dtype": scorer.placement.dtype if scorer else "float32",
         "seconds": round(time.monotonic() - started, 1),
     }
-    if (checkpoint / "model").is_dir():
-        for file in (checkpoint / "model").iterdir():
-            shutil.move(file, options.out / file.name)
-    write(options.out, base, trained, tuned, facts)
-    served = load_scorer(str(options.out), settings.ranker.device, settings.ranker.dtype)
-    known_answers.write(options.out, served, lists.made_up(KNOWN_LISTS, KNOWN_CANDIDATES, options.seed))
-    shutil.rmtree(checkpoint)
-    _print(trained, facts, options, to_json)
+    finish(options.out, checkpoint, settings, lists, base, trained, tuned, facts)
+    figures = {"fused": trained.ours, **trained.parts, **trained.references}
+    if to_json:
+        rounded = {name: round(value, 6) for name, value in figures.items()}
+        sys.stdout.write(json.dumps({"out": str(options.out), "validation_ndcg_at_10": rounded, **facts}) + "\n")
+        return
+    table = Table(title=f"{options.out}: {facts['lists']:,} lists in {facts['seconds']:.0f} s")
+    table.add_column("on the newer lists")
+    table.add_column("NDCG@10", justify="right")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4f}")
+    Console().print(table)
 
 
 def _check(options: Options) -> None:
@@ -128,49 +114,11 @@ def _check(options: Options) -> None:
         raise InputError(f"--loss: got {options.loss!r}, expected one of {', '.join(LOSSES)}")
     if options.form not in (None, "packed", "cross"):
         raise InputError(f"--as: got {options.form!r}, expected packed or cross, or leave it out")
-    if (options.out / "afterclick.json").exists():
-        raise InputError(f"--out: got {options.out}, which holds a model; expected a new folder, or remove that one")
-
-
-def _log(recorded: Recorded, hold_out: str | None) -> list[Interaction]:
-    """What may be learnt from, in order."""
-    log = ordered(recorded.events, ORDER_SEED)
-    if hold_out is None:
-        return log
-    if hold_out in ("leave-one-out", "next-basket"):
-        return split_by(hold_out, log, recorded.shown, None).training
-    return split_by("time-split", log, recorded.shown, hold_out).training
-
-
-def _asked(log: list[Interaction], recorded: Recorded, settings: Settings, options: Options) -> list[Case]:
-    """The questions: what users did next, and what they chose of the lists that they were shown."""
-    asked = cases(log, first_time=not settings.candidates.repeat_purchases)
-    last_ms = log[-1].time_ms if log else 0
-    shown = [one for one in recorded.shown if one.time_ms <= last_ms]
-    asked += impressions(log, shown, 0).cases
-    if not asked:
-        raise InputError("got no user with an event and a later one; expected some to learn from")
-    return drawn(sorted(asked, key=lambda case: (case.place, case.user, case.shown)), options.lists, options.seed)
-
-
-def _lists(
-    recorded: Recorded,
-    settings: Settings,
-    log: Sequence[Interaction],
-    asked: Sequence[Case],
-    checkpoint: Path,
-    bar: Bar,
-) -> Lists:
-    kept = checkpoint / "lists.pickle"
-    if kept.is_file():
-        with kept.open("rb") as file:
-            return cast(Lists, pickle.load(file))  # ours: the folder's fingerprint says so
-    encoder = TextEncoder(settings.encoder.model, settings.encoder.device, settings.encoder.dtype)
-    lists = build(settings, encoder, recorded.items, log, asked, lambda d, a: bar("The pipeline reads the log", d, a))
-    with (checkpoint / "new.pickle").open("wb") as file:
-        pickle.dump(lists, file)
-    (checkpoint / "new.pickle").replace(kept)
-    return lists
+    if options.form is not None and not options.epochs:
+        raise InputError(
+            f"--as: got {options.form!r} with --epochs 0, expected epochs to train it; leave out one of them"
+        )
+    new_folder(options.out)
 
 
 def _model(
@@ -186,7 +134,7 @@ def _model(
         return load_scorer(str(checkpoint / "model"), device, settings.ranker.dtype), [Epoch(*p) for p in points], None
     name = options.base
     if options.form is not None:
-        from ranker.train.model_fit import start
+        from ranker.train.student import start
 
         name = str(checkpoint / "start")
         start(options.base, options.form, checkpoint / "start", options.seed)
@@ -213,65 +161,3 @@ def _model(
     save(trainable, name, checkpoint / "model")
     tuned.write_text(json.dumps([[epoch.loss, epoch.ndcg] for epoch in curve]), encoding="utf-8")
     return load_scorer(str(checkpoint / "model"), device, settings.ranker.dtype), curve, None
-
-
-def _scores(
-    scorer: Scorer | None, lists: Lists, options: Options, started: float, bar: Bar
-) -> tuple[Lists, np.ndarray[Any, np.dtype[np.float32]]]:
-    """The scorer's scores, of as many lists as there is time for; newer and older ones alike."""
-    if scorer is None:
-        return lists, np.zeros(lists.candidates.shape, np.float32)
-    from ranker.train.model_fit import score
-
-    order = np.random.default_rng(options.seed).permutation(len(lists))
-    deadline = started + options.max_minutes * 60 * SCORING_SHARE
-    scores = score(scorer, lists[order], deadline, lambda d, a: bar("Scoring the lists", d, a))
-    if len(scores) < min(LEAST_SCORED, len(lists)):
-        raise ModelRefused(
-            f"train: got the scores of {len(scores)} lists in --max-minutes {options.max_minutes:g}, expected at least "
-            f"{LEAST_SCORED}; give it more time, or a smaller --base"
-        )
-    in_time = np.argsort(order[: len(scores)])
-    return lists[order[: len(scores)][in_time]], scores[in_time]
-
-
-def _fingerprint(recorded: Recorded, log: Sequence[Interaction], settings: Settings, options: Options) -> str:
-    """Whatever changes what a checkpoint holds, but for the time that there is."""
-    asked = {name: str(value) for name, value in asdict(options).items() if name not in ("out", "max_minutes")}
-    hashed = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
-    used = (settings.encoder, settings.interest, settings.candidates, settings.ranker.best, recorded.items, log)
-    hashed.update(repr(used).encode())
-    return hashed.hexdigest()
-
-
-def _checkpoint(out: Path, fingerprint: str) -> Path:
-    folder = out / "checkpoint"
-    named = folder / "fingerprint"
-    if not named.is_file() or named.read_text(encoding="utf-8") != fingerprint:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        named.write_text(fingerprint, encoding="utf-8")
-    return folder
-
-
-def _print(trained: Trained, facts: dict[str, Any], options: Options, to_json: bool) -> None:
-    figures = {"fused": trained.ours, **trained.parts, **trained.references}
-    if to_json:
-        rounded = {name: round(value, 6) for name, value in figures.items()}
-        sys.stdout.write(json.dumps({"out": str(options.out), "validation_ndcg_at_10": rounded, **facts}) + "\n")
-        return
-    table = Table(title=f"{options.out}: {facts['lists']:,} lists in {facts['seconds']:.0f} s")
-    table.add_column("on the newer lists")
-    table.add_column("NDCG@10", justify="right")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:.4f}")
-    Console().print(table)
-
-
-@contextmanager
-def _bars(quiet: bool) -> Iterator[Bar]:
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
-        task = bars.add_task("Reading", total=None)
-        yield lambda text, done, total: bars.update(task, description=text, completed=done, total=total)

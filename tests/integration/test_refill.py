@@ -15,6 +15,7 @@ from aiokafka.structs import RecordMetadata
 from confluent_kafka import Message, Producer
 from pydantic import SecretStr
 
+from streams import metrics
 from streams.embedded import free_port
 from streams.kafka_client import partition_of
 from streams.publish import ListCache, Published
@@ -98,6 +99,27 @@ def test_an_emptied_redis_gets_the_newest_lists_again(ground: Ground) -> None:
         assert 0 < ttl <= ground.settings.redis.ttl_s
 
     asyncio.run(played())
+
+
+def test_only_the_newest_list_of_a_user_is_brought(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An active user has hundreds in the topic until the broker compacts it."""
+    monkeypatch.setattr("streams.refill.HELD", 5)
+
+    async def played() -> int:
+        async with ground.worker() as worker:
+            for version in range(1, 41):
+                for user in range(4):
+                    ground.publish(f"u{user}", version)
+            before = _brought()
+            await worker._look()
+            return round(_brought() - before)
+
+    assert asyncio.run(played()) == 4
+    assert [ground.version(f"u{user}") for user in range(4)] == [40] * 4
+
+
+def _brought() -> float:
+    return float(metrics.cache_refilled._value.get())
 
 
 def test_lists_that_redis_could_not_take_outlive_the_worker(ground: Ground) -> None:

@@ -21,6 +21,7 @@ import pytest
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from ranker.version import version as version_of
 from streams import users
 from streams.contracts import NEWCOMERS
 from streams.embedded import free_port
@@ -138,7 +139,7 @@ def test_a_click_becomes_a_list_in_kafka_and_redis(settings: Settings, client: C
         assert stored == until(lambda: client.newest().get("ann"))
         assert stored["trigger"] == {"event_id": last, "type": "purchase"}
         assert stored["degraded"] is None
-        assert stored["model"] == settings.ranker.model
+        assert stored["model"] == version_of(settings.ranker.model)
         ranks = [item["rank"] for item in stored["items"]]
         assert ranks == list(range(1, settings.ranker.list_size + 1))
         shown = [item["item_id"] for item in stored["items"]]

@@ -13,7 +13,10 @@ from encoders.model_source import ModelUnsupported
 from ranker import ScoreRequest, load_scorer
 from ranker.features import NAMES
 from ranker.head import FARTHEST, FILE, INPUTS, FusionHead, describe
+from ranker.train import fusion_fit
+from ranker.train.losses import softmax
 from tests import models
+from tests.unit.test_compress import made
 
 CONTEXT = "Viewed Wool hat today"
 TEXTS = ["Blue shoes size 42", "Umbrella", "Red tent for two", "Coffee maker", "Wool hat"]
@@ -105,3 +108,17 @@ def test_a_damaged_head_is_refused(tmp_path: Path, damage: str) -> None:
         FusionHead(whole.mean, whole.scale, whole.linear[1:], whole.hidden, whole.bias, whole.out).save(made)
     with pytest.raises(ModelUnsupported, match="fusion"):
         load_scorer(str(made))
+
+
+def test_what_never_varied_in_training_counts_for_nothing() -> None:
+    """A shop without categories teaches nothing about them, and is no reason for noise where there are some."""
+    rng = np.random.default_rng(4)
+    lists = made(["Viewed Wool hat"] * 40, ["Wool hat", "Umbrella"] * 20, rng)
+    lists.features[:] = rng.normal(size=lists.features.shape)
+    lists.features[:, :, 14] = 0
+    lists.chosen[:, 3] = True
+    scores = rng.normal(size=lists.candidates.shape).astype(np.float32)
+    fitted, _ = fusion_fit.fit(scores, lists, None, softmax, 3, 1, lambda *_: None)
+    other = lists.features[0].copy()
+    other[:, 14] = 7
+    np.testing.assert_array_equal(fitted(scores[0], other), fitted(scores[0], lists.features[0]))

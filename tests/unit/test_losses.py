@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from ranker.features import NAMES
 from ranker.head import INPUTS
 from ranker.measures import ndcg_at
-from ranker.train.lists import NOBODY, Lists, ndcg
+from ranker.train.lists import NOBODY, Lists, joined, ndcg
 from ranker.train.losses import lambdarank, ranknet, softmax
+from tests.unit.test_compress import made
 
 
 def drawn(seed: int, lists: int = 5, most: int = 14) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -80,3 +82,22 @@ def test_ndcg_of_all_lists_is_each_alone(seed: int) -> None:
         relevant = {one for one in there if chosen[place, one]}
         missed = {-1 - number for number in range(targets[place] - len(relevant))}
         assert found == pytest.approx(ndcg_at(ranked, relevant | missed, 10))
+
+
+def test_lists_of_several_shops_are_joined() -> None:
+    """Each keeps its texts, candidates and features; the newest of all stand last."""
+    one, other = (
+        made(["a", "b", "c", "d"], ["hat", "mug"], np.random.default_rng(1), most=2),
+        made(["e", "f"], ["lamp", "tent", "clock"], np.random.default_rng(2), most=3),
+    )
+    other.features[:] = 1
+    whole = joined([one, other])
+    assert whole.contexts == ["a", "e", "b", "c", "f", "d"]
+    told = {
+        context: [whole.texts[item] for item in row if item != NOBODY]
+        for context, row in zip(whole.contexts, whole.candidates, strict=True)
+    }
+    for lists in (one, other):
+        for context, row in zip(lists.contexts, lists.candidates, strict=True):
+            assert told[context] == [lists.texts[item] for item in row]
+    assert [float(row.sum()) for row in whole.features] == [0, 3 * len(NAMES), 0, 0, 3 * len(NAMES), 0]

@@ -30,7 +30,7 @@ from streams.evaluate.production import Production
 from streams.evaluate.recorded import Recorded
 from streams.replay.messages import InputError
 from streams.settings import Candidates, Encoder, Ranker, Settings
-from streams.train import command
+from streams.train import material, walk
 from streams.train.command import Options, run
 from tests import models
 
@@ -70,7 +70,10 @@ def shop(seed: int = 1) -> Recorded:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    folder = models.encoder(tmp_path_factory.mktemp("encoder"))
+    return settings_of(models.encoder(tmp_path_factory.mktemp("encoder")))
+
+
+def settings_of(folder: Path) -> Settings:
     return Settings(
         encoder=Encoder(model=str(folder), device="cpu", dtype="float32"),
         ranker=Ranker(device="cpu", dtype="float32", best=90, max_per_category=20),
@@ -104,7 +107,7 @@ def test_it_learns_what_counters_cannot_see(
 def test_what_it_learnt_holds_for_what_was_held_out(settings: Settings, tmp_path: Path) -> None:
     recorded = shop()
     run(recorded, settings, options(tmp_path / "out", hold_out="next-basket"), to_json=True)
-    split = next_basket(ordered(recorded.events, command.ORDER_SEED))
+    split = next_basket(ordered(recorded.events, material.ORDER_SEED))
     assert trained(tmp_path / "out")["events"] == len(split.training) < len(recorded.events)
     production = Production(settings, TextEncoder(settings.encoder.model, "cpu", "float32"), recorded.items, split)
     requests = production.ask(peek=False, progress=lambda *_: None)
@@ -136,7 +139,7 @@ def test_what_was_learnt_from_wrong_answers_is_refused(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In the older lists what was chosen was not and the rest was; in the newer ones it is as it was."""
-    whole = command._lists
+    whole = walk.build
 
     def turned(*arguments: Any) -> Lists:
         lists = whole(*arguments)
@@ -145,7 +148,7 @@ def test_what_was_learnt_from_wrong_answers_is_refused(
         chosen[:older] = (chosen[:older] == 0) & (lists.candidates[:older] != lists_module.NOBODY)
         return replace(lists, chosen=chosen)
 
-    monkeypatch.setattr(command, "_lists", turned)
+    monkeypatch.setattr("streams.train.material.build", turned)
     with pytest.raises(SystemExit) as ended:
         run(shop(), settings, options(tmp_path / "out"), to_json=True)
     assert ended.value.code == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -76,6 +76,12 @@ def test_ends_as_fausts(body: Body, interrupted: bool) -> None:
     asyncio.run(both())
 
 
+def app_of(generation: int, in_recovery: bool = False, active: Mapping[TP, int] = {}) -> Any:
+    recovery = SimpleNamespace(active_tps=set(active), active_offsets=dict(active))
+    tables = SimpleNamespace(changelog_topics={"states"}, recovery=recovery)
+    return SimpleNamespace(consumer_generation_id=generation, in_recovery=in_recovery, tables=tables)
+
+
 @pytest.mark.parametrize("seek", [lambda c: c.seek_to_committed(), lambda c: c.seek_wait({TP("clicks", 0): 3})])
 def test_a_seek_waits_for_a_fetch_that_is_out(seek: Callable[[Consumer], Awaitable[Any]]) -> None:
     """Else the fetch takes what comes first after the seek, over a rebalance, and Faust drops it."""
@@ -97,9 +103,7 @@ def test_a_seek_waits_for_a_fetch_that_is_out(seek: Callable[[Consumer], Awaitab
         consumer: Any = object.__new__(Consumer)
         consumer._asking = asyncio.Lock()
         consumer._thread = SimpleNamespace(getmany=getmany, seek_to_committed=sought, seek_wait=sought)
-        consumer.app = SimpleNamespace(
-            consumer_generation_id=1, in_recovery=False, tables=SimpleNamespace(changelog_topics=set())
-        )
+        consumer.app = app_of(1)
         consumer.transport = SimpleNamespace(on_resume=None)
         asking = asyncio.create_task(consumer._getmany({TP("clicks", 0)}, 1.0))
         await asyncio.sleep(0)
@@ -110,3 +114,50 @@ def test_a_seek_waits_for_a_fetch_that_is_out(seek: Callable[[Consumer], Awaitab
 
     asyncio.run(run())
     assert log == ["asked", "answered", "sought"]
+
+
+def test_a_fetch_that_waited_for_a_rebalances_seek_is_not_made() -> None:
+    """Its partitions are those of before, and Faust would drop what comes."""
+
+    async def run() -> dict[TP, Any]:
+        async def getmany(*_: object) -> dict[TP, list[object]]:
+            raise AssertionError("asked")
+
+        consumer: Any = object.__new__(Consumer)
+        consumer._asking = asyncio.Lock()
+        consumer._thread = SimpleNamespace(getmany=getmany)
+        consumer.app = app_of(1)
+        async with consumer._asking:
+            asking = asyncio.create_task(consumer._getmany({TP("clicks", 0)}, 1.0))
+            await asyncio.sleep(0)
+            consumer.app.consumer_generation_id = 2
+        found: dict[TP, Any] = await asking
+        return found
+
+    assert asyncio.run(run()) == {}
+
+
+@pytest.mark.parametrize(
+    ("in_recovery", "active", "restored", "given"),
+    [(True, {TP("states", 0): 3}, [4, 5], [5]), (False, {TP("states", 0): 3}, [], []), (True, {}, [], [])],
+)
+def test_a_changelog_is_taken_only_by_the_restore_that_reads_it(
+    in_recovery: bool, active: Mapping[TP, int], restored: list[int], given: list[int]
+) -> None:
+    """Faust keeps what comes past a restore's end, and writes it at the next one's start."""
+    taken: list[int] = []
+
+    async def run() -> dict[TP, Any]:
+        async def getmany(*_: object) -> dict[TP, list[Any]]:
+            return {TP("states", 0): [SimpleNamespace(offset=offset) for offset in (2, 3, 4, 5)]}
+
+        consumer: Any = object.__new__(Consumer)
+        consumer._asking = asyncio.Lock()
+        consumer._thread = SimpleNamespace(getmany=getmany)
+        consumer.app = app_of(1, in_recovery, active)
+        consumer.transport = SimpleNamespace(restore=lambda _, records: taken.extend(r.offset for r in records))
+        found: dict[TP, Any] = await consumer._getmany({TP("states", 0)}, 1.0)
+        return found
+
+    found = asyncio.run(run())
+    assert (taken, [record.offset for record in found.get(TP("states", 0), [])]) == (restored, given)

@@ -1,0 +1,189 @@
+"""`afterclick compress` end to end on small made models: what comes out is smaller, and ranks as its teacher does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from encoders.model_source import INT8_FILE, ModelUnsupported
+from ranker import ScoreRequest, load_scorer
+from ranker.features import NAMES
+from ranker.fusion import FusedScorer
+from ranker.train import model_fit, student
+from ranker.train.fit import parted
+from ranker.train.lists import Lists, taught
+from ranker.train.losses import imitation
+from streams.cli import app
+from streams.replay.messages import InputError
+from streams.settings import Settings
+from streams.train import compress
+from streams.train.compress import Options, run
+from tests import models
+from tests.unit.test_train import GROUPS, settings_of, shop
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return settings_of(models.encoder(tmp_path_factory.mktemp("encoder")))
+
+
+ASKED = [ScoreRequest("Viewed Wool hat\nBought Red tent", ["Blue shoes", "Coffee maker", "Wool hat number 4"])]
+
+
+def compressed(out: Path, capsys: pytest.CaptureFixture[str], settings: Settings, options: Options) -> dict[str, Any]:
+    run(shop(), settings, options, to_json=True)
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert not (out / "checkpoint").exists()
+    fused = load_scorer(str(out), "cpu")
+    assert isinstance(fused, FusedScorer)
+    told["kind"] = type(fused.base).__name__
+    return told
+
+
+def test_a_decoder_teaches_a_packed_encoder(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(model_fit.LEARNING_RATE, "imitation", 3e-3)  # a tiny model's
+    monkeypatch.setattr(model_fit, "LOOKS", 2)
+    monkeypatch.setattr(compress, "TIMED_ROUNDS", 2)
+    teacher, begin = models.decoder(tmp_path / "teacher"), models.encoder(tmp_path / "begin")
+    out = tmp_path / "out"
+    asked = Options(str(teacher), out, "distil", str(begin), epochs=2, lists=100)
+    told = compressed(out, capsys, settings, asked)
+    assert told["kind"] == "PackedEncoder"
+    assert told["before"]["lists_per_s"] > 0
+    curve = json.loads((out / "afterclick.json").read_text(encoding="utf-8"))["trained"]["model_curve"]
+    assert curve[-1][0] < 0.95 * curve[0][0]  # the divergence from a teacher whose taste is random
+
+
+def test_a_student_learns_its_teachers_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher's taste: what is of the kind that was seen last, then hats."""
+    monkeypatch.setattr(model_fit, "LOOKS", 1)
+    rng = np.random.default_rng(2)
+    kinds = [GROUPS[place % len(GROUPS)] for place in range(60)]
+    lists = made([f"Viewed {GROUPS[one]}" for one in rng.integers(len(GROUPS), size=240)], kinds, rng)
+    scores = np.array(
+        [[3.0 * (kinds[one] in context) + (kinds[one] == "Wool hat") for one in row]
+         for context, row in zip(lists.contexts, lists.candidates, strict=True)], np.float32
+    )  # fmt: skip
+    student.start(str(models.encoder(tmp_path / "begin")), "packed", tmp_path / "student", 1)
+    scorer: Any = load_scorer(str(tmp_path / "student"), "cpu", "float32")
+    as_taught, wanted = taught(lists, scores)
+    older, newer = parted(as_taught)
+    monkeypatch.setitem(model_fit.LEARNING_RATE, "imitation", 3e-3)  # a tiny model's
+    effort = model_fit.Effort(6, float("inf"), 1, lora=False)
+    curve = model_fit.fine_tune(
+        scorer, older, newer, imitation, effort, tmp_path / "tuning", lambda *_: None, wanted[: len(older)]
+    )
+    assert max(point.ndcg for point in curve) > 0.7, curve  # .5 at random
+
+
+def made(contexts: list[str], kinds: list[str], rng: np.random.Generator, most: int = 20) -> Lists:
+    candidates = np.stack([rng.permutation(len(kinds))[:most] for _ in contexts]).astype(np.int32)
+    shape = candidates.shape
+    return Lists(
+        texts=[f"{kind} number {place}" for place, kind in enumerate(kinds)],
+        contexts=contexts,
+        candidates=candidates,
+        chosen=np.zeros(shape, bool),
+        targets=np.ones(len(contexts), np.int32),
+        priors=np.zeros(shape, np.float32),
+        features=np.zeros((*shape, len(NAMES)), np.float16),
+    )
+
+
+def test_layers_are_dropped(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teacher = models.packed(tmp_path / "teacher", num_hidden_layers=4)
+    out = tmp_path / "out"
+    told = compressed(out, capsys, settings, Options(str(teacher), out, "prune", epochs=0, lists=200))
+    assert told["kind"] == "PackedEncoder"
+    assert json.loads((out / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"] == 2
+    assert told["after"]["weights_bytes"] < told["before"]["weights_bytes"]
+
+
+def _layers(folder: Path) -> Any:
+    scorer: Any = load_scorer(str(folder), "cpu", "float32")
+    body = scorer.model.base_model
+    return body.encoder.layer if hasattr(body, "encoder") else body.layers
+
+
+@pytest.mark.parametrize(("layers", "kept"), [(1, [3]), (2, [0, 3]), (3, [0, 2, 3])])
+def test_the_layers_that_stay_are_spread(tmp_path: Path, layers: int, kept: list[int]) -> None:
+    for name, model in (
+        ("bert", models.packed(tmp_path / "bert", num_hidden_layers=4)),
+        ("qwen", models.decoder(tmp_path / "qwen", num_hidden_layers=4)),
+    ):
+        assert student.prune(str(model), layers, tmp_path / f"{name}-out") == kept
+        old, new = (_layers(folder) for folder in (model, tmp_path / f"{name}-out"))
+        for place, layer in zip(kept, new, strict=True):
+            for left, right in zip(old[place].parameters(), layer.parameters(), strict=True):
+                assert torch.equal(left, right)
+
+
+def test_a_layer_too_many_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnsupported, match="expected 1 to 1"):
+        student.prune(str(models.packed(tmp_path / "model")), 2, tmp_path / "out")
+
+
+KINDS = {"packed": models.packed, "cross": models.classifier, "decoder": models.decoder}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_int8_weights_on_disk_are_those_that_are_made_at_load(tmp_path: Path, kind: str, tied: bool) -> None:
+    """Embeddings are rounded too, to within half a step of their row; tied weights are kept once."""
+    model = KINDS[kind](tmp_path / "model", hidden_size=64, intermediate_size=128, tie_word_embeddings=tied)
+    student.quantise(str(model), tmp_path / "out")
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert (tmp_path / "out" / INT8_FILE).stat().st_size < 0.5 * (model / "model.safetensors").stat().st_size
+    small: Any = load_scorer(str(tmp_path / "out"), "cpu")
+    assert small.placement.dtype == "int8"
+    expected: Any = load_scorer(str(model), "cpu", "int8")
+    weights = dict(expected.model.state_dict())
+    for name, found in small.model.state_dict().items():
+        if found.dtype == torch.int8 or found.ndim < 2:
+            torch.testing.assert_close(found, weights[name], rtol=1e-6, atol=0, msg=name)
+        else:
+            step = weights[name].abs().amax(1, keepdim=True) / 127
+            assert ((found - weights[name]).abs() <= 0.501 * step).all(), name
+
+
+def test_an_embedding_model_is_kept_in_int8(tmp_path: Path) -> None:
+    model = models.encoder(tmp_path / "model")
+    student.quantise(str(model), tmp_path / "out")
+    small, plain = (load_scorer(str(folder), "cpu").score(ASKED)[0] for folder in (tmp_path / "out", model))
+    assert np.abs(small - plain).max() < 0.1
+
+
+def test_int8_end_to_end(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teacher = models.packed(tmp_path / "teacher", hidden_size=64)
+    out = tmp_path / "out"
+    told = compressed(out, capsys, settings, Options(str(teacher), out, "int8", lists=200))
+    assert told["after"]["weights_bytes"] < 0.5 * told["before"]["weights_bytes"]
+
+
+def test_what_cannot_be_compressed_is_told(settings: Settings, tmp_path: Path) -> None:
+    encoder = str(models.encoder(tmp_path / "encoder"))
+    with pytest.raises(InputError, match="an embedding model"):
+        run(shop(), settings, Options(encoder, tmp_path / "out", "prune", lists=20), to_json=True)
+    for ways in ([], ["--distil", "--int8"]):
+        with pytest.raises(InputError, match="expected one"):
+            app(["compress", encoder, "--out", str(tmp_path / "x"), *ways], standalone_mode=False)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_imitation_is_the_divergence_written_out(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, teacher = rng.normal(size=(2, 3, 6)).astype(np.float32)
+    there = np.arange(6) < np.array([6, 4, 2])[:, None]
+    expected = []
+    for mine, theirs, known in zip(scores, teacher, there, strict=True):
+        p, q = (np.exp(row[known]) / np.exp(row[known]).sum() for row in (theirs, mine))
+        expected.append(sum(p * np.log(p / q)))
+    got = imitation(*map(torch.from_numpy, (scores, teacher, there)))
+    assert float(got) == pytest.approx(np.mean(expected), rel=1e-4)
