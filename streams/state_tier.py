@@ -207,10 +207,10 @@ class StateTier:
             arrived_at=arrived_ms,
         )
 
-    def newcomers_request(self, now_ms: int) -> RankRequest:
+    def newcomers_request(self, as_of_ms: int) -> RankRequest:
         """Step 3 for whoever has no list: what people look at now, and what is new."""
         request = self.request(NEWCOMERS, None, None)
-        return msgspec.structs.replace(request, as_of=now_ms)
+        return msgspec.structs.replace(request, as_of=as_of_ms)
 
     def _behaviour(self, shopper: Shopper, found: Sequence[Merged]) -> Behaviour:
         return Behaviour(schema=features.SCHEMA, values=features.features(shopper, found).tobytes())

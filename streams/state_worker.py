@@ -116,6 +116,7 @@ class StateWorker:
         self._outbox = outbox
         self._store = store
         self._changelog = changelog
+        self._stored_ms = 0  # when the newest record that was read was written
         self._pending = Pending()
         self._taken: list[EventT[Any]] = []  # not looked at yet
         self._touched: dict[str, Wanted] = {}  # since the last flush
@@ -191,6 +192,7 @@ class StateWorker:
         """Take a batch of the `items` topic into the catalogue; encode it outside the loop."""
         items = items_of(records)
         present = [(item, arrived_ms) for item, arrived_ms in items.values() if item]
+        self._stored_ms = max([self._stored_ms, *(arrived_ms for _, arrived_ms in items.values())])
         started = time.monotonic()
         texts = [describe_item(item) for item, _ in present]
         loop = asyncio.get_running_loop()
@@ -235,6 +237,8 @@ class StateWorker:
     async def serve_newcomers(self, owned: Callable[[], Collection[int]]) -> None:
         """Run for ever: have a list made for whoever has none, whenever it would be another one.
 
+        It is as of the newest record that was read, by Kafka's word and not by our clock, which may be wrong by days.
+
         Parameters
         ----------
         owned : tells which partitions are ours now.
@@ -246,7 +250,7 @@ class StateWorker:
             if home not in owned():
                 before = []
                 continue
-            request = self.tier.newcomers_request(round(time.time() * 1000))
+            request = self.tier.newcomers_request(self._stored_ms)
             candidates = [candidate.item_id for candidate in request.candidates]
             if candidates != before:
                 topic = self._settings.topic("rank-requests")
@@ -276,6 +280,7 @@ class StateWorker:
             if place % EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
             message = self._message(event)
+            self._stored_ms = max(self._stored_ms, _arrived_ms(event))
             try:
                 decoded = receive(message, latest_ms(_arrived_ms(event)))
             except BadMessage as error:

@@ -106,7 +106,7 @@ class Watcher:
             if message is None or message.error() or not (value := message.value()):
                 continue
             key: Any = message.key()
-            if key == NEWCOMERS.encode():  # by the clock, which some faults let jump
+            if key == NEWCOMERS.encode():  # as of what its worker has read, which a restart sets back
                 continue
             self.lists += 1
             seen, before = read(value), self.newest.get(user_id := key.decode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -64,7 +65,7 @@ class World:
         self.tier = StateTier(SETTINGS, Users(self.store, DIM), Catalogue(DIM), Counts(9e9, 9e8), ())
         self.tier.put_item(Item(item_id="a", title="a"), np.eye(DIM, dtype=np.float32)[0], NOW)
         outbox = cast(Outbox, self.broker)
-        encoder: Any = None  # no item arrives here
+        encoder: Any = SimpleNamespace(encode=lambda texts: np.eye(DIM, dtype=np.float32)[: len(texts)])
         self.worker = StateWorker(SETTINGS, self.tier, encoder, ThreadPoolExecutor(1), outbox, self.store, CHANGELOG)
         self._offset = 0
 
@@ -142,7 +143,13 @@ def test_newcomers_get_a_list_whenever_it_would_be_another_one(monkeypatch: pyte
     world = World()
     world.tier = StateTier(SETTINGS, Users({}, DIM), Catalogue(DIM), Counts(9e9, 9e8), BUILT_IN)
     world.worker.tier = world.tier
+    monkeypatch.setattr(time, "time", lambda: NOW / 1000 + 40 * 86_400)  # of no consequence
     owned: set[int] = set()
+
+    def item(item_id: str, stored_ms: int) -> Any:
+        value = f'{{"item_id": "{item_id}", "title": "{item_id}"}}'.encode()
+        key = item_id.encode()
+        return SimpleNamespace(topic="items", partition=0, offset=0, key=key, value=value, timestamp=stored_ms)
 
     async def lists(count: int) -> list[list[str]]:
         serving = asyncio.create_task(world.worker.serve_newcomers(lambda: owned))
@@ -152,14 +159,15 @@ def test_newcomers_get_a_list_whenever_it_would_be_another_one(monkeypatch: pyte
         requests = [json.loads(message.value or b"") for message in world.broker.of("rank-requests")]
         assert len(requests) == count
         assert {request["user_id"] for request in requests} <= {"*"}
+        assert [request["as_of"] for request in requests] == [NOW, NOW + 1][:count], "of the newest record"
         return [[candidate["item_id"] for candidate in request["candidates"]] for request in requests]
 
     asyncio.run(lists(0))
     owned.add(partition_of(b"*", SETTINGS.kafka.partitions))
     asyncio.run(lists(0))
-    world.tier.put_item(Item(item_id="a", title="a"), np.eye(DIM, dtype=np.float32)[0], NOW)
+    asyncio.run(world.worker.put_items([item("a", NOW)]))
     assert asyncio.run(lists(1)) == [["a"]]
-    world.tier.put_item(Item(item_id="b", title="b"), np.eye(DIM, dtype=np.float32)[1], NOW)
+    asyncio.run(world.worker.put_items([item("b", NOW + 1)]))
     assert set(asyncio.run(lists(2))[-1]) == {"a", "b"}
 
 
