@@ -177,7 +177,7 @@ def taught(lists: Lists, scores: Vector) -> tuple[Lists, Vector]:
     return replace(lists, chosen=chosen, targets=chosen.sum(axis=1, dtype=np.int32)), scores
 
 
-def cases(log: Sequence[Interaction], first_time: bool) -> list[Case]:
+def cases(log: Sequence[Interaction], repeat_purchases: bool) -> list[Case]:
     """The questions to learn from: at each moment of a user, what else they chose in that basket or session.
 
     A moment is an event of a later time than the user's one before: the lines of an invoice are one, the clicks of a
@@ -185,7 +185,7 @@ def cases(log: Sequence[Interaction], first_time: bool) -> list[Case]:
 
     Parameters
     ----------
-    first_time : only items that the user did not know are asked for.
+    repeat_purchases : what the user bought before is asked for, too; what they only looked at is in any case.
     """
     numbers = basket_numbers(log)
     of_user: defaultdict[str, list[int]] = defaultdict(list)
@@ -196,14 +196,15 @@ def cases(log: Sequence[Interaction], first_time: bool) -> list[Case]:
         baskets: defaultdict[int, list[int]] = defaultdict(list)
         for place in places:
             baskets[numbers[place]].append(place)
-        known: set[str] = set()
+        bought: set[str] = set()
         before_ms = log[places[0]].time_ms
         for place in places:
             if log[place].time_ms > before_ms:
                 rest = {log[later].item for later in baskets[numbers[place]] if later >= place}
-                targets = rest - known if first_time else rest
+                targets = rest if repeat_purchases else rest - bought
                 if targets:
                     found.append(Case(user, place, log[place].time_ms, frozenset(targets)))
                 before_ms = log[place].time_ms
-            known.add(log[place].item)
+            if log[place].kind == "purchase":
+                bought.add(log[place].item)
     return found

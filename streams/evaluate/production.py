@@ -63,8 +63,11 @@ class Production:
         self.seconds = time.perf_counter() - started
         return requests
 
-    def requests(self, peek: bool, progress: Progress) -> Iterator[RankRequest]:
-        """The same, one at a time: the log is read as far as the question."""
+    def requests(self, peek: bool, progress: Progress, leave_out_known: bool = True) -> Iterator[RankRequest]:
+        """The same, one at a time: the log is read as far as the question.
+
+        With `leave_out_known` no item is a candidate that the user did anything with; without, as in production.
+        """
         places, fed = self._split.learnable, 0
         self._take_items(self._split.log[-1].time_ms if peek else self._first_ms)
         for number, case in enumerate(self._split.cases):
@@ -72,7 +75,7 @@ class Production:
                 self._feed(places[fed])
                 fed += 1
             self._take_items(case.as_of_ms)
-            yield self._request(case)
+            yield self._request(case, leave_out_known)
             if number % 50 == 0:
                 progress(fed, len(places))
 
@@ -111,8 +114,8 @@ class Production:
     def _appeared_ms(self, item: Item) -> int:
         return 0 if item.timestamp is None else milliseconds(item.timestamp)
 
-    def _request(self, case: Case) -> RankRequest:
-        known = [] if case.shown else list({event.item for event in self._split.known(case)})
+    def _request(self, case: Case, leave_out_known: bool) -> RankRequest:
+        known = [] if case.shown or not leave_out_known else list({event.item for event in self._split.known(case)})
         return self._pipeline.state.request(case.user, None, None, leave_out=known, instead=case.shown)
 
 

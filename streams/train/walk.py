@@ -1,7 +1,7 @@
 """Lists to learn from, built by the pipeline of production while it reads the log: test, then train.
 
 At each question the state tier has taken in what came before it and nothing else; its own sources give the candidates,
-so the negatives are those that the model will meet. Called by `command`.
+so the negatives are those that the model will meet, what the user looked at before among them. Called by `material`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def build(
     priors = np.zeros((len(asked), most), np.float32)
     values = np.zeros((len(asked), most, len(features.NAMES)), np.float16)
     contexts: list[str] = []
-    requests = Production(settings, encoder, items, split).requests(peek=False, progress=progress)
+    requests = Production(settings, encoder, items, split).requests(
+        peek=False, progress=progress, leave_out_known=False
+    )
     for place, (case, request) in enumerate(zip(split.cases, requests, strict=True)):
         contexts.append(describe_history(request.history, milliseconds(request.as_of)))
         behaviour = request.behaviour

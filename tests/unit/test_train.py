@@ -27,7 +27,7 @@ from ranker.train.fit import CURVE
 from ranker.train.lists import Lists, cases
 from streams.contracts import Item
 from streams.evaluate.production import Production
-from streams.evaluate.recorded import Recorded
+from streams.evaluate.recorded import Recorded, generated
 from streams.replay.messages import InputError
 from streams.settings import Candidates, Encoder, Ranker, Settings
 from streams.train import material, walk
@@ -166,13 +166,24 @@ def test_a_folder_that_holds_a_model_is_left_alone(settings: Settings, tmp_path:
 
 
 def test_questions_know_only_what_was_before_them() -> None:
-    log = ordered(shop().events, 1)
-    for case in cases(log, first_time=True):
+    log = ordered(generated(3, 2_000).events, 1)
+    for case in cases(log, repeat_purchases=False):
         before = {event.item for event in log[: case.place] if event.user == case.user}
         assert before
-        assert not case.targets & before
         rest = {event.item for event in log[case.place :] if event.user == case.user}
         assert case.targets <= rest
+        assert not case.targets & {e.item for e in log[: case.place] if e.user == case.user and e.kind == "purchase"}
+
+
+def test_what_was_only_looked_at_is_asked_for_again_and_what_was_bought_if_it_may_be() -> None:
+    log = [
+        Interaction("ann", "mug", 0, "purchase", "monday"),
+        Interaction("ann", "cup", 1, "click", "monday"),
+        Interaction("ann", "mug", 2, "click", "tuesday"),
+        Interaction("ann", "cup", 3, "purchase", "tuesday"),
+    ]
+    asked = {repeats: [case.targets for case in cases(log, repeats)] for repeats in (False, True)}
+    assert asked == {False: [{"cup"}] * 3, True: [{"cup"}, {"mug", "cup"}, {"cup"}]}
 
 
 BASES: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
