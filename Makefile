@@ -24,8 +24,9 @@ $(STAMP): pyproject.toml deploy/constraints.txt
 demo: $(STAMP)
 	$(BIN)/afterclick demo
 
+# A file of tests is one process's: what its tests share is started once.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 faults: $(STAMP)
 	$(BIN)/pytest -m faults tests/faults --minutes $(MINUTES) --events $(EVENTS) --faults $(FAULTS) --seed $(SEED) \

@@ -13,6 +13,8 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch comes: on shared cores more threads wait for each other
+
 import hypothesis
 import pytest
 from pydantic import SecretStr
