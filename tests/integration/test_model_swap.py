@@ -8,8 +8,8 @@ from pathlib import Path
 from ranker.version import version
 from streams.settings import Settings
 from streams.worker_process import worker
-from tests.integration.test_worker import ITEMS, Client, until
-from tests.integration.test_worker import version as has_version
+from tests.client import ITEMS, Client, until
+from tests.client import version as has_version
 from tests.unit.test_fusion import folder
 
 USERS = [f"user-{number}" for number in range(8)]

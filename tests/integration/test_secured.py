@@ -23,9 +23,9 @@ from streams.publish import CacheUnavailable, ListCache
 from streams.settings import Kafka, Metrics, Ranker, Redis, Security, Settings, SettingsError, Tables
 from streams.topics import ensure_topics, topic_specs
 from streams.worker_process import environment, worker
+from tests.client import now_ms, until
 from tests.integration import secured
 from tests.integration.secured import PASSWORD, REDIS_PASSWORD, USER, Addresses, Certificates
-from tests.integration.test_worker import now_ms, until
 
 TOKEN = "planted-bearer-token"
 KEY_PASSWORD = "planted-key-password"

@@ -1,0 +1,104 @@
+"""A shop's backend, as tests play it: not ours, and it knows nothing of a worker but the topics and Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from streams.contracts import NEWCOMERS
+from streams.settings import Settings
+from streams.topics import MESSAGE_BYTES, ensure_topics, topic_specs
+
+KINDS = ["walking boots", "tent for two", "reading lamp", "garden chair", "coffee grinder"]
+ITEMS = [f"item-{number}" for number in range(60)]
+
+
+def now_ms() -> int:
+    return round(time.time() * 1000)
+
+
+class Client:
+    """What a shop's backend does: produce with librdkafka's own defaults, consume, read Redis."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        asyncio.run(ensure_topics(settings, topic_specs(settings)))
+        self.redis = redis.Redis.from_url(settings.redis.url.get_secret_value())
+        server = settings.kafka.bootstrap_servers
+        self._producer = Producer({"bootstrap.servers": server, "linger.ms": 2, "message.max.bytes": MESSAGE_BYTES})
+
+    def produce(self, topic: str, key: str | None, value: Any) -> None:
+        raw = value if isinstance(value, (bytes, type(None))) else json.dumps(value).encode()
+        self._producer.produce(self.settings.topic(topic), key=key, value=raw)
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        assert self._producer.flush(30) == 0
+
+    def items(self, item_ids: list[str] = ITEMS) -> None:
+        for item_id in item_ids:
+            kind = KINDS[int(item_id.split("-")[1]) % len(KINDS)]
+            item = {"item_id": item_id, "title": f"{kind.capitalize()} {item_id}", "categories": [kind], "price": 9.5}
+            self.produce("items", item_id, item)
+        self.flush()
+
+    def click(self, user_id: str, item_id: str, event_id: str | None = None, topic: str = "clicks", **more: Any) -> str:
+        event_id = event_id or uuid.uuid4().hex
+        event = {"event_id": event_id, "user_id": user_id, "item_id": item_id, "timestamp": now_ms(), **more}
+        self.produce(topic, user_id, event)
+        return event_id
+
+    def consume(self, topic: str) -> Iterator[tuple[str | None, Any]]:
+        """Key and decoded value of every message of a topic, oldest first, up to its present end."""
+        name = topic if topic.startswith(self.settings.topic_prefix) else self.settings.topic(topic)
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.settings.kafka.bootstrap_servers,
+                "group.id": uuid.uuid4().hex,
+                "enable.partition.eof": False,
+            }
+        )
+        try:
+            places = [TopicPartition(name, partition, 0) for partition in range(self.settings.kafka.partitions)]
+            ends = {p.partition: consumer.get_watermark_offsets(p, timeout=10)[1] for p in places}
+            consumer.assign(places)
+            left = sum(ends.values())
+            while left:
+                message = consumer.poll(10)
+                assert message is not None, f"{left} messages of {name} missing"
+                assert not message.error(), message.error()
+                left -= 1
+                key, value = message.key(), message.value()
+                decoded = None if value is None else json.loads(value) if topic != name else value
+                yield (key.decode(errors="replace") if key else None), decoded
+        finally:
+            consumer.close()
+
+    def newest(self) -> dict[str, Any]:
+        """Each user's newest list on the topic; None where it was erased. Without the one for newcomers."""
+        return {key: value for key, value in self.consume("recommendations") if key not in (None, NEWCOMERS)}
+
+    def cached(self, user_id: str) -> Any:
+        stored = self.redis.get(self.settings.redis.key_prefix + user_id)
+        return None if stored is None else json.loads(stored)
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 30) -> Any:
+    """Wait for a condition and return what it gave."""
+    deadline = time.monotonic() + timeout_s
+    while not (outcome := condition()):
+        assert time.monotonic() < deadline, f"not so within {timeout_s:g} s"
+        time.sleep(0.1)
+    return outcome
+
+
+def version(client: Client, user_id: str, wanted: int) -> bool:
+    stored = client.cached(user_id)
+    return stored is not None and stored["state_version"] == wanted

@@ -1,0 +1,183 @@
+"""Workers that end, are killed, come back, lose their folder and share the work: every event counts once."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import threading
+import time
+from typing import Any
+
+import msgspec
+from confluent_kafka import Producer
+
+from streams import users
+from streams.embedded import free_port
+from streams.kafka_client import partition_of
+from streams.settings import Settings
+from streams.topics import changelog_name
+from streams.worker_process import WorkerProcess, worker
+from tests.client import ITEMS, Client, now_ms, until
+
+
+class Traffic:
+    """Events of some users at random, a fifth of them sent twice, and what the lists must say in the end."""
+
+    def __init__(self, client: Client, seed: int, users: int = 25) -> None:
+        self._client = client
+        self._random = random.Random(seed)
+        self._sent: dict[str, set[str]] = {f"user-{number}": set() for number in range(users)}
+
+    def burst(self, count: int) -> None:
+        for _ in range(count):
+            user_id = self._random.choice(list(self._sent))
+            topic = self._random.choice(["clicks", "clicks", "purchases"])
+            happened = now_ms() - self._random.randrange(9**8)
+            ids = self._sent[user_id]
+            ids.add(self._client.click(user_id, self._random.choice(ITEMS), topic=topic, timestamp=happened))
+            if self._random.random() < 0.2:
+                again = self._random.choice(sorted(ids))
+                self._client.click(user_id, self._random.choice(ITEMS), event_id=again, topic=topic)
+        self._client.flush()
+
+    def check(self, running: WorkerProcess) -> None:
+        """`state_version` is the number of distinct events, and topic and Redis have the same newest list."""
+        wanted = {user_id: len(event_ids) for user_id, event_ids in self._sent.items() if event_ids}
+        cached: dict[str, Any] = {}
+
+        def settled() -> bool:
+            cached.update({user_id: self._client.cached(user_id) for user_id in wanted})
+            return all(cached[user_id] and cached[user_id]["state_version"] == wanted[user_id] for user_id in wanted)
+
+        try:
+            until(settled, 60)
+        finally:
+            off = {u: (wanted[u], (cached[u] or {}).get("state_version")) for u in wanted}
+            print("wanted and found:", {u: pair for u, pair in off.items() if pair[0] != pair[1]})
+        until(lambda: running.total("afterclick_consumer_lag_messages") == 0)
+        newest = self._client.newest()
+        assert {user_id: self._client.cached(user_id) for user_id in wanted} == newest
+        assert {user_id: list_["state_version"] for user_id, list_ in newest.items()} == wanted
+
+
+def test_every_event_counts_once_through_restarts_and_a_lost_folder(settings: Settings, client: Client) -> None:
+    """kill -9 and SIGTERM in the middle; the second and third worker start on empty folders, from the changelog."""
+    client.items()
+    traffic = Traffic(client, 11)
+    with worker(settings, "all") as running:
+        running.wait_ready()
+        traffic.burst(400)
+        until(lambda: running.total("afterclick_users_flushed_total") > 5)
+        running.kill()
+    with worker(settings, "all") as running:
+        running.wait_ready()
+        traffic.burst(600)
+        assert running.stop() == 0
+    with worker(settings, "all") as running:
+        running.wait_ready()
+        traffic.burst(400)
+        traffic.check(running)
+
+
+def test_workers_share_the_partitions_and_hand_them_over(settings: Settings, client: Client) -> None:
+    """A second worker joins under load, the first leaves, a third joins and is killed."""
+
+    def beside() -> Settings:
+        return settings.model_copy(update={"metrics": settings.metrics.model_copy(update={"port": free_port()})})
+
+    client.items()
+    traffic = Traffic(client, 12)
+    with worker(settings, "all") as first:
+        first.wait_ready()
+        traffic.burst(300)
+        with worker(beside(), "all") as second:
+            for _ in range(10):
+                traffic.burst(50)
+                time.sleep(1)
+            second.wait_ready()
+            assert first.stop() == 0
+            for _ in range(5):
+                traffic.burst(50)
+                time.sleep(1)
+            with worker(beside(), "state") as third:
+                third.wait_ready()
+                traffic.burst(300)
+                third.kill()
+            traffic.burst(100)
+            traffic.check(second)
+
+
+def test_a_rolling_restart_under_load_loses_nothing(settings: Settings, client: Client) -> None:
+    """Two workers, replaced one after the other while events come in; each new one is ready before the next goes."""
+    client.items()
+    traffic = Traffic(client, 13)
+
+    def beside(name: str) -> Settings:
+        own = {"port": free_port()}
+        kafka = settings.kafka.model_copy(update={"instance_id": name})
+        return settings.model_copy(update={"metrics": settings.metrics.model_copy(update=own), "kafka": kafka})
+
+    def replaced(old: WorkerProcess, name: str) -> WorkerProcess:
+        stopping = threading.Thread(target=old.stop)
+        stopping.start()
+        while stopping.is_alive():
+            traffic.burst(5)
+            time.sleep(0.05)
+        new = WorkerProcess(beside(name), "all")
+        while new.total("afterclick_worker_ready") < 2:
+            traffic.burst(5)
+            time.sleep(0.1)
+        return new
+
+    running = [WorkerProcess(beside(name), "all") for name in ("one", "two")]
+    try:
+        for one in running:
+            one.wait_ready()
+        traffic.burst(200)
+        for place, name in enumerate(("one", "two")):
+            running[place] = replaced(running[place], name)
+        traffic.burst(100)
+        traffic.check(running[0])
+        assert [one.stop() for one in running] == [0, 0]
+    finally:
+        for one in running:
+            one.kill()
+
+
+def test_a_state_of_a_newer_worker_stops_this_one_in_one_line(settings: Settings, client: Client) -> None:
+    newer = msgspec.msgpack.encode([users.SCHEMA + 1, "another shape"])
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    producer.produce(changelog_name(settings), newer, b"uann", partition=partition_of(b"ann", 4))
+    assert producer.flush(10) == 0
+    running = WorkerProcess(settings, "state")
+    try:
+        assert running.process.wait(60) == 2
+    finally:
+        running.kill()
+    said = running.log.read_text().splitlines()
+    assert said[-1].startswith("afterclick: user record: got schema 3, expected at most 2; a newer worker wrote it")
+    assert not [line for line in said if "Traceback" in line]
+    assert dict(client.consume(changelog_name(settings))) == {"uann": newer}, "nothing of it was changed"
+
+
+def test_rocksdb_tables_restore_too(settings: Settings, client: Client) -> None:
+    """From the disk, and from the changelog where the disk is empty; each worker ends amid users it just got to know.
+
+    A table that is closed has no users: who reads it then begins them anew.
+    """
+    without_model = settings.ranker.model_copy(update={"model": "none"})
+    tables = settings.tables.model_copy(update={"store": "rocksdb"})
+    on_disk = settings.model_copy(update={"tables": tables, "ranker": without_model})
+    client.items()
+    traffic = Traffic(client, 13, users=2_000)
+    for _ in range(2):
+        with worker(on_disk, "all") as running:
+            running.wait_ready()
+            traffic.burst(4_000)
+            until(lambda: running.total("afterclick_users_flushed_total"))
+            assert running.stop() == 0
+        assert any(settings.tables.data_dir.rglob("*.sst")) or any(settings.tables.data_dir.rglob("*.log"))
+    shutil.rmtree(settings.tables.data_dir)
+    with worker(on_disk, "all") as running:
+        running.wait_ready()
+        traffic.check(running)
