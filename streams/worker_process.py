@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ class WorkerProcess:
         self.log = settings.tables.data_dir.parent / f"worker-{role}-{time.monotonic_ns()}.log"
         self._tiers = TIERS[role]
         self._grace_s = settings.grace_s
-        self._url = f"http://127.0.0.1:{settings.metrics.port}/metrics"
+        self._url = f"http://127.0.0.1:{settings.metrics.port}"
         self._http = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback: no proxy
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -50,8 +51,8 @@ class WorkerProcess:
                 start_new_session=True,  # Ctrl-C is for who started it and then ends it
             )
 
-    def samples(self) -> list[Sample]:
-        """Scrape `/metrics`; nothing while the worker does not answer.
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask it over HTTP: status and text, or 0 and none while it does not answer.
 
         Raises
         ------
@@ -61,9 +62,17 @@ class WorkerProcess:
         if (code := self.process.poll()) is not None:
             raise WorkerFailed(f"the worker: got exit code {code}, expected it to run; {self.log_end()}")
         try:
-            with self._http.open(self._url, timeout=5) as answer:
-                text = answer.read().decode()
+            with self._http.open(self._url + path, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
         except OSError:
+            return 0, ""
+
+    def samples(self) -> list[Sample]:
+        """Scrape `/metrics`; nothing while the worker does not answer."""
+        status, text = self.get("/metrics")
+        if status != 200:
             return []
         return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 

@@ -1,8 +1,13 @@
-"""Five times what a worker carries, for a while: memory stays bounded, all is counted, the newest state wins."""
+"""Five times what a worker carries, for a while: memory stays bounded, all is counted, the newest state wins.
+
+What `/livez` and `/readyz` say is true throughout.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,13 +18,51 @@ from tests.faults.campaign import member_of, settings_of
 from tests.faults.load import Load
 from tests.faults.waiting import until
 from tests.faults.watcher import Watcher
-from tests.faults.workers import Fleet, rss
+from tests.faults.workers import Fleet, Member, rss
 
 FACTOR = 5
 PROBE = 4_000
 USERS = 500
 GROWTH, SLACK = 1.15, 48 << 20
 """Of memory, from the first half of the overload to the second: a heap settles, a queue without bound would not."""
+LOOK_EVERY_S = 0.5
+AROUND = 3
+"""Looks before and after one that must tell of the same: lags are taken once a second."""
+
+
+@dataclass
+class Look:
+    """What a worker says of itself at a moment; `behind` whether a tier is further behind than is ready."""
+
+    lag: float
+    behind: bool
+    alive: bool
+    ready: bool
+    rss: int
+
+
+def look(worker: Member) -> Look:
+    """Ask it for its lags, and whether it is alive and ready."""
+    assert worker.worker is not None, "it ended"
+    rank, state = 0.0, 0.0
+    for sample in worker.worker.samples():
+        if sample.name == "afterclick_consumer_lag_messages":
+            if sample.labels["topic"].endswith("rank-requests"):
+                rank += sample.value
+            else:
+                state += sample.value
+    alive, ready = (worker.worker.get(path)[0] == 200 for path in ("/livez", "/readyz"))
+    return Look(rank + state, max(rank, state) > worker.settings.health.max_lag, alive, ready, rss(worker))
+
+
+def untrue(looks: Sequence[Look]) -> list[int]:
+    """Where it said to be ready though it was behind for a while, or the reverse."""
+    return [
+        place
+        for place in range(AROUND, len(looks) - AROUND)
+        if len({one.behind for one in looks[place - AROUND : place + AROUND + 1]}) == 1
+        and looks[place].ready == looks[place].behind
+    ]
 
 
 def test_overload_is_borne(
@@ -42,8 +85,9 @@ def test_overload_is_borne(
                     for outcome in outcomes
                 )
 
-            def lag() -> float:
-                return worker.total("afterclick_consumer_lag_messages")
+            def all_done() -> bool:
+                looks.append(look(worker))
+                return looks[-1].lag == 0 and counted() >= sent
 
             probe = Load(settings, 1, PROBE, 1e9, USERS)
             probe.start()
@@ -56,29 +100,31 @@ def test_overload_is_borne(
             begin = time.monotonic()
             load.start()
             load.enough()
-            memory, lags = list[int](), list[float]()
+            looks = list[Look]()
             while not load.done:
-                memory.append(rss(worker))
-                lags.append(lag())
-                time.sleep(0.5)
+                looks.append(look(worker))
+                time.sleep(LOOK_EVERY_S)
+            half, memory = len(looks) // 2, [one.rss for one in looks]
             load.finish()
             sent = PROBE + load.sent.messages
-            until(lambda: counted() >= sent, 60 + 20 * lasts_s, "not every message is counted")
-            until(lambda: lag() == 0, 60, "the lag does not fall to 0")
+            until(all_done, 60 + 20 * lasts_s, "not every message is counted, or the lag does not fall", LOOK_EVERY_S)
             wanted = dict(load.sent.wanted)
             until(lambda: watcher.reached(wanted), 60, "not every user's last list is there")
             took_s = time.monotonic() - begin
-            half = len(memory) // 2
+            until(lambda: look(worker).ready, 10, "it is not ready again")
             with capsys.disabled():
                 first, second = (max(part) >> 20 for part in (memory[:half], memory[half:]))
+                most, unready = max(one.lag for one in looks), sum(not one.ready for one in looks)
                 Console().print(
                     f"overload: {per_s:.0f} events/s carried, {load.sent.messages / lasts_s:.0f}/s sent for "
-                    f"{lasts_s:.0f} s; lag up to {max(lags):.0f}, all done after {took_s:.0f} s; memory {first} MiB "
-                    f"in the first half, {second} in the second",
+                    f"{lasts_s:.0f} s; lag up to {most:.0f}, all done after {took_s:.0f} s; memory {first} MiB in the "
+                    f"first half, {second} in the second; not ready at {unready} of {len(looks)} looks, always alive",
                     highlight=False,
                 )
             assert counted() == sent, "no more and no fewer"
-            assert max(lags) > 0
+            assert any(one.behind for one in looks), "it was no overload"
+            assert all(one.alive for one in looks)
+            assert not untrue(looks), [(looks[place].lag, looks[place].ready) for place in untrue(looks)]
             assert max(memory[half:]) <= max(memory[:half]) * GROWTH + SLACK
             assert {user: watcher.newest[user].state_version for user in wanted} == wanted
             assert not watcher.went_back
