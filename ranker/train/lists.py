@@ -7,9 +7,11 @@ lists come from; `streams.train` builds them, the rest of this package learns fr
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,6 +101,20 @@ class Lists:
         for array in (self.candidates, self.chosen, self.targets, self.priors, self.features):
             hashed.update(np.ascontiguousarray(array).tobytes())
         return hashed.hexdigest()
+
+    def save(self, file: Path) -> None:
+        """Write everything in here to a `.npz`; texts as JSON in it."""
+        packed: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("texts", "contexts"):
+            packed[name] = np.frombuffer(json.dumps(packed[name]).encode("ascii"), np.uint8)
+        np.savez(file, **packed)
+
+    @staticmethod
+    def read(file: Path) -> Lists:
+        """What `save` wrote: arrays, and nothing that could run."""
+        with np.load(file, allow_pickle=False) as packed:
+            values = {name: packed[name] for name in packed.files}
+        return Lists(**values | {name: json.loads(values[name].tobytes()) for name in ("texts", "contexts")})
 
 
 def ndcg(scores: Vector, lists: Lists) -> npt.NDArray[np.float64]:

@@ -7,12 +7,10 @@ and no model; called by the commands `train` and `compress`.
 from __future__ import annotations
 
 import hashlib
-import pickle
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from encoders.text import TextEncoder
 from ranker.protocols import Case, Interaction, impressions, ordered
@@ -56,16 +54,14 @@ class Material:
 
     def lists(self, settings: Settings, checkpoint: Path, bar: Bar) -> Lists:
         """The lists, from the checkpoint if they are there."""
-        kept = checkpoint / "lists.pickle"
+        kept = checkpoint / "lists.npz"
         if kept.is_file():
-            with kept.open("rb") as file:
-                return cast(Lists, pickle.load(file))  # ours: the folder's fingerprint says so
+            return Lists.read(kept)
         encoder = TextEncoder(settings.encoder.model, settings.encoder.device, settings.encoder.dtype)
         read = "The pipeline reads the log"
         lists = build(settings, encoder, self.recorded.items, self.log, self.asked, lambda d, a: bar(read, d, a))
-        with (checkpoint / "new.pickle").open("wb") as file:
-            pickle.dump(lists, file)
-        (checkpoint / "new.pickle").replace(kept)
+        lists.save(checkpoint / "new.npz")
+        (checkpoint / "new.npz").replace(kept)
         return lists
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +83,14 @@ def test_ndcg_of_all_lists_is_each_alone(seed: int) -> None:
         relevant = {one for one in there if chosen[place, one]}
         missed = {-1 - number for number in range(targets[place] - len(relevant))}
         assert found == pytest.approx(ndcg_at(ranked, relevant | missed, 10))
+
+
+def test_lists_come_back_from_a_file_as_they_were(tmp_path: Path) -> None:
+    lists = made(["caf\u00e9", "", "\ud800 alone", "a\nb"], ["hat", "mug"], np.random.default_rng(), most=2)
+    lists.save(tmp_path / "lists.npz")
+    back = Lists.read(tmp_path / "lists.npz")
+    assert (back.texts, back.contexts) == (lists.texts, lists.contexts)
+    assert back.digest() == lists.digest()
 
 
 def test_lists_of_several_shops_are_joined() -> None:
