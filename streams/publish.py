@@ -35,7 +35,7 @@ if stored then
     if old.as_of > as_of or (old.as_of == as_of and old.state_version > version) then return 0 end
   end
 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[4])
+redis.call('SET', KEYS[1], ARGV[1], ARGV[4], ARGV[5])
 return 1
 """
 _MAY_ALL = "redis.call('DEL', KEYS[1]) return redis.call('GET', KEYS[1])"
@@ -67,13 +67,19 @@ class _Schema(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Published:
-    """What goes out for one user: the list's JSON, or None to erase; `age_s` since it was made counts to its TTL."""
+    """What goes out for one user.
+
+    Attributes
+    ----------
+    payload : the list's JSON, or None to erase.
+    expires_s : when Redis shall drop it, Unix time by Redis' clock; None: the TTL from now on.
+    """
 
     user_id: str
     payload: bytes | None
     as_of: int = 0
     state_version: int = 0
-    age_s: int = 0
+    expires_s: int | None = None
 
     @classmethod
     def of(cls, list_: Recommendations) -> Published:
@@ -200,9 +206,8 @@ class ListCache:
                 if one.payload is None:
                     pipe.delete(key)
                 else:
-                    pipe.eval(
-                        _NEWEST_WINS, 1, key, one.payload, one.as_of, one.state_version, max(1, self._ttl_s - one.age_s)
-                    )
+                    expiry = ("EX", self._ttl_s) if one.expires_s is None else ("EXAT", one.expires_s)
+                    pipe.eval(_NEWEST_WINS, 1, key, one.payload, one.as_of, one.state_version, *expiry)
             for one, outcome in zip(published, await pipe.execute(), strict=True):
                 written = "erased" if one.payload is None else "written" if outcome else "older"
                 metrics.cache_writes.labels(written).inc()

@@ -5,7 +5,8 @@ the mark on as its writes succeed. A mark that is not where we left it (Redis wa
 as an older copy, or the partition is newly ours) is where we read the topic from, up to its end. So nothing is kept in
 memory for a Redis that is away, and nothing is lost with the worker. Of what lies in the topic only each user's newest
 list is written, as far as `HELD` lists tell: an active user has hundreds before the broker compacts them. It is no
-flood: half of the time is a pause. Called by the rank worker, after its lists are in the topic.
+flood: half of the time is a pause. How old a list is, is between the broker, who says when it came, and Redis, who
+drops it: a worker's clock may be wrong. Called by the rank worker, after its lists are in the topic.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ HELD = 4_096
 class _Version(msgspec.Struct):
     as_of: int
     state_version: int
-    generated_at: int
 
 
 _decoder = msgspec.json.Decoder(_Version)
@@ -148,27 +148,27 @@ class Refill:
         for begin in range(0, len(records), BATCH):
             began_s = time.monotonic()
             some = records[begin : begin + BATCH]
-            read = [(record.offset, _published(record.key, record.value)) for record in some]
-            fresh = [(offset, one) for offset, one in read if one is not None and one.age_s < self._ttl_s]
+            read = [(record.offset, self._published(record)) for record in some]
             async with self._turn:  # of lists of the same version, and of a tombstone and a list, the later one stays
-                lists = [one for offset, one in fresh if offset >= self._overtaken.get(one.user_id, 0)]
+                lists = [one for offset, one in read if one and offset >= self._overtaken.get(one.user_id, 0)]
                 if lists and not await self._cache.write(lists):
                     raise RedisError("away again")
             metrics.cache_refilled.inc(len(lists))
             await asyncio.sleep(time.monotonic() - began_s)
         return len(records)
 
-
-def _published(key: bytes, value: bytes | None) -> Published | None:
-    """What a record of the topic says, None if nobody of ours wrote it."""
-    try:
-        user_id = key.decode()
-        list_ = None if value is None else _decoder.decode(value)
-    except (UnicodeDecodeError, msgspec.DecodeError) as error:
-        logger.warning("recommendations: got a record of key %r that is no list (%s); Redis goes without", key, error)
-        metrics.cache_writes.labels("unreadable").inc()
-        return None
-    if list_ is None:
-        return Published(user_id, None)
-    age_s = max(0, round(time.time() - list_.generated_at / 1000))
-    return Published(user_id, value, list_.as_of, list_.state_version, age_s)
+    def _published(self, record: ConsumerRecord) -> Published | None:
+        """What a record of the topic says, None if nobody of ours wrote it."""
+        key, value = record.key, record.value
+        try:
+            user_id = key.decode()
+            list_ = None if value is None else _decoder.decode(value)
+        except (UnicodeDecodeError, msgspec.DecodeError) as error:
+            logger.warning(
+                "recommendations: got a record of key %r that is no list (%s); Redis goes without", key, error
+            )
+            metrics.cache_writes.labels("unreadable").inc()
+            return None
+        if list_ is None:
+            return Published(user_id, None)
+        return Published(user_id, value, list_.as_of, list_.state_version, record.timestamp // 1000 + self._ttl_s)

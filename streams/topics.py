@@ -83,8 +83,12 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     special: dict[str, tuple[bool, dict[str, str]]] = {
         "items": (True, {}),
         "rank-requests": (True, pending),
-        # Only what is no longer written to is compacted, and an emptied Redis reads all that is not.
-        "recommendations": (True, {**erasing, **roomy, "segment.bytes": str(128 * 2**20)}),
+        # Only what is no longer written to is compacted, and an emptied Redis reads all that is not. When a list
+        # came is the broker's word: a worker's clock may be wrong.
+        "recommendations": (
+            True,
+            {**erasing, **roomy, "segment.bytes": str(128 * 2**20), "message.timestamp.type": "LogAppendTime"},
+        ),
         "dead-letters": (False, {**bounded, _LARGEST: str(DEAD_LETTER_BYTES)}),
         "routed-events": (False, bounded),
         "forget": (False, bounded),

@@ -58,9 +58,10 @@ class Ground:
         return None if stored is None else json.loads(stored)["state_version"]
 
     @asynccontextmanager
-    async def worker(self, settings: Settings | None = None) -> AsyncIterator[Refill]:
-        cache = ListCache((settings or self.settings).redis)
-        refill = Refill(self.settings, cache)
+    async def worker(self, **redis: Any) -> AsyncIterator[Refill]:
+        settings = self.settings.model_copy(update={"redis": self.settings.redis.model_copy(update=redis)})
+        cache = ListCache(settings.redis)
+        refill = Refill(settings, cache)
         refill.own(range(self.settings.kafka.partitions))
         yield refill
         await cache.close()
@@ -87,16 +88,33 @@ def test_an_emptied_redis_gets_the_newest_lists_again(ground: Ground) -> None:
                     await worker.write([published], [place])
             await worker.write(*([one] for one in ground.publish("gone", None)))
             ground.foreign("stranger", b"no list")
-            ground.publish("expired", 1, age_s=ground.settings.redis.ttl_s + 60)
             await worker._look()
             ground.wipe()
             assert ground.version("u3") is None
             await worker._look()
         assert [ground.version(f"u{number}") for number in range(30)] == [2] * 30
         assert ground.version("gone") is None
-        assert ground.version("expired") is None
         ttl: Any = ground.redis.ttl(ground.settings.redis.key_prefix + "u3")
         assert 0 < ttl <= ground.settings.redis.ttl_s
+
+    asyncio.run(played())
+
+
+def test_a_list_is_as_old_as_the_broker_says(ground: Ground) -> None:
+    """Not as the clock of the worker that made it says, nor that of the one that brings it."""
+
+    async def played() -> None:
+        ground.publish("by a clock a year slow", 1, age_s=365 * 86_400)
+        async with ground.worker() as worker:
+            await worker._look()
+        assert ground.version("by a clock a year slow") == 1
+        ground.wipe()
+        await asyncio.sleep(2.1)
+        ground.publish("new", 1)
+        async with ground.worker(ttl_s=2) as worker:
+            await worker._look()
+        assert ground.version("by a clock a year slow") is None, "its time is over"
+        assert ground.version("new") == 1
 
     asyncio.run(played())
 
@@ -123,12 +141,14 @@ def _brought() -> float:
 
 
 def test_lists_that_redis_could_not_take_outlive_the_worker(ground: Ground) -> None:
-    away = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
-    redis = ground.settings.redis.model_copy(update={"url": away, "timeout_ms": 200})
-    without = ground.settings.model_copy(update={"redis": redis})
+    away = {"url": SecretStr(f"redis://127.0.0.1:{free_port()}/0"), "timeout_ms": 200}
 
     async def played() -> None:
-        async with ground.worker() as first, ground.worker(without) as second, ground.worker() as third:
+        async with (
+            ground.worker() as first,
+            ground.worker(**away) as second,
+            ground.worker() as third,
+        ):
             await first.write(*([one] for one in ground.publish("ann", 1)))
             await first._look()
             await second.write(*([one] for one in ground.publish("ann", 2)))
