@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-# `make faults` in its short form; `make faults MINUTES=60 EVENTS=1000000 FAULTS=200 SEED=7 USERS=1000000 OVERLOAD=300`
+# `make faults` in its short form; `make faults MINUTES=100 EVENTS=1000000 FAULTS=200 SEED=7 USERS=1000000 OVERLOAD=300`
 MINUTES ?= 2
 EVENTS ?= 15000
 FAULTS ?= 19
