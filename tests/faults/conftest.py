@@ -1,4 +1,4 @@
-"""Arguments of the fault harness: `make faults MINUTES=60 EVENTS=1000000 FAULTS=200 SEED=7`."""
+"""Arguments of the fault harness: `make faults MINUTES=100 EVENTS=1000000 FAULTS=200 SEED=7`."""
 
 from __future__ import annotations
 

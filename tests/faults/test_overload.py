@@ -47,7 +47,7 @@ def look(worker: Member) -> Look:
     rank, state = 0.0, 0.0
     for sample in worker.worker.samples():
         if sample.name == "afterclick_consumer_lag_messages":
-            if sample.labels["topic"].endswith("rank-requests"):
+            if sample.labels["topic"] == worker.settings.topic("rank-requests"):
                 rank += sample.value
             else:
                 state += sample.value
@@ -85,10 +85,6 @@ def test_overload_is_borne(
                     for outcome in outcomes
                 )
 
-            def all_done() -> bool:
-                looks.append(look(worker))
-                return looks[-1].lag == 0 and counted() >= sent
-
             probe = Load(settings, 1, PROBE, 1e9, USERS)
             probe.start()
             probe.finish()
@@ -107,6 +103,11 @@ def test_overload_is_borne(
             half, memory = len(looks) // 2, [one.rss for one in looks]
             load.finish()
             sent = PROBE + load.sent.messages
+
+            def all_done() -> bool:
+                looks.append(look(worker))
+                return looks[-1].lag == 0 and counted() >= sent
+
             until(all_done, 60 + 20 * lasts_s, "not every message is counted, or the lag does not fall", LOOK_EVERY_S)
             wanted = dict(load.sent.wanted)
             until(lambda: watcher.reached(wanted), 60, "not every user's last list is there")
@@ -114,11 +115,12 @@ def test_overload_is_borne(
             until(lambda: look(worker).ready, 10, "it is not ready again")
             with capsys.disabled():
                 first, second = (max(part) >> 20 for part in (memory[:half], memory[half:]))
-                most, unready = max(one.lag for one in looks), sum(not one.ready for one in looks)
+                most = max(one.lag for one in looks)
+                alive, ready = sum(one.alive for one in looks), sum(one.ready for one in looks)
                 Console().print(
                     f"overload: {per_s:.0f} events/s carried, {load.sent.messages / lasts_s:.0f}/s sent for "
                     f"{lasts_s:.0f} s; lag up to {most:.0f}, all done after {took_s:.0f} s; memory {first} MiB in the "
-                    f"first half, {second} in the second; not ready at {unready} of {len(looks)} looks, always alive",
+                    f"first half, {second} in the second; of {len(looks)} looks alive at {alive}, ready at {ready}",
                     highlight=False,
                 )
             assert counted() == sent, "no more and no fewer"
