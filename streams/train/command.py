@@ -31,8 +31,8 @@ from streams.settings import Settings
 from streams.train.ending import finish, refuse, scored
 from streams.train.material import gather, new_folder
 
-TUNING_SHARE, SCORING_SHARE = 0.6, 0.9
-"""Of the minutes: so much may have gone when the language model is tuned, and when its scores are taken."""
+READING_SHARE, TUNING_SHARE, SCORING_SHARE = 0.3, 0.6, 0.9
+"""Of the minutes: so much may have gone when the log is read, the language model is tuned, and its scores are taken."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +75,23 @@ def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool)
     _check(options)
     material = gather(recorded, settings, options.hold_out, options.lists, options.seed)
     checkpoint = material.checkpoint(options.out, settings, replace(options, out=Path(), max_minutes=0))
+    ends = [started + options.max_minutes * 60 * s for s in (READING_SHARE, TUNING_SHARE, SCORING_SHARE, 1)]
+    seed = options.seed
     try:
         with bars(quiet=to_json) as bar:
-            lists = material.lists(settings, checkpoint, bar)
-            scorer, tuned, base = _model(lists, settings, options, started, checkpoint, bar)
-            deadline = started + options.max_minutes * 60 * SCORING_SHARE
-            lists, scores = scored(scorer, lists, options.seed, deadline, lambda d, a: bar("Scoring the lists", d, a))
-            trained = fit(scores, lists, options.loss, options.seed, lambda d, a: bar("Fitting the head", d, a))
+            lists = material.lists(settings, checkpoint, ends[0], bar)
+            scorer, tuned, base = _model(lists, settings, options, ends[1], checkpoint, bar)
+            lists, scores = scored(scorer, lists, seed, ends[2], lambda d, a: bar("Scoring the lists", d, a))
+            trained = fit(
+                scores, lists, options.loss, seed, lambda d, a: bar("Fitting the head", d, a), deadline=ends[3]
+            )
     except ModelRefused as refused:
         refuse(refused, checkpoint)
     facts = {
         "base": options.base,
         "hold_out": options.hold_out,
         "loss": options.loss,
-        "seed": options.seed,
+        "seed": seed,
         "lists": len(lists),
         "events": len(material.log),
         "data_sha256": lists.digest(),
@@ -122,7 +125,7 @@ def _check(options: Options) -> None:
 
 
 def _model(
-    lists: Lists, settings: Settings, options: Options, started: float, checkpoint: Path, bar: Bar
+    lists: Lists, settings: Settings, options: Options, deadline: float, checkpoint: Path, bar: Bar
 ) -> tuple[Scorer | None, list[Epoch], str | None]:
     """The scorer, tuned if it can be; the curve; and its name for `afterclick.json`, None if it is in the folder."""
     if options.base == "none":
@@ -146,7 +149,6 @@ def _model(
     from ranker.train.model_fit import Effort, Trainable, fine_tune, save
 
     trainable = cast(Trainable, scorer)
-    deadline = started + options.max_minutes * 60 * TUNING_SHARE
     effort = Effort(options.epochs, deadline, options.seed, options.lora)
     older, newer = parted(lists)
     curve = fine_tune(

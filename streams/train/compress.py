@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,8 +37,9 @@ from streams.settings import Settings
 from streams.train.ending import finish, refuse, scored
 from streams.train.material import gather, new_folder
 
-TEACHING_SHARE, TUNING_SHARE, SCORING_SHARE = 0.4, 0.8, 0.95
-"""Of the minutes: so much may have gone when the teacher has scored, the student has learnt, and it has scored."""
+READING_SHARE, TEACHING_SHARE, TUNING_SHARE, SCORING_SHARE, FITTING_SHARE = 0.2, 0.45, 0.8, 0.92, 0.96
+"""Of the minutes: so much may have gone when the log is read, the teacher has scored, the student has learnt and has
+scored, and its head is fitted; the rest is the teacher's head's."""
 TIMED_LISTS, TIMED_ROUNDS, TIMED_S = 8, 7, 60.0
 """Lists of one call, and calls of each model at most: enough to tell 10%."""
 
@@ -93,17 +95,19 @@ def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool)
     teacher = _under_its_head(options.model, settings)
     material = gather(recorded, settings, options.hold_out, options.lists, options.seed)
     checkpoint = material.checkpoint(options.out, settings, replace(options, out=Path(), max_minutes=0))
-    ends = [started + options.max_minutes * 60 * s for s in (TEACHING_SHARE, TUNING_SHARE, SCORING_SHARE)]
+    shares = (READING_SHARE, TEACHING_SHARE, TUNING_SHARE, SCORING_SHARE, FITTING_SHARE, 1)
+    ends = [started + options.max_minutes * 60 * share for share in shares]
     seed = options.seed
     try:
         with bars(quiet=to_json) as bar:
-            lists = material.lists(settings, checkpoint, bar)
-            lists, wanted = scored(teacher, lists, seed, ends[0], lambda d, a: bar("The teacher scores", d, a))
-            curve = _student(teacher, wanted, lists, settings, options, checkpoint, ends[1], bar)
+            lists = material.lists(settings, checkpoint, ends[0], bar)
+            lists, wanted = scored(teacher, lists, seed, ends[1], lambda d, a: bar("The teacher scores", d, a))
+            curve = _student(teacher, wanted, lists, settings, options, checkpoint, ends[2], bar)
             made = load_scorer(str(checkpoint / "model"), settings.ranker.device, settings.ranker.dtype)
-            after, scores = scored(made, lists, seed, ends[2], lambda d, a: bar("The student scores", d, a))
-            trained = fit(scores, after, "softmax", seed, lambda d, a: bar("Fitting the head", d, a))
-            before = fit(wanted, lists, "softmax", seed, lambda d, a: bar("Fitting the teacher's head", d, a))
+            after, scores = scored(made, lists, seed, ends[3], lambda d, a: bar("The student scores", d, a))
+            fitting, again = (partial(bar, f"Fitting the {of}") for of in ("head", "teacher's head"))
+            trained = fit(scores, after, "softmax", seed, fitting, deadline=ends[4])
+            before = fit(wanted, lists, "softmax", seed, again, deadline=ends[5])
             bar("Timing both", 0, 1)
             rates = _rates([teacher, made], lists)
     except ModelRefused as refused:

@@ -43,7 +43,7 @@ def main(online_retail: Path, out: Path) -> None:
         made = []
         for number, material in enumerate(materials):
             checkpoint = material.checkpoint(out / "shops" / str(number), settings, SEED)
-            made.append(material.lists(settings, checkpoint, bar))
+            made.append(material.lists(settings, checkpoint, float("inf"), bar))
         lists = joined(made)
         lists, scores = scored(scorer, lists, SEED, float("inf"), lambda d, a: bar("Scoring the lists", d, a))
         trained = fit(scores, lists, "softmax", SEED, lambda d, a: bar("Fitting the head", d, a), DROPOUT)

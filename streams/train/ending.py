@@ -19,8 +19,8 @@ from ranker.train.fit import ModelRefused, Trained, write
 from ranker.train.fusion_fit import Epoch
 from ranker.train.lists import Lists
 from streams.settings import Settings
+from streams.train.material import in_time
 
-LEAST_SCORED = 50
 KNOWN_LISTS, KNOWN_CANDIDATES = 4, 16
 """Of the known answers: some seconds on a large model, and enough to tell a wrong one."""
 
@@ -41,13 +41,9 @@ def scored(
 
     order = np.random.default_rng(seed).permutation(len(lists))
     scores = score(scorer, lists[order], deadline, progress)
-    if len(scores) < min(LEAST_SCORED, len(lists)):
-        raise ModelRefused(
-            f"got {scorer.name}'s scores of {len(scores)} lists in the time that there was, expected at least "
-            f"{LEAST_SCORED}; give it more --max-minutes, or take a smaller model"
-        )
-    in_time = np.argsort(order[: len(scores)])
-    return lists[order[: len(scores)][in_time]], scores[in_time]
+    in_time(len(scores), len(lists), f"scores of {scorer.name} for")
+    by_time = np.argsort(order[: len(scores)])
+    return lists[order[: len(scores)][by_time]], scores[by_time]
 
 
 def finish(

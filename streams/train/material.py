@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from encoders.text import TextEncoder
 from ranker.protocols import Case, Interaction, impressions, ordered
+from ranker.train.fit import ModelRefused
 from ranker.train.lists import Lists, cases
 from streams.bars import Bar
 from streams.evaluate.parts import split_by
@@ -22,6 +24,7 @@ from streams.replay.messages import InputError
 from streams.settings import Settings
 from streams.train.walk import build, drawn
 
+LEAST_LISTS = 50
 ORDER_SEED = 1
 """As `evaluate` orders events of one time by default, so that both mean the same log."""
 
@@ -52,14 +55,25 @@ class Material:
             named.write_text(fingerprint, encoding="utf-8")
         return folder
 
-    def lists(self, settings: Settings, checkpoint: Path, bar: Bar) -> Lists:
-        """The lists, from the checkpoint if they are there."""
+    def lists(self, settings: Settings, checkpoint: Path, deadline: float, bar: Bar) -> Lists:
+        """The lists, from the checkpoint if they are there; fewer, the older ones, if time is up before the log's end.
+
+        Raises
+        ------
+        ranker.train.fit.ModelRefused
+            There was time for too few.
+        """
         kept = checkpoint / "lists.npz"
         if kept.is_file():
-            return Lists.read(kept)
+            lists = Lists.read(kept)
+            in_time(len(lists), len(self.asked), "from the log")
+            return lists
         encoder = TextEncoder(settings.encoder.model, settings.encoder.device, settings.encoder.dtype)
         read = "The pipeline reads the log"
-        lists = build(settings, encoder, self.recorded.items, self.log, self.asked, lambda d, a: bar(read, d, a))
+        lists = build(
+            settings, encoder, self.recorded.items, self.log, self.asked, deadline, lambda d, a: bar(read, d, a)
+        )
+        in_time(len(lists), len(self.asked), "from the log")
         lists.save(checkpoint / "new.npz")
         (checkpoint / "new.npz").replace(kept)
         return lists
@@ -91,6 +105,22 @@ def gather(recorded: Recorded, settings: Settings, hold_out: str | None, most: i
         raise InputError("got no user with an event and a later one; expected some to learn from")
     in_order = sorted(asked, key=lambda case: (case.place, case.user, case.shown))
     return Material(recorded, log, drawn(in_order, most, seed))
+
+
+def in_time(got: int, asked: int, what: str) -> None:
+    """Say that `--max-minutes` were over before all lists were there.
+
+    Raises
+    ------
+    ranker.train.fit.ModelRefused
+        There are too few to learn from.
+    """
+    if got == asked:
+        return
+    told = f"got {what} {got:,} of {asked:,} lists before its share of --max-minutes was over"
+    if got < LEAST_LISTS:
+        raise ModelRefused(f"{told}, expected at least {LEAST_LISTS}; give it more minutes, or a smaller model or log")
+    sys.stderr.write(f"afterclick: {told}; the others are left out\n")
 
 
 def new_folder(out: Path) -> None:

@@ -7,6 +7,7 @@ so the negatives are those that the model will meet, what the user looked at bef
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -30,11 +31,13 @@ def build(
     items: Sequence[Item],
     log: Sequence[Interaction],
     asked: Sequence[Case],
+    deadline: float,
     progress: Progress,
 ) -> Lists:
     """Ask the pipeline each question at its place of the log.
 
-    Only the best `ranker.best` candidates are kept, as the rank tier does.
+    Only the best `ranker.best` candidates are kept, as the rank tier does. Once `time.monotonic()` is `deadline` it
+    stops, with the lists of what was read until then, the older ones.
     """
     split = Split(log, list(range(len(log))), len(log), list(asked))
     number = {item.item_id: place for place, item in enumerate(items)}
@@ -62,14 +65,17 @@ def build(
         candidates[place, kept] = [number[request.candidates[one].item_id] for one in best]
         chosen[place, kept] = [request.candidates[one].item_id in case.targets for one in best]
         priors[place, kept], values[place, kept] = prior[best], known[best]
+        if time.monotonic() > deadline:
+            break
+    made = len(contexts)
     return Lists(
         texts=[describe_item(item) for item in items],
         contexts=contexts,
-        candidates=candidates,
-        chosen=chosen,
-        targets=np.array([len(case.targets) for case in split.cases], np.int32),
-        priors=priors,
-        features=values,
+        candidates=candidates[:made],
+        chosen=chosen[:made],
+        targets=np.array([len(case.targets) for case in split.cases[:made]], np.int32),
+        priors=priors[:made],
+        features=values[:made],
     )
 
 

@@ -107,7 +107,7 @@ def test_it_comes_near_an_oracle_and_by_the_text(tmp_path: Path, capsys: pytest.
 def test_the_default_ranker_beats_its_base_in_a_shop_that_it_never_saw(tmp_path: Path) -> None:
     """Asked at each moment of 200 visits what else their users chose in them."""
     material = gather(generated(77, 3_000), SETTINGS, None, 200, 1)
-    lists = material.lists(SETTINGS, material.checkpoint(tmp_path, SETTINGS, None), lambda *_: None)
+    lists = material.lists(SETTINGS, material.checkpoint(tmp_path, SETTINGS, None), float("inf"), lambda *_: None)
     default: Any = load_scorer("default", "cpu", "float32")
     scores = model_fit.score(default.base, lists, float("inf"), lambda *_: None)
     assert ndcg(fused(default._head, scores, lists), lists).mean() > 1.1 * ndcg(scores, lists).mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from ranker.measures import ndcg_at
 from ranker.protocols import Interaction, next_basket, ordered
 from ranker.train import lists as lists_module
 from ranker.train import model_fit
-from ranker.train.fit import CURVE
+from ranker.train.fit import CURVE, ModelRefused, fit
 from ranker.train.lists import Lists, cases
 from streams.contracts import Item
 from streams.evaluate.production import Production
@@ -133,6 +135,36 @@ def test_a_seed_reproduces_the_metrics(settings: Settings, tmp_path: Path) -> No
     assert (tmp_path / "one" / "fusion.safetensors").read_bytes() == (
         tmp_path / "two" / "fusion.safetensors"
     ).read_bytes()
+
+
+def test_when_time_is_up_the_lists_are_those_of_what_was_read(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clock goes on by one with each list; and asked again, the same lists come from the checkpoint."""
+    asked = material.gather(shop(), settings, None, 300, 1)
+
+    def lists(name: str, deadline: float) -> Lists:
+        monkeypatch.setattr(walk, "time", SimpleNamespace(monotonic=itertools.count(1).__next__))
+        return asked.lists(settings, asked.checkpoint(tmp_path / name, settings, None), deadline, lambda *_: None)
+
+    whole = lists("whole", float("inf"))
+    assert capsys.readouterr().err == ""
+    for _ in range(2):
+        cut = lists("cut", 119)
+        assert cut.digest() == whole[np.arange(120)].digest()
+        assert "got from the log 120 of 300 lists" in capsys.readouterr().err
+    with pytest.raises(ModelRefused, match=r"got from the log 6 of 300 lists .*, expected at least 50"):
+        lists("few", 5)
+
+
+def test_a_head_is_fitted_for_one_epoch_when_time_is_up(settings: Settings, tmp_path: Path) -> None:
+    asked = material.gather(shop(), settings, None, 100, 1)
+    lists = asked.lists(settings, asked.checkpoint(tmp_path, settings, None), float("inf"), lambda *_: None)
+    scores = np.random.default_rng(1).standard_normal(lists.candidates.shape, np.float32)
+    epochs: list[int] = []
+    trained = fit(scores, lists, "softmax", 1, lambda done, _: epochs.append(done), deadline=time.monotonic())
+    assert epochs == [1, 1, 1]
+    assert len(trained.curve) == 1
 
 
 def test_what_was_learnt_from_wrong_answers_is_refused(
