@@ -32,6 +32,16 @@ WORDS = [word for line in CORPUS for word in re.findall(r"\w+|[^\w\s]", line)]
 FastTokenizer: Any = PreTrainedTokenizerFast  # its constructor has no types
 BERT_POSITIONS = 128
 DECODER_POSITIONS = 768
+GROUPED: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": DECODER_POSITIONS,
+}
+"""Sizes of a tiny decoder whose attention heads share keys and values."""
 
 
 def encoder(folder: Path, **config: Any) -> Path:
@@ -56,17 +66,10 @@ def decoder(folder: Path, **config: Any) -> Path:
     tokenizer = byte_level()
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "max_position_embeddings": DECODER_POSITIONS,
         "initializer_range": 0.3,
         "tie_word_embeddings": False,
     }
-    return save(folder, AutoModelForCausalLM, Qwen3Config(**(settings | config)), tokenizer)
+    return save(folder, AutoModelForCausalLM, Qwen3Config(**(GROUPED | settings | config)), tokenizer)
 
 
 def save(folder: Path, auto_class: Any, config: PreTrainedConfig, tokenizer: Any) -> Path:

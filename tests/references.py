@@ -1,0 +1,89 @@
+"""What each kind of scorer must give, by plain transformers, pair by pair; and a question to ask them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from ranker.template import Template
+
+TOLERANCE = 1e-4
+CONTEXT = "Clicked Wool hat 3 days ago\nBought Trail running jacket (Outdoor, 89.00 EUR) 2 days ago"
+CANDIDATES = ["Blue shoes size 42", "Umbrella", "Red tent for two, with a very light stove", "Coffee maker"]
+
+Reference = Callable[[str, str], float]
+"""From a context and a candidate to a score."""
+
+
+def bi_encoder(folder: Path) -> Reference:
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModel.from_pretrained(folder)
+
+    def vector(text: str) -> torch.Tensor:
+        mean: torch.Tensor = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0)
+        return torch.nn.functional.normalize(mean, dim=0)
+
+    def score(context: str, candidate: str) -> float:
+        total = weights = 0.0
+        for steps_back, line in enumerate(reversed(context.split("\n"))):
+            weight = 0.8**steps_back
+            total += weight * float(vector(line) @ vector(candidate))
+            weights += weight
+        return total / weights
+
+    return score
+
+
+def cross_encoder(folder: Path) -> Reference:
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForSequenceClassification.from_pretrained(folder)
+
+    def score(context: str, candidate: str) -> float:
+        logits = model(**tokenizer(context, candidate, return_tensors="pt")).logits[0]
+        return float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
+
+    return score
+
+
+def packed_encoder(folder: Path) -> Reference:
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForSequenceClassification.from_pretrained(folder)
+
+    def score(context: str, candidate: str) -> float:
+        shared, own = tokenizer(context)["input_ids"], tokenizer(candidate)["input_ids"]
+        tokens = len(shared) + len(own)
+        mask = torch.zeros(1, 1, tokens, tokens)
+        mask[:, :, : len(shared), len(shared) :] = torch.finfo(torch.float32).min
+        hidden = model.bert(
+            input_ids=torch.tensor([shared + own]),
+            token_type_ids=torch.tensor([[0] * len(shared) + [1] * len(own)]),
+            attention_mask=mask,
+        ).last_hidden_state
+        logits = model.classifier(model.bert.pooler(hidden[:, len(shared) :]))[0]
+        return float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
+
+    return score
+
+
+def decoder(folder: Path) -> Reference:
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    yes, no = (tokenizer.get_vocab()[word] for word in ("yes", "no"))
+    words = Template()
+
+    def score(context: str, candidate: str) -> float:
+        prompt = words.prefix + context + words.middle + candidate + words.suffix
+        logits = model(**tokenizer(prompt, return_tensors="pt")).logits[0, -1]
+        return float(logits[yes] - logits[no])
+
+    return score
+
+
+def close(left: Any, right: Any) -> None:
+    """Assert that two arrays of scores are the same but for rounding."""
+    np.testing.assert_allclose(left, right, atol=TOLERANCE, rtol=TOLERANCE)
