@@ -39,7 +39,6 @@ GROUPED: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 8,
-    "max_position_embeddings": DECODER_POSITIONS,
 }
 """Sizes of a tiny decoder whose attention heads share keys and values."""
 
@@ -66,6 +65,7 @@ def decoder(folder: Path, **config: Any) -> Path:
     tokenizer = byte_level()
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
+        "max_position_embeddings": DECODER_POSITIONS,
         "initializer_range": 0.3,
         "tie_word_embeddings": False,
     }

@@ -22,14 +22,6 @@ from streams.bench.work import Shape
 from streams.settings import SettingsError
 from tests import models
 
-TINY = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-}
 SIZE = Size(context=60, candidates=12, length=8)
 
 
@@ -47,7 +39,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("bench")
     with peers.quiet():
-        return shapes.decoder(folder / "packed", "tiny", TINY, str(models.encoder(folder / "source")))
+        return shapes.decoder(folder / "packed", "tiny", models.GROUPED, str(models.encoder(folder / "source")))
 
 
 def answer(at_s: float) -> Received:
