@@ -72,10 +72,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Worth:
-    """A model's NDCG@10 on the newer lists, with a head fitted on the older ones, and alone; and what it costs."""
+    """A model's NDCG@10 on the newer lists, with a head fitted on the older ones, and alone; and what it costs.
+
+    A set `ranker.dtype` holds for weights in int8, too: `dtype` is what was timed.
+    """
 
     ndcg_at_10: float
     alone: float
+    dtype: str
     weights_bytes: int
     lists_per_s: float
 
@@ -113,8 +117,8 @@ def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool)
     except ModelRefused as refused:
         refuse(refused, checkpoint)
     worth = {
-        "before": _worth(before, teacher.name, rates[0]),
-        "after": _worth(trained, str(checkpoint / "model"), rates[1]),
+        "before": _worth(before, teacher, teacher.name, rates[0]),
+        "after": _worth(trained, made, str(checkpoint / "model"), rates[1]),
     }
     facts = {
         "teacher": options.model,
@@ -222,26 +226,29 @@ def _rates(scorers: Sequence[Scorer], lists: Lists) -> list[float]:
     return [len(requests) / statistics.median(seconds) for seconds in taken]
 
 
-def _worth(trained: Trained, name: str, lists_per_s: float) -> Worth:
+def _worth(trained: Trained, scorer: Scorer, folder: str, lists_per_s: float) -> Worth:
     return Worth(
         round(trained.ours, 6),
         round(trained.parts["language model alone"], 6),
-        student.size(name),
+        scorer.placement.dtype,
+        student.size(folder),
         round(lists_per_s, 3),
     )
 
 
 def _table(title: str, worth: dict[str, Worth]) -> Table:
     table = Table(title=title)
-    for heading in ("", "NDCG@10", "the model alone", "weights", "lists/s"):
+    for heading in ("", "NDCG@10", "the model alone", "dtype", "weights", "lists/s"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, one in worth.items():
         megabytes = f"{one.weights_bytes / 1e6:.1f} MB"
-        table.add_row(name, f"{one.ndcg_at_10:.4f}", f"{one.alone:.4f}", megabytes, f"{one.lists_per_s:.1f}")
+        rate = f"{one.lists_per_s:.1f}"
+        table.add_row(name, f"{one.ndcg_at_10:.4f}", f"{one.alone:.4f}", one.dtype, megabytes, rate)
     before, after = worth["before"], worth["after"]
     kept: list[Any] = [
         f"{_share(after.ndcg_at_10, before.ndcg_at_10):.1%}",
         f"{_share(after.alone, before.alone):.1%}",
+        "",
         f"{_share(after.weights_bytes, before.weights_bytes):.1%}",
         f"{_share(after.lists_per_s, before.lists_per_s):.2f}x",
     ]

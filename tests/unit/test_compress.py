@@ -163,8 +163,10 @@ def test_an_embedding_model_is_kept_in_int8(tmp_path: Path) -> None:
 def test_int8_end_to_end(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher = models.packed(tmp_path / "teacher", hidden_size=64)
     out = tmp_path / "out"
-    told = compressed(out, capsys, settings, Options(str(teacher), out, "int8", lists=200))
+    chosen = settings.model_copy(update={"ranker": settings.ranker.model_copy(update={"dtype": "auto"})})
+    told = compressed(out, capsys, chosen, Options(str(teacher), out, "int8", lists=200))
     assert told["after"]["weights_bytes"] < 0.5 * told["before"]["weights_bytes"]
+    assert told["before"]["dtype"] != told["after"]["dtype"] == "int8"
 
 
 def test_what_cannot_be_compressed_is_told(settings: Settings, tmp_path: Path) -> None:
