@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -193,16 +195,18 @@ def taught(lists: Lists, scores: Vector) -> tuple[Lists, Vector]:
     return replace(lists, chosen=chosen, targets=chosen.sum(axis=1, dtype=np.int32)), scores
 
 
-def cases(log: Sequence[Interaction], repeat_purchases: bool) -> list[Case]:
+def cases(log: Sequence[Interaction], repeat_purchases: bool, seed: int) -> list[Case]:
     """The questions to learn from: at each moment of a user, what else they chose in that basket or session.
 
-    A moment is an event of a later time than the user's one before: the lines of an invoice are one, the clicks of a
-    session one each. The answer is not the next event alone, for a list is looked at for longer than that.
+    A moment is an event of a later time than the user's one before: the clicks of a session are one each, the lines of
+    an invoice are one. It is asked before it, and once more from one of its later lines on, drawn by the seed: a list
+    is looked at before a visit, and within it. The answer is not the next event alone, for it is looked at for longer.
 
     Parameters
     ----------
     repeat_purchases : what the user bought before is asked for, too; what they only looked at is in any case.
     """
+    rng = random.Random(seed)
     numbers = basket_numbers(log)
     of_user: defaultdict[str, list[int]] = defaultdict(list)
     for place, event in enumerate(log):
@@ -213,14 +217,17 @@ def cases(log: Sequence[Interaction], repeat_purchases: bool) -> list[Case]:
         for place in places:
             baskets[numbers[place]].append(place)
         bought: set[str] = set()
-        before_ms = log[places[0]].time_ms
-        for place in places:
-            if log[place].time_ms > before_ms:
-                rest = {log[later].item for later in baskets[numbers[place]] if later >= place}
-                targets = rest if repeat_purchases else rest - bought
-                if targets:
-                    found.append(Case(user, place, log[place].time_ms, frozenset(targets)))
-                before_ms = log[place].time_ms
-            if log[place].kind == "purchase":
-                bought.add(log[place].item)
+        for time_ms, events in groupby(places, lambda place: log[place].time_ms):
+            first, *later = events
+            asked = {first} if first != places[0] else set()
+            if later:
+                asked.add(rng.choice(later))
+            for place in (first, *later):
+                if place in asked:
+                    rest = {log[other].item for other in baskets[numbers[place]] if other >= place}
+                    targets = rest if repeat_purchases else rest - bought
+                    if targets:
+                        found.append(Case(user, place, time_ms, frozenset(targets)))
+                if log[place].kind == "purchase":
+                    bought.add(log[place].item)
     return found

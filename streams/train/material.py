@@ -97,7 +97,7 @@ def gather(recorded: Recorded, settings: Settings, hold_out: str | None, most: i
         log = split_by(hold_out, log, recorded.shown, None).training
     elif hold_out is not None:
         log = split_by("time-split", log, recorded.shown, hold_out).training
-    asked = cases(log, settings.candidates.repeat_purchases)
+    asked = cases(log, settings.candidates.repeat_purchases, seed)
     last_ms = log[-1].time_ms if log else 0
     shown = [one for one in recorded.shown if one.time_ms <= last_ms]
     asked += impressions(log, shown, 0).cases

@@ -199,7 +199,7 @@ def test_a_folder_that_holds_a_model_is_left_alone(settings: Settings, tmp_path:
 
 def test_questions_know_only_what_was_before_them() -> None:
     log = ordered(generated(3, 2_000).events, 1)
-    for case in cases(log, repeat_purchases=False):
+    for case in cases(log, repeat_purchases=False, seed=1):
         before = {event.item for event in log[: case.place] if event.user == case.user}
         assert before
         rest = {event.item for event in log[case.place :] if event.user == case.user}
@@ -214,8 +214,22 @@ def test_what_was_only_looked_at_is_asked_for_again_and_what_was_bought_if_it_ma
         Interaction("ann", "mug", 2, "click", "tuesday"),
         Interaction("ann", "cup", 3, "purchase", "tuesday"),
     ]
-    asked = {repeats: [case.targets for case in cases(log, repeats)] for repeats in (False, True)}
+    asked = {repeats: [case.targets for case in cases(log, repeats, 1)] for repeats in (False, True)}
     assert asked == {False: [{"cup"}] * 3, True: [{"cup"}, {"mug", "cup"}, {"cup"}]}
+
+
+def test_lines_of_one_time_are_asked_for_before_the_first_and_from_one_of_the_later_ones_on() -> None:
+    monday = [Interaction("ann", item, 0, "purchase", "monday") for item in ("mug", "cup", "tea")]
+    tuesday = [Interaction("ann", item, 9, "purchase", "tuesday") for item in ("pot", "jug", "bun", "hat")]
+    later = set()
+    for seed in range(40):
+        within, before, again = cases(monday + tuesday, repeat_purchases=False, seed=seed)
+        assert within.place in {1, 2}
+        assert before.place == 3
+        assert before.targets == {"pot", "jug", "bun", "hat"}
+        assert again.targets == {event.item for event in tuesday[again.place - 3 :]}
+        later.add(again.place)
+    assert later == {4, 5, 6}
 
 
 BASES: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
