@@ -117,8 +117,8 @@ def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool)
     except ModelRefused as refused:
         refuse(refused, checkpoint)
     worth = {
-        "before": _worth(before, teacher, teacher.name, rates[0]),
-        "after": _worth(trained, made, str(checkpoint / "model"), rates[1]),
+        "before": _worth(before, teacher, rates[0]),
+        "after": _worth(trained, made, rates[1]),
     }
     facts = {
         "teacher": options.model,
@@ -226,12 +226,12 @@ def _rates(scorers: Sequence[Scorer], lists: Lists) -> list[float]:
     return [len(requests) / statistics.median(seconds) for seconds in taken]
 
 
-def _worth(trained: Trained, scorer: Scorer, folder: str, lists_per_s: float) -> Worth:
+def _worth(trained: Trained, scorer: Scorer, lists_per_s: float) -> Worth:
     return Worth(
         round(trained.ours, 6),
         round(trained.parts["language model alone"], 6),
         scorer.placement.dtype,
-        student.size(folder),
+        student.size(scorer.name),
         round(lists_per_s, 3),
     )
 
