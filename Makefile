@@ -12,7 +12,7 @@ USERS ?= 20000
 OVERLOAD ?= 8
 REPORT ?= build/faults.json
 
-.PHONY: setup demo test faults bench lint fuzz audit clean
+.PHONY: setup demo test field faults bench lint fuzz audit clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,10 @@ demo: $(STAMP)
 # A file of tests is one process's: what its tests share is started once.
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# What ordinary deployments, producers and Redises do to it; slower than `make test`, so beside it.
+field: $(STAMP)
+	$(BIN)/pytest -n 2 --dist loadfile -m field tests/field
 
 faults: $(STAMP)
 	$(BIN)/pytest -m faults tests/faults --minutes $(MINUTES) --events $(EVENTS) --faults $(FAULTS) --seed $(SEED) \

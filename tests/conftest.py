@@ -1,6 +1,6 @@
 """Fixtures over all tests: a real Kafka, a real Redis, and settings that no other test shares.
 
-Tests in `integration/` carry the mark of that name. They skip, naming what is missing; with
+Tests in `integration/`, `field/` and `faults/` need real servers. They skip, naming what is missing; with
 `REQUIRE_INTEGRATION=1` in the environment, as in CI, a skip of one is a failure.
 """
 
@@ -21,25 +21,25 @@ from pydantic import SecretStr
 
 from streams.embedded import ApacheKafka, EmbeddedRedis, EmbeddedUnavailable, free_port
 from streams.settings import Kafka, Metrics, Redis, Settings, Tables
+from tests.client import Client
 
 hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no fault
 hypothesis.settings.load_profile("tests")
-INTEGRATION = Path(__file__).parent / "integration"
-FAULTS = Path(__file__).parent / "faults"
+MARKED_FOLDERS = ("integration", "field", "faults")
+"""Tests in these folders carry the mark of that name."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(INTEGRATION):
-            item.add_marker(pytest.mark.integration)
-        if item.path.is_relative_to(FAULTS):
-            item.add_marker(pytest.mark.faults)
+        for name in MARKED_FOLDERS:
+            if item.path.is_relative_to(Path(__file__).parent / name):
+                item.add_marker(name)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    needs = item.get_closest_marker("integration") or item.get_closest_marker("faults")
+    needs = any(item.get_closest_marker(name) for name in MARKED_FOLDERS)
     required = os.environ.get("REQUIRE_INTEGRATION") == "1" and needs
     if required and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
@@ -91,3 +91,9 @@ def settings(kafka: str, redis_url: str, tmp_path: Path) -> Settings:
         tables=Tables(data_dir=tmp_path / "data"),
         metrics=Metrics(port=free_port()),
     )
+
+
+@pytest.fixture
+def client(settings: Settings) -> Client:
+    """A client of this test's own topics."""
+    return Client(settings)
