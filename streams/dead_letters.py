@@ -134,12 +134,7 @@ async def _partitions(settings: Settings) -> dict[str, int]:
 
 
 def _consumer(settings: Settings, group: str | None) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
-        **kafka_client.client_options(settings.kafka),
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
+    return kafka_client.consumer(settings.kafka, group_id=group)
 
 
 async def _to_the_end(

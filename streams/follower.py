@@ -10,10 +10,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
+from streams import kafka_client
 from streams.contracts import Item
-from streams.kafka_client import client_options, latest_ms, started
 from streams.receive import BadMessage, Message, Tombstone, receive
 from streams.settings import Kafka
 
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 Records = Sequence[ConsumerRecord]
 _BATCH = 512
+AGAIN_AFTER_S = 1.0
 
 
 def items_of(records: Records) -> dict[str, tuple[Item | None, int]]:
@@ -29,7 +30,7 @@ def items_of(records: Records) -> dict[str, tuple[Item | None, int]]:
     for record in records:
         message = Message("items", record.partition, record.offset, record.key, record.value)
         try:
-            received = receive(message, latest_ms(record.timestamp))
+            received = receive(message, kafka_client.latest_ms(record.timestamp))
         except BadMessage:
             continue
         if isinstance(received, Tombstone):
@@ -57,15 +58,22 @@ class Follower:
         self._handlers = handlers
 
     async def run(self) -> None:
-        """Run for ever; raises `KafkaUnavailable` if Kafka cannot be reached at the start."""
-        consumer = AIOKafkaConsumer(
-            **client_options(self._kafka),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=self._kafka.fetch_wait_ms,
-        )
-        async with started(consumer, self._kafka):
+        """Run for ever; from the beginning again where Kafka was away too long for its client.
+
+        Raises
+        ------
+        streams.kafka_client.KafkaRefuses
+        """
+        while True:
+            try:
+                await self._follow()
+            except kafka_client.KafkaUnavailable as error:
+                logger.warning("%s; reading %s again", error, ", ".join(self._handlers))
+                await asyncio.sleep(AGAIN_AFTER_S)
+
+    async def _follow(self) -> None:
+        consumer = kafka_client.consumer(self._kafka, group_id=None, fetch_max_wait_ms=self._kafka.fetch_wait_ms)
+        async with kafka_client.started(consumer, self._kafka):
             partitions = [
                 TopicPartition(topic, partition)
                 for topic in self._handlers

@@ -12,21 +12,41 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import create_conn
-from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError, SaslAuthenticationFailed
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.partitioner import murmur2
 
 from encoders.errors import AfterclickError
-from streams import settings
+from streams import settings, unreadable
 
+unreadable.install()
+
+NO_RIGHT = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
+ISOLATION = "read_committed"
+"""Of every consumer: what a producer's transaction has not committed, or has aborted, is not there for us."""
+ANSWER_TIMEOUT_S = 2.0  # chosen by us: a broker that is there answers the first question in milliseconds
 CONNECT_TIMEOUT_S = 10.0  # chosen by us: an election is over by then, and a person still waits
 
 
 class KafkaUnavailable(AfterclickError):
-    """Kafka did not answer, or refused us; the message says which servers and what to do. Try again later."""
+    """Kafka did not answer; the message says which servers and what to do. Try again later."""
+
+
+class KafkaRefuses(AfterclickError):
+    """Kafka refused us, or we it: a login, a certificate, a right. That does not mend itself."""
 
 
 def client_options(kafka: settings.Kafka) -> dict[str, Any]:
@@ -39,7 +59,7 @@ def client_options(kafka: settings.Kafka) -> dict[str, Any]:
     """
     security = kafka.security
     options: dict[str, Any] = {
-        "bootstrap_servers": [server.strip() for server in kafka.bootstrap_servers.split(",")],
+        "bootstrap_servers": kafka.bootstrap_servers.split(","),
         "security_protocol": security.protocol,
     }
     if security.protocol in ("SSL", "SASL_SSL"):
@@ -49,6 +69,27 @@ def client_options(kafka: settings.Kafka) -> dict[str, Any]:
         options["sasl_plain_username"] = security.sasl_username
         options["sasl_plain_password"] = security.sasl_password and security.sasl_password.get_secret_value()
     return options
+
+
+def consumer(kafka: settings.Kafka, **more: Any) -> AIOKafkaConsumer:
+    """Make a consumer that begins at the beginning, reads what is committed, and commits nothing by itself.
+
+    Parameters
+    ----------
+    more : further keyword arguments of aiokafka's.
+
+    Raises
+    ------
+    streams.settings.SettingsError
+        See `client_options`.
+    """
+    return AIOKafkaConsumer(
+        **client_options(kafka),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level=ISOLATION,
+        **more,
+    )
 
 
 @lru_cache(maxsize=65_536)
@@ -61,17 +102,10 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
-async def answers(kafka: settings.Kafka) -> bool:
-    """Whether any of the servers takes a connection within a second; no login, for this is about being there."""
-    for server in kafka.bootstrap_servers.split(","):
-        host, _, port = server.strip().rpartition(":")
-        try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(host.strip("[]"), int(port)), 1)
-        except (OSError, asyncio.TimeoutError):
-            continue
-        writer.close()
-        return True
-    return False
+async def why_away(kafka: settings.Kafka) -> str:
+    """Why no server answers us: who refuses us and how, or that none is there; nothing if one answers."""
+    answer = await _ask(kafka, ANSWER_TIMEOUT_S)
+    return "" if answer.comes else answer.refusal or f"no server of {kafka.bootstrap_servers} answers"
 
 
 def latest_ms(stored_ms: int) -> int:
@@ -100,21 +134,27 @@ async def admin(kafka: settings.Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
 
 @asynccontextmanager
 async def started(client: Any, kafka: settings.Kafka) -> AsyncIterator[None]:
-    """Start a client of aiokafka (consumer, producer or admin), and stop it, come what may.
+    """Start a client of aiokafka (consumer, producer, admin or bare client), and stop it, come what may.
 
     Raises
     ------
     KafkaUnavailable
         It could not start within `CONNECT_TIMEOUT_S`, or lost Kafka while in use.
+    KafkaRefuses
+        Kafka refused its login, its certificate or a right.
     """
-    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    start = client.bootstrap if isinstance(client, AIOKafkaClient) else client.start
+    stop = client.close if isinstance(client, (AIOKafkaAdminClient, AIOKafkaClient)) else client.stop
     try:
-        await asyncio.wait_for(client.start(), CONNECT_TIMEOUT_S)
+        await asyncio.wait_for(start(), CONNECT_TIMEOUT_S)
         yield
     except (KafkaError, asyncio.TimeoutError) as error:
-        raise KafkaUnavailable(
-            f"Kafka at {kafka.bootstrap_servers}: {await _refusal(kafka) or _no_answer(kafka, error)}"
-        ) from error
+        where = f"Kafka at {kafka.bootstrap_servers}"
+        if isinstance(error, NO_RIGHT):
+            raise no_right(kafka, error) from error
+        answer = await _ask(kafka, CONNECT_TIMEOUT_S)
+        kind = KafkaRefuses if answer.lasts else KafkaUnavailable
+        raise kind(f"{where}: {answer.refusal or _no_answer(kafka, error)}") from error
     finally:
         await stop()
 
@@ -126,34 +166,63 @@ def _no_answer(kafka: settings.Kafka, error: BaseException) -> str:
     )
 
 
-async def _refusal(kafka: settings.Kafka) -> str:
-    """Say why a server refuses us, or we it; nothing if none does. aiokafka's clients keep that to their log."""
+def no_right(kafka: settings.Kafka, error: BaseException) -> KafkaRefuses:
+    """Say which resource Kafka refuses us; `rights` tells at the start which right it is."""
+    return KafkaRefuses(
+        f"Kafka at {kafka.bootstrap_servers}: got {error}, expected the right to work with it; grant it to our user "
+        f"({settings.PREFIX}KAFKA__SECURITY__…)"
+    )
+
+
+class _Contact(NamedTuple):
+    """What came of asking the servers.
+
+    Attributes
+    ----------
+    comes : a server answers, login included.
+    refusal : else, why one refuses us, or we it; empty if none is there.
+    lasts : the refusal is for certain one that waiting does not end.
+    """
+
+    comes: bool
+    refusal: str = ""
+    lasts: bool = False
+
+
+async def _ask(kafka: settings.Kafka, timeout_s: float) -> _Contact:
+    """Connect as aiokafka does, which keeps to its log why it cannot."""
     options, prefix = client_options(kafka), f"{settings.PREFIX}KAFKA__SECURITY__"
-    for server in options.pop("bootstrap_servers"):
-        host, _, port = server.rpartition(":")
+    del options["bootstrap_servers"]
+    contact = _Contact(False)
+    for host, port in kafka.servers:
         try:
-            connection = await asyncio.wait_for(create_conn(host.strip("[]"), int(port), **options), CONNECT_TIMEOUT_S)
+            connection = await asyncio.wait_for(create_conn(host, port, **options), timeout_s)
         except (AuthenticationFailedError, SaslAuthenticationFailed):
-            return (
+            refusal = (
                 f"got a refusal of user {kafka.security.sasl_username!r}, expected its name and password to be right "
                 f"for {kafka.security.sasl_mechanism}; correct {prefix}SASL_USERNAME or {prefix}SASL_PASSWORD"
             )
+            return _Contact(False, refusal, True)
         except ssl.SSLCertVerificationError as error:
-            return (
+            refusal = (
                 f"got a certificate that is not to be trusted ({error.verify_message}), expected a valid one for this "
                 f"address from {kafka.security.ssl_cafile or 'an authority that this system knows'}; renew it, or "
                 f"correct {prefix}SSL_CAFILE"
             )
+            return _Contact(False, refusal, True)
         except KafkaConnectionError:  # taken, then closed; with TLS 1.3 that is how a client's certificate is refused
             own = kafka.security.ssl_certfile or "none"
-            return (
+            refusal = (
                 f"got the connection closed by the server, expected an answer to {kafka.security.protocol}; check "
                 f"{prefix}PROTOCOL, and {prefix}SSL_CERTFILE ({own}): the server may want another certificate of ours"
             )
+            contact = _Contact(False, refusal, kafka.security.protocol.endswith("SSL"))
         except (KafkaError, OSError, asyncio.TimeoutError, ValueError):
             continue
-        connection.close()
-    return ""
+        else:
+            connection.close()
+            return _Contact(True)
+    return contact
 
 
 def _ssl_context(security: settings.Security) -> ssl.SSLContext:

@@ -42,6 +42,10 @@ class Lease:
         self._until_s = asked_s + self._timeout_s
         self._lost = False
 
+    def silent_s(self) -> float:
+        """How long ago the question was asked that the coordinator answered last; infinite before the first."""
+        return time.monotonic() - (self._until_s - self._timeout_s)
+
     def lose(self) -> None:
         """It answered that we are none, or we are about to leave."""
         self._lost = True

@@ -20,13 +20,31 @@ ready = Gauge(
 
 events = Counter("afterclick_events_total", "Messages received, by what became of them", ["topic", "outcome"])
 dead_letters = Counter("afterclick_dead_letters_total", "Messages rejected, by reason", ["topic", "reason"])
+unreadable_batches = Counter(
+    "afterclick_unreadable_batches_total",
+    "Batches that Kafka delivered and that could not be read, passed; each reader of a topic counts its own",
+    ["topic"],
+)
 counts_unread = Counter("afterclick_counts_unread_total", "Records of item counts that are none, passed over")
 repartitioned = Counter(
     "afterclick_repartitioned_total",
     "Events that their producer put on another partition than our key hash",
     ["topic"],
 )
+expired = Counter(
+    "afterclick_expired_messages_total", "Messages that Kafka's retention deleted before they were read", ["topic"]
+)
 consumer_lag = Gauge("afterclick_consumer_lag_messages", "Messages not yet done", ["topic", "partition"])
+held_by_transactions = Gauge(
+    "afterclick_held_by_transactions_messages",
+    "Of the lag: what lies behind the open transaction of a producer, and cannot be read before it ends",
+    ["topic", "partition"],
+)
+partitions_unread = Gauge(
+    "afterclick_unread_partitions",
+    "Partitions of a topic beyond those that all topics have; nobody reads them",
+    ["topic"],
+)
 
 leases_lost = Counter(
     "afterclick_leases_lost_total",

@@ -34,6 +34,23 @@ _TOMBSTONES = {"items": "it deletes the item", "rank-requests": "it means that t
 Accepted = Click | Impression | Item | RankRequest | Forget
 
 
+class Unreadable(bytes):
+    """The value of a message that stands for a batch of Kafka which cannot be read; without bytes of its own.
+
+    Attributes
+    ----------
+    error : str
+        What is wrong with the batch, and which offsets it held.
+    """
+
+    error: str
+
+    def __new__(cls, error: str) -> Unreadable:
+        made = super().__new__(cls)
+        made.error = error
+        return made
+
+
 @dataclass(frozen=True)
 class Message:
     """One record as it came from Kafka. `topic` is the contract's name, without the prefix."""
@@ -51,7 +68,7 @@ class Message:
             partition=self.partition,
             offset=self.offset,
             error=error,
-            payload=self.value,
+            payload=None if isinstance(self.value, Unreadable) else self.value,
             key=self.key,
         )
 
@@ -82,6 +99,12 @@ def receive(message: Message, now_ms: int) -> Accepted | Tombstone:
     topic, value = message.topic, message.value
     if topic not in _DECODERS:
         raise BadMessage("topic", f"got a message of the topic {topic!r}, expected one of {', '.join(INPUTS)}")
+    if isinstance(value, Unreadable):
+        raise BadMessage(
+            "unreadable",
+            f"{topic}: {value.error}, expected records in gzip, lz4, snappy, zstd or none, with a right checksum; they "
+            "stay in the topic until its retention: correct the producer or the broker's disk, and send them again",
+        )
     if value is None:
         if topic in _TOMBSTONES and message.key:
             return Tombstone(_text(message.key))

@@ -17,12 +17,11 @@ import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.structs import RecordMetadata
 from redis.exceptions import RedisError
 
-from streams import metrics
-from streams.kafka_client import KafkaUnavailable, client_options, started
+from streams import kafka_client, metrics
 from streams.publish import ListCache, Published
 from streams.settings import Settings
 
@@ -83,7 +82,7 @@ class Refill:
                 await self._look()
             except (RedisError, OSError):  # away: `ListCache` says so
                 self._marked = {}
-            except KafkaUnavailable as error:
+            except kafka_client.KafkaUnavailable as error:
                 logger.warning("%s; Redis is refilled later", error)
             metrics.cache_pending.set(
                 sum(end - self._marked.get(p, 0) for p, end in self._end.items() if p in self._failed)
@@ -116,10 +115,8 @@ class Refill:
         begin = {p: mark or 0 for p, mark in marks.items()}
         begun = await self._cache.advance({p: (marks[p], begin[p]) for p in begin})  # gone again if Redis is lost again
         started_s, lists = time.monotonic(), 0
-        consumer = AIOKafkaConsumer(
-            **client_options(self._kafka), enable_auto_commit=False, auto_offset_reset="earliest"
-        )
-        async with started(consumer, self._kafka):
+        consumer = kafka_client.consumer(self._kafka)
+        async with kafka_client.started(consumer, self._kafka):
             partitions = {TopicPartition(self._topic, p): begin[p] for p in begun}
             consumer.assign(list(partitions))
             first = await consumer.beginning_offsets(list(partitions))

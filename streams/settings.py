@@ -68,7 +68,9 @@ class Security(Group):
 class Kafka(Group):
     """Where Kafka is, and what we are to it."""
 
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="host:port, several with commas")
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", description="host:port, several with commas; an IPv6 address in brackets"
+    )
     security: Security = Security()
     group_id: str = Field(
         "afterclick",
@@ -87,6 +89,23 @@ class Kafka(Group):
     )
     heartbeat_s: float = Field(2, gt=0, validate_default=True, description="at most a third of the session time-out")
 
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        """Keep each address in the form that every client reads alike; without empty ones."""
+        addresses = [address.strip() for address in value.split(",") if address.strip()]
+        if not addresses:
+            raise ValueError("host:port, such as kafka:9092")
+        for address in addresses:
+            _check_address(address)
+        return ",".join(addresses)
+
+    @property
+    def servers(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of each server; an IPv6 address without its brackets."""
+        split = (address.rpartition(":") for address in self.bootstrap_servers.split(","))
+        return tuple((host.strip("[]"), int(port)) for host, _, port in split)
+
     @field_validator("heartbeat_s")
     @classmethod
     def _heartbeat_fits(cls, value: float, info: ValidationInfo) -> float:
@@ -94,6 +113,22 @@ class Kafka(Group):
         if timeout_s is not None and value * 3 > timeout_s:
             raise ValueError(f"at most a third of session_timeout_s ({timeout_s:g})")
         return value
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address that two clients would read differently, or none would reach."""
+    if "://" in address:
+        raise ValueError(f"host:port without a scheme, not {address!r}; the protocol is kafka.security.protocol")
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port:
+        raise ValueError(f"host:port, such as kafka:9092, not {address!r}")
+    if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
+        raise ValueError(f"a port from 1 to 65535, not the {port!r} of {address!r}")
+    if not re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%A-Za-z]+\]", host):
+        raise ValueError(
+            f"a host name or an address before the port, not the {host!r} of {address!r}; separate servers with "
+            "commas, and put an IPv6 address in brackets"
+        )
 
 
 class Redis(Group):

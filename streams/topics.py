@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -60,12 +61,12 @@ class TopicSpec:
 
 def changelog_name(settings: Settings, table: str = USERS_TABLE) -> str:
     """Name the changelog as Faust does: application id, table, `changelog`."""
-    return f"{app_id(settings)}-{table}-changelog"
+    return f"{group_id(settings, 'state')}-{table}-changelog"
 
 
-def app_id(settings: Settings) -> str:
-    """Name the Faust application of the state tier, which is its consumer group too."""
-    return settings.topic(f"{settings.kafka.group_id}-state")
+def group_id(settings: Settings, tier: Literal["state", "rank"]) -> str:
+    """Name the consumer group of a tier, which is the id of its Faust application too."""
+    return settings.topic(f"{settings.kafka.group_id}-{tier}")
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:

@@ -8,7 +8,8 @@ last is by reading:
 - After a restore it resumes the source partitions first and seeks to the committed offsets then, while its streams skip
   what they are given. Here a source partition is resumed only when the flow is.
 - Its seek leaves a partition without a committed offset where it is (aiokafka's `seek_to_committed` skips None and 0),
-  past what was dropped. Here such a partition goes back to its beginning.
+  past what was dropped. Here such a partition goes back to its beginning, and so does one whose committed offset is not
+  in the log any more.
 - A question that is out over a rebalance is answered after the seek, with what comes first from there; the partitions
   are not active yet, so Faust drops the answer, takes the hole for a compacted topic's and commits past it. (It means
   to wait, but `not_waiting_next_records` is never cleared.) Here a seek waits until no question is out.
@@ -21,20 +22,21 @@ And one of any consumer that writes: see `lease`. Called by `worker`; knows noth
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest
 from aiokafka.protocol.produce import ProduceRequest
 from faust.transport.drivers import aiokafka
 from faust.types import TP, AppT, EventT
-from mode.services import Service, WaitResults
 
+from streams import metrics
+from streams.eager import Eager
+from streams.kafka_client import ISOLATION, NO_RIGHT
 from streams.lease import Lease
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ NO_ERROR, REBALANCING = 0, 27
 FETCH_S = 0.2
 """The longest that a question to Kafka is out, and so that a seek waits for it."""
 IDLE_S = 0.02
-ENDS_TIMEOUT_S = 5.0
+TOLD_WITHIN_S = 5.0
 """A partition without a leader has no end to tell; the others go on."""
 
 
@@ -58,67 +60,90 @@ class ConsumerThread(aiokafka.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = transport.fetch_wait_ms
+        consumer._isolation_level = ISOLATION
         return consumer
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit; False if that failed, and it is tried again with the next one. Faust ends the worker over it."""
+        ours = self.assignment()
+        try:
+            await self._ensure_consumer().commit(
+                {TopicPartition(*tp): offset for tp, offset in offsets.items() if tp in ours}
+            )
+        except NO_RIGHT as error:
+            cast(Transport, self.transport).on_refusal(error)
+            return False
+        except (CommitFailedError, IllegalStateError) as error:  # the partitions are another worker's
+            logger.info("offsets are not committed: %s", error)
+            return False
+        except KafkaError as error:
+            logger.warning("Kafka did not take the offsets (%r); again in a second", error)
+            return False
+        return True
+
+    def ask_for_group_error(self, tell: Callable[[KafkaError], None]) -> None:
+        """Have our caller's loop told of an error that the group's coordinator answered; aiokafka waits for that."""
+        loop = asyncio.get_running_loop()
+
+        def ask() -> None:
+            try:
+                self._ensure_consumer()._coordinator.check_errors()
+            except KafkaError as error:
+                loop.call_soon_threadsafe(tell, error)
+
+        self.thread_loop.call_soon_threadsafe(ask)
+
+    def reached(self, tp: TP) -> Reached | None:
+        """How far aiokafka has got; None until the partition's leader has answered, and while it is lost."""
+        subscription = self._ensure_consumer()._subscription.subscription
+        assignment = subscription and subscription.assignment
+        state = assignment and assignment.state_value(tp)
+        if state is None or not state.has_valid_position or state.highwater is None:
+            return None
+        return Reached(state.position, state.highwater, state.highwater if state.lso is None else state.lso)
+
+    def partition_count(self, topic: str) -> int:
+        return len(self._ensure_consumer()._client.cluster.partitions_for_topic(topic) or ())
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Leave it to `health`: Faust sees nothing of what an agent takes by `arrived`, and would say it hangs."""
 
 
-class _Rest:
-    """The rest of a coroutine that was begun, and what it waits for now."""
+class Reached(NamedTuple):
+    """How far a partition is read. All are offsets.
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
-        self._coroutine = coroutine
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        step: Callable[[], Any]
-        while True:
-            try:
-                given = yield self._waits_for
-                step = partial(self._coroutine.send, given)
-            except BaseException as error:  # noqa: BLE001  # the coroutine's to handle
-                step = partial(self._coroutine.throw, error)
-            try:
-                self._waits_for = step()
-            except StopIteration as finished:
-                return finished.value
-
-
-class Eager(Service):
-    """A service that lets the first of several things finish before it makes tasks of them, if that needs no waiting.
-
-    Faust hands each message over by a call of `wait_first`, with what would interrupt it: four tasks, three of them
-    to be cancelled. But a stream that has room takes the message at once.
+    Attributes
+    ----------
+    position : where the next fetch begins; it passes what no reader gets, such as the marker of a transaction.
+    end : behind the partition's last message.
+    stable : behind the last message that is readable now; before `end` while a producer's transaction is open.
     """
 
-    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
-        first, *others = coros
-        if not inspect.iscoroutine(first):
-            return await super().wait_first(*coros, timeout=timeout)
-        try:
-            waits_for = first.send(None)
-        except BaseException as ended:
-            for other in others:
-                if inspect.iscoroutine(other):
-                    other.close()
-            if isinstance(ended, StopIteration):
-                return WaitResults([first], [ended.value], stopped=False)
-            raise
-        return await super().wait_first(_Rest(first, waits_for), *others, timeout=timeout)
+    position: int
+    end: int
+    stable: int
+
+
+class Progress(NamedTuple):
+    """How far a partition is worked off. All are offsets; `done` is at `end` when nothing is left to do."""
+
+    done: int
+    end: int
+    stable: int
 
 
 class Consumer(Eager, aiokafka.Consumer):
     """A consumer whose every source partition starts at its committed offset, or else at its beginning.
 
-    Attributes
-    ----------
-    committed_at_start : the group's committed offset of each partition when it became ours; 0 where there was none.
+    The workers acknowledge each partition's messages in order (`acks`), so what is committed is simply what follows the
+    last acknowledged one. Faust fills holes between offsets one by one instead, which a compacted topic or retention
+    makes millions of.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.committed_at_start: dict[TP, int] = {}
+        self._delivered: dict[TP, int] = {}  # the offset behind the last message that was given to Faust
+        self._done: dict[TP, int] = {}  # the offset behind the last acknowledged and committed one
         self._to_resume: set[TP] = set()
         self._asking = asyncio.Lock()
 
@@ -131,12 +156,76 @@ class Consumer(Eager, aiokafka.Consumer):
             asked = None if active_partitions is None else set(active_partitions)
             if self._is_over(generation) or asked == set():
                 return {}  # it waited for the seek of a rebalance
-            found = await super()._getmany(asked, min(timeout, FETCH_S))
+            try:
+                found = await super()._getmany(asked, min(timeout, FETCH_S))
+            except NO_RIGHT as error:
+                cast(Transport, self.transport).on_refusal(error)
+                return {}
         if self._is_over(generation):
             return {}  # all partitions start elsewhere now
+        for tp, records in found.items():
+            if records and not self._is_changelog_tp(tp):
+                self._note_delivery(tp, records)
         changelogs = {tp for tp in found if self._is_changelog_tp(tp)}
         taken = {tp: self._restored(tp, records) if tp in changelogs else records for tp, records in found.items()}
         return {tp: records for tp, records in taken.items() if records}
+
+    def _note_delivery(self, tp: TP, records: Sequence[Any]) -> None:
+        """Note how far Faust was given messages; where a topic was made anew while we read it, begin anew with it.
+
+        aiokafka then goes back to the first offset, and Faust would drop whatever lies before what it has read.
+        """
+        if records[0].offset < self._delivered.get(tp, 0):
+            logger.warning("%s/%d begins anew at offset %d: the topic was made again", *tp, records[0].offset)
+            for noted in (self._read_offset, self._committed_offset, self._acked, self._acked_index, self._gap):
+                noted.pop(tp, None)
+            self._done[tp] = records[0].offset
+        self._delivered[tp] = records[-1].offset + 1
+
+    def progress(self) -> dict[TP, Progress | None]:
+        """How far each source partition is done; None while its leader has not answered since it became ours."""
+        sources = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
+        return {tp: self._progress(tp) for tp in sources}
+
+    def partition_counts(self) -> dict[str, int]:
+        """How many partitions each source topic has, as Kafka's metadata told last."""
+        topics = {tp.topic for tp in self.assignment() if not self._is_changelog_tp(tp)}
+        counts = {topic: cast(ConsumerThread, self._thread).partition_count(topic) for topic in topics}
+        return {topic: count for topic, count in counts.items() if count}
+
+    def _progress(self, tp: TP) -> Progress | None:
+        reached = cast(ConsumerThread, self._thread).reached(tp)
+        if reached is None or tp not in self._done:
+            return None
+        all_done = self._done[tp] >= self._delivered.get(tp, 0)
+        return Progress(reached.position if all_done else self._done[tp], reached.end, reached.stable)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        acked = self._acked.pop(tp, None)
+        self._acked_index.pop(tp, None)
+        return max(acked) + 1 if acked else None
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing to note: see the class."""
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        committed = bool(await super()._commit_offsets(offsets, start_new_transaction))
+        for tp, offset in offsets.items():
+            if committed:
+                self._done[tp] = offset
+            elif tp in self.assignment() and tp not in self._acked:
+                self._acked[tp].append(offset - 1)  # again with the next commit
+        return committed
+
+    def ask_for_group_error(self) -> None:
+        """Tell the worker's end, or the log, what the group's coordinator refused; Faust never asks for it."""
+        cast(ConsumerThread, self._thread).ask_for_group_error(self._tell_group_error)
+
+    def _tell_group_error(self, error: KafkaError) -> None:
+        if isinstance(error, NO_RIGHT):
+            cast(Transport, self.transport).on_refusal(error)
+        else:
+            logger.warning("the consumer group's coordinator: %r", error)
 
     def _is_over(self, generation: int) -> bool:
         return not self.flow_active or cast(Any, self.app).consumer_generation_id != generation
@@ -182,20 +271,39 @@ class Consumer(Eager, aiokafka.Consumer):
     async def seek_to_committed(self) -> Mapping[TP, int]:
         async with self._asking:
             committed = await super().seek_to_committed()
-            offsets = {TP(tp.topic, tp.partition): offset or 0 for tp, offset in committed.items()}
-            uncommitted = [tp for tp, offset in offsets.items() if not offset and not self._is_changelog_tp(tp)]
-            if uncommitted:
-                await self.seek_to_beginning(*uncommitted)
-        self.committed_at_start = offsets
-        if on_resume := cast(Any, self.transport).on_resume:
+            offsets = {TP(*tp): offset or 0 for tp, offset in committed.items()}
             sources = [tp for tp in offsets if not self._is_changelog_tp(tp)]
-            try:
-                ends = await asyncio.wait_for(asyncio.shield(self.highwaters(*sources)), ENDS_TIMEOUT_S)
-            except (KafkaError, asyncio.TimeoutError) as error:
-                logger.warning("Kafka did not tell where partitions end (%r); what lies there is not awaited", error)
-                ends = {}
-            on_resume({tp: end for tp, end in ends.items() if offsets[tp] < end})
-        return committed
+            ends = await self._told(self.highwaters, sources)
+            begins = await self._told(self.earliest_offsets, sources)
+            starts = {tp: self._start(tp, offsets[tp], begins.get(tp), ends.get(tp)) for tp in sources}
+            if elsewhere := [tp for tp in sources if starts[tp] != offsets[tp] or not starts[tp]]:
+                await self.seek_to_beginning(*elsewhere)
+        self._delivered, self._done = dict(starts), dict(starts)
+        if on_resume := cast(Any, self.transport).on_resume:
+            on_resume({tp: end for tp, end in ends.items() if starts[tp] < end})
+        return {**offsets, **starts}
+
+    async def _told(self, ask: Any, partitions: Sequence[TP]) -> Mapping[TP, int]:
+        """What Kafka answers to a question about partitions; nothing if it does not, and aiokafka finds out later."""
+        try:
+            told = await asyncio.wait_for(asyncio.shield(ask(*partitions)), TOLD_WITHIN_S) if partitions else {}
+        except (KafkaError, asyncio.TimeoutError) as error:
+            logger.warning("Kafka did not tell where partitions begin and end (%r); they are not waited for", error)
+            return {}
+        return {TP(*tp): offset for tp, offset in told.items()}
+
+    def _start(self, tp: TP, committed: int, begin: int | None, end: int | None) -> int:
+        """Where to read from: what was committed, if it is in the log; else the log's beginning."""
+        if begin is None or end is None or begin <= committed <= end:
+            return committed
+        if committed > end:
+            logger.warning("%s/%d ends at offset %d, before the %d that was committed: the topic was made again; it is "
+                           "read from its beginning", *tp, end, committed)  # fmt: skip
+        elif committed:
+            metrics.expired.labels(tp.topic).inc(begin - committed)
+            logger.error("%s/%d begins at offset %d: retention deleted up to %d messages before we read them", *tp,
+                         begin, begin - committed)  # fmt: skip
+        return begin
 
     async def seek_to_beginning(self, *partitions: TP) -> None:
         await self._thread.seek_to_beginning(*(cast(Any, self._new_topicpartition(*tp)) for tp in partitions))
@@ -247,6 +355,7 @@ class Transport(aiokafka.Transport):
     Attributes
     ----------
     fetch_wait_ms : how long a broker may hold a fetch that finds nothing.
+    on_refusal : called when Kafka refuses a right while we work.
     """
 
     Consumer = Consumer
@@ -263,6 +372,7 @@ class Transport(aiokafka.Transport):
         self.fetch_wait_ms = fetch_wait_ms
         self.on_resume = on_resume
         self.restore = restore
+        self.on_refusal: Callable[[KafkaError], None] = lambda error: logger.error("%s", error)
         self.lease = Lease(app.conf.broker_session_timeout)
 
 

@@ -25,35 +25,35 @@ import faust
 from threadpoolctl import threadpool_limits
 
 from encoders.errors import AfterclickError
-from encoders.interest import StateUnreadable
 from encoders.model_source import ModelUnsupported
 from encoders.vector_store import StoredEncoder, identity
 from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
-from streams import graph_snapshot, metrics, probes
+from streams import graph_snapshot, probes, startup
 from streams.follower import Follower
 from streams.health import Health
-from streams.kafka_client import answers, client_options, partition_of
+from streams.kafka_client import client_options, no_right, partition_of
 from streams.models import RemoteEncoder
 from streams.outbox import Outbox
-from streams.publish import CacheUnavailable, ListCache
+from streams.publish import ListCache
 from streams.rank_tier import RankTier
 from streams.rank_worker import AT_MODEL, RankWorker
 from streams.refill import Refill
 from streams.restore import watch_restore
 from streams.serving import Serving
-from streams.settings import Kafka, Redis, Settings, SettingsError
+from streams.settings import Kafka, Settings, SettingsError
 from streams.state_tier import StateTier, counts_of
 from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
-from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, app_id, changelog_name, ensure_topics, topic_specs
+from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, changelog_name, group_id
 from streams.transport import Transport, arrived
 from streams.users import Users
+from streams.watch import Watch
 
 logger = logging.getLogger(__name__)
 
+Tier = Literal["state", "rank"]
 Role = Literal["state", "rank", "all"]
-LAG_EVERY_S = 1.0
 CRASH_GRACE_S = 2.0
 COLLECT_AFTER = 50_000, 20, 50
 """Allocations, and collections, between garbage collections: what a list takes goes by itself when it is out. In one
@@ -70,6 +70,17 @@ class Ending:
         if self.reason is None:
             self.reason = reason
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def guarded(self, task: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """The task, whose error ends the worker with its line if a person can mend it."""
+
+        async def run() -> None:
+            try:
+                await task()
+            except AfterclickError as error:
+                self.end(error)
+
+        return run
 
 
 class App(faust.App):
@@ -94,26 +105,28 @@ def run(settings: Settings, role: Role, serving: Serving) -> int:
 
     Raises
     ------
-    SettingsError, TopicError, KafkaUnavailable, ModelNotFound, ModelUnsupported
+    SettingsError, TopicError, KafkaRefuses, ModelNotFound, ModelUnsupported
         Before anything was taken from Kafka; a Redis that refuses us is a wrong setting.
     StateUnreadable
         A newer worker wrote the states that were restored; nothing of theirs was changed.
     """
-    health = Health(settings.health, ("state", "rank") if role == "all" else (role,))
+    tiers: list[Tier] = ["state", "rank"] if role == "all" else [role]
+    health = Health(settings.health, tiers)
     if settings.metrics.port:
         probes.serve(settings.metrics, health)
-    asyncio.run(ensure_topics(settings, topic_specs(settings)))
-    if role in ("rank", "all"):
-        asyncio.run(_check_redis(settings.redis))
+    if not startup.prepare(settings, tiers, health):
+        return 0
     threadpool_limits(1, "blas")  # numpy's products here are small: a second thread spins more than it computes
     serving.load()
     health.models_loaded = serving.loaded
+    if not startup.wait_for_kafka(settings, health):
+        return 0
     ending = Ending()
     apps = []
     if serving.encoder:
         apps.append(state_app(settings, serving.encoder, health, ending))
     if role in ("rank", "all"):
-        apps.append(rank_app(settings, serving, health))
+        apps.append(rank_app(settings, serving, health, ending))
     worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None
     threading.Thread(target=_cut_off, args=(worker, settings.grace_s), name="grace", daemon=True).start()
@@ -127,7 +140,7 @@ def run(settings: Settings, role: Role, serving: Serving) -> int:
 
 def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending: Ending) -> faust.App:
     """The state tier: validates, keeps users' states, recalls candidates."""
-    app = _app(settings, "state")
+    app = _app(settings, "state", ending)
     table = app.Table(
         USERS_TABLE,
         key_type=bytes,
@@ -163,12 +176,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         await follower.caught_up.wait()
         owned = {tp.partition for tp in app.consumer.assignment()}
         tier.counts.writer = min(owned, default=0)
-        try:
-            found = tier.resume(lambda user_id: partition_of(user_id.encode(), settings.kafka.partitions) in owned)
-        except StateUnreadable as error:
-            ending.end(error)
-            return
-        worker.refresh(found)
+        worker.refresh(tier.resume(lambda user_id: partition_of(user_id.encode(), settings.kafka.partitions) in owned))
         _became_ready("state", health)
 
     @app.on_partitions_revoked.connect
@@ -196,7 +204,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
     @app.on_rebalance_complete.connect
     async def rebalanced(*_: Any, **__: Any) -> None:
         if follower.caught_up.is_set():
-            await take_over()
+            await ending.guarded(take_over)()
 
     for task in (
         follower.run,
@@ -206,15 +214,15 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         worker.store_counts,
         newcomers,
         partial(_look_at_models, tier, settings.ranker.follow_s),
-        partial(_watch, app, "state", settings.kafka, health),
+        Watch(app, "state", settings.kafka, health).run,
     ):
-        app.task(task)
+        app.task(ending.guarded(task))
     return app
 
 
-def rank_app(settings: Settings, serving: Serving, health: Health) -> faust.App:
+def rank_app(settings: Settings, serving: Serving, health: Health, ending: Ending) -> faust.App:
     """The rank tier: scores, selects, publishes."""
-    app = _app(settings, "rank")
+    app = _app(settings, "rank", ending)
     cache = Refill(settings, ListCache(settings.redis))
     tier = RankTier(settings, *serving.scorers)
     tier.warm_up()
@@ -255,17 +263,17 @@ def rank_app(settings: Settings, serving: Serving, health: Health) -> faust.App:
         worker.run,
         cache.run,
         partial(serving.follow, tier),
-        partial(_watch, app, "rank", settings.kafka, health),
+        Watch(app, "rank", settings.kafka, health).run,
     ):
-        app.task(task)
+        app.task(ending.guarded(task))
     return app
 
 
-def _app(settings: Settings, tier: Literal["state", "rank"]) -> App:
+def _app(settings: Settings, tier: Tier, ending: Ending) -> App:
     kafka, tables = settings.kafka, settings.tables
     app = App(
-        app_id(settings) if tier == "state" else settings.topic(f"{kafka.group_id}-rank"),
-        broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
+        group_id(settings, tier),
+        broker=[f"kafka://{server}" for server in kafka.bootstrap_servers.split(",")],
         broker_credentials=_credentials(kafka),
         broker_session_timeout=kafka.session_timeout_s,
         broker_heartbeat_interval=kafka.heartbeat_s,
@@ -284,19 +292,9 @@ def _app(settings: Settings, tier: Literal["state", "rank"]) -> App:
         web_enabled=False,
         autodiscover=False,
     )
-    app.transport = app.producer_transport = Transport(app, kafka.fetch_wait_ms)
+    transport = app.transport = app.producer_transport = Transport(app, kafka.fetch_wait_ms)
+    transport.on_refusal = lambda error: ending.end(no_right(kafka, error))
     return app
-
-
-async def _check_redis(settings: Redis) -> None:
-    """Stop where Redis refuses us; one that is away is waited for later, and lists go to the topic meanwhile."""
-    cache = ListCache(settings)
-    try:
-        await cache.check()
-    except CacheUnavailable as error:
-        logger.warning("%s; lists go to the topic, and here once it is back", error)
-    finally:
-        await cache.close()
 
 
 def _credentials(kafka: Kafka) -> Any:
@@ -322,25 +320,6 @@ def _became_ready(tier: str, health: Health) -> None:
     gc.freeze()  # models and libraries stay: walking them in every full collection would hold events up for 0.1 s
     health.set_ready(tier, True)
     logger.info("%s: ready", tier)
-
-
-async def _watch(app: faust.App, tier: str, kafka: Kafka, health: Health) -> None:
-    """Say every second that the loop turns, what is committed, and how much there is to do."""
-    committed: dict[Any, int] = {}
-    while True:
-        await asyncio.sleep(LAG_EVERY_S)
-        consumer: Any = app.consumer
-        before, committed, lag = committed, {}, 0
-        for tp in consumer.assignment():
-            end = consumer.highwater(tp)
-            if end is not None and tp.topic not in app.tables.changelog_topics:
-                done = max(app.monitor.tp_committed_offsets.get(tp, 0), consumer.committed_at_start.get(tp, 0))
-                committed[tp] = done
-                lag += max(0, end - done)
-                metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(max(0, end - done))
-        for tp in before.keys() - committed.keys():  # somebody else's now, who tells of it
-            metrics.consumer_lag.remove(tp.topic, str(tp.partition))
-        health.note(tier, lag, committed, health.stands_still(tier) and not await answers(kafka))
 
 
 async def _look_at_models(tier: StateTier, every_s: float) -> None:

@@ -17,7 +17,7 @@ from encoders.interest import Event, Vector, decode, empty, encode, item_key, up
 from streams.contracts import Click
 from streams.settings import load
 from streams.state_tier import decay_of
-from streams.topics import USERS_TABLE, app_id
+from streams.topics import USERS_TABLE, group_id
 
 DIM = 384
 
@@ -26,7 +26,7 @@ def main() -> None:
     """Work until SIGTERM."""
     settings = load()
     app = faust.App(
-        app_id(settings),
+        group_id(settings, "state"),
         broker=f"kafka://{settings.kafka.bootstrap_servers}",
         consumer_auto_offset_reset="earliest",
         producer_acks=-1,

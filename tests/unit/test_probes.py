@@ -11,13 +11,16 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import SecretStr, ValidationError
 
 from streams import health, probes
-from streams.embedded import free_port
-from streams.kafka_client import answers
+from streams.embedded import EmbeddedKafka, free_port
+from streams.health import Work
+from streams.kafka_client import why_away
 from streams.settings import Health, Kafka, Metrics, SettingsError
 
 LIMITS = Health(stuck_s=5, max_lag=10)
@@ -37,7 +40,7 @@ def ready(limits: Health = LIMITS) -> health.Health:
     found = health.Health(limits, ("state",))
     found.models_loaded = lambda: True
     found.set_ready("state", True)
-    found.note("state", 0, {})
+    found.note("state", Work())
     return found
 
 
@@ -76,12 +79,12 @@ def test_ready_and_what_ends_it(clock: list[float]) -> None:
     judged = ready()
     with served(judged) as ask:
         assert ask("/readyz") == (200, "ok\n")
-        judged.note("state", 10, {"p0": 5})
+        judged.note("state", Work({"p0": 5}, lag=10))
         assert ask("/readyz")[0] == 200
-        judged.note("state", 11, {"p0": 5})
+        judged.note("state", Work({"p0": 5}, lag=11))
         assert ask("/readyz") == (503, "state: 11 messages behind, more than 10\n")
         assert ask("/livez")[0] == 200
-        judged.note("state", 0, {"p0": 16})
+        judged.note("state", Work({"p0": 16}))
         judged.set_ready("state", False)
         assert ask("/readyz") == (503, "state: not caught up\n")
         judged.set_ready("state", True)
@@ -92,21 +95,44 @@ def test_ready_and_what_ends_it(clock: list[float]) -> None:
 def test_offsets_that_do_not_move_are_no_life_unless_there_is_nothing_to_do(clock: list[float]) -> None:
     judged = ready()
 
-    def after(seconds: int, lag: int, committed: int, waits: bool = False) -> list[str]:
+    def after(seconds: int, done: int, **work: Any) -> list[str]:
         for _ in range(seconds):
             clock[0] += 1
-            judged.note("state", lag, {"p0": committed}, waits)
+            judged.note("state", Work({"p0": done}, **work))
         return judged.why_not_alive()
 
-    assert after(60, lag=0, committed=7) == []
-    assert after(5, lag=3, committed=7) == []
-    assert judged.stands_still("state")
-    assert after(1, lag=3, committed=7) == ["state: no offset was committed for 6 s, with 3 messages to do"]
-    assert after(1, lag=2, committed=8) == []
-    assert not judged.stands_still("state")
-    assert after(60, lag=2, committed=8, waits=True) == [], "Kafka is away: a restart would not help"
+    assert after(60, 7) == []
+    assert after(5, 7, lag=3) == []
+    assert after(1, 7, lag=3) == ["state: no message was done for 6 s, with 3 to do"]
+    assert after(1, 8, lag=2) == []
+    assert after(60, 8, lag=2, away="no server answers") == [], "Kafka is away: a restart would not help"
+    assert after(60, 8, lag=2, held=2) == [], "they are a transaction's, which only its producer can end"
+    assert after(6, 8, lag=3, held=2) == ["state: no message was done for 6 s, with 1 to do"]
+    assert after(60, 9, silent=1) != [], "nobody knows what lies in a partition without a leader's answer"
+    assert after(60, 10, mute_s=9.0) != [], "Kafka answers others: a restart may mend that"
     judged.set_ready("state", False)
-    assert after(60, lag=2, committed=8) == [], "tables are being restored"
+    assert after(60, 10, lag=2) == [], "tables are being restored"
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (Work(away="no server of kafka:9092 answers"), "Kafka: no server of kafka:9092 answers"),
+        (Work(mute_s=9.4), "state: the consumer group's coordinator has not answered for 9 s"),
+        (Work(silent=2), "state: 2 partitions without an answer from their leader"),
+        (
+            Work(lag=12, held=12),
+            "state: 12 messages behind, more than 10, 12 of them held by the open transaction of a producer",
+        ),
+        (Work(unread=("topic clicks: got 6 partitions",)), "state: topic clicks: got 6 partitions"),
+    ],
+)
+def test_why_a_worker_is_not_ready_is_said_and_the_metric_agrees(work: Work, said: str) -> None:
+    judged = ready()
+    assert REGISTRY.get_sample_value("afterclick_worker_ready", {"tier": "state"}) == 1
+    judged.note("state", work)
+    assert judged.why_not_ready() == [said]
+    assert REGISTRY.get_sample_value("afterclick_worker_ready", {"tier": "state"}) == 0
 
 
 def test_a_stuck_loop_is_told_of_while_it_is_stuck() -> None:
@@ -116,7 +142,7 @@ def test_a_stuck_loop_is_told_of_while_it_is_stuck() -> None:
 
     async def turn() -> None:
         for _ in range(10):
-            judged.note("state", 0, {})
+            judged.note("state", Work())
             await asyncio.sleep(0.1)
         blocked.set()
         answered.wait(20)
@@ -172,8 +198,11 @@ def test_only_loopback_unless_told_otherwise() -> None:
     assert Metrics().host == "127.0.0.1"
 
 
-def test_a_kafka_that_is_there_takes_a_connection() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as there:
-        here = f"127.0.0.1:{there.getsockname()[1]}"
-        assert asyncio.run(answers(Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}, {here}")))
-    assert not asyncio.run(answers(Kafka(bootstrap_servers=here)))
+def test_kafka_is_there_once_any_server_answers_and_not_where_one_only_listens() -> None:
+    with EmbeddedKafka() as there:
+        some = Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}, {there.bootstrap_servers}")
+        assert asyncio.run(why_away(some)) == ""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        here = f"127.0.0.1:{mute.getsockname()[1]}"
+        assert asyncio.run(why_away(Kafka(bootstrap_servers=here))) == f"no server of {here} answers"
+    assert asyncio.run(why_away(Kafka(bootstrap_servers=here))) == f"no server of {here} answers"

@@ -12,7 +12,8 @@ import pytest
 from faust.types import TP
 from mode import Service
 
-from streams.transport import Consumer, Eager
+from streams.eager import Eager
+from streams.transport import Consumer
 
 
 class Plain(Service):
@@ -100,9 +101,14 @@ def test_a_seek_waits_for_a_fetch_that_is_out(seek: Callable[[Consumer], Awaitab
             log.append("sought")
             return {TP("clicks", 0): 3}
 
+        async def offsets(*_: object) -> dict[TP, int]:
+            return {TP("clicks", 0): 3}
+
         consumer: Any = object.__new__(Consumer)
         consumer._asking = asyncio.Lock()
-        consumer._thread = SimpleNamespace(getmany=getmany, seek_to_committed=sought, seek_wait=sought)
+        consumer._thread = SimpleNamespace(
+            getmany=getmany, seek_to_committed=sought, seek_wait=sought, highwaters=offsets, earliest_offsets=offsets
+        )
         consumer.app = app_of(1)
         consumer.transport = SimpleNamespace(on_resume=None)
         asking = asyncio.create_task(consumer._getmany({TP("clicks", 0)}, 1.0))

@@ -1,0 +1,97 @@
+"""Every second: what a tier has done and has to do, told to `health` and to Prometheus.
+
+A partition is done when the consumer's position is at its end and nothing is unacknowledged: the position passes what
+no reader gets, such as a transaction's marker, and begins where the log begins, whatever was committed once. Called by
+`worker`, one for each tier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
+
+import faust
+from faust.types import TP
+
+from streams import kafka_client, metrics
+from streams.health import Health, Work
+from streams.settings import Kafka
+from streams.transport import Progress, Transport
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+SILENT_BEATS = 2.5
+"""Heartbeats without an answer after which Kafka is asked whether it is there; chosen by us."""
+
+
+class Watch:
+    """One tier's app, watched."""
+
+    def __init__(self, app: faust.App, tier: str, kafka: Kafka, health: Health) -> None:
+        self._app = app
+        self._tier = tier
+        self._kafka = kafka
+        self._health = health
+        self._shown: set[TP] = set()
+
+    async def run(self) -> None:
+        """Run for ever."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            consumer: Any = self._app.consumer
+            consumer.ask_for_group_error()
+            progress: Mapping[TP, Progress | None] = consumer.progress()
+            told = {tp: how_far for tp, how_far in progress.items() if how_far is not None}
+            self._show(told)
+            away, mute_s = await self._contact()
+            work = Work(
+                done={tp: p.done for tp, p in told.items()},
+                lag=sum(_lag(p) for p in told.values()),
+                held=sum(_held(p) for p in told.values()),
+                silent=len(progress) - len(told),
+                away=away,
+                mute_s=mute_s,
+                unread=tuple(self._unread(consumer.partition_counts())),
+            )
+            self._health.note(self._tier, work)
+
+    def _show(self, told: Mapping[TP, Progress]) -> None:
+        for tp, how_far in told.items():
+            metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(_lag(how_far))
+            metrics.held_by_transactions.labels(tp.topic, str(tp.partition)).set(_held(how_far))
+        for tp in self._shown - told.keys():  # another worker's now, which shows it
+            metrics.consumer_lag.remove(tp.topic, str(tp.partition))
+            metrics.held_by_transactions.remove(tp.topic, str(tp.partition))
+        self._shown = set(told)
+
+    async def _contact(self) -> tuple[str, float]:
+        """Why Kafka is away, and for how long only we have had no answer of it; see `Work`."""
+        silent_s = cast(Transport, self._app.transport).lease.silent_s()
+        if silent_s < SILENT_BEATS * self._kafka.heartbeat_s:
+            return "", 0.0
+        away = await kafka_client.why_away(self._kafka)
+        return away, silent_s if not away and self._kafka.session_timeout_s < silent_s < float("inf") else 0.0
+
+    def _unread(self, counts: Mapping[str, int]) -> list[str]:
+        """Topics that were given more partitions while we run: nobody reads those, for a user has one home in all."""
+        told = []
+        for topic, count in sorted(counts.items()):
+            more = max(0, count - self._kafka.partitions)
+            metrics.partitions_unread.labels(topic).set(more)
+            if more:
+                told.append(
+                    f"topic {topic}: got {count} partitions, expected {self._kafka.partitions} like every other; "
+                    f"nobody reads the {more} new ones"
+                )
+        return told
+
+
+def _lag(how_far: Progress) -> int:
+    return max(0, how_far.end - how_far.done)
+
+
+def _held(how_far: Progress) -> int:
+    return max(0, how_far.end - max(how_far.stable, how_far.done))
