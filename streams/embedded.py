@@ -122,9 +122,14 @@ class ApacheKafka:
     Parameters
     ----------
     home : a folder with Kafka's jars in `libs/`, as in the official download.
+
+    Attributes
+    ----------
+    data : the folder with its logs, a folder for each partition.
     """
 
     bootstrap_servers: str
+    data: Path
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -142,8 +147,9 @@ class ApacheKafka:
         self.bootstrap_servers = f"127.0.0.1:{port}"
         self._folder = tempfile.TemporaryDirectory(prefix="afterclick-kafka-", ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
+        self.data = folder / "data"
         self._log, properties = folder / "log", folder / "server.properties"
-        properties.write_text(_kafka_properties(port, controller, folder / "data"), encoding="utf-8")
+        properties.write_text(_kafka_properties(port, controller, self.data), encoding="utf-8")
         java = ["java", "-Xmx512m", "-cp", f"{libs}/*"]
         formatting = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(properties)]
         with self._log.open("wb") as log:

@@ -1,7 +1,7 @@
 """Read compacted topics whole, then follow them: how every worker knows all items, and everybody's counts.
 
-No consumer group: each worker reads all partitions from the beginning. Items are validated again here, silently: the
-group's own reading of `items` has dead-lettered the bad ones, once. Called by the state worker.
+No consumer group: each worker reads all partitions from the beginning, and those that are added. Items are validated
+again here, silently: the group's own reading of `items` has dead-lettered the bad ones, once. Called by the workers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 
 from streams import kafka_client
 from streams.contracts import Item
@@ -72,16 +72,9 @@ class Follower:
                 await asyncio.sleep(AGAIN_AFTER_S)
 
     async def _follow(self) -> None:
-        consumer = kafka_client.consumer(self._kafka, group_id=None, fetch_max_wait_ms=self._kafka.fetch_wait_ms)
+        consumer = kafka_client.consumer(self._kafka, *self._handlers, group_id=None)
         async with kafka_client.started(consumer, self._kafka):
-            partitions = [
-                TopicPartition(topic, partition)
-                for topic in self._handlers
-                for partition in range(self._kafka.partitions)
-            ]
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            ends = await consumer.end_offsets(partitions)
+            ends = await consumer.end_offsets(consumer.assignment())
             while True:
                 for partition, records in (await consumer.getmany(timeout_ms=200, max_records=_BATCH)).items():
                     await self._handlers[partition.topic](records)

@@ -27,7 +27,6 @@ class Work:
     silent : partitions whose leader has not answered since they became ours.
     away : why no server of Kafka answers, in words; empty if one does.
     mute_s : seconds for which Kafka has answered everybody but this tier's consumer; 0 if it answers.
-    unread : topics with more partitions than all have, and why nobody reads those, in words.
     """
 
     done: Mapping[object, int] = field(default_factory=dict)
@@ -36,7 +35,6 @@ class Work:
     silent: int = 0
     away: str = ""
     mute_s: float = 0.0
-    unread: tuple[str, ...] = ()
 
 
 @dataclass
@@ -118,4 +116,4 @@ class Health:
         elif work.lag > self._limits.max_lag:
             held = f", {work.held} of them held by the open transaction of a producer" if work.held else ""
             wrong.append(f"{name}: {work.lag} messages behind, more than {self._limits.max_lag}{held}")
-        return [*wrong, *(f"{name}: {line}" for line in work.unread)]
+        return wrong

@@ -38,6 +38,7 @@ NO_RIGHT = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, Cluste
 ISOLATION = "read_committed"
 """Of every consumer: what a producer's transaction has not committed, or has aborted, is not there for us."""
 ANSWER_TIMEOUT_S = 2.0  # chosen by us: a broker that is there answers the first question in milliseconds
+METADATA_AGE_MS = 15_000  # chosen by us: a partition that is added to a topic is read within this time
 CONNECT_TIMEOUT_S = 10.0  # chosen by us: an election is over by then, and a person still waits
 
 
@@ -71,11 +72,12 @@ def client_options(kafka: settings.Kafka) -> dict[str, Any]:
     return options
 
 
-def consumer(kafka: settings.Kafka, **more: Any) -> AIOKafkaConsumer:
+def consumer(kafka: settings.Kafka, *topics: str, **more: Any) -> AIOKafkaConsumer:
     """Make a consumer that begins at the beginning, reads what is committed, and commits nothing by itself.
 
     Parameters
     ----------
+    topics : what it subscribes to; none if it will be assigned partitions.
     more : further keyword arguments of aiokafka's.
 
     Raises
@@ -84,10 +86,13 @@ def consumer(kafka: settings.Kafka, **more: Any) -> AIOKafkaConsumer:
         See `client_options`.
     """
     return AIOKafkaConsumer(
+        *topics,
         **client_options(kafka),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level=ISOLATION,
+        fetch_max_wait_ms=kafka.fetch_wait_ms,
+        metadata_max_age_ms=METADATA_AGE_MS,
         **more,
     )
 

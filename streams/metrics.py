@@ -40,12 +40,6 @@ held_by_transactions = Gauge(
     "Of the lag: what lies behind the open transaction of a producer, and cannot be read before it ends",
     ["topic", "partition"],
 )
-partitions_unread = Gauge(
-    "afterclick_unread_partitions",
-    "Partitions of a topic beyond those that all topics have; nobody reads them",
-    ["topic"],
-)
-
 leases_lost = Counter(
     "afterclick_leases_lost_total",
     "Times that work in hand was dropped because its partitions had gone to another worker",

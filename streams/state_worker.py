@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -69,7 +69,9 @@ NEWCOMERS_EVERY_S = 5.0
 
 
 class Store(Protocol):
-    """The durable side of the users: reads, and writes that the changelog has acknowledged."""
+    """The durable side of the users: writes that the changelog has acknowledged, and whose users are ours now."""
+
+    def partitions(self) -> Collection[int]: ...
 
     def apply(self, changes: Sequence[tuple[bytes, bytes | None, RecordMetadata]]) -> None: ...
 
@@ -119,6 +121,7 @@ class StateWorker:
         self._stored_ms = 0  # when the newest record that was read was written
         self._pending = Pending()
         self._taken: list[EventT[Any]] = []  # not looked at yet
+        self._homes: Collection[int] = ()  # partitions of users, as of the last look
         self._touched: dict[str, Wanted] = {}  # since the last flush
         self.acks = InOrder()
         self._requests = Requests(tier, outbox, settings.topic("rank-requests"), self.acks)
@@ -234,20 +237,16 @@ class StateWorker:
                     )
                 await asyncio.sleep(COUNTS_PAUSE_S)
 
-    async def serve_newcomers(self, owned: Callable[[], Collection[int]]) -> None:
+    async def serve_newcomers(self) -> None:
         """Run for ever: have a list made for whoever has none, whenever it would be another one.
 
         It is as of the newest record that was read, by Kafka's word and not by our clock, which may be wrong by days.
-
-        Parameters
-        ----------
-        owned : tells which partitions are ours now.
         """
         home = partition_of(NEWCOMERS.encode(), self._settings.kafka.partitions)
         before: list[str] = []
         while True:
             await asyncio.sleep(NEWCOMERS_EVERY_S)
-            if home not in owned():
+            if home not in self._store.partitions():
                 before = []
                 continue
             request = self.tier.newcomers_request(self._stored_ms)
@@ -275,6 +274,7 @@ class StateWorker:
 
     async def _apply(self, events: Sequence[EventT[Any]]) -> None:
         """Steps 1 and 2; each event goes to what will answer it: its user's next request, or the next flush."""
+        self._homes = self._store.partitions()
         changes: dict[str, list[Change]] = {}
         for place, event in enumerate(events):
             if place % EVENTS_AT_ONCE == 0:
@@ -345,9 +345,13 @@ class StateWorker:
         self._emit("rank-requests", user_id.encode(), None)
 
     def _routed(self, message: Message, decoded: Click | Forget) -> bool:
-        """Send an event that lies on another partition than our hash of its user's name to where its user lives."""
+        """Send an event to where its user lives, unless it lies there: our hash of the user's name tells.
+
+        An input topic that has another number of partitions than ours is divided among the workers in another way.
+        """
         key = decoded.user_id.encode()
-        if partition_of(key, self._settings.kafka.partitions) == message.partition:
+        home = partition_of(key, self._settings.kafka.partitions)
+        if home == message.partition and home in self._homes:
             return False
         value = message.value if self._settings.pseudonym_key is None else msgspec.json.encode(decoded)
         self._emit(ROUTED, key, value, {ORIGIN: message.topic.encode()})

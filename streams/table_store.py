@@ -11,10 +11,21 @@ from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 
 class TableStore:
-    """A Faust table's store, written only with what its changelog has, at its offset there."""
+    """A Faust table's store, written only with what its changelog has, at its offset there.
 
-    def __init__(self, table: faust.types.TableT[bytes, bytes]) -> None:
+    Parameters
+    ----------
+    changelog : the topic.
+    """
+
+    def __init__(self, table: faust.types.TableT[bytes, bytes], changelog: str) -> None:
         self._store: Any = table.data
+        self._app = table.app
+        self._changelog = changelog
+
+    def partitions(self) -> frozenset[int]:
+        """Those of the table that this worker holds now."""
+        return frozenset(tp.partition for tp in self._app.consumer.assignment() if tp.topic == self._changelog)
 
     def apply(self, changes: Sequence[tuple[bytes, bytes | None, RecordMetadata]]) -> None:
         self._put(

@@ -26,6 +26,7 @@ MESSAGE_BYTES = 16 << 20  # of any topic that we read: chosen by us, far over th
 DEAD_LETTER_BYTES = 24 << 20  # the largest of them fits as base64, with what is told about it
 _LARGEST = "max.message.bytes"
 USERS_TABLE = "users"
+OF_OTHERS = ("clicks", "purchases", "impressions", "items", "forget")
 _ERASED_WITHIN_MS = 86_400_000  # chosen by us: a forgotten user's old values leave the disk within a day
 _KEPT_MS = 7 * _ERASED_WITHIN_MS  # chosen by us: time to mend what was rejected; Kafka cannot erase one message of them
 
@@ -42,6 +43,8 @@ class TopicSpec:
 
     Attributes
     ----------
+    is_input
+        Others write to it; it may have any number of partitions.
     compacted
         Kafka keeps the last value of each key, rather than all values for some time.
     config
@@ -52,6 +55,7 @@ class TopicSpec:
     compacted: bool
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
+    is_input: bool = False
 
     @property
     def cleanup(self) -> set[str]:
@@ -70,7 +74,7 @@ def group_id(settings: Settings, tier: Literal["state", "rank"]) -> str:
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
-    """List every topic that the two tiers use, all split alike: a user is in the same partition of each."""
+    """List every topic that the two tiers use; a user is in the same partition of each that is not an input."""
     roomy = {_LARGEST: str(MESSAGE_BYTES)}  # a list of a thousand items, with their reasons, is over 1 MiB
     erasing = {"max.compaction.lag.ms": str(_ERASED_WITHIN_MS)}
     bounded = {"retention.ms": str(_KEPT_MS)}
@@ -97,7 +101,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     }
     names = [*TOPICS, "routed-events", "item-counts"]
     specs = [
-        TopicSpec(settings.topic(name), compacted, settings.kafka.partitions, config)
+        TopicSpec(settings.topic(name), compacted, settings.kafka.partitions, config, name in OF_OTHERS)
         for name in names
         for compacted, config in [special.get(name, (False, {}))]
     ]
@@ -147,11 +151,11 @@ async def problems(
                 f"topic {spec.name}: got none (or none with leaders), expected {spec.partitions} partitions, "
                 f"cleanup.policy={_policy(spec.cleanup)}; create it, or set {PREFIX}KAFKA__CREATE_TOPICS=true"
             )
-        elif present[spec.name] != spec.partitions:
+        elif present[spec.name] != spec.partitions and not spec.is_input:
             found[spec.name] = (
-                f"topic {spec.name}: got {present[spec.name]} partitions, expected {spec.partitions} like "
-                f"every other; set {PREFIX}KAFKA__PARTITIONS to what all topics have, or "
-                f"{PREFIX}TOPIC_PREFIX for new topics"
+                f"topic {spec.name}: got {present[spec.name]} partitions, expected {spec.partitions} like every other "
+                f"that is no input; set {PREFIX}KAFKA__PARTITIONS to what these topics have, or {PREFIX}TOPIC_PREFIX "
+                "for new topics"
             )
         elif spec.name in configs:
             got = configs[spec.name]

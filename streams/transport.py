@@ -38,6 +38,7 @@ from streams import metrics
 from streams.eager import Eager
 from streams.kafka_client import ISOLATION, NO_RIGHT
 from streams.lease import Lease
+from streams.receive import Unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -246,7 +247,8 @@ class Consumer(Eager, aiokafka.Consumer):
         seen = recovery.active_offsets.get(tp)
         if not self.app.in_recovery or tp not in recovery.active_tps or seen is None:
             return []
-        cast(Any, self.transport).restore(tp, [record for record in records if record.offset > seen])
+        new = [r for r in records if r.offset > seen and not isinstance(r.value, Unreadable)]
+        cast(Any, self.transport).restore(tp, new)
         recovery.active_offsets[tp] = max(seen, records[-1].offset)
         return records[-1:]
 

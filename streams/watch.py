@@ -17,7 +17,8 @@ from faust.types import TP
 
 from streams import kafka_client, metrics
 from streams.health import Health, Work
-from streams.settings import Kafka
+from streams.settings import Settings
+from streams.topics import topic_specs
 from streams.transport import Progress, Transport
 
 logger = logging.getLogger(__name__)
@@ -30,12 +31,14 @@ SILENT_BEATS = 2.5
 class Watch:
     """One tier's app, watched."""
 
-    def __init__(self, app: faust.App, tier: str, kafka: Kafka, health: Health) -> None:
+    def __init__(self, app: faust.App, tier: str, settings: Settings, health: Health) -> None:
         self._app = app
         self._tier = tier
-        self._kafka = kafka
+        self._kafka = settings.kafka
+        self._internal = {spec.name for spec in topic_specs(settings) if not spec.is_input}
         self._health = health
         self._shown: set[TP] = set()
+        self._counts: dict[str, int] = {}
 
     async def run(self) -> None:
         """Run for ever."""
@@ -54,9 +57,9 @@ class Watch:
                 silent=len(progress) - len(told),
                 away=away,
                 mute_s=mute_s,
-                unread=tuple(self._unread(consumer.partition_counts())),
             )
             self._health.note(self._tier, work)
+            self._look_at_counts(consumer.partition_counts())
 
     def _show(self, told: Mapping[TP, Progress]) -> None:
         for tp, how_far in told.items():
@@ -75,18 +78,18 @@ class Watch:
         away = await kafka_client.why_away(self._kafka)
         return away, silent_s if not away and self._kafka.session_timeout_s < silent_s < float("inf") else 0.0
 
-    def _unread(self, counts: Mapping[str, int]) -> list[str]:
-        """Topics that were given more partitions while we run: nobody reads those, for a user has one home in all."""
-        told = []
-        for topic, count in sorted(counts.items()):
-            more = max(0, count - self._kafka.partitions)
-            metrics.partitions_unread.labels(topic).set(more)
-            if more:
-                told.append(
-                    f"topic {topic}: got {count} partitions, expected {self._kafka.partitions} like every other; "
-                    f"nobody reads the {more} new ones"
+    def _look_at_counts(self, counts: Mapping[str, int]) -> None:
+        """Say it once when a topic of ours has been given partitions: we read them, but the next start will refuse."""
+        for topic, count in counts.items():
+            if topic in self._internal and count != self._kafka.partitions and self._counts.get(topic) != count:
+                logger.error(
+                    "topic %s: got %d partitions, expected %d like every other that is no input; the next start of a "
+                    "worker will stop for it: set kafka.partitions to what these topics have, or make it again",
+                    topic,
+                    count,
+                    self._kafka.partitions,
                 )
-        return told
+        self._counts = dict(counts)
 
 
 def _lag(how_far: Progress) -> int:

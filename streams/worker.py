@@ -32,7 +32,7 @@ from ranker.catalogue import Catalogue
 from streams import graph_snapshot, probes, startup
 from streams.follower import Follower
 from streams.health import Health
-from streams.kafka_client import client_options, no_right, partition_of
+from streams.kafka_client import METADATA_AGE_MS, client_options, no_right, partition_of
 from streams.models import RemoteEncoder
 from streams.outbox import Outbox
 from streams.publish import ListCache
@@ -154,7 +154,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
     tier = StateTier(settings, Users(table.data, encoder.dim), catalogue, counts_of(settings), _sources(settings))
     stored = StoredEncoder(encoder, model, settings.tables.data_dir / "item-vectors.sqlite")
     thread = ThreadPoolExecutor(1, "encode")
-    store = TableStore(table)
+    store = TableStore(table, changelog_name(settings))
     cast(Transport, app.transport).restore = store.restore
     worker = StateWorker(settings, tier, stored, thread, Outbox(app), store, changelog_name(settings))
     follower = Follower(
@@ -174,7 +174,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
     async def take_over(*_: Any, **__: Any) -> None:
         """The tables of the partitions that are ours now are restored (by Faust), and all items are known."""
         await follower.caught_up.wait()
-        owned = {tp.partition for tp in app.consumer.assignment()}
+        owned = store.partitions()
         tier.counts.writer = min(owned, default=0)
         worker.refresh(tier.resume(lambda user_id: partition_of(user_id.encode(), settings.kafka.partitions) in owned))
         _became_ready("state", health)
@@ -186,7 +186,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
 
     async def newcomers() -> None:
         await follower.caught_up.wait()
-        await worker.serve_newcomers(lambda: {tp.partition for tp in app.consumer.assignment()})
+        await worker.serve_newcomers()
 
     watching: list[Any] = []
 
@@ -214,7 +214,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         worker.store_counts,
         newcomers,
         partial(_look_at_models, tier, settings.ranker.follow_s),
-        Watch(app, "state", settings.kafka, health).run,
+        Watch(app, "state", settings, health).run,
     ):
         app.task(ending.guarded(task))
     return app
@@ -263,7 +263,7 @@ def rank_app(settings: Settings, serving: Serving, health: Health, ending: Endin
         worker.run,
         cache.run,
         partial(serving.follow, tier),
-        Watch(app, "rank", settings.kafka, health).run,
+        Watch(app, "rank", settings, health).run,
     ):
         app.task(ending.guarded(task))
     return app
@@ -279,6 +279,7 @@ def _app(settings: Settings, tier: Tier, ending: Ending) -> App:
         broker_heartbeat_interval=kafka.heartbeat_s,
         broker_commit_interval=1.0,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=METADATA_AGE_MS,
         consumer_group_instance_id=f"{kafka.instance_id}-{tier}" if kafka.instance_id else None,
         producer_acks=-1,
         producer_max_request_size=DEAD_LETTER_BYTES,

@@ -17,6 +17,8 @@ from streams.settings import Settings
 from streams.topics import MESSAGE_BYTES, ensure_topics, topic_specs
 
 KINDS = ["walking boots", "tent for two", "reading lamp", "garden chair", "coffee grinder"]
+ANY = -1
+"""Let the client choose the partition."""
 ITEMS = [f"item-{number}" for number in range(60)]
 
 
@@ -34,9 +36,9 @@ class Client:
         server = settings.kafka.bootstrap_servers
         self._producer = Producer({"bootstrap.servers": server, "linger.ms": 2, "message.max.bytes": MESSAGE_BYTES})
 
-    def produce(self, topic: str, key: str | None, value: Any) -> None:
+    def produce(self, topic: str, key: str | None, value: Any, partition: int = ANY) -> None:
         raw = value if isinstance(value, (bytes, type(None))) else json.dumps(value).encode()
-        self._producer.produce(self.settings.topic(topic), key=key, value=raw)
+        self._producer.produce(self.settings.topic(topic), key=key, value=raw, partition=partition)
         self._producer.poll(0)
 
     def flush(self) -> None:
@@ -49,10 +51,18 @@ class Client:
             self.produce("items", item_id, item)
         self.flush()
 
-    def click(self, user_id: str, item_id: str, event_id: str | None = None, topic: str = "clicks", **more: Any) -> str:
+    def click(
+        self,
+        user_id: str,
+        item_id: str,
+        event_id: str | None = None,
+        topic: str = "clicks",
+        partition: int = ANY,
+        **more: Any,
+    ) -> str:
         event_id = event_id or uuid.uuid4().hex
         event = {"event_id": event_id, "user_id": user_id, "item_id": item_id, "timestamp": now_ms(), **more}
-        self.produce(topic, user_id, event)
+        self.produce(topic, user_id, event, partition)
         return event_id
 
     def consume(self, topic: str) -> Iterator[tuple[str | None, Any]]:

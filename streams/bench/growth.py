@@ -81,7 +81,7 @@ def of_users(count: int) -> OfUsers:
     """Fill a worker's table with users of the largest state there is, then take events of theirs in."""
     app = faust.App("bench-growth", store="memory://", web_enabled=False, autodiscover=False)
     table = app.Table("users", key_type=bytes, value_type=bytes, partitions=1, use_partitioner=True)
-    store, users = TableStore(table), Users(table.data, DIM)
+    store, users = TableStore(table, "states"), Users(table.data, DIM)
     patterns = list(_records())
     before = _memory()
     for begin in range(0, count, PATTERNS):

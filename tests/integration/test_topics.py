@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[at
 from streams import kafka_client
 from streams.kafka_client import KafkaUnavailable
 from streams.settings import Kafka, Settings
-from streams.topics import TopicError, TopicSpec, changelog_name, ensure_topics, topic_specs
+from streams.topics import OF_OTHERS, TopicError, TopicSpec, changelog_name, ensure_topics, topic_specs
 
 
 def ensure(settings: Settings, needed: list[TopicSpec]) -> None:
@@ -76,13 +76,21 @@ def test_the_changelog_is_compacted_and_dead_letters_are_roomy(settings: Setting
 
 def test_another_number_of_partitions_is_refused_before_anything_is_made(settings: Settings) -> None:
     specs = topic_specs(settings)
-    first = replace(specs[0], partitions=3)
-    ensure(settings, [first])
+    ours = next(spec for spec in specs if spec.name == settings.topic("rank-requests"))
+    ensure(settings, [replace(ours, partitions=3)])
     with pytest.raises(TopicError) as caught:
         ensure(settings, specs)
     (line,) = str(caught.value).splitlines()
-    assert line.startswith(f"topic {first.name}: got 3 partitions, expected 4")
-    assert specs[1].name not in admin(settings).list_topics(timeout=10).topics
+    assert line.startswith(f"topic {ours.name}: got 3 partitions, expected 4")
+    assert specs[0].name not in admin(settings).list_topics(timeout=10).topics
+
+
+def test_an_input_may_have_any_number_of_partitions(settings: Settings) -> None:
+    specs = topic_specs(settings)
+    inputs = [replace(spec, partitions=number + 1) for number, spec in enumerate(specs) if spec.is_input]
+    ensure(settings, inputs)
+    ensure(settings, specs)
+    assert {spec.name.removeprefix(settings.topic_prefix) for spec in inputs} == set(OF_OTHERS)
 
 
 def test_a_topic_that_would_lose_messages_is_refused(settings: Settings) -> None:

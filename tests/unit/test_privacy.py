@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,6 +57,9 @@ class Out:
         return [None] * len(messages)
 
     async def write(self, _: Any, places: Sequence[Any]) -> None: ...
+
+    def partitions(self) -> Collection[int]:
+        return range(Settings().kafka.partitions)
 
     def apply(self, changes: Sequence[tuple[bytes, bytes, Any]]) -> None:
         self.store.update({key: value for key, value, _ in changes})

@@ -124,7 +124,6 @@ def test_offsets_that_do_not_move_are_no_life_unless_there_is_nothing_to_do(cloc
             Work(lag=12, held=12),
             "state: 12 messages behind, more than 10, 12 of them held by the open transaction of a producer",
         ),
-        (Work(unread=("topic clicks: got 6 partitions",)), "state: topic clicks: got 6 partitions"),
     ],
 )
 def test_why_a_worker_is_not_ready_is_said_and_the_metric_agrees(work: Work, said: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
@@ -49,6 +49,13 @@ class Broker:
 
 
 class Memory(dict[bytes, bytes]):
+    """A store; of all partitions, if the test does not say otherwise."""
+
+    held: Collection[int] = range(SETTINGS.kafka.partitions)
+
+    def partitions(self) -> Collection[int]:
+        return self.held
+
     def apply(self, changes: Sequence[tuple[bytes, bytes | None, RecordMetadata]]) -> None:
         for key, value, _ in changes:
             if value is None:
@@ -144,7 +151,7 @@ def test_newcomers_get_a_list_whenever_it_would_be_another_one(monkeypatch: pyte
     world.tier = StateTier(SETTINGS, Users({}, DIM), Catalogue(DIM), Counts(9e9, 9e8), BUILT_IN)
     world.worker.tier = world.tier
     monkeypatch.setattr(time, "time", lambda: NOW / 1000 + 40 * 86_400)  # of no consequence
-    owned: set[int] = set()
+    world.store.held = ()
 
     def item(item_id: str, stored_ms: int) -> Any:
         value = f'{{"item_id": "{item_id}", "title": "{item_id}"}}'.encode()
@@ -152,7 +159,7 @@ def test_newcomers_get_a_list_whenever_it_would_be_another_one(monkeypatch: pyte
         return SimpleNamespace(topic="items", partition=0, offset=0, key=key, value=value, timestamp=stored_ms)
 
     async def lists(count: int) -> list[list[str]]:
-        serving = asyncio.create_task(world.worker.serve_newcomers(lambda: owned))
+        serving = asyncio.create_task(world.worker.serve_newcomers())
         await asyncio.sleep(0.2)
         assert not serving.done()
         serving.cancel()
@@ -163,7 +170,7 @@ def test_newcomers_get_a_list_whenever_it_would_be_another_one(monkeypatch: pyte
         return [[candidate["item_id"] for candidate in request["candidates"]] for request in requests]
 
     asyncio.run(lists(0))
-    owned.add(partition_of(b"*", SETTINGS.kafka.partitions))
+    world.store.held = [partition_of(b"*", SETTINGS.kafka.partitions)]
     asyncio.run(lists(0))
     asyncio.run(world.worker.put_items([item("a", NOW)]))
     assert asyncio.run(lists(1)) == [["a"]]
@@ -186,6 +193,17 @@ def test_forgetting_in_the_middle_of_a_batch_is_by_event_time() -> None:
     assert [message.value is None for message in requests] == [True, False]
     assert json.loads(requests[-1].value or b"")["trigger"]["event_id"] == "e3"
     assert world.acked == list(range(5))
+
+
+def test_an_event_on_its_users_partition_number_is_routed_where_another_worker_has_the_user() -> None:
+    """A topic with more partitions than ours is divided in another way."""
+    world = World()
+    home = partition_of(b"u", SETTINGS.kafka.partitions)
+    world.store.held = [home + 1]
+    asyncio.run(world.work([world.click("u", "e1", partition=home)]))
+    assert world.version("u") == 0
+    [routed] = world.broker.of(ROUTED)
+    assert (routed.key, routed.headers) == (b"u", {ORIGIN: b"clicks"})
 
 
 def test_bad_repeated_and_routed_events_in_one_batch() -> None:
