@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from rich.table import Column, Table
 from rich.text import Text
 
-from streams import kafka_client, topics
+from streams import kafka_client, rights, topics
 from streams.publish import CacheUnavailable, ListCache
 from streams.settings import PREFIX, Kafka, Ranker, Settings, SettingsError
 
@@ -67,8 +67,12 @@ async def _kafka(settings: Settings) -> list[Check]:
     try:
         async with kafka_client.admin(settings.kafka) as admin:
             cluster = await admin.describe_cluster()
-            return [_brokers(name, cluster, settings.kafka), *await _topics(settings, admin)]
-    except (kafka_client.KafkaUnavailable, SettingsError) as error:
+            return [
+                _brokers(name, cluster, settings.kafka),
+                *await _topics(settings, admin),
+                await _rights(settings),
+            ]
+    except (kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses, SettingsError) as error:
         return [
             Check(name, False, "not reachable", str(error)),
             Check("topics", False, "not asked for", "see to Kafka first"),
@@ -98,6 +102,15 @@ async def _topics(settings: Settings, admin: AIOKafkaAdminClient) -> list[Check]
             found = f"partitions: {count}" if count else "not there"
             checks.append(Check(name, spec.name not in wrong, found, wrong.get(spec.name, "")))
     return checks
+
+
+async def _rights(settings: Settings) -> Check:
+    """Try each right that a worker of both roles needs, on what is there."""
+    refused = await rights.missing(settings, rights.needed(settings, ("state", "rank")))
+    advice = "\n".join(rights.describe(settings, right) for right in refused)
+    return Check(
+        "rights in Kafka", not refused, "not all that work needs" if refused else "enough for both roles", advice
+    )
 
 
 async def _redis(settings: Settings) -> Check:

@@ -122,6 +122,7 @@ class ApacheKafka:
     Parameters
     ----------
     home : a folder with Kafka's jars in `libs/`, as in the official download.
+    properties : further lines of its `server.properties`, over ours.
 
     Attributes
     ----------
@@ -131,8 +132,9 @@ class ApacheKafka:
     bootstrap_servers: str
     data: Path
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, properties: str = "") -> None:
         self._home = home
+        self._properties = properties
 
     def __enter__(self) -> ApacheKafka:
         libs = self._home / "libs"
@@ -149,7 +151,8 @@ class ApacheKafka:
         folder = Path(self._folder.name)
         self.data = folder / "data"
         self._log, properties = folder / "log", folder / "server.properties"
-        properties.write_text(_kafka_properties(port, controller, self.data), encoding="utf-8")
+        ours = _kafka_properties(port, controller, self.data)
+        properties.write_text(ours + self._properties, encoding="utf-8")
         java = ["java", "-Xmx512m", "-cp", f"{libs}/*"]
         formatting = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(properties)]
         with self._log.open("wb") as log:

@@ -1,7 +1,7 @@
 """What Kafka lets us do: each right that work needs is tried at the start, with a question that changes nothing.
 
-Kafka checks rights before it looks at a request. So a fetch from behind the end, a write of no records and a heartbeat
-of nobody are refused for a missing right, or else for what they are. Knows no message; called by `worker` and `doctor`.
+Kafka checks rights before it looks at a request. So a fetch from a partition that cannot be, a write to it and a
+heartbeat of nobody are refused for a missing right, or else for what they are. Called by `startup` and `doctor`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from streams import kafka_client, topics
 from streams.settings import PREFIX, Settings
 
 Role = Literal["state", "rank"]
-BEHIND_ANY_END = 2**62
+NO_PARTITION = 2**31 - 1
+NO_RIGHT = TopicAuthorizationFailedError.errno
 WAIT_MS = 10_000
 READ_BY_STATE = ("clicks", "purchases", "impressions", "items", "forget", "routed-events", "item-counts")
 WRITTEN_BY_STATE = ("routed-events", "item-counts", "rank-requests", "dead-letters")
@@ -99,30 +100,22 @@ async def missing(settings: Settings, rights: Sequence[Right]) -> list[Right]:
 
 async def _refused_topics(client: AIOKafkaClient, rights: Sequence[Right]) -> set[Right]:
     names = list(dict.fromkeys(right.name for right in rights))
-    found = await client.send(client.get_random_node(), MetadataRequest(names, allow_auto_topic_creation=False))
-    hidden = {topic for code, topic, *_ in found.topics if code == TopicAuthorizationFailedError.errno}
-    leaders: dict[str, int] = {
-        topic: leader
-        for *_, topic, _, partitions in found.topics
-        for _, number, leader, *_ in partitions
-        if number == 0 and leader >= 0
-    }
-    refused = {right for right in rights if right.name in hidden}
-    for right in rights:
-        if right.name in leaders and await _refused_topic(client, leaders[right.name], right):
-            refused.add(right)
-    return refused
+    node = client.get_random_node()
+    found = await client.send(node, MetadataRequest(names, allow_auto_topic_creation=False))
+    codes = {topic: code for code, topic, *_ in found.topics}
+    hidden = {right for right in rights if codes[right.name] == NO_RIGHT}
+    there = [right for right in rights if codes[right.name] == 0]
+    return hidden | {right for right in there if await _refused_topic(client, node, right)}
 
 
-async def _refused_topic(client: AIOKafkaClient, leader: int, right: Right) -> bool:
+async def _refused_topic(client: AIOKafkaClient, node: int, right: Right) -> bool:
     request: FetchRequest | ProduceRequest
     if right.operation == "READ":
-        request = FetchRequest(0, 0, 1, 1, [(right.name, [(0, BEHIND_ANY_END, 1)])])
+        request = FetchRequest(0, 0, 1, 1, [(right.name, [(NO_PARTITION, 0, 1)])])
     else:
-        request = ProduceRequest(None, 1, WAIT_MS, [(right.name, [(0, b"")])])
-    answer = await client.send(leader, request)
-    codes = [partition[1] for _, partitions in answer.topics for partition in partitions]
-    return TopicAuthorizationFailedError.errno in codes
+        request = ProduceRequest(None, 1, WAIT_MS, [(right.name, [(NO_PARTITION, b"")])])
+    answer = await client.send(node, request)
+    return NO_RIGHT in [code for _, partitions in answer.topics for _, code, *_ in partitions]
 
 
 async def _refused_group(client: AIOKafkaClient, group: str) -> bool:

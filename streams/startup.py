@@ -43,6 +43,7 @@ def wait_for_kafka(settings: Settings, health: Health) -> bool:
 async def _prepare(settings: Settings, roles: Sequence[rights.Role], health: Health) -> None:
     while True:
         try:
+            await rights.check(settings, roles)  # a topic that we may not see looks like one that is not there
             await ensure_topics(settings, topic_specs(settings))
             await rights.check(settings, roles)
             break

@@ -66,23 +66,22 @@ class Records(fetcher.PartitionRecords):  # type: ignore[misc]
                 yield from super()._unpack_records()
                 return
             except Exception as error:  # noqa: BLE001  # a codec may raise anything
-                batch, first = self._records.newest, self.next_fetch_offset
-                self.next_fetch_offset = self._after(batch, first)
+                first, end = self.next_fetch_offset, self._end()
+                self.next_fetch_offset = max(end or 0, first + 1)
                 yield _stand_in(self._tp, first, self.next_fetch_offset, error)
-                if batch is None:  # nothing that follows can be told apart: the next fetch begins there
+                if end is None:  # the next fetch begins within the batch, and comes here for each of its offsets
                     return
 
-    def _after(self, batch: Any, first: int) -> int:
-        """The offset behind the batch that begins at `first` for us; only the next one where no header can be trusted.
+    def _end(self) -> int | None:
+        """The offset behind the newest batch, from its header or the next one's; None where neither can be trusted.
 
-        A checksum that is wrong may be a wrong header. A batch is then fetched once for each of its offsets, unless the
-        one that follows tells where it begins.
+        A checksum that is wrong may be a wrong header.
         """
+        batch = self._records.newest
         if self._is_sound(batch):
-            return max(int(batch.next_offset), first + 1)
+            return int(batch.next_offset)
         following = self._records.peek()
-        begins = getattr(following, "base_offset", first) if self._is_sound(following) else first
-        return max(int(begins), first + 1)
+        return getattr(following, "base_offset", None) if self._is_sound(following) else None
 
     def _is_sound(self, batch: Any) -> bool:
         return batch is not None and (not self._check_crcs or bool(batch.validate_crc()))

@@ -55,6 +55,56 @@ def test_environment_reaches_every_level(monkeypatch: pytest.MonkeyPatch) -> Non
     assert loaded.redis.url.get_secret_value() == "rediss://:hunter2@cache:6380/1"
 
 
+@pytest.mark.parametrize(
+    ("given", "servers"),
+    [
+        ("kafka:9092,", [("kafka", 9092)]),
+        (" a:1 ,, b.c-d_e:65535\n", [("a", 1), ("b.c-d_e", 65535)]),
+        ("[::1]:9092", [("::1", 9092)]),
+        ("[fe80::1%eth0]:9,127.0.0.1:8", [("fe80::1%eth0", 9), ("127.0.0.1", 8)]),
+    ],
+)
+def test_addresses_are_read_once_for_every_client(
+    monkeypatch: pytest.MonkeyPatch, given: str, servers: list[tuple[str, int]]
+) -> None:
+    monkeypatch.setenv("AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS", given)
+    kafka = settings.load().kafka
+    assert list(kafka.servers) == servers
+    assert [host.strip("[]") for host, _, _ in (a.rpartition(":") for a in kafka.bootstrap_servers.split(","))] == [
+        host for host, _ in servers
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("kafka", "host:port, such as kafka:9092, not 'kafka'"),
+        ("kafka:", "host:port"),
+        (":9092", "host:port"),
+        ("", "host:port"),
+        (" , ", "host:port"),
+        ("127.0.0.1:99999", "a port from 1 to 65535, not the '99999'"),
+        ("kafka:0", "a port from 1 to 65535"),
+        ("kafka:9092x", "a port from 1 to 65535"),
+        ("kafka:٩٠٩٢", "a port from 1 to 65535"),
+        ("kafka:-1", "a port from 1 to 65535"),
+        ("http://kafka:9092", "without a scheme"),
+        ("PLAINTEXT://kafka:9092", "without a scheme"),
+        ("a:1;b:2", "separate servers with commas"),
+        ("a:1 b:2", "separate servers with commas"),
+        ("::1:9092", "put an IPv6 address in brackets"),
+        ("user@kafka:9092", "a host name or an address"),
+        ("kafka:9092/path", "a port from 1 to 65535"),
+    ],
+)
+def test_an_address_that_clients_would_read_differently_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, given: str, said: str
+) -> None:
+    (line,) = wrong(monkeypatch, AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS=given)
+    assert line.startswith("AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS: got ")
+    assert said in line
+
+
 def test_a_list_is_written_with_commas(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AFTERCLICK_CANDIDATES__SOURCES", "nearest, shop.sources:Editors")
     assert settings.load().candidates.sources == ("nearest", "shop.sources:Editors")

@@ -1,0 +1,191 @@
+"""A Kafka that grants little: what is missing stops the start with one line that names right and resource."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+from pydantic import SecretStr
+
+from streams import rights
+from streams.doctor import examine
+from streams.embedded import ApacheKafka, EmbeddedUnavailable, free_port
+from streams.rights import Right
+from streams.settings import Encoder, Kafka, Metrics, Ranker, Redis, Security, Settings, Tables
+from streams.topics import ensure_topics, topic_specs
+from streams.worker_process import WorkerProcess, worker
+from tests.client import until
+
+PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+PROPERTIES = f"""authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:admin;User:ANONYMOUS
+listener.security.protocol.map=PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+sasl.mechanism.inter.broker.protocol=PLAIN
+sasl.enabled.mechanisms=PLAIN
+listener.name.plaintext.plain.sasl.jaas.config={PLAIN} username="admin" password="root" \\
+  user_admin="root" user_app="secret";
+"""
+
+
+@pytest.fixture(scope="module")
+def authorised() -> Iterator[str]:
+    home = os.environ.get("KAFKA_HOME")
+    if not home:
+        pytest.skip("no Kafka of our own: needs KAFKA_HOME (a folder with Kafka's jars in libs/)")
+    try:
+        with ApacheKafka(Path(home), PROPERTIES) as running:
+            yield running.bootstrap_servers
+    except EmbeddedUnavailable as error:
+        pytest.skip(f"no Kafka: {error}")
+
+
+def settings_of(user: str, password: str, servers: str, redis_url: str, folder: Path) -> Settings:
+    security = Security(
+        protocol="SASL_PLAINTEXT", sasl_mechanism="PLAIN", sasl_username=user, sasl_password=SecretStr(password)
+    )
+    return Settings(
+        kafka=Kafka(bootstrap_servers=servers, security=security, partitions=1),
+        redis=Redis(url=SecretStr(redis_url), key_prefix=f"{uuid.uuid4().hex}:"),
+        tables=Tables(data_dir=folder / "data"),
+        metrics=Metrics(port=free_port()),
+        encoder=Encoder(),
+        ranker=Ranker(model="none"),
+    )
+
+
+@pytest.fixture
+def settings(authorised: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Our user's; every topic is there, made by the administrator."""
+    root = settings_of("admin", "root", authorised, redis_url, tmp_path)
+    asyncio.run(ensure_topics(root, topic_specs(root)))
+    return settings_of("app", "secret", authorised, redis_url, tmp_path)
+
+
+class Grants:
+    """What our user may, set by the administrator."""
+
+    def __init__(self, servers: str) -> None:
+        self._admin = AdminClient(
+            {
+                "bootstrap.servers": servers,
+                "security.protocol": "SASL_PLAINTEXT",
+                "sasl.mechanism": "PLAIN",
+                "sasl.username": "admin",
+                "sasl.password": "root",
+            }
+        )
+
+    def only(self, granted: Sequence[Right]) -> None:
+        everything = AclBindingFilter(
+            ResourceType.ANY,
+            None,
+            ResourcePatternType.ANY,
+            "User:app",
+            None,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        for deleted in self._admin.delete_acls([everything]).values():
+            deleted.result(10)
+        bindings = [
+            AclBinding(
+                ResourceType[right.kind.upper()],
+                right.name,
+                ResourcePatternType.LITERAL,
+                "User:app",
+                "*",
+                AclOperation[right.operation],
+                AclPermissionType.ALLOW,
+            )
+            for right in granted
+        ]
+        if bindings:
+            for made in self._admin.create_acls(bindings).values():
+                made.result(10)
+
+
+@pytest.fixture
+def grants(authorised: str, settings: Settings) -> Grants:
+    return Grants(authorised)
+
+
+def end_of(settings: Settings) -> str:
+    """What a worker says that ends by itself with status 2."""
+    running = WorkerProcess(settings)
+    try:
+        assert running.process.wait(60) == 2, running.log_end()
+        return running.log.read_text()
+    finally:
+        running.kill()
+
+
+@pytest.mark.parametrize("role", ["state", "rank"])
+def test_each_right_that_is_missing_is_found_and_no_other(
+    settings: Settings, grants: Grants, role: rights.Role
+) -> None:
+    needed = rights.needed(settings, [role])
+    grants.only(needed)
+    until(lambda: asyncio.run(rights.missing(settings, needed)) == [], 10)
+    for one in needed:
+        grants.only([right for right in needed if right != one])
+        until(lambda one=one: asyncio.run(rights.missing(settings, needed)) == [one], 10)
+
+
+def test_a_worker_without_a_right_ends_with_its_name(settings: Settings, grants: Grants) -> None:
+    needed = rights.needed(settings, ("state", "rank"))
+    missing = [
+        Right("READ", "topic", "purchases"),
+        Right("WRITE", "topic", "rank-requests"),
+        Right("READ", "group", "afterclick-state"),
+    ]
+    grants.only([right for right in needed if right not in missing])
+    until(lambda: asyncio.run(rights.missing(settings, needed)) == missing, 10)
+    said = end_of(settings)
+    for right in missing:
+        assert f"{right.kind} {right.name}: got no right to {right.operation}, expected it for user 'app'" in said
+    assert "Traceback" not in said
+    checks = {check.name: check for check in asyncio.run(examine(settings))}
+    assert not checks["rights in Kafka"].ok
+    assert "topic purchases: got no right to READ" in checks["rights in Kafka"].advice
+
+
+def test_a_worker_without_any_right_names_what_it_cannot_see(settings: Settings, grants: Grants) -> None:
+    grants.only([])
+    said = end_of(settings)
+    assert "topic clicks: got no right to READ, expected it for user 'app'" in said
+    assert "group afterclick-state: got no right to READ" in said
+    assert "Traceback" not in said
+    checks = {check.name: check for check in asyncio.run(examine(settings))}
+    assert not checks["rights in Kafka"].ok
+
+
+@pytest.mark.parametrize(
+    "lost", [Right("READ", "topic", "clicks"), Right("READ", "group", "afterclick-rank")], ids=lambda right: right.kind
+)
+def test_a_right_that_is_taken_away_ends_a_worker_with_its_name(
+    settings: Settings, grants: Grants, lost: Right
+) -> None:
+    needed = rights.needed(settings, ("state", "rank"))
+    grants.only(needed)
+    until(lambda: asyncio.run(rights.missing(settings, needed)) == [], 10)
+    with worker(settings) as running:
+        running.wait_ready()
+        grants.only([right for right in needed if right != lost])
+        assert running.process.wait(60) == 2, running.log_end()
+        said = running.log.read_text()
+        assert f"AuthorizationFailedError: {lost.name}, expected the right to work with it" in said
+        assert "Traceback" not in said
