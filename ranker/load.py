@@ -7,6 +7,7 @@ from typing import Any
 
 from encoders import model_source
 from encoders.device import choose
+from encoders.model_files import INT8_FILE
 from ranker import known_answers
 from ranker.folder import folder_of
 from ranker.score import Scorer
@@ -72,7 +73,7 @@ def _plain(model: str, device: str, dtype: str, cache_bytes: int | None) -> Scor
     cache = {} if cache_bytes is None else {"cache_bytes": cache_bytes}
     if (
         dtype == "auto"
-        and (model_source.fetch(model) / model_source.INT8_FILE).is_file()
+        and (model_source.fetch(model) / INT8_FILE).is_file()
         and choose(device).device == "cpu"
     ):
         dtype = "int8"  # what it was made for
