@@ -81,7 +81,9 @@ def choose(device: str = "auto", dtype: str = "auto") -> Placement:
         raise DeviceUnavailable("dtype: got 'int8' on CUDA, expected it on a CPU; set the dtype to 'auto'")
     why = f"{chosen} was asked for" if device != "auto" else f"CUDA {'is' if has_cuda else 'is not'} available"
     if dtype != "auto":
-        slow = " (a CPU multiplies it several times slower than float32)" if (chosen, dtype) == ("cpu", "float16") else ""
+        slow = (
+            " (a CPU multiplies it several times slower than float32)" if (chosen, dtype) == ("cpu", "float16") else ""
+        )
         return Placement(chosen, dtype, f"{why}; {dtype} was asked for{slow}")
     if chosen == "cuda":
         card = torch.cuda.get_device_name()

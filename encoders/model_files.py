@@ -30,9 +30,7 @@ SAVE = (
     "load it once where you trust it, with transformers' from_pretrained, and write it with "
     "save_pretrained(OUT), which writes safetensors, and its tokeniser beside it"
 )
-_LFS = (
-    "got {file}, which is a pointer of Git LFS, expected the weights that it stands for; run `git lfs pull` in its folder"
-)
+_LFS = "got {file}, which is a pointer of Git LFS, expected the weights themselves; run `git lfs pull` in its folder"
 MERGE = (
     "merge it: peft.AutoPeftModelFor….from_pretrained(FOLDER).merge_and_unload().save_pretrained(OUT), and save the "
     "tokeniser beside it"

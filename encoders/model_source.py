@@ -22,6 +22,7 @@ from encoders.model_files import INT8_FILE, what_is_wrong
 
 if TYPE_CHECKING:
     from encoders.device import Placement
+    from encoders.tokens import PlainTokens
 
 FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 AutoClass: TypeAlias = Literal["AutoModel", "AutoModelForSequenceClassification", "AutoModelForCausalLM"]
@@ -188,6 +189,23 @@ def load_tokenizer(name: str, folder: Path) -> Any:
             "tokenizer.json; convert it with transformers and save it beside the model"
         )
     return tokenizer
+
+
+def check_vocabulary(name: str, model: Any, tokens: PlainTokens, *others: int) -> None:
+    """Make sure that the model has an embedding for each token that a text, or `others`, may become.
+
+    Raises
+    ------
+    ModelUnsupported
+        A rare word would end in an index error.
+    """
+    rows, largest = model.get_input_embeddings().num_embeddings, max(tokens.largest_id, *others, 0)
+    if largest >= rows:
+        raise ModelUnsupported(
+            f"model: got {name!r}, whose tokeniser has ids up to {largest} and whose model has {rows} embeddings, "
+            "expected one for each; save the tokeniser that the model was trained with beside it, or call "
+            "resize_token_embeddings and train"
+        )
 
 
 def load_weights(

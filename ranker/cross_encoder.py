@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from encoders import model_source
 from encoders.batches import collate, fill
 from encoders.device import choose
-from encoders.fit import fit_contexts, fit_items, longest_input
+from encoders.fit import fit_contexts, fit_items, room_for_texts
 from encoders.tokens import Frame, PlainTokens, Row
 from encoders.usage import Usage
 from ranker import classifier
@@ -54,7 +54,8 @@ class CrossEncoder:
         self._pad_id = _pad_id(self.model, tokenizer, model)
         self._tokens, self._frame = PlainTokens(tokenizer), Frame(tokenizer, texts=2)
         self._with_types = "token_type_ids" in tokenizer.model_input_names
-        room = longest_input(self.model, tokenizer, LONGEST_INPUT) - self._frame.tokens
+        model_source.check_vocabulary(model, self.model, self._tokens, self._pad_id)
+        room = room_for_texts(model, self.model, tokenizer, LONGEST_INPUT, self._frame.tokens)
         self._candidate_limit = room // CANDIDATE_SHARE
         self._context_limit = room - self._candidate_limit
 

@@ -71,11 +71,7 @@ def _described(folder: Path) -> dict[str, Any] | None:
 
 def _plain(model: str, device: str, dtype: str, cache_bytes: int | None) -> Scorer:
     cache = {} if cache_bytes is None else {"cache_bytes": cache_bytes}
-    if (
-        dtype == "auto"
-        and (model_source.fetch(model) / INT8_FILE).is_file()
-        and choose(device).device == "cpu"
-    ):
+    if dtype == "auto" and (model_source.fetch(model) / INT8_FILE).is_file() and choose(device).device == "cpu":
         dtype = "int8"  # what it was made for
     config = model_source.read_json(model_source.fetch(model), "config.json", dict) or {}
     architecture = str((config.get("architectures") or [""])[0])

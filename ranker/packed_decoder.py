@@ -85,6 +85,7 @@ class PackedDecoder:
         self._tokens = PlainTokens(tokenizer, {*self._template.prefix, *self._template.middle, *self._template.suffix})
         self._items = KeptTokens(self._tokens)
         self.model = model_source.load_weights("AutoModelForCausalLM", model, folder, self.placement)
+        model_source.check_vocabulary(model, self.model, self._tokens)
         window = _window(self.model, model)
         framing = len(self._template.prefix) + len(self._template.middle) + len(self._template.suffix)
         room = longest_input(self.model, tokenizer, min(LONGEST_INPUT, window)) - framing

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from encoders import model_source
 from encoders.cores import cores, each
 from encoders.device import choose
-from encoders.fit import first_position, fit_contexts, fit_items, longest_input
+from encoders.fit import first_position, fit_contexts, fit_items, room_for_texts
 from encoders.tokens import Frame, KeptTokens, PlainTokens, Row
 from encoders.usage import Usage
 from ranker import classifier
@@ -67,7 +67,8 @@ class PackedEncoder:
         self._frame = Frame(tokenizer, texts=2)
         self._with_types = "token_type_ids" in tokenizer.model_input_names
         self._first_position = first_position(self.model)
-        room = longest_input(self.model, tokenizer, LONGEST_INPUT) - self._frame.tokens - 1
+        model_source.check_vocabulary(model, self.model, self._tokens)
+        room = room_for_texts(model, self.model, tokenizer, LONGEST_INPUT, self._frame.tokens + 1)
         self._candidate_limit = room // CANDIDATE_SHARE
         self._context_limit = room - self._candidate_limit
         self._check()

@@ -44,12 +44,18 @@ def test_a_folder_without_config_is_an_error(name: str, tmp_path: Path, monkeypa
 
 
 WRONG_FOLDERS = {
-    "pickles": (["config.json", "pytorch_model.bin"], r"config\.json, pytorch_model\.bin in it.*pickles.*save_pretrained"),
+    "pickles": (
+        ["config.json", "pytorch_model.bin"],
+        r"config\.json, pytorch_model\.bin in it.*pickles.*save_pretrained",
+    ),
     "onnx only": (["config.json", "onnx/model.onnx"], r"ONNX.*the original model that it was exported from"),
     "gguf": (["model-Q4_K_M.gguf"], r"expected a config\.json in it; its weights are GGUF"),
     "tensorflow": (["config.json", "tf_model.h5"], "TensorFlow"),
     "no weights": (["config.json", "tokenizer.json", "fusion.safetensors"], r"copy the missing file into it"),
-    "an adapter": (["adapter_config.json", "adapter_model.safetensors"], r"LoRA adapter.*'Qwen/Qwen3-0\.6B'.*merge_and_"),
+    "an adapter": (
+        ["adapter_config.json", "adapter_model.safetensors"],
+        r"LoRA adapter.*'Qwen/Qwen3-0\.6B'.*merge_and_",
+    ),
     "an adapter beside its model": (["adapter_config.json", "config.json", "model.safetensors"], "LoRA adapter"),
     "a missing shard": (
         ["config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors"],
@@ -81,7 +87,7 @@ def test_the_error_says_what_is_there_and_what_to_do(what: str, tmp_path: Path) 
 def test_weights_that_are_cut_off_are_an_error(tmp_path: Path) -> None:
     weights = models.encoder(tmp_path) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(ModelUnsupported, match="cannot be loaded here .*copy them again"):
+    with pytest.raises(ModelUnsupported, match=r"cannot be loaded here .*copy them again"):
         TextEncoder(str(tmp_path), "cpu", "float32")
 
 
