@@ -13,6 +13,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from encoders import model_source
 
@@ -46,17 +47,7 @@ def read(name: str, folder: Path) -> Prompts:
         The file is damaged, or asks for a prompt that it does not have.
     """
     given = model_source.read_json(folder, FILE, dict) or {}
-    prompts, default = given.get("prompts") or {}, given.get("default_prompt_name")
-    if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
-        raise model_source.ModelUnsupported(
-            f"{folder / FILE}: prompts: got {prompts!r}, expected a text for each name; correct it"
-        )
-    if default is not None and default not in prompts:
-        raise model_source.ModelUnsupported(
-            f"{folder / FILE}: default_prompt_name: got {default!r}, expected one of "
-            f"{', '.join(prompts) or 'no prompt'}; correct it"
-        )
-    otherwise = prompts[default] if default is not None else ""
+    prompts, otherwise = _named(folder, given), default(folder)
     document = next((prompts[kind] for kind in DOCUMENT_NAMES if kind in prompts), otherwise)
     found = Prompts(prompts.get("query", otherwise), document)
     if "prompts" in given or not _is_e5(name, folder):
@@ -73,6 +64,27 @@ def read(name: str, folder: Path) -> Prompts:
         FILE,
     )
     return found
+
+
+def default(folder: Path) -> str:
+    """The prompt that comes before every text which no other prompt is named for; '' for none."""
+    given = model_source.read_json(folder, FILE, dict) or {}
+    prompts, name = _named(folder, given), given.get("default_prompt_name")
+    if name is not None and name not in prompts:
+        raise model_source.ModelUnsupported(
+            f"{folder / FILE}: default_prompt_name: got {name!r}, expected one of "
+            f"{', '.join(prompts) or 'no prompt'}; correct it"
+        )
+    return "" if name is None else prompts[name]
+
+
+def _named(folder: Path, given: dict[str, Any]) -> dict[str, str]:
+    prompts = given.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
+        raise model_source.ModelUnsupported(
+            f"{folder / FILE}: prompts: got {prompts!r}, expected a text for each name; correct it"
+        )
+    return prompts
 
 
 def _is_e5(name: str, folder: Path) -> bool:

@@ -131,6 +131,11 @@ class Frame:
                 self._types[owner] = kind
         self.tokens = sum(len(around.ids) for around in self._around)
 
+    @property
+    def separates(self) -> bool:
+        """Whether a token comes between two texts."""
+        return bool(self._around[1].ids)
+
     def row(self, *texts: Sequence[int]) -> Row:
         """Put the special tokens around the ids of the texts."""
         ids, types = list(self._around[0].ids), list(self._around[0].types)
