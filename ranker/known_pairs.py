@@ -69,7 +69,8 @@ def check_finite(name: str, dtype: str, scores: NDArray[np.float32]) -> None:
     if not np.isfinite(scores).all():
         raise ModelUnsupported(
             f"model: got from {name!r} in {dtype} scores that are not finite "
-            f"({scores[~np.isfinite(scores)][0]}), expected numbers; copy its files again, try float32, or choose another model"
+            f"({scores[~np.isfinite(scores)][0]}), expected numbers; copy its files again, try float32, or "
+            "choose another model"
         )
 
 

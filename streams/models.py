@@ -2,7 +2,7 @@
 
 Between two steps of a model Python takes the interpreter's lock, and an event loop at work holds it: in one process a
 busy loop slowed the model ninefold. So texts go over and vectors and scores come back; the loop's process has no torch.
-A model that takes its process down, or does not come back, is loaded anew. Called by `worker`.
+A model that takes its process down, or does not come back, is loaded anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from concurrent import futures
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from typing import Any, Protocol, TypeAlias, cast
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +28,19 @@ from threadpoolctl import threadpool_limits
 
 from encoders.device import Placement
 from encoders.interest import Vector
+from encoders.model_source import ModelUnsupported
 from encoders.usage import Usage
-from ranker import Answer, Learner, Lessons, Scorer, ScoreRequest, load_scorer
-from ranker.version import version
+from encoders.vector_store import identity
+from ranker import Answer, Learner, Lessons, Scorer, ScoreRequest, load_scorer, version
 from streams import metrics
-from streams.settings import Encoder, Ranker
+from streams.settings import PREFIX, Encoder, Ranker
+from streams.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 PIPE_BYTES = 1 << 20
 """Of requests that wait for the process: two batches of 32 lists; Linux' default is 64 KiB."""
+LOAD_TRIES = 3
 HUNG_S = 300.0
 """A call that takes longer will not come back: far beyond any batch, and loading after a restart."""
 
@@ -44,15 +48,42 @@ HUNG_S = 300.0
 class ItemEncoder(Protocol):
     """What puts item texts into vectors: a `TextEncoder`, or a bi-encoder that keeps them for scoring."""
 
-    name: str
     dim: int
     placement: Placement
+    usage: Usage
 
     def encode(self, texts: Sequence[str]) -> Vector: ...
 
 
 Wanted: TypeAlias = "tuple[Encoder | None, Ranker | None]"
 """Which models, each None where it is not needed."""
+
+
+class EncoderFacts(NamedTuple):
+    """Of the items' encoder; `identity` is what its vectors depend on, see `encoders.vector_store`."""
+
+    dim: int
+    placement: Placement
+    identity: str
+
+
+class ScorerFacts(NamedTuple):
+    """Of the scorer; `name` says which version of its folder was loaded."""
+
+    name: str
+    placement: Placement
+    needs_features: bool
+    learns: bool
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The models of a process, each None where it is not needed, and what is to be known of them."""
+
+    items: ItemEncoder | None
+    scorer: Scorer | None
+    of_items: EncoderFacts | None
+    of_scorer: ScorerFacts | None
 
 
 class Models:
@@ -83,14 +114,14 @@ class Models:
         ModelUnsupported
             It cannot be run here, or does not give its known answers.
         """
-        dim, placements, named, needs_features, learns = self.call(_facts)
-        for name, placement in placements.items():
-            logger.info("%s runs in %s on %s: %s", name, placement.dtype, placement.device, placement.reason)
-        encoder, ranker = self._wanted
-        if encoder:
-            self.encoder = RemoteEncoder(self, dim)
-        if ranker:
-            self.scorer = RemoteScorer(self, named, placements[ranker.model], needs_features, learns)
+        of_items, of_scorer = self.call(_facts)
+        encoder, _ = self._wanted
+        if encoder and of_items:
+            self.encoder = RemoteEncoder(self, version.name(encoder.model), of_items)
+            _log(version.name(encoder.model), of_items.placement)
+        if of_scorer:
+            self.scorer = RemoteScorer(self, of_scorer)
+            _log(of_scorer.name, of_scorer.placement)
 
     def drop_scorer(self) -> None:
         """Let go of it, and of its memory; the encoder stays."""
@@ -156,30 +187,52 @@ class Models:
 
 
 class RemoteEncoder:
-    """An `ItemEncoder` over there."""
+    """An `ItemEncoder` over there.
 
-    def __init__(self, models: Models, dim: int) -> None:
-        self.dim = dim
+    Attributes
+    ----------
+    identity : what its vectors depend on.
+    """
+
+    def __init__(self, models: Models, name: str, facts: EncoderFacts) -> None:
+        self.name = name
+        self.dim = facts.dim
+        self.placement = facts.placement
+        self.identity = facts.identity
+        self._vocabulary = Vocabulary("encoder", name, f"{PREFIX}ENCODER__MODEL")
         self._models = models
 
     def encode(self, texts: Sequence[str]) -> Vector:
-        """(n, dim) float32. Tried twice: an item must not be missing because something else broke the process."""
+        """(n, dim) float32. Tried twice: an item must not be missing because something else broke the process.
+
+        Raises
+        ------
+        ModelUnsupported
+            The process began anew, and found another model: its vectors are in another space.
+        """
         try:
-            vectors: Vector = self._models.call(_encode, list(texts))
+            encoded: Encoded = self._models.call(_encode, list(texts))
         except BrokenProcessPool:
-            vectors = self._models.call(_encode, list(texts))
-        return vectors
+            encoded = self._models.call(_encode, list(texts))
+        if encoded.identity != self.identity:
+            raise ModelUnsupported(
+                f"encoder: got another model than at the start in the place of {self.name!r}, expected the same as "
+                "long as the worker runs; restart it, and it encodes all items again"
+            )
+        self._vocabulary.note(encoded.tokens, encoded.unknown_tokens)
+        return encoded.vectors
 
 
 class RemoteScorer:
     """A `Scorer` over there."""
 
-    def __init__(self, models: Models, name: str, placement: Placement, needs_features: bool, learns: bool) -> None:
-        self.name = name
-        self.placement = placement
+    def __init__(self, models: Models, facts: ScorerFacts) -> None:
+        self.name = facts.name
+        self.placement = facts.placement
         self.usage = Usage()
-        self.needs_features = needs_features
-        self.lessons = Lessons() if learns else None
+        self.needs_features = facts.needs_features
+        self.lessons = Lessons() if facts.learns else None
+        self._vocabulary = Vocabulary("ranker", facts.name, f"{PREFIX}RANKER__MODEL")
         self._models = models
 
     def prepare(self, texts: Sequence[str]) -> None:
@@ -189,7 +242,13 @@ class RemoteScorer:
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         """See `Scorer.score`."""
         scores: list[NDArray[np.float32]]
+        before = self.usage
         scores, self.usage = self._models.call(_score, list(requests))
+        if self.usage.requests < before.requests:  # its process began anew
+            before = Usage()
+        self._vocabulary.note(
+            self.usage.text_tokens - before.text_tokens, self.usage.unknown_tokens - before.unknown_tokens
+        )
         return scores
 
     def learn(self, answers: Sequence[Answer]) -> None:
@@ -204,8 +263,21 @@ class RemoteScorer:
             self._models.call(_forget, None if users is None else list(users))
 
 
-_loaded: dict[Wanted, tuple[ItemEncoder | None, Scorer | None]] = {}
+class Encoded(NamedTuple):
+    """Vectors of texts, (n, dim) float32, the tokens that the texts took, and what the vectors depend on."""
+
+    vectors: Vector
+    tokens: int
+    unknown_tokens: int
+    identity: str
+
+
+_loaded: dict[Wanted, Loaded] = {}
 """Over there."""
+
+
+def _log(name: str, placement: Placement) -> None:
+    logger.info("%s runs in %s on %s: %s", name, placement.dtype, placement.device, placement.reason)
 
 
 def _widen(pipe: int) -> None:
@@ -231,19 +303,46 @@ def _end_with_parent() -> None:
         os._exit(0)
 
 
-def _served(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
+def _served(wanted: Wanted) -> Loaded:
     """The models, loaded at the first call."""
     if wanted not in _loaded:
-        _loaded[wanted] = _load(wanted)
+        _loaded[wanted] = _load_whole(wanted)
     return _loaded[wanted]
 
 
 def _drop_scorer(wanted: Wanted, ranker: Ranker) -> None:
     encoder, _ = wanted
-    items, _ = _loaded.pop((encoder, ranker), (None, None))
-    if items is not None:
-        _loaded[wanted] = items, None
+    both = _loaded.pop((encoder, ranker), None)
+    if both is not None:
+        _loaded[wanted] = replace(both, scorer=None, of_scorer=None)
     gc.collect()
+
+
+def _load_whole(wanted: Wanted) -> Loaded:
+    """Load what stays as it is meanwhile: else the name would be of one model, and the weights of another."""
+    for _ in range(LOAD_TRIES):
+        before = _stamps(wanted)
+        items, scorer = _load(wanted)
+        encoder, _ranker = wanted
+        of_items = of_scorer = None
+        if items and encoder:
+            of_items = EncoderFacts(items.dim, items.placement, identity(encoder.model, items.placement.dtype))
+        if scorer:
+            named = version.version(scorer.name)
+            learns = _lessons(scorer) is not None
+            of_scorer = ScorerFacts(named, scorer.placement, scorer.needs_features, learns)
+        if _stamps(wanted) == before:
+            return Loaded(items, scorer, of_items, of_scorer)
+    names = ", ".join(model.model for model in wanted if model)
+    raise ModelUnsupported(
+        f"model: got files of {names} that changed each of {LOAD_TRIES} times while they were loaded, expected whole "
+        "ones; write a model elsewhere, and rename its folder into place"
+    )
+
+
+def _stamps(wanted: Wanted) -> list[object]:
+    encoder, ranker = wanted
+    return [version.stamp(ranker.model) if ranker else (), identity(encoder.model, "") if encoder else ""]
 
 
 def _load(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
@@ -271,19 +370,19 @@ def _load(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
     return items, scorer
 
 
-def _facts(wanted: Wanted) -> tuple[int, dict[str, Placement], str, bool, bool]:
-    items, scorer = _served(wanted)
-    placements = {model.name: model.placement for model in (items, scorer) if model}
-    named = version(scorer.name) if scorer else ""
-    learns = _lessons(scorer) is not None
-    return items.dim if items else 0, placements, named, scorer is not None and scorer.needs_features, learns
+def _facts(wanted: Wanted) -> tuple[EncoderFacts | None, ScorerFacts | None]:
+    loaded = _served(wanted)
+    return loaded.of_items, loaded.of_scorer
 
 
-def _encode(wanted: Wanted, texts: list[str]) -> Vector:
-    items, _ = _served(wanted)
-    if items is None:
+def _encode(wanted: Wanted, texts: list[str]) -> Encoded:
+    loaded = _served(wanted)
+    if loaded.items is None or loaded.of_items is None:
         raise TypeError("this process has no encoder")
-    return items.encode(texts)
+    usage = loaded.items.usage
+    tokens, unknown = usage.text_tokens, usage.unknown_tokens
+    vectors = loaded.items.encode(texts)
+    return Encoded(vectors, usage.text_tokens - tokens, usage.unknown_tokens - unknown, loaded.of_items.identity)
 
 
 def _prepare(wanted: Wanted, texts: list[str]) -> None:
@@ -311,7 +410,7 @@ def _forget(wanted: Wanted, users: list[str] | None) -> None:
 
 
 def _scorer(wanted: Wanted) -> Scorer:
-    _, scorer = _served(wanted)
+    scorer = _served(wanted).scorer
     if scorer is None:
         raise TypeError("this process has no scorer")
     return scorer

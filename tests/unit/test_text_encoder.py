@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -227,7 +225,7 @@ def test_a_model_that_looks_as_if_it_wanted_prompts_is_told_of(
 def test_vectors_that_are_no_numbers_or_all_alike_are_refused(tmp_path: Path) -> None:
     for name, value, message in (("nan", float("nan"), "no numbers"), ("same", 0.1, "the same vector")):
         folder = models.encoder(tmp_path / name)
-        _change(folder, lambda weight, value=value: weight.fill_(value))
+        _fill(folder, value)
         with pytest.raises(ModelUnsupported, match=message):
             TextEncoder(str(folder), "cpu", "float32")
 
@@ -299,9 +297,9 @@ def _sentence_transformer(folder: Path, config: dict[str, Any]) -> None:
     (folder / prompts.FILE).write_text(json.dumps(config), encoding="utf-8")
 
 
-def _change(folder: Path, change: Callable[[torch.Tensor], object]) -> None:
-    """Change all weights of a model's folder."""
+def _fill(folder: Path, value: float) -> None:
+    """Fill all weights of a model's folder."""
     weights = load_file(folder / "model.safetensors")
     for weight in weights.values():
-        change(weight)
+        weight.fill_(value)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
