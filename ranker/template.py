@@ -104,7 +104,7 @@ def read(folder: Path, tokenizer: Any, name: str = "", in_training: bool = False
         `afterclick.json` has an unknown key, a value that is not a string, an empty prefix, middle or suffix,
         or an answer that is not one token; or there is none and the model is not recognisable as Qwen3-Reranker.
     """
-    given = _given(folder)
+    given = texts(folder)
     if given is None and not in_training and not _is_qwen3_reranker(name, folder):
         raise model_source.ModelUnsupported(
             f"model: got {name or str(folder)!r}, a decoder that does not say in which words it was trained to rank, "
@@ -130,7 +130,7 @@ def read(folder: Path, tokenizer: Any, name: str = "", in_training: bool = False
 
 def read_for_classifier(folder: Path, tokenizer: Any) -> Around | None:
     """The words that a classifier's `afterclick.json` puts around its texts; None if it says nothing of any."""
-    given = _given(folder, "relevant")
+    given = texts(folder, "relevant")
     described = model_source.read_json(folder, FILE, dict) or {}
     if given is None or not ({*AROUND, "template"} & set(described)):
         return None
@@ -146,7 +146,7 @@ def keep(source: Path, folder: Path) -> None:
         )
 
 
-def _given(folder: Path, *others: str) -> dict[str, str] | None:
+def texts(folder: Path, *others: str) -> dict[str, str] | None:
     """What `afterclick.json` says of the template's texts; None without the file. `others`: more keys that it may have.
 
     Raises
@@ -161,15 +161,15 @@ def _given(folder: Path, *others: str) -> dict[str, str] | None:
         raise model_source.ModelUnsupported(
             f"{path}: template: got {given['template']!r}, expected {NAMED!r}; or give {', '.join(TEXTS)}"
         )
-    texts = {name: value for name, value in given.items() if name not in {*OTHERS, *others}}
-    for name, value in texts.items():
+    found = {name: value for name, value in given.items() if name not in {*OTHERS, *others}}
+    for name, value in found.items():
         if name not in TEXTS:
             raise model_source.ModelUnsupported(f"{path}: got the key {name!r}, expected {', '.join(TEXTS)}; remove it")
         if not isinstance(value, str) or not value.strip(" "):
             raise model_source.ModelUnsupported(
                 f"{path}: {name}: got {value!r}, expected a text; remove it for the default"
             )
-    return texts
+    return found
 
 
 def _around(template: Template, tokenizer: Any) -> dict[str, Any]:
