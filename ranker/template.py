@@ -183,8 +183,12 @@ def _ids(text: str, tokenizer: Any) -> list[int]:
 
 
 def _is_qwen3_reranker(name: str, folder: Path) -> bool:
+    """By its own name, wherever its folder is: a hub's name, the folder's, or of the hub's cache."""
     config = model_source.read_json(folder, "config.json", dict) or {}
-    return QWEN3_RERANKER.search(f"{name} {folder.resolve()} {config.get('_name_or_path', '')}") is not None
+    real = folder.resolve()
+    cached = real.parent.parent.name if real.parent.name == "snapshots" else ""
+    names = (Path(name).name, real.name, cached, str(config.get("_name_or_path", "")))
+    return any(QWEN3_RERANKER.search(one) for one in names)
 
 
 def _spaces_after(text: str) -> str:

@@ -16,9 +16,9 @@ import pytest
 from encoders.model_source import ModelNotFound, ModelUnsupported
 from encoders.vector_store import identity
 from ranker import ScoreRequest, load_scorer, version
-from streams import metrics
-from streams import models as over_there
-from streams.models import EncoderFacts, Models, RemoteEncoder, Wanted
+from streams import metrics, model_process
+from streams.model_process import EncoderFacts, Wanted
+from streams.models import Models, RemoteEncoder
 from streams.settings import Encoder, Ranker
 from tests import models as tiny
 
@@ -129,7 +129,7 @@ def test_a_model_that_changes_while_it_is_loaded_is_loaded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tiny.packed(tmp_path)
-    loads, load = [0], over_there._load
+    loads, load = [0], model_process._load
 
     def loaded(wanted: Wanted) -> Any:
         models = load(wanted)
@@ -138,16 +138,16 @@ def test_a_model_that_changes_while_it_is_loaded_is_loaded_again(
             (folder / "README.md").write_text("a change " * loads[0], encoding="utf-8")
         return models
 
-    monkeypatch.setattr(over_there, "_load", loaded)
+    monkeypatch.setattr(model_process, "_load", loaded)
     wanted = None, Ranker(model=str(folder), device="cpu", dtype="float32")
     changes_at = {1}
-    found = over_there._load_whole(wanted)
+    found = model_process._load_whole(wanted)
     assert loads == [2]
     assert found.of_scorer is not None
     assert found.of_scorer.name == version.version(str(folder))
     changes_at = {3, 4, 5}
     with pytest.raises(ModelUnsupported, match="rename its folder into place"):
-        over_there._load_whole(wanted)
+        model_process._load_whole(wanted)
 
 
 def test_an_encoder_that_comes_back_as_another_one_is_not_mixed_with_the_first(tmp_path: Path) -> None:

@@ -94,25 +94,14 @@ def test_what_takes_a_folders_place_makes_the_lists_and_none_is_lost(tmp_path: P
     assert made == sorted(made, key=[before, after].index), "never back"
 
 
-def test_one_that_does_not_give_its_known_answers_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["other answers", "scores that are not finite"])
+def test_one_that_lies_is_refused(tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture) -> None:
     shop, wrong = models.packed(tmp_path / "shop"), models.encoder(tmp_path / "wrong")
     known_answers.write(shop, load_scorer(str(shop), "cpu", "float32"), [ScoreRequest("Viewed Wool hat", TEXTS)])
-    shutil.copy(shop / known_answers.FILE, wrong)
-    before = version.version(str(shop))
-    refused = metrics.model_swaps.labels("shop", "refused")
-    refused_before = refused._value.get()
-
-    def replaced() -> None:
-        shutil.rmtree(shop)
-        wrong.rename(shop)
-
-    made = lists_while(settings_of(shop), replaced, lambda _: refused._value.get() > refused_before)
-    assert set(made) == {before}
-
-
-def test_one_whose_scores_are_no_numbers_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    shop = models.packed(tmp_path / "shop")
-    wrong = fill(models.classifier(tmp_path / "wrong"), float("nan"), "classifier")
+    if what == "other answers":
+        shutil.copy(shop / known_answers.FILE, wrong)
+    else:
+        wrong = fill(models.classifier(tmp_path / "wrong"), float("nan"), "classifier")
     before, refused = version.version(str(shop)), metrics.model_swaps.labels("shop", "refused")
     refused_before = refused._value.get()
 
@@ -122,7 +111,7 @@ def test_one_whose_scores_are_no_numbers_is_refused(tmp_path: Path, caplog: pyte
 
     made = lists_while(settings_of(shop), replaced, lambda _: refused._value.get() > refused_before)
     assert set(made) == {before}
-    assert "not finite" in caplog.text
+    assert ("known answers" if what == "other answers" else what) in caplog.text
 
 
 def test_known_answers_are_given_and_a_wrong_model_is_told(tmp_path: Path) -> None:
