@@ -1,8 +1,7 @@
 """Texts cut to what a model can read: the newest events of a context, the beginning of an item's text.
 
 A context holds one event per line in order of time, newest last. Nothing is cut in silence: `Usage` counts it
-and the log says it, at most once a minute. Knows no model beyond its longest input; called by `TextEncoder`
-and the scorers.
+and the log says it, at most once a minute. Unknown tokens are counted too. Knows no model beyond its longest input.
 """
 
 from __future__ import annotations
@@ -12,19 +11,24 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from encoders.model_source import ModelUnsupported
 from encoders.tokens import PlainTokens, Tokens
 from encoders.usage import Usage
 
 LOG_EVERY_S = 60.0
+LEAST_ROOM = 8
+"""Tokens of a text; a model that reads fewer has a wrong setting."""
 
 logger = logging.getLogger(__name__)
 _next_log = 0.0
 
 
-def fit_contexts(contexts: Sequence[str], tokens: PlainTokens, limit: int, usage: Usage) -> list[list[int]]:
+def fit_contexts(
+    contexts: Sequence[str], tokens: PlainTokens, limit: int, usage: Usage, prompt: str = ""
+) -> list[list[int]]:
     """Tokenise contexts, each cut to `limit` tokens by dropping whole events, oldest first.
 
-    Only if the newest event alone is too long is its own beginning cut.
+    Only if the newest event alone is too long is its own beginning cut. A prompt before a context is never cut.
 
     Parameters
     ----------
@@ -39,10 +43,13 @@ def fit_contexts(contexts: Sequence[str], tokens: PlainTokens, limit: int, usage
         Token ids, at most `limit` of them. They depend on the kept events only.
     """
     with usage.timing("tokenise_seconds"):
-        fitted = tokens(contexts)
+        fitted = tokens([prompt + context for context in contexts])
+        _count(fitted, tokens, usage)
         for place, ids in enumerate(fitted):
             if len(ids) > limit:
-                fitted[place], dropped = _newest(contexts[place], tokens, limit)
+                [before] = tokens([prompt])
+                newest, dropped = _newest(contexts[place], tokens, limit - len(before))
+                fitted[place] = before + newest
                 usage.truncated_contexts += 1
                 usage.truncated_context_tokens += len(ids) - len(fitted[place])
                 _log_cut(len(ids), len(fitted[place]), dropped)
@@ -67,8 +74,27 @@ def fit_items(texts: Sequence[str], tokens: Tokens, limit: int, usage: Usage) ->
     """Tokenise items' texts, each cut to its first `limit` tokens."""
     with usage.timing("tokenise_seconds"):
         fitted = tokens(texts)
+    _count(fitted, tokens, usage)
     usage.truncated_candidates += sum(len(ids) > limit for ids in fitted)
     return [ids[:limit] for ids in fitted]
+
+
+def room_for_texts(name: str, model: Any, tokenizer: Any, cap: int, framing: int) -> int:
+    """Tokens of a row that are left for texts, beside `framing` tokens around them.
+
+    Raises
+    ------
+    ModelUnsupported
+        Next to none.
+    """
+    longest = longest_input(model, tokenizer, cap)
+    if longest - framing < LEAST_ROOM:
+        raise ModelUnsupported(
+            f"model: got {name!r}, which reads {longest} tokens with {framing} around the texts, expected room for "
+            f"{LEAST_ROOM} at least; correct model_max_length in its tokenizer_config.json, or max_seq_length in its "
+            "sentence_bert_config.json"
+        )
+    return longest - framing
 
 
 def longest_input(model: Any, tokenizer: Any, cap: int) -> int:
@@ -91,6 +117,13 @@ def first_position(model: Any) -> int:
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
     ]
     return max(unused, default=0)
+
+
+def _count(fitted: Sequence[Sequence[int]], tokens: Tokens, usage: Usage) -> None:
+    usage.text_tokens += sum(map(len, fitted))
+    unknown = tokens.unknown_id
+    if unknown is not None:
+        usage.unknown_tokens += sum(ids.count(unknown) for ids in fitted)
 
 
 def _newest(context: str, tokens: PlainTokens, limit: int) -> tuple[list[int], int]:

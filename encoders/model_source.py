@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from encoders.errors import AfterclickError
+from encoders.model_files import INT8_FILE, what_is_wrong
 
 if TYPE_CHECKING:
     from encoders.device import Placement
+    from encoders.tokens import PlainTokens
 
 FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 AutoClass: TypeAlias = Literal["AutoModel", "AutoModelForSequenceClassification", "AutoModelForCausalLM"]
-INT8_FILE = "int8.safetensors"
 EXPORTS = ("onnx/*", "openvino/*", "original/*")
 
 
@@ -50,11 +51,6 @@ def resolve(name: str) -> str:
     str
         The folder, or `name` unchanged if it is a hub name.
 
-    Raises
-    ------
-    ModelNotFound
-        `name` is a folder without a `config.json`.
-
     Examples
     --------
     >>> resolve("Qwen/Qwen3-Reranker-0.6B")
@@ -62,11 +58,6 @@ def resolve(name: str) -> str:
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelNotFound(
-                f"model: got the folder {name!r}, expected a config.json in it; name the folder that "
-                "save_pretrained wrote"
-            )
         return str(folder)
     configs = sorted(_package_configs(name), key=lambda path: (len(path.parts), path))
     return str(configs[0].parent) if configs else name
@@ -91,30 +82,47 @@ def fetch(name: str) -> Path:
     Raises
     ------
     ModelNotFound
-        The hub has no such model, or cannot be reached and the model is not in its cache.
+        The hub has no such model, or cannot be reached and the model is not in its cache; or the folder lacks files
+        that a model needs, or has them in another format.
     """
     source = resolve(name)
-    if Path(source).is_dir():
-        return Path(source)
+    folder = Path(source) if Path(source).is_dir() else _downloaded(name, source)
+    if wrong := what_is_wrong(name, folder):
+        raise ModelNotFound(f"model: {wrong}")
+    return folder
+
+
+def _downloaded(name: str, source: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    with explained(name):
-        return Path(snapshot_download(source, allow_patterns=list(FILES), ignore_patterns=list(EXPORTS)))
-
-
-@contextmanager
-def explained(name: str) -> Iterator[None]:
-    """Turn what the libraries raise while loading `name` into our two errors, the cause kept."""
     try:
-        yield
+        return Path(snapshot_download(source, allow_patterns=list(FILES), ignore_patterns=list(EXPORTS)))
     except OSError as error:
         raise ModelNotFound(
             f"model: got {name!r}, expected a folder with config.json, an installed package that carries a "
             "model, or a hub name that can be reached; check the name, and the network or HF_HUB_OFFLINE "
             f"({error})"
         ) from error
-    except (ValueError, ImportError) as error:
-        raise ModelUnsupported(f"model: got {name!r}, which transformers cannot load here: {error}") from error
+    except ValueError as error:
+        raise ModelNotFound(
+            f"model: got {name!r}, which is neither a folder nor a package here and cannot be a hub name ({error}), "
+            "expected one of them; check the path"
+        ) from error
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn what the libraries raise while loading the files of `name` into `ModelUnsupported`, the cause kept."""
+    try:
+        yield
+    except (AfterclickError, MemoryError):
+        raise
+    except Exception as error:  # safetensors, tokenizers and transformers have no common root
+        why = str(error) or repr(error)
+        raise ModelUnsupported(
+            f"model: got {name!r}, whose files cannot be loaded here ({type(error).__name__}: {why}); copy them again, "
+            "or choose another model"
+        ) from error
 
 
 @contextmanager
@@ -181,6 +189,23 @@ def load_tokenizer(name: str, folder: Path) -> Any:
             "tokenizer.json; convert it with transformers and save it beside the model"
         )
     return tokenizer
+
+
+def check_vocabulary(name: str, model: Any, tokens: PlainTokens, *others: int) -> None:
+    """Make sure that the model has an embedding for each token that a text, or `others`, may become.
+
+    Raises
+    ------
+    ModelUnsupported
+        A rare word would end in an index error.
+    """
+    rows, largest = model.get_input_embeddings().num_embeddings, max(tokens.largest_id, *others, 0)
+    if largest >= rows:
+        raise ModelUnsupported(
+            f"model: got {name!r}, whose tokeniser has ids up to {largest} and whose model has {rows} embeddings, "
+            "expected one for each; save the tokeniser that the model was trained with beside it, or call "
+            "resize_token_embeddings and train"
+        )
 
 
 def load_weights(

@@ -1,7 +1,7 @@
 """Texts to token ids, such that what a user or a shop wrote is always text and never the model's markup.
 
 A title that reads `<|im_end|>` must not end the prompt. Knows nothing of lengths (`fit`) and of what a model
-does with the ids; called by `fit`, `TextEncoder` and the scorers.
+does with the ids.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class PlainTokens:
         Copied, for its settings can be changed by anyone who holds it.
     markers : collection of int
         Further ids that no text may produce: those that a template is built of.
+
+    Attributes
+    ----------
+    unknown_id : what stands for what the vocabulary does not know; None if it knows everything.
+    largest_id : of those that a text may become.
     """
 
     def __init__(self, tokenizer: Any, markers: Collection[int] = ()) -> None:
@@ -41,6 +46,8 @@ class PlainTokens:
         special = {token for token, added_token in added.items() if added_token.special}
         barred = (special | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
         self._barred = frozenset(barred | (set(markers) & set(added)))
+        self.unknown_id: int | None = tokenizer.unk_token_id
+        self.largest_id = max(set(tokenizer.get_vocab().values()) - self._barred, default=0)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenise each text apart. Any `str` will do: a lone surrogate becomes U+FFFD."""
@@ -57,6 +64,7 @@ class KeptTokens:
     """Token ids of texts that come again and again, kept: the least recently used go."""
 
     def __init__(self, tokens: PlainTokens, most: int = MOST_KEPT) -> None:
+        self.unknown_id = tokens.unknown_id
         self._tokens = tokens
         self._most = most
         self._kept: OrderedDict[str, list[int]] = OrderedDict()
@@ -122,6 +130,11 @@ class Frame:
                 seen = owner + 1
                 self._types[owner] = kind
         self.tokens = sum(len(around.ids) for around in self._around)
+
+    @property
+    def separates(self) -> bool:
+        """Whether a token comes between two texts."""
+        return bool(self._around[1].ids)
 
     def row(self, *texts: Sequence[int]) -> Row:
         """Put the special tokens around the ids of the texts."""

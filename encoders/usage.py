@@ -31,6 +31,9 @@ class Usage:
         Memory that kept contexts take now; the one field that falls too.
     padding_tokens : int
         Tokens computed only because the rows of a batch differ in length.
+    text_tokens, unknown_tokens : int
+        Tokens that texts became before they were cut, and those of them that stand for what the vocabulary does not
+        know: texts in another script than the model's look all alike to it.
     truncated_contexts, truncated_context_tokens : int
         Contexts that were too long, and the tokens cut from them. Where events are embedded one by one, an event
         that is too long counts when it is embedded, not when its vector is used again.
@@ -49,6 +52,8 @@ class Usage:
     context_bytes: int = 0
     candidate_tokens: int = 0
     padding_tokens: int = 0
+    text_tokens: int = 0
+    unknown_tokens: int = 0
     truncated_contexts: int = 0
     truncated_context_tokens: int = 0
     truncated_candidates: int = 0

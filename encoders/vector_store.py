@@ -24,6 +24,8 @@ from encoders.interest import Vector
 logger = logging.getLogger(__name__)
 
 Stored = dict[bytes, npt.NDArray[np.float16]]
+RECIPE = 2
+"""Changes with what is done to a text before it is encoded; 1 knew no prompts."""
 LOADS_KEPT = 20
 """A vector that this many processes in a row did not ask for is dropped; chosen by us: a disk is patient."""
 _NOTE_USE_AFTER = 5
@@ -182,17 +184,12 @@ def identity(model: str, dtype: str) -> str:
     Parameters
     ----------
     model : see `encoders.model_source.resolve`.
-    dtype : as asked for.
-
-    Raises
-    ------
-    ModelNotFound
-        As `resolve` does.
+    dtype : that it runs in, not `auto`: another processor may choose another one.
     """
     folder = Path(model_source.resolve(model))
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
     stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
-    return repr((model, dtype, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]))
+    return repr((RECIPE, model, dtype, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]))
 
 
 def _checksum(key: bytes, value: bytes) -> bytes:

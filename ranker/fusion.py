@@ -18,10 +18,7 @@ from encoders.usage import Usage
 from ranker.features import Features
 from ranker.head import FusionHead
 from ranker.online import OnlineHead
-from ranker.score import Answer, Lessons, Scorer, ScoreRequest
-
-MOST_LISTS = 4_000
-"""Kept for their answers, newest first to stay; of 100 candidates each takes 5 KB."""
+from ranker.score import MOST_LISTS, Answer, Lessons, Scorer, ScoreRequest
 
 Floats = NDArray[np.float32]
 

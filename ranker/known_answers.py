@@ -1,7 +1,7 @@
 """Questions to a model with the scores that it gave when it was trained: it must still give them where it is served.
 
 What they catch: weights that were cut off or mixed up in copying, a head on another model than its own, a dtype that
-the model cannot bear. Written by training, checked by whoever serves a folder.
+the model cannot bear. Written by training.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def write(folder: Path, scorer: Scorer, requests: Sequence[ScoreRequest]) -> Non
     (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(questions), indent=1) + b"\n")
 
 
-def check(scorer: Scorer, folder: Path) -> None:
-    """Ask the scorer what the folder knows the answers to; one without such a file is asked nothing.
+def check(scorer: Scorer, folder: Path) -> bool:
+    """Ask the scorer what the folder knows the answers to, and return whether it knows any.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def check(scorer: Scorer, folder: Path) -> None:
     """
     path = folder / FILE
     if not path.is_file():
-        return
+        return False
     try:
         questions = msgspec.json.decode(path.read_bytes(), type=list[Question])
         requests = [_request(question) for question in questions]
@@ -72,8 +72,7 @@ def check(scorer: Scorer, folder: Path) -> None:
                 f"{LEAST_CORRELATION:g} at least, from {scorer.name!r} in {scorer.placement.dtype}; copy the folder "
                 "again, or choose another dtype"
             )
-    scorer.forget(None)
-    scorer.usage.clear()
+    return True
 
 
 def _request(question: Question) -> ScoreRequest:

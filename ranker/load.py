@@ -7,14 +7,21 @@ from typing import Any
 
 from encoders import model_source
 from encoders.device import choose
-from ranker import known_answers
+from encoders.model_files import INT8_FILE
+from ranker import known_answers, known_pairs
 from ranker.folder import folder_of
 from ranker.score import Scorer
 from ranker.template import FILE
 
 
-def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_bytes: int | None = None) -> Scorer:
-    """Load the scorer that fits the model's architecture.
+def load_scorer(
+    model: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    cache_bytes: int | None = None,
+    in_training: bool = False,
+) -> Scorer:
+    """Load the scorer that fits the model's architecture, and ask it what it must know.
 
     Parameters
     ----------
@@ -29,19 +36,25 @@ def load_scorer(model: str, device: str = "auto", dtype: str = "auto", cache_byt
     cache_bytes : int, optional
         Memory for what recurs from list to list: a bi-encoder's vectors, a decoder's contexts. By default, what the
         scorer chooses.
+    in_training : bool
+        It is to be trained, or was trained just now: it need not know anything yet, nor in which words it was trained.
 
     Raises
     ------
     ModelNotFound
         There is no such model, or it cannot be reached.
     ModelUnsupported
-        It cannot be run correctly, or does not give its known answers (`ranker.known_answers`); the message says why.
+        It cannot be run correctly, does not give its known answers (`ranker.known_answers`), or gives no scores that
+        rank (`ranker.known_pairs`); the message says why.
     DeviceUnavailable
         CUDA was asked for and is not there.
     """
     folder = folder_of(model)
-    scorer = _load(model, folder, device, dtype, cache_bytes)
-    known_answers.check(scorer, folder)
+    scorer = _load(model, folder, device, dtype, cache_bytes, in_training)
+    knows_answers = known_answers.check(scorer, folder)
+    known_pairs.check(scorer, may_be_inverted=knows_answers or in_training)
+    scorer.forget(None)
+    scorer.usage.clear()  # the questions were nobody's requests
     return scorer
 
 
@@ -50,10 +63,10 @@ def has_fusion(model: str) -> bool:
     return "fusion" in (_described(folder_of(model)) or {})
 
 
-def _load(model: str, folder: Path, device: str, dtype: str, cache_bytes: int | None) -> Scorer:
+def _load(model: str, folder: Path, device: str, dtype: str, cache_bytes: int | None, in_training: bool) -> Scorer:
     given = _described(folder)
     base = (given or {}).get("base", model)
-    scorer = None if base == "none" else _plain(base, device, dtype, cache_bytes)
+    scorer = None if base == "none" else _plain(base, device, dtype, cache_bytes, in_training)
     if given is not None and "fusion" in given:
         from ranker.fusion import FusedScorer
         from ranker.head import read
@@ -68,20 +81,16 @@ def _described(folder: Path) -> dict[str, Any] | None:
     return model_source.read_json(folder, FILE, dict) if folder.is_dir() else None
 
 
-def _plain(model: str, device: str, dtype: str, cache_bytes: int | None) -> Scorer:
+def _plain(model: str, device: str, dtype: str, cache_bytes: int | None, in_training: bool) -> Scorer:
     cache = {} if cache_bytes is None else {"cache_bytes": cache_bytes}
-    if (
-        dtype == "auto"
-        and (model_source.fetch(model) / model_source.INT8_FILE).is_file()
-        and choose(device).device == "cpu"
-    ):
+    if dtype == "auto" and (model_source.fetch(model) / INT8_FILE).is_file() and choose(device).device == "cpu":
         dtype = "int8"  # what it was made for
     config = model_source.read_json(model_source.fetch(model), "config.json", dict) or {}
     architecture = str((config.get("architectures") or [""])[0])
     if architecture.endswith(("ForCausalLM", "LMHeadModel")):
         from ranker.packed_decoder import PackedDecoder
 
-        return PackedDecoder(model, device, dtype, **cache)
+        return PackedDecoder(model, device, dtype, **cache, in_training=in_training)
     if architecture.endswith("ForSequenceClassification"):
         if (model_source.read_json(model_source.fetch(model), FILE, dict) or {}).get("packed"):
             from ranker.packed_encoder import PackedEncoder
@@ -89,7 +98,7 @@ def _plain(model: str, device: str, dtype: str, cache_bytes: int | None) -> Scor
             return PackedEncoder(model, device, dtype)
         from ranker.cross_encoder import CrossEncoder
 
-        return CrossEncoder(model, device, dtype)
+        return CrossEncoder(model, device, dtype, in_training)
     from ranker.bi_encoder import BiEncoder
 
     return BiEncoder(model, device, dtype, **cache)

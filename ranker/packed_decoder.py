@@ -22,7 +22,7 @@ from encoders.device import choose
 from encoders.fit import fit_contexts, fit_items, longest_input
 from encoders.tokens import KeptTokens, PlainTokens
 from encoders.usage import Usage
-from ranker import template
+from ranker import known_pairs, template
 from ranker.context_cache import ContextCache
 from ranker.layout import KeysValues, Pack, Packing, by_length, runs
 from ranker.packing import NAME
@@ -56,6 +56,8 @@ class PackedDecoder:
         Tokens of one forward pass; what is longer, and cannot be divided, has one for itself.
     cache_bytes : int
         Memory for the keys and values of contexts.
+    in_training : bool
+        See `ranker.template.read`.
 
     Raises
     ------
@@ -73,6 +75,7 @@ class PackedDecoder:
         dtype: str = "auto",
         pass_tokens: int = PASS_TOKENS,
         cache_bytes: int = CACHE_BYTES,
+        in_training: bool = False,
     ) -> None:
         folder = model_source.fetch(model)
         self.name = model
@@ -81,12 +84,13 @@ class PackedDecoder:
         self._pass_tokens = pass_tokens
         self._contexts = ContextCache(cache_bytes)
         tokenizer = model_source.load_tokenizer(model, folder)
-        self._template = template.read(folder, tokenizer)
-        self._tokens = PlainTokens(tokenizer, {*self._template.prefix, *self._template.middle, *self._template.suffix})
+        self._template = template.read(folder, tokenizer, model, in_training)
+        self._tokens = PlainTokens(tokenizer, self._template.markers)
         self._items = KeptTokens(self._tokens)
         self.model = model_source.load_weights("AutoModelForCausalLM", model, folder, self.placement)
+        model_source.check_vocabulary(model, self.model, self._tokens)
         window = _window(self.model, model)
-        framing = len(self._template.prefix) + len(self._template.middle) + len(self._template.suffix)
+        framing = self._template.tokens
         room = longest_input(self.model, tokenizer, min(LONGEST_INPUT, window)) - framing
         self._candidate_limit = min(LONGEST_CANDIDATE, room // 4)
         self._context_limit = room - self._candidate_limit
@@ -210,6 +214,7 @@ class PackedDecoder:
                 f"model: got {self.name!r} ({type(self.model).__name__}), which cannot be packed ({problem}); choose "
                 "another model"
             ) from problem
+        known_pairs.check_finite(self.name, self.placement.dtype, expected)
         largest = float(plain.abs().max())
         moved = abs(float(packed[1] - beside_others[1])) / largest
         error = float(np.abs(packed - expected).max()) / largest

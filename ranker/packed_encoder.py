@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from encoders import model_source
 from encoders.cores import cores, each
 from encoders.device import choose
-from encoders.fit import first_position, fit_contexts, fit_items, longest_input
+from encoders.fit import first_position, fit_contexts, fit_items, room_for_texts
 from encoders.tokens import Frame, KeptTokens, PlainTokens, Row
 from encoders.usage import Usage
-from ranker import classifier
+from ranker import classifier, known_pairs
 from ranker.layout import Pack, Packing, by_length, runs
 from ranker.packing import NAME
 from ranker.score import ScoreRequest
@@ -40,7 +40,7 @@ CHECK = ScoreRequest("Viewed Wool hat\nBought Red rain jacket", ("Blue trail run
 class PackedEncoder:
     """The head's logit at each candidate; see `Scorer` for the contract.
 
-    With one label the score is its logit; with two it is `logit[1] - logit[0]`, the log-odds of the second.
+    With one label the score is its logit; with two it is the relevant label's less the other's, its log-odds.
 
     Parameters
     ----------
@@ -61,13 +61,15 @@ class PackedEncoder:
         self.placement = choose(device, dtype)
         self.usage = Usage()
         tokenizer = model_source.load_tokenizer(model, folder)
-        self.model = classifier.load(model, folder, self.placement)
+        self._classifier = classifier.load(model, folder, self.placement)
+        self.model = self._classifier.model
         self._tokens = PlainTokens(tokenizer)
         self._items = KeptTokens(self._tokens)
         self._frame = Frame(tokenizer, texts=2)
         self._with_types = "token_type_ids" in tokenizer.model_input_names
         self._first_position = first_position(self.model)
-        room = longest_input(self.model, tokenizer, LONGEST_INPUT) - self._frame.tokens - 1
+        model_source.check_vocabulary(model, self.model, self._tokens)
+        room = room_for_texts(model, self.model, tokenizer, LONGEST_INPUT, self._frame.tokens + 1)
         self._candidate_limit = room // CANDIDATE_SHARE
         self._context_limit = room - self._candidate_limit
         self._check()
@@ -151,7 +153,7 @@ class PackedEncoder:
         """Scores of the hidden states of rows' first tokens, (rows, hidden)."""
         alone = firsts[:, None]  # to the head, each is a sequence of one token
         pooler = getattr(self.model.base_model, "pooler", None)
-        return classifier.odds(self.model.classifier(pooler(alone) if pooler else alone))
+        return self._classifier.odds(self.model.classifier(pooler(alone) if pooler else alone))
 
     @torch.inference_mode()
     def _check(self) -> None:
@@ -161,7 +163,9 @@ class PackedEncoder:
             plain = torch.cat([self._plain(user.context, row) for row in user.candidates])
             row = user.candidates[0]
             whole = self._hidden(row.ids, row.types, list(range(len(row.ids))))
-            [at_head] = classifier.odds(self.model(**_tensors(row, self._with_types, self.placement.device)).logits)
+            [at_head] = self._classifier.odds(
+                self.model(**_tensors(row, self._with_types, self.placement.device)).logits
+            )
             self.model.set_attn_implementation(NAME)
             packed = self._scores([user])
             error = max(float((packed - plain).abs().max()), float(abs(self._head(whole[:1])[0] - at_head)))
@@ -170,6 +174,7 @@ class PackedEncoder:
                 f"model: got {self.name!r} ({type(self.model).__name__}), which cannot be packed ({problem}); "
                 "expected an encoder like BERT; remove 'packed' from its afterclick.json"
             ) from problem
+        known_pairs.check_finite(self.name, self.placement.dtype, plain.float().cpu().numpy())
         share = error / max(1.0, float(plain.abs().max()))
         if not share <= TOLERANCE[self.placement.dtype]:
             raise model_source.ModelUnsupported(

@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from encoders.device import Placement
 from encoders.usage import Usage
 
+MOST_LISTS = 10_000
+"""Lists that are remembered so that their answers count, newest first to stay: by who publishes them, and by a scorer
+that learns, where one of 100 candidates takes 5 KB."""
+
 
 @dataclass(frozen=True)
 class ScoreRequest:

@@ -1,6 +1,6 @@
 """Which model a folder holds: its name says where it is, not what it is, and it may be replaced there.
 
-Called by whoever serves a model. Loads nothing.
+Loads nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,17 @@ DIGITS, BLOCK = 8, 1 << 20
 Stamp: TypeAlias = "tuple[tuple[str, int, int], ...]"
 
 
+def name(model: str) -> str:
+    """What a model is called in lists, metrics and logs: a folder by its last component, for paths are a host's own.
+
+    >>> name("/srv/models/shop/")
+    'shop'
+    """
+    folder = folder_of(model)
+    is_folder = folder.is_dir() or folder.is_absolute()
+    return (folder.name or folder.resolve().name) if is_folder else model
+
+
 def version(model: str) -> str:
     """The model's name; behind that of a folder, `@` and the first digits of the SHA-256 of all files in it.
 
@@ -29,7 +40,7 @@ def version(model: str) -> str:
             empty = False
             digest.update(f"{path.relative_to(folder)}\0".encode())
             digest.update(_digest(path))
-    return model if empty else f"{model}@{digest.hexdigest()[:DIGITS]}"
+    return name(model) if empty else f"{name(model)}@{digest.hexdigest()[:DIGITS]}"
 
 
 def stamp(model: str) -> Stamp:
@@ -61,4 +72,5 @@ def _folders(model: str) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file())
+    """The model's own, and those that say how a sentence-transformers folder pools."""
+    return sorted(path for path in (*folder.iterdir(), *folder.glob("*/config.json")) if path.is_file())

@@ -1,6 +1,6 @@
 """Which lists are out, so that what a user chose of one finds its way to who made it.
 
-An answer counts once, whatever Kafka delivers again, and only while its list is remembered. Called by `rank_tier`.
+An answer counts once, whatever Kafka delivers again, and only while its list is remembered.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from typing import NamedTuple
 
 import ranker
 from ranker import Scorer
+from ranker.score import MOST_LISTS
 from streams import metrics
 from streams.contracts import Answer, RankRequest
-
-MOST_LISTS = 20_000
-"""Remembered, newest first to stay."""
 
 
 class Out(NamedTuple):
@@ -24,12 +22,12 @@ class Out(NamedTuple):
 
     Attributes
     ----------
-    scorer, user_id : who made it, and for whom.
+    scorer, user_id : who made it, None if that is not served any more; and for whom.
     items, positions : what is in it and where that was among the candidates, the first place first.
     answered : what the user chose so far.
     """
 
-    scorer: Scorer
+    scorer: Scorer | None
     user_id: str
     items: list[str]
     positions: list[int]
@@ -58,10 +56,19 @@ class Feedback:
                 out = self._answer(given, request.user_id)
                 if out is not None:
                     place = out.items.index(given.item_id)
-                    metrics.answers.labels(out.scorer.name).inc()
-                    metrics.answer_rank.labels(out.scorer.name).observe(place + 1)
-                    found[out.scorer].append(ranker.Answer(given.list_id, out.positions, place))
+                    name = out.scorer.name if out.scorer else metrics.REPLACED
+                    metrics.answers.labels(name).inc()
+                    metrics.answer_rank.labels(name).observe(place + 1)
+                    if out.scorer:
+                        found[out.scorer].append(ranker.Answer(given.list_id, out.positions, place))
         return found
+
+    def retire(self, scorer: Scorer) -> None:
+        """A scorer is not served any more: its lists stay, under no name."""
+        with self._lock:
+            for list_id, out in self._out.items():
+                if out.scorer is scorer:
+                    self._out[list_id] = out._replace(scorer=None)
 
     def forget(self, users: Collection[str] | None) -> None:
         """Remember no list of these users; of nobody, for None."""

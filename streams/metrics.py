@@ -6,6 +6,8 @@ timestamp.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from prometheus_client import Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3_600)
@@ -65,6 +67,11 @@ graph_loads = Counter(
     ["outcome"],
 )
 graph_saves = Counter("afterclick_graph_saves_total", "Search graphs written to disk, by outcome", ["outcome"])
+text_tokens = Counter(
+    "afterclick_text_tokens_total",
+    "Tokens of the texts that models read, by who read them and whether its vocabulary knows what they stand for",
+    ["reader", "known"],
+)
 encode_seconds = Histogram("afterclick_encode_seconds", "Encoding one batch of item texts", buckets=SECONDS)
 
 requests_pending = Gauge("afterclick_rank_queue_size", "Users waiting to be ranked")
@@ -87,10 +94,15 @@ queue_seconds = Histogram("afterclick_queue_seconds", "A rank request's wait for
 inference_seconds = Histogram("afterclick_inference_seconds", "The model on one batch", ["model"], buckets=SECONDS)
 model_swaps = Counter(
     "afterclick_model_swaps_total",
-    "Times that a model's folder changed while we ran: 'served', or 'refused' and the one before goes on",
+    "Times that a model's folder changed while we ran: 'served', or 'refused' and the one before goes on; `model` is "
+    "the folder's name",
     ["model", "outcome"],
 )
-answers = Counter("afterclick_answers_total", "Items that users chose from lists that a model ranked", ["model"])
+answers = Counter(
+    "afterclick_answers_total",
+    "Items that users chose from lists that a model ranked; `model` is 'replaced' for all that are not served any more",
+    ["model"],
+)
 answer_rank = Histogram(
     "afterclick_answer_rank", "The place in its list of an item that a user chose, from 1", ["model"], buckets=PLACES
 )
@@ -100,6 +112,9 @@ answer_loss = Counter(
     ["model", "head"],
 )
 heads_set_back = Counter("afterclick_heads_set_back_total", "Heads that had learnt themselves worse", ["model"])
+scores_not_finite = Counter(
+    "afterclick_scores_not_finite_total", "Candidates whose score was no number; they come last", ["model"]
+)
 models_restarted = Counter("afterclick_models_restarted_total", "Deaths of the models' process; each loads them again")
 
 lists = Counter("afterclick_lists_total", "Lists published", ["model"])
@@ -121,3 +136,18 @@ list_age_seconds = Gauge(
 cache_writes = Counter("afterclick_cache_writes_total", "Writes to Redis, by outcome", ["outcome"])
 cache_pending = Gauge("afterclick_cache_pending_lists", "Published lists that Redis may not have yet")
 cache_refilled = Counter("afterclick_cache_refilled_total", "Lists brought to Redis from their topic")
+
+REPLACED = "replaced"
+_BY_MODEL = tuple(
+    metric
+    for metric in list(vars().values())
+    if isinstance(metric, Counter | Gauge | Histogram) and metric is not model_swaps and "model" in metric._labelnames
+)
+
+
+def keep_models(names: Collection[str]) -> None:
+    """Drop the series of all models but these: each version is a name of its own, and a worker may see hundreds."""
+    for metric in _BY_MODEL:
+        there = {sample.labels["model"] for family in metric.collect() for sample in family.samples}
+        for name in there - {*names, REPLACED}:
+            metric.remove_by_labels({"model": name})

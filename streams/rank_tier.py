@@ -119,6 +119,11 @@ class RankTier:
         _warm_up(scorer)
         self.scorers[arm] = scorer
 
+    def retire(self, scorer: Scorer) -> None:
+        """One that was replaced has finished: what is told of it by name goes."""
+        self._feedback.retire(scorer)
+        metrics.keep_models({_name(one) for one in self.scorers})
+
     def warm_up(self) -> None:
         """Score something, so that the first user does not wait for what a model does once."""
         for scorer in filter(None, self.scorers):
@@ -140,8 +145,10 @@ class RankTier:
     def _list(
         self, request: RankRequest, scores: Vector, degraded: str | None, now_ms: int, scorer: Scorer | None
     ) -> Recommendations:
-        if len(scores) and not np.isfinite(scores).any():
-            scores, degraded = _priors(request), "model-not-finite"
+        if not_finite := len(scores) - np.isfinite(scores).sum():
+            metrics.scores_not_finite.labels(_name(scorer)).inc(int(not_finite))
+            if not_finite == len(scores):
+                scores, degraded = _priors(request), "model-not-finite"
         as_of_ms = milliseconds(request.as_of)
         just_bought = {
             event.item_id

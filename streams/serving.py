@@ -89,15 +89,18 @@ class Arm:
                 newer.close()
                 _refused(ranker, error)
             else:
-                await self._replaced(newer, ranker)
+                await self._replaced(newer, ranker, tier)
 
-    async def _replaced(self, newer: Models, ranker: Ranker) -> None:
+    async def _replaced(self, newer: Models, ranker: Ranker, tier: RankTier) -> None:
         """The newer one serves: let the older one finish what it is at, and go."""
         older, self.models = self.models, newer
+        scorer = older.scorer
         names = [models.scorer.name for models in (newer, older) if models.scorer]
         logger.info("%s", " makes lists from now on, in the place of ".join(names))
-        metrics.model_swaps.labels(ranker.model, "served").inc()
+        metrics.model_swaps.labels(version.name(ranker.model), "served").inc()
         await asyncio.sleep(ranker.timeout_ms / 1000)
+        if scorer is not None:
+            tier.retire(scorer)
         if older.encoder is not None:
             with suppress(BrokenProcessPool):  # then it has dropped everything
                 await asyncio.to_thread(older.drop_scorer)
@@ -114,8 +117,9 @@ class Arm:
 
 def _refused(ranker: Ranker, error: Exception) -> None:
     why = str(error) if isinstance(error, AfterclickError) else repr(error)
-    logger.error("%s changed and cannot be served; the model from before goes on: %s", ranker.model, why)
-    metrics.model_swaps.labels(ranker.model, "refused").inc()
+    name = version.name(ranker.model)
+    logger.error("%s changed and cannot be served; the model from before goes on: %s", name, why)
+    metrics.model_swaps.labels(name, "refused").inc()
 
 
 def _stamp(model: str) -> version.Stamp:

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from encoders.errors import AfterclickError
 from encoders.model_source import ModelUnsupported
-from encoders.vector_store import StoredEncoder, identity
+from encoders.vector_store import StoredEncoder
 from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
 from streams import graph_snapshot, probes, startup
@@ -148,11 +148,10 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
         partitions=settings.kafka.partitions,
         use_partitioner=True,
     )
-    model = identity(settings.encoder.model, settings.encoder.dtype)
     graph_path = settings.tables.data_dir / graph_snapshot.FILE
-    catalogue = Catalogue(encoder.dim, graph=graph_snapshot.load(graph_path, encoder.dim, model))
+    catalogue = Catalogue(encoder.dim, graph=graph_snapshot.load(graph_path, encoder.dim, encoder.identity))
     tier = StateTier(settings, Users(table.data, encoder.dim), catalogue, counts_of(settings), _sources(settings))
-    stored = StoredEncoder(encoder, model, settings.tables.data_dir / "item-vectors.sqlite")
+    stored = StoredEncoder(encoder, encoder.identity, settings.tables.data_dir / "item-vectors.sqlite")
     thread = ThreadPoolExecutor(1, "encode")
     store = TableStore(table, changelog_name(settings))
     cast(Transport, app.transport).restore = store.restore
@@ -163,7 +162,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
     )
     topics = ("clicks", "purchases", "impressions", "items", "forget", ROUTED)
 
-    snapshot = graph_snapshot.GraphSnapshot(catalogue, graph_path, model)
+    snapshot = graph_snapshot.GraphSnapshot(catalogue, graph_path, encoder.identity)
 
     @app.agent(_raw(app, [settings.topic(topic) for topic in topics]))
     async def receive(stream: Any) -> None:

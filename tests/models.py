@@ -61,7 +61,7 @@ def packed(folder: Path, labels: int = 1, **config: Any) -> Path:
 
 
 def decoder(folder: Path, **config: Any) -> Path:
-    """A Qwen3 causal LM of 768 positions, with Qwen's special tokens."""
+    """A Qwen3 causal LM of 768 positions, with Qwen's special tokens, said to have Qwen3-Reranker's template."""
     tokenizer = byte_level()
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
@@ -69,7 +69,9 @@ def decoder(folder: Path, **config: Any) -> Path:
         "initializer_range": 0.3,
         "tie_word_embeddings": False,
     }
-    return save(folder, AutoModelForCausalLM, Qwen3Config(**(GROUPED | settings | config)), tokenizer)
+    save(folder, AutoModelForCausalLM, Qwen3Config(**(GROUPED | settings | config)), tokenizer)
+    (folder / "afterclick.json").write_text('{"template": "Qwen3-Reranker"}', encoding="utf-8")
+    return folder
 
 
 def save(folder: Path, auto_class: Any, config: PreTrainedConfig, tokenizer: Any) -> Path:

@@ -8,7 +8,6 @@ checkpoint at each look lets it go on where it was stopped. Called by `afterclic
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import torch
 
 from encoders import model_source
 from encoders.interest import Vector
+from ranker import template
 from ranker.packed_decoder import AnswerHead
 from ranker.score import Scorer, ScoreRequest
 from ranker.train.fusion_fit import Epoch
@@ -139,9 +139,8 @@ def save(scorer: Trainable, base: str, folder: Path) -> None:
         model.load_state_dict({n: w for n, w in learnt.items() if sizes.get(n) == w.shape}, strict=False)
     model.save_pretrained(folder)
     model_source.load_tokenizer(base, source).save_pretrained(folder)
-    described = model_source.read_json(source, "afterclick.json", dict)
-    if described is not None:
-        (folder / "afterclick.json").write_text(json.dumps(described), encoding="utf-8")
+    if _has_answer_head(scorer.model) or (source / template.FILE).is_file():
+        template.keep(source, folder)
 
 
 def score(scorer: Scorer, lists: Lists, deadline: float, progress: Progress) -> Vector:

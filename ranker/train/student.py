@@ -14,6 +14,8 @@ import numpy as np
 
 from encoders import int8, model_source
 from encoders.device import Placement
+from encoders.model_files import INT8_FILE
+from ranker import template
 from ranker.template import FILE
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.onnx", "onnx", "openvino")
@@ -86,7 +88,9 @@ def quantise(base: str, folder: Path) -> None:
     """Keep a model's matrices in int8."""
     source = model_source.fetch(base)
     _copy_all_but_weights(source, folder)
-    int8.save(_loaded(base, source), folder / model_source.INT8_FILE)
+    if _auto_class(source) == "AutoModelForCausalLM":
+        template.keep(source, folder)
+    int8.save(_loaded(base, source), folder / INT8_FILE)
 
 
 def is_embedding_model(base: str) -> bool:

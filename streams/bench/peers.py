@@ -19,7 +19,7 @@ from transformers.utils import logging
 from encoders import model_source
 from encoders.device import Placement
 from ranker import ScoreRequest
-from ranker.template import FILE, Template
+from ranker.template import Template, texts
 
 SENTENCES = "sentence-transformers"
 NO_SENTENCES = f"{SENTENCES} is not installed: no row compares with it (pip install {SENTENCES})."
@@ -73,7 +73,7 @@ def full_prompts(folder: Path, placement: Placement) -> Rank:
 
     The scores are those of our decoder, `logit(yes) - logit(no)`.
     """
-    template = Template(**(model_source.read_json(folder, FILE, dict) or {}))
+    template = Template(**(texts(folder) or {}))
     tokenizer = model_source.load_tokenizer(str(folder), folder)
     tokenizer.padding_side = "left"
     loader: Any = transformers.AutoModelForCausalLM  # its functions have no types

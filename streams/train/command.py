@@ -134,14 +134,16 @@ def _model(
     tuned = checkpoint / "curve.json"
     if tuned.is_file():
         points = json.loads(tuned.read_text(encoding="utf-8"))
-        return load_scorer(str(checkpoint / "model"), device, settings.ranker.dtype), [Epoch(*p) for p in points], None
+        scorer = load_scorer(str(checkpoint / "model"), device, settings.ranker.dtype, in_training=True)
+        return scorer, [Epoch(*point) for point in points], None
     name = options.base
     if options.form is not None:
         from ranker.train.student import start
 
         name = str(checkpoint / "start")
         start(options.base, options.form, checkpoint / "start", options.seed)
-    scorer = load_scorer(name, device, "float32" if options.epochs else settings.ranker.dtype)
+    dtype = "float32" if options.epochs else settings.ranker.dtype
+    scorer = load_scorer(name, device, dtype, in_training=bool(options.epochs))
     if isinstance(scorer, FusedScorer):
         raise InputError(f"--base: got {options.base!r}, which has a fusion head already; expected the model under it")
     if isinstance(scorer, BiEncoder) or not options.epochs:
@@ -162,4 +164,4 @@ def _model(
     )
     save(trainable, name, checkpoint / "model")
     tuned.write_text(json.dumps([[epoch.loss, epoch.ndcg] for epoch in curve]), encoding="utf-8")
-    return load_scorer(str(checkpoint / "model"), device, settings.ranker.dtype), curve, None
+    return load_scorer(str(checkpoint / "model"), device, settings.ranker.dtype, in_training=True), curve, None

@@ -107,7 +107,8 @@ def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool)
             lists = material.lists(settings, checkpoint, ends[0], bar)
             lists, wanted = scored(teacher, lists, seed, ends[1], lambda d, a: bar("The teacher scores", d, a))
             curve = _student(teacher, wanted, lists, settings, options, checkpoint, ends[2], bar)
-            made = load_scorer(str(checkpoint / "model"), settings.ranker.device, settings.ranker.dtype)
+            ranker = settings.ranker
+            made = load_scorer(str(checkpoint / "model"), ranker.device, ranker.dtype, in_training=True)
             after, scores = scored(made, lists, seed, ends[3], lambda d, a: bar("The student scores", d, a))
             fitting, again = (partial(bar, f"Fitting the {of}") for of in ("head", "teacher's head"))
             trained = fit(scores, after, "softmax", seed, fitting, deadline=ends[4])
@@ -167,7 +168,7 @@ def _student(
         student.quantise(teacher.name, folder)
     else:
         begun = _begin(teacher, options, checkpoint / "start")
-        scorer = load_scorer(begun, settings.ranker.device, "float32")
+        scorer = load_scorer(begun, settings.ranker.device, "float32", in_training=True)
         if isinstance(scorer, FusedScorer):
             raise InputError(f"--student: got {begun!r}, which has a fusion head; expected the model under it")
         from ranker.train.model_fit import Effort, Trainable, fine_tune, save

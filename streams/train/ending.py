@@ -61,7 +61,7 @@ def finish(
         for file in (checkpoint / "model").iterdir():
             shutil.move(file, out / file.name)
     write(out, base, trained, tuned, facts)
-    served = load_scorer(str(out), settings.ranker.device, settings.ranker.dtype)
+    served = load_scorer(str(out), settings.ranker.device, settings.ranker.dtype, in_training=True)
     known_answers.write(out, served, lists.made_up(KNOWN_LISTS, KNOWN_CANDIDATES, facts["seed"]))
     shutil.rmtree(checkpoint)
 

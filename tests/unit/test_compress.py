@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.model_source import INT8_FILE, ModelUnsupported
+from encoders.model_files import INT8_FILE
+from encoders.model_source import ModelUnsupported
 from ranker import ScoreRequest, load_scorer
 from ranker.features import NAMES
 from ranker.fusion import FusedScorer

@@ -21,13 +21,40 @@ def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
+X86 = "processor : 0 vendor_id : GenuineIntel flags : fpu sse2 avx2 avx512f"
+AMD = X86.replace("GenuineIntel", "AuthenticAMD")
+ARM = "processor : 0 Features : fp asimd crc32"
+
+
 @pytest.mark.usefixtures("no_cuda")
+@pytest.mark.parametrize(
+    ("cpuinfo", "dtype"),
+    [
+        (X86, "float32"),
+        (f"{X86} avx512_bf16 amx_bf16 amx_tile", "bfloat16"),
+        (AMD, "float32"),
+        (f"{AMD} avx512_bf16", "bfloat16"),
+        (ARM, "float32"),
+    ],
+)
+def test_auto_on_a_cpu_goes_by_its_flags_and_measures_nothing(
+    monkeypatch: pytest.MonkeyPatch, cpuinfo: str, dtype: str
+) -> None:
+    monkeypatch.setattr(device, "_cpuinfo", lambda: frozenset(cpuinfo.split()))
+    monkeypatch.delattr(device, "_probe_ms")
+    assert choose().dtype == dtype
+    assert "AVX" in choose().reason or "threads" in choose().reason
+
+
+@pytest.mark.usefixtures("no_cuda")
+@pytest.mark.parametrize("cpuinfo", [f"{X86} avx512_bf16", f"{ARM} bf16", "", "isa : rv64imafdc"])
 @pytest.mark.parametrize(
     ("bf16_ms", "dtype"), [(1.0, "bfloat16"), (2.0, "bfloat16"), (2.1, "float32"), (9.0, "float32")]
 )
-def test_auto_on_a_cpu_takes_what_is_clearly_faster(
-    monkeypatch: pytest.MonkeyPatch, bf16_ms: float, dtype: str
+def test_where_flags_do_not_say_auto_takes_what_is_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, cpuinfo: str, bf16_ms: float, dtype: str
 ) -> None:
+    monkeypatch.setattr(device, "_cpuinfo", lambda: frozenset(cpuinfo.split()))
     monkeypatch.setattr(device, "_probe_ms", lambda: (3.0, bf16_ms))
     placement = choose()
     assert (placement.device, placement.dtype) == ("cpu", dtype)
@@ -36,11 +63,29 @@ def test_auto_on_a_cpu_takes_what_is_clearly_faster(
 
 
 @pytest.mark.usefixtures("no_cuda")
-def test_the_probe_measures_this_machine() -> None:
+def test_the_probe_measures_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_cpuinfo", frozenset)
     placement = choose()
     assert placement.dtype in ("float32", "bfloat16")
     assert "threads" in placement.reason
     assert choose() is placement, "probed again"
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_each_start_takes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    if device._by_flags(device._cpuinfo()) is None:
+        pytest.skip("this processor's flags do not say")
+    times = iter([(3.0, 1.0), (3.0, 2.9)] * 10)
+    monkeypatch.setattr(device, "_probe_ms", lambda: next(times))
+    chosen = set()
+    for _ in range(20):
+        choose.cache_clear()
+        chosen.add(choose())
+    assert len(chosen) == 1
+
+
+def test_float16_on_a_cpu_is_obeyed_and_called_slow() -> None:
+    assert "several times slower" in choose("cpu", "float16").reason
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

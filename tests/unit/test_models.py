@@ -7,14 +7,20 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from encoders.model_source import ModelUnsupported
-from ranker import ScoreRequest, load_scorer
-from streams.models import Models, Wanted
+from encoders.model_source import ModelNotFound, ModelUnsupported
+from encoders.vector_store import identity
+from ranker import ScoreRequest, load_scorer, version
+from streams import metrics, model_process
+from streams.model_process import EncoderFacts, Wanted
+from streams.models import Models, RemoteEncoder
 from streams.settings import Encoder, Ranker
+from tests import models as tiny
 
 TEXTS = ["Trail running jacket", "Espresso machine", "Tent for two"]
 REQUEST = ScoreRequest("Viewed Camping stove today", TEXTS)
@@ -82,7 +88,7 @@ def test_a_process_that_hangs_is_replaced(models: Models, monkeypatch: pytest.Mo
 
 
 def test_an_unknown_model_is_the_same_clear_error_as_here() -> None:
-    with pytest.raises(ModelUnsupported, match="nowhere"):
+    with pytest.raises(ModelNotFound, match="nowhere"):
         Models(None, Ranker(model="/nowhere")).load()
 
 
@@ -92,3 +98,82 @@ def test_what_is_not_wanted_is_not_loaded() -> None:
     assert models.encoder is None
     assert models.scorer is None
     models.close()
+
+
+def test_vectors_are_known_by_the_dtype_that_they_were_made_in(models: Models) -> None:
+    assert models.encoder is not None
+    assert models.encoder.placement.dtype == "float32"
+    auto = Models(Encoder(device="cpu"), None)
+    auto.load()
+    assert auto.encoder is not None
+    used = auto.encoder.placement.dtype
+    assert auto.encoder.identity == identity(Encoder().model, used)
+    assert "auto" not in auto.encoder.identity
+    assert (auto.encoder.identity == models.encoder.identity) == (used == "float32")
+    auto.close()
+
+
+def test_an_encoder_and_a_scorer_of_one_name_keep_their_placements() -> None:
+    name = Encoder().model
+    both = Models(
+        Encoder(model=name, device="cpu", dtype="bfloat16"), Ranker(model=name, device="cpu", dtype="float32")
+    )
+    both.load()
+    assert both.encoder is not None
+    assert both.scorer is not None
+    assert (both.encoder.placement.dtype, both.scorer.placement.dtype) == ("bfloat16", "float32")
+    both.close()
+
+
+def test_a_model_that_changes_while_it_is_loaded_is_loaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny.packed(tmp_path)
+    loads, load = [0], model_process._load
+
+    def loaded(wanted: Wanted) -> Any:
+        models = load(wanted)
+        loads[0] += 1
+        if loads[0] in changes_at:
+            (folder / "README.md").write_text("a change " * loads[0], encoding="utf-8")
+        return models
+
+    monkeypatch.setattr(model_process, "_load", loaded)
+    wanted = None, Ranker(model=str(folder), device="cpu", dtype="float32")
+    changes_at = {1}
+    found = model_process._load_whole(wanted)
+    assert loads == [2]
+    assert found.of_scorer is not None
+    assert found.of_scorer.name == version.version(str(folder))
+    changes_at = {3, 4, 5}
+    with pytest.raises(ModelUnsupported, match="rename its folder into place"):
+        model_process._load_whole(wanted)
+
+
+def test_an_encoder_that_comes_back_as_another_one_is_not_mixed_with_the_first(tmp_path: Path) -> None:
+    folder = tiny.encoder(tmp_path)
+    running = Models(Encoder(model=str(folder), device="cpu", dtype="float32"), None)
+    running.load()
+    assert running.encoder is not None
+    running.encoder.encode(TEXTS)
+    tiny.encoder(tmp_path, num_hidden_layers=1)
+    with pytest.raises(BrokenProcessPool):
+        running.call(die)
+    with pytest.raises(ModelUnsupported, match="restart it"):
+        running.encoder.encode(TEXTS)
+    running.close()
+
+
+@pytest.mark.parametrize(
+    ("title", "is_told"), [("\u7ea2\u8272\u767b\u5c71\u978b {}", True), ("Red hiking boots {}", False)]
+)
+def test_a_script_that_the_encoder_does_not_know_is_told_once(
+    models: Models, title: str, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    fresh = RemoteEncoder(models, "minilm", EncoderFacts(384, models.encoder.placement, models.encoder.identity))  # type: ignore[union-attr]
+    unknown = metrics.text_tokens.labels("encoder", "no")
+    before = unknown._value.get()
+    for start in (0, 100):
+        fresh.encode([title.format(number) for number in range(start, start + 100)])
+    assert (unknown._value.get() - before > 500) is is_told
+    assert caplog.text.count("choose a model for your languages (AFTERCLICK_ENCODER__MODEL)") == is_told

@@ -157,6 +157,7 @@ def _replace_model(folder: Path, config: PreTrainedConfig) -> None:
     config.vocab_size = len(tokenizer)
     config.initializer_range = 0.3
     models.save(folder, AutoModelForCausalLM, config, tokenizer)
+    (folder / "afterclick.json").write_text('{"template": "Qwen3-Reranker"}', encoding="utf-8")
 
 
 def test_decoder_without_position_ids_is_refused() -> None:

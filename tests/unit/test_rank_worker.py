@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from encoders.device import Placement
 from encoders.usage import Usage
 from ranker import ScoreRequest
+from streams import metrics
 from streams.contracts import Candidate, HistoryEvent, RankRequest, Recommendations
 from streams.outbox import Outgoing
 from streams.rank_tier import RankTier
@@ -155,6 +156,51 @@ def test_without_its_model_lists_go_out_and_say_so_and_the_model_comes_back() ->
         return [out.lists[f"u{number}"][1].degraded for number in range(5)]
 
     assert asyncio.run(played()) == ["model-error", "model-timeout", "model-busy", "model-not-finite", None]
+
+
+class EveryThird(Slow):
+    """A model that raises on every third batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._batches = 0
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+        self._batches += 1
+        if self._batches % 3 == 0:
+            raise IndexError("index out of range in self")
+        return super().score(requests)
+
+
+def test_a_model_that_fails_now_and_then_fails_those_lists_alone() -> None:
+    async def played() -> list[str | None]:
+        out: Any = Out()
+        with ThreadPoolExecutor(1) as thread:
+            worker = RankWorker(Settings(), RankTier(Settings(), EveryThird()), out, out, thread)
+            running = asyncio.create_task(worker.run())
+            for number in range(9):
+                await worker.take(event(f"u{number}", number))
+                await worker.acks.drain(5)
+            running.cancel()
+        return [out.lists[f"u{number}"][1].degraded for number in range(9)]
+
+    assert asyncio.run(played()) == [None, None, "model-error"] * 3
+
+
+def test_a_score_that_is_no_number_comes_last_and_is_counted() -> None:
+    class Holes(Slow):
+        def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+            scores = super().score(requests)
+            for of_one in scores:
+                of_one[4] = np.nan
+            return scores
+
+    before = metrics.scores_not_finite.labels("slow")._value.get()
+    asked = msgspec.json.decode(event("ann", 0).message.value, type=RankRequest)
+    [list_] = RankTier(Settings(), Holes()).rank([asked], NOW)
+    assert [item.item_id for item in list_.items] == ["c3", "c2", "c1", "c0", "c4"]
+    assert list_.degraded is None
+    assert metrics.scores_not_finite.labels("slow")._value.get() == before + 1
 
 
 def versioned(user_id: str, offset: int, version: int) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
 
 from encoders.model_source import ModelUnsupported
 from ranker import ScoreRequest, known_answers, load_scorer, version
@@ -23,6 +24,7 @@ from streams.serving import Serving
 from streams.settings import Ranker, Settings
 from tests import models
 from tests.unit.test_fusion import folder as fused
+from tests.unit.test_known_pairs import fill
 from tests.unit.test_rank_worker import Slow
 
 FOLLOW_S = 0.05
@@ -76,30 +78,40 @@ def lists_while(
 
 def test_what_takes_a_folders_place_makes_the_lists_and_none_is_lost(tmp_path: Path) -> None:
     shop, newer = models.packed(tmp_path / "shop"), models.decoder(tmp_path / "newer")
-    before, after = version.version(str(shop)), f"{shop}@{version.version(str(newer)).rsplit('@')[-1]}"
+    before, after = version.version(str(shop)), f"shop@{version.version(str(newer)).rsplit('@')[-1]}"
+    metrics.lists.labels(before).inc()
 
     def replaced() -> None:
         shutil.rmtree(shop)
         newer.rename(shop)
 
-    made = lists_while(settings_of(shop), replaced, lambda list_: list_.model == after)
+    def is_over(list_: Recommendations) -> bool:
+        return list_.model == after and before not in generate_latest().decode()
+
+    made = lists_while(settings_of(shop), replaced, is_over)
     assert set(made) == {before, after}
+    assert str(tmp_path) not in generate_latest().decode(), "a path of this host"
     assert made == sorted(made, key=[before, after].index), "never back"
 
 
-def test_one_that_does_not_give_its_known_answers_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["other answers", "scores that are not finite"])
+def test_one_that_lies_is_refused(tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture) -> None:
     shop, wrong = models.packed(tmp_path / "shop"), models.encoder(tmp_path / "wrong")
     known_answers.write(shop, load_scorer(str(shop), "cpu", "float32"), [ScoreRequest("Viewed Wool hat", TEXTS)])
-    shutil.copy(shop / known_answers.FILE, wrong)
-    before = version.version(str(shop))
-    refused = metrics.model_swaps.labels(str(shop), "refused")
+    if what == "other answers":
+        shutil.copy(shop / known_answers.FILE, wrong)
+    else:
+        wrong = fill(models.classifier(tmp_path / "wrong"), float("nan"), "classifier")
+    before, refused = version.version(str(shop)), metrics.model_swaps.labels("shop", "refused")
+    refused_before = refused._value.get()
 
     def replaced() -> None:
         shutil.rmtree(shop)
         wrong.rename(shop)
 
-    made = lists_while(settings_of(shop), replaced, lambda _: refused._value.get() > 0)
+    made = lists_while(settings_of(shop), replaced, lambda _: refused._value.get() > refused_before)
     assert set(made) == {before}
+    assert ("known answers" if what == "other answers" else what) in caplog.text
 
 
 def test_known_answers_are_given_and_a_wrong_model_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""What lies in a model's folder: weights that can be read here, or what lies there instead and what to do about it.
+
+Knows files by their names and JSON; loads no weights and imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+INT8_FILE = "int8.safetensors"
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+ADAPTER_FILE = "adapter_config.json"
+LFS_POINTER = b"version https://git-lfs"
+OTHER_FORMATS = (
+    ("*.gguf", "GGUF (llama.cpp)", "name the original model that it was converted from"),
+    ("*.bin", "PyTorch pickles", "{save}"),
+    ("*.pt", "PyTorch pickles", "{save}"),
+    ("*.pth", "PyTorch pickles", "{save}"),
+    ("*.ckpt", "PyTorch pickles", "{save}"),
+    ("*.onnx", "ONNX", "name the original model that it was exported from"),
+    ("onnx/*.onnx", "ONNX", "name the original model that it was exported from"),
+    ("openvino/*.xml", "OpenVINO", "name the original model that it was exported from"),
+    ("*.h5", "TensorFlow weights", "name a model with PyTorch weights"),
+    ("*.msgpack", "Flax weights", "name a model with PyTorch weights"),
+)
+"""Weights that are not read here, and what to do: by the pattern of their files."""
+SAVE = (
+    "load it once where you trust it, with transformers' from_pretrained, and write it with "
+    "save_pretrained(OUT), which writes safetensors, and its tokeniser beside it"
+)
+_LFS = "got {file}, which is a pointer of Git LFS, expected the weights themselves; run `git lfs pull` in its folder"
+MERGE = (
+    "merge it: peft.AutoPeftModelFor….from_pretrained(FOLDER).merge_and_unload().save_pretrained(OUT), and save the "
+    "tokeniser beside it"
+)
+
+
+def what_is_wrong(name: str, folder: Path) -> str | None:
+    """Why the folder of the model `name` cannot be loaded, and what to do; None if it has all that a model needs."""
+    if (folder / ADAPTER_FILE).is_file():
+        base = _base_of_adapter(folder / ADAPTER_FILE)
+        return f"got {name!r}, which is a LoRA adapter ({ADAPTER_FILE}) of {base}, expected a whole model; {MERGE}"
+    if not (folder / "config.json").is_file():
+        return (
+            f"got the folder {name!r} with {_listed(folder)}, expected a config.json in it; "
+            f"{_other_weights(folder) or 'name the folder that save_pretrained wrote'}"
+        )
+    if (folder / INT8_FILE).is_file():
+        return None
+    is_one_file = (folder / WEIGHTS_FILE).is_file()
+    if not is_one_file and not (folder / INDEX_FILE).is_file():
+        return (
+            f"got {name!r} with {_listed(folder)}, expected its weights in {WEIGHTS_FILE}; "
+            f"{_other_weights(folder) or 'copy the missing file into it, or name another model'}"
+        )
+    if not is_one_file and (wrong := _missing_shards(name, folder)):
+        return wrong
+    return next((_LFS.format(file=file) for file in folder.glob("model*.safetensors") if _is_pointer(file)), None)
+
+
+def _missing_shards(name: str, folder: Path) -> str | None:
+    try:
+        shards = set(json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))["weight_map"].values())
+        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"got {folder / INDEX_FILE} without an index of weights ({error!r}), expected one; copy the file again"
+    if not missing:
+        return None
+    return (
+        f"got {name!r} without {', '.join(missing[:3])} ({len(missing)} of {len(shards)} files of weights), expected "
+        f"all that its {INDEX_FILE} names; copy what is missing into {folder}"
+    )
+
+
+def _is_pointer(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(LFS_POINTER)) == LFS_POINTER
+
+
+def _other_weights(folder: Path) -> str:
+    """What to do with the weights that are there, or '' for none."""
+    for pattern, kind, advice in OTHER_FORMATS:
+        if any(folder.glob(pattern)):
+            return f"its weights are {kind}, which are not read here: {advice.format(save=SAVE)}"
+    return ""
+
+
+def _listed(folder: Path) -> str:
+    """The names of what is there, the first few."""
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
+    if not names:
+        return "nothing"
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") + " in it"
+
+
+def _base_of_adapter(file: Path) -> str:
+    try:
+        return repr(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError):
+        return "another model"

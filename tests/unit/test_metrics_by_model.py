@@ -1,0 +1,114 @@
+"""A worker whose model is replaced again and again tells of the one that it serves, and not of all that it ever did."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from prometheus_client import generate_latest
+
+from ranker import Lessons, ScoreRequest
+from ranker.fusion import FusedScorer
+from ranker.score import MOST_LISTS
+from streams import metrics
+from streams.contracts import Answer, RankRequest
+from streams.feedback import Feedback, Out
+from streams.rank_tier import RankTier
+from streams.rank_worker import RankWorker
+from streams.settings import Ranker, Settings
+from tests.unit.test_feedback import request
+from tests.unit.test_fusion import CONTEXT, TEXTS, head, rows
+from tests.unit.test_rank_worker import NOW, Slow, event
+from tests.unit.test_rank_worker import Out as Published
+
+SWAPS = 200
+
+
+class Version(Slow):
+    """One version of a model, which learns."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.lessons = Lessons()
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+        self.usage.requests += len(requests)
+        return [np.arange(len(request.candidates), dtype=np.float32) for request in requests]
+
+    def learn(self, answers: Sequence[Any]) -> None:
+        self.lessons.answers += len(answers)
+
+
+def names_told() -> set[str]:
+    """The values of the label `model` in the text that Prometheus reads, but for folders' names."""
+    lines = generate_latest().decode().splitlines()
+    told = [line for line in lines if 'model="' in line and not line.startswith("afterclick_model_swaps")]
+    return {line.partition('model="')[2].partition('"')[0] for line in told}
+
+
+def test_two_hundred_swaps_do_not_grow_what_is_told() -> None:
+    async def played() -> None:
+        out: Any = Published()
+        one, other = Version("shop@0"), Version("challenger@0")
+        tier = RankTier(Settings(ranker=Ranker(challenger="other", challenger_share=0.5)), one, other)
+        with ThreadPoolExecutor(1) as thread:
+            worker = RankWorker(Settings(), tier, out, out, thread)
+            running = asyncio.create_task(worker.run())
+            for number in range(SWAPS):
+                for user in (f"user-{user}" for user in range(4)):
+                    await worker.take(event(user, len(worker.acks) + number * 4 + int(user[-1])))
+                await worker.acks.drain(5)
+                for arm, name in enumerate(("shop", "challenger")):
+                    before = tier.scorers[arm]
+                    assert before is not None
+                    tier.serve(Version(f"{name}@{number + 1}"), arm)
+                    tier.retire(before)
+                if number == 1:
+                    size = len(generate_latest())
+                assert len(names_told() - {"none", metrics.REPLACED}) <= 2
+            running.cancel()
+        assert len(generate_latest()) < 1.05 * size + 2_000
+
+    asyncio.run(played())
+
+
+def test_answers_to_a_model_that_is_gone_count_under_no_name() -> None:
+    first, second = Version("shop@1"), Version("shop@2")
+    tier = RankTier(Settings(), first)
+    [list_] = tier.rank([request("ann", 0)], NOW)
+    tier.serve(second, 0)
+    tier.retire(first)
+    before = metrics.answers.labels(metrics.REPLACED)._value.get()
+    tier.rank([request("ann", 1, ("r0", list_.items[0].item_id))], NOW)
+    assert metrics.answers.labels(metrics.REPLACED)._value.get() == before + 1
+    assert first.lessons.answers == second.lessons.answers == 0
+    assert "shop@1" not in names_told()
+
+
+def test_who_publishes_and_who_learns_remember_as_many_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = FusedScorer("mine", None, head(1))
+    scorer.start_learning()
+    feedback = Feedback()
+    features = rows(1, len(TEXTS))
+    for number in range(MOST_LISTS + 1):
+        scorer.score([ScoreRequest(CONTEXT, TEXTS[:1], "ann", features[:1], list_id=f"r{number}")])
+        feedback.remember(f"r{number}", Out(scorer, "ann", ["c0"], [0], set()))
+
+    def answered(list_id: str) -> int:
+        plain = msgspec.json.decode(event("ann", 0).message.value, type=RankRequest)
+        given = msgspec.structs.replace(plain, answers=[Answer(list_id=list_id, item_id="c0")])
+        for whose, answers in feedback.answers([given]).items():
+            assert whose is scorer
+            scorer.learn(answers)
+        assert scorer.lessons is not None
+        return scorer.lessons.answers
+
+    assert answered("r0") == 0, "forgotten by both"
+    assert answered("r1") == 1, "known to both"
