@@ -2,6 +2,7 @@
 
 All values are JSON (UTF-8). Incoming times are RFC 3339 strings with an offset, or integer milliseconds since the
 epoch; outgoing times are always integer milliseconds, UTC. Unknown fields are ignored, so a producer may send more.
+This is what to send; what else is taken, because it can mean one thing only, is in `lenient`.
 Knows nothing of Kafka; used by `receive`, `publish`, the command line and the tests.
 """
 
@@ -31,7 +32,7 @@ Name = Annotated[str, Meta(max_length=256)]
 Categories = Annotated[list[Name], Meta(max_length=64, description="from the root to the leaf")]
 EventType = Literal["click", "purchase"]
 NEWCOMERS = "*"
-"""The user id of the list for whoever has none."""
+"""The user id of the list for whoever has none; refused as the id of a user in everything that comes in."""
 
 
 class Click(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -187,7 +188,8 @@ class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
 
     `state_version` is the number of accepted click and purchase events that the user's state holds (a repeated
     `event_id` is not accepted twice); `as_of` is the newest event time among them. `degraded` is null when the model
-    ranked the list, else the reason why it did not. `schema` grows when a field changes its meaning.
+    ranked the list, else the reason why it did not, or `no-candidates`: the list is empty, for there is no item that
+    may be recommended. `schema` grows when a field changes its meaning.
     """
 
     schema: Annotated[int, Meta(ge=1)] = 1
@@ -203,7 +205,11 @@ class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
-    """A rejected message, byte for byte. Topic `dead-letters`; `payload` and `key` are base64 in JSON."""
+    """A rejected message, byte for byte. Topic `dead-letters`; `payload` and `key` are base64 in JSON.
+
+    `error` is for the producer of the message. `cause` is the same for all messages that fail alike and holds nothing
+    of what they contain.
+    """
 
     topic: str
     partition: int
@@ -211,6 +217,7 @@ class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
     error: str
     payload: bytes | None
     key: bytes | None
+    cause: str = ""
 
 
 TOPICS: dict[str, type[msgspec.Struct]] = {

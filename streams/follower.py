@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import tzinfo
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from streams.contracts import Item
-from streams.kafka_client import client_options, latest_ms, started
+from streams.kafka_client import client_options, started
 from streams.receive import BadMessage, Message, Tombstone, receive
+from streams.record_time import Record, RecordTimes, counted_at, not_believed, now_ms
 from streams.settings import Kafka
 
 logger = logging.getLogger(__name__)
@@ -23,20 +26,32 @@ Records = Sequence[ConsumerRecord]
 _BATCH = 512
 
 
-def items_of(records: Records) -> dict[str, tuple[Item | None, int]]:
-    """The last word of a batch on each item: the item, or None where it was deleted, and when (milliseconds)."""
+async def items_of(
+    records: Records, times: RecordTimes, zone: tzinfo | None = None
+) -> tuple[dict[str, tuple[Item | None, int]], Counter[str]]:
+    """The last word of a batch on each item: the item, or None where it was deleted, and when (milliseconds).
+
+    Beside them, how many records were refused for which cause.
+    """
     items: dict[str, tuple[Item | None, int]] = {}
-    for record in records:
+    refused: Counter[str] = Counter()
+    dated = [Record(record.topic, record.timestamp, record.timestamp_type) for record in records]
+    await times.look(dated)
+    for record, when in zip(records, dated, strict=True):
         message = Message("items", record.partition, record.offset, record.key, record.value)
+        written_ms = times.written_ms(when)
         try:
-            received = receive(message, latest_ms(record.timestamp))
-        except BadMessage:
+            received = receive(message, written_ms or now_ms(), zone)
+            if written_ms is None and isinstance(received, Item):
+                raise not_believed("items", when)
+        except BadMessage as error:
+            refused[error.cause] += 1
             continue
         if isinstance(received, Tombstone):
-            items[received.key] = (None, record.timestamp)
-        elif isinstance(received, Item):
-            items[received.item_id] = (received, record.timestamp)
-    return items
+            items[received.key] = (None, written_ms or 0)
+        elif isinstance(received, Item) and written_ms is not None:
+            items[received.item_id] = (counted_at(received, written_ms), written_ms)
+    return items, refused
 
 
 class Follower:

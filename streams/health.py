@@ -31,10 +31,12 @@ class Health:
     Attributes
     ----------
     models_loaded : asked whether the models' process has them in memory.
+    notes : asked for what a person should know of a worker that is ready, such as an empty catalogue.
     """
 
     def __init__(self, limits: settings.Health, tiers: Collection[str]) -> None:
         self.models_loaded: Callable[[], bool] = lambda: False
+        self.notes: list[Callable[[], list[str]]] = []
         self._limits = limits
         self._tiers = {tier: Tier() for tier in tiers}
         for tier in tiers:
@@ -87,3 +89,7 @@ class Health:
             elif tier.lag > self._limits.max_lag:
                 wrong.append(f"{name}: {tier.lag} messages behind, more than {self._limits.max_lag}")
         return wrong
+
+    def worth_knowing(self) -> list[str]:
+        """What is no reason to call the worker not ready: it would be the same after a restart."""
+        return [note for notes in self.notes for note in notes()]

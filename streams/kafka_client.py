@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -72,14 +71,6 @@ async def answers(kafka: settings.Kafka) -> bool:
         writer.close()
         return True
     return False
-
-
-def latest_ms(stored_ms: int) -> int:
-    """The time of day, milliseconds: our clock's, or when the record at hand was written if that is later.
-
-    A clock of ours that is days behind must not take every event for one from the future.
-    """
-    return max(round(time.time() * 1000), stored_ms)
 
 
 @asynccontextmanager

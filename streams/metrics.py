@@ -20,6 +20,9 @@ ready = Gauge(
 
 events = Counter("afterclick_events_total", "Messages received, by what became of them", ["topic", "outcome"])
 dead_letters = Counter("afterclick_dead_letters_total", "Messages rejected, by reason", ["topic", "reason"])
+values_coerced = Counter(
+    "afterclick_values_coerced_total", "Values taken though they are not as the contract has them", ["topic", "kind"]
+)
 counts_unread = Counter("afterclick_counts_unread_total", "Records of item counts that are none, passed over")
 repartitioned = Counter(
     "afterclick_repartitioned_total",
