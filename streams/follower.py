@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from streams.contracts import Item
 from streams.kafka_client import client_options, started
-from streams.receive import BadMessage, Message, Tombstone, receive
-from streams.record_time import Record, RecordTimes, counted_at, not_believed, now_ms
+from streams.receive import BadMessage, Message, Tombstone
+from streams.record_time import Record, RecordTimes, counted_at, receive_dated
 from streams.settings import Kafka
 
 logger = logging.getLogger(__name__)
@@ -35,21 +35,17 @@ async def items_of(
     """
     items: dict[str, tuple[Item | None, int]] = {}
     refused: Counter[str] = Counter()
-    dated = [Record(record.topic, record.timestamp, record.timestamp_type) for record in records]
-    await times.look(dated)
-    for record, when in zip(records, dated, strict=True):
+    await times.look(map(Record.of, records))
+    for record in records:
         message = Message("items", record.partition, record.offset, record.key, record.value)
-        written_ms = times.written_ms(when)
         try:
-            received = receive(message, written_ms or now_ms(), zone)
-            if written_ms is None and isinstance(received, Item):
-                raise not_believed("items", when)
+            received, written_ms = receive_dated(times, Record.of(record), message, zone)
         except BadMessage as error:
             refused[error.cause] += 1
             continue
         if isinstance(received, Tombstone):
-            items[received.key] = (None, written_ms or 0)
-        elif isinstance(received, Item) and written_ms is not None:
+            items[received.key] = (None, written_ms)
+        elif isinstance(received, Item):
             items[received.item_id] = (counted_at(received, written_ms), written_ms)
     return items, refused
 

@@ -34,8 +34,8 @@ from streams.outbox import Outbox, Outgoing
 from streams.own_messages import is_our_request
 from streams.publish import Published
 from streams.rank_tier import RankTier
-from streams.receive import BadMessage, Message, Tombstone, receive
-from streams.record_time import Record, RecordTimes, counted_at, not_believed
+from streams.receive import BadMessage, Message, Tombstone
+from streams.record_time import Record, RecordTimes, counted_at, receive_dated
 from streams.refill import Refill
 from streams.reject import rejected
 from streams.settings import Settings
@@ -142,20 +142,14 @@ class RankWorker:
     def _receive(self, message: Message, kafka: Any) -> RankRequest | Tombstone:
         """Decode a request; one of our own state tier's is taken whatever time it bears, for it was bounded there."""
         ours, taken = is_our_request(kafka.headers), list[str]()
-        record = Record.of(kafka)
-        written_ms = self._times.written_ms(record)
-        received = receive(message, written_ms or _now_ms(), self._settings.zone, ours, taken)
+        received, written_ms = receive_dated(self._times, Record.of(kafka), message, self._settings.zone, ours, taken)
         for kind in taken:
             metrics.values_coerced.labels("rank-requests", kind).inc()
         if isinstance(received, Tombstone):
             return received
         if not isinstance(received, RankRequest):
             raise TypeError(f"rank-requests: nothing here takes a {type(received).__name__}")
-        if ours:
-            return received
-        if written_ms is None:
-            raise not_believed("rank-requests", record)
-        return counted_at(received, written_ms)
+        return received if ours else counted_at(received, written_ms)
 
     async def run(self) -> None:
         """Rank for ever, and publish one batch while the next is ranked.

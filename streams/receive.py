@@ -170,10 +170,10 @@ def _leniently(topic: str, value: bytes, strict: Exception, zone: tzinfo | None,
     try:
         decoded = msgspec.json.decode(value.removeprefix(wire_formats.BOM))
     except _UNDECODABLE as error:
-        if isinstance(strict, msgspec.ValidationError):
-            raise _invalid(topic, strict) from None
         if named := wire_formats.of_bytes(value):
             raise BadMessage("malformed", f"{topic}: {error}: got {named}", named.partition(";")[0]) from None
+        if isinstance(strict, msgspec.ValidationError):
+            raise _invalid(topic, strict) from None
         raise BadMessage("malformed", f"{topic}: {error}; expected one JSON object in UTF-8", "no JSON") from None
     fitted, more = lenient.fit(decoded, TOPICS[topic], zone)
     try:

@@ -20,6 +20,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from datetime import tzinfo
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -27,8 +28,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from encoders.event_time import milliseconds
 from streams import kafka_client
-from streams.contracts import RankRequest
-from streams.receive import EARLIEST_MS, FUTURE_MS, Accepted, BadMessage
+from streams.contracts import Forget, RankRequest
+from streams.receive import EARLIEST_MS, FUTURE_MS, Accepted, BadMessage, Message, Tombstone, receive
 from streams.settings import Kafka
 
 logger = logging.getLogger(__name__)
@@ -55,9 +56,11 @@ class Record(NamedTuple):
     timestamp_type: int
 
     @classmethod
-    def of(cls, message: Any) -> Record:
-        """From a message of Faust's, whose times are seconds."""
-        return cls(message.topic, round((message.timestamp or 0) * 1000), message.timestamp_type)
+    def of(cls, record: Any) -> Record:
+        """From a record of aiokafka's, or a message of Faust's, whose times are seconds (a float)."""
+        stored = record.timestamp or 0
+        stored_ms = round(stored * 1000) if isinstance(stored, float) else stored
+        return cls(record.topic, stored_ms, record.timestamp_type)
 
 
 class RecordTimes:
@@ -130,15 +133,35 @@ class RecordTimes:
         return {}
 
 
-def not_believed(topic: str, record: Record) -> BadMessage:
-    """Why a message is refused whose record's time is not believed."""
-    ahead_hours = (record.stored_ms - now_ms()) / 3_600_000
-    return BadMessage(
-        "time",
-        f"{topic}: the record's own time: got {record.stored_ms} ms since the epoch, {ahead_hours:.1f} hours ahead of "
-        "this worker's clock, expected at most 24; correct the producer's clock, or ours, then retry the dead letter",
-        "the record's own time ahead",
-    )
+def receive_dated(
+    times: RecordTimes,
+    record: Record,
+    message: Message,
+    zone: tzinfo | None,
+    ours: bool = False,
+    taken: list[str] | None = None,
+) -> tuple[Accepted | Tombstone, int]:
+    """Receive the message of a record, and tell when it was written (milliseconds).
+
+    `look` is to be called before. See `receive` for the other parameters.
+
+    Raises
+    ------
+    BadMessage
+        As `receive`, and for a record whose time is not believed.
+    """
+    written_ms = times.written_ms(record)
+    received = receive(message, now_ms() if written_ms is None else written_ms, zone, ours, taken)
+    if written_ms is None and not ours and not isinstance(received, (Forget, Tombstone)):
+        ahead_hours = (record.stored_ms - now_ms()) / 3_600_000
+        raise BadMessage(
+            "time",
+            f"{message.topic}: the record's own time: got {record.stored_ms} ms since the epoch, {ahead_hours:.1f} "
+            "hours ahead of this worker's clock, expected at most 24; correct the clock of the producer, or of this "
+            "worker, then retry the dead letter",
+            "the record's own time ahead",
+        )
+    return received, now_ms() if written_ms is None else written_ms
 
 
 def counted_at(decoded: Dated, written_ms: int) -> Dated:

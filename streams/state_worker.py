@@ -39,8 +39,8 @@ from streams.lease import LeaseLost
 from streams.outbox import Outbox, Outgoing
 from streams.own_messages import OUR_REQUEST, origin, routed_headers, written_ms
 from streams.pseudonym import under_pseudonym
-from streams.receive import FUTURE_MS, INPUTS, BadMessage, Message, Tombstone, receive
-from streams.record_time import Record, RecordTimes, counted_at, not_believed, now_ms
+from streams.receive import FUTURE_MS, INPUTS, BadMessage, Message, Tombstone
+from streams.record_time import Record, RecordTimes, counted_at, receive_dated
 from streams.reject import rejected, told
 from streams.requests import Requests, Wanted
 from streams.settings import Settings
@@ -320,15 +320,10 @@ class StateWorker:
 
     def _receive(self, message: Message, event: EventT[Any]) -> Change | None:
         """Step 1: what an event changes; None for one that changes nothing here, and is answered by the next flush."""
-        record, ours = Record.of(event.message), self._lies_in(event) == ROUTED
-        when = self._times.written_ms(record)
+        taken, ours = list[str](), self._lies_in(event) == ROUTED
+        decoded, when = receive_dated(self._times, Record.of(event.message), message, self._settings.zone, ours, taken)
         if ours:
-            when = written_ms(event.message.headers) or when or now_ms()
-        taken = list[str]()
-        decoded = receive(message, when or now_ms(), self._settings.zone, ours, taken)
-        if when is None and not isinstance(decoded, (Forget, Tombstone)):
-            raise not_believed(message.topic, record)
-        when = when or now_ms()
+            when = written_ms(event.message.headers) or when
         self._written_ms = max(self._written_ms, when)
         for kind in taken:
             metrics.values_coerced.labels(message.topic, kind).inc()
