@@ -60,20 +60,24 @@ def test_of_an_item_it_is_taken_and_counted(field: str, given: Any, meant: Any, 
     assert taken == [kind]
 
 
+REFUSED: dict[tuple[str, str], list[Any]] = {
+    ("items", "price"): ["89,00", "€ 5", "1e309", "NaN", "inf", "-1", -1, True, [5], "0x10", "1_000", "١"],
+    ("items", "available"): [2, 1.0, "", "maybe", []],
+    ("items", "item_id"): [42.0, True, None, ["i1"], {}],
+    ("items", "currency"): ["€", "EURO", 978],
+    ("items", "title"): [None, "", 1.5, ["Hat"], {"a": 1}],
+    ("items", "categories"): [{"a": 1}, [["a"]], 5],
+    ("items", "brand"): [{"a": 1}, True, 1.5],
+    ("purchases", "quantity"): [0, "0", "-2", True, "two"],
+    ("clicks", "position"): [-1, 2.5, "2.5", True],
+    ("clicks", "event_id"): [None, "", 1.5],
+    ("clicks", "user_id"): [None, "", False],
+    ("clicks", "timestamp"): [None, True, {}],
+}
+
+
 @pytest.mark.parametrize(
-    ("topic", "field", "given"),
-    [
-        ("items", "price", value)
-        for value in ("89,00", "€ 5", "1e309", "NaN", "inf", "-1", -1, True, [5], "0x10", "1_000", "١")
-    ]
-    + [("items", "available", value) for value in (2, 1.0, "", "maybe", [])]
-    + [("items", "item_id", value) for value in (42.0, True, None, ["i1"], {})]
-    + [("items", "currency", value) for value in ("€", "EURO", 978)]
-    + [("items", field, {"a": 1}) for field in ("title", "categories", "brand")]
-    + [("items", "title", value) for value in (None, "", 1.5, ["Hat"])]
-    + [("purchases", "quantity", value) for value in (0, "0", "-2", True, "two")]
-    + [("clicks", "position", value) for value in (-1, 2.5, "2.5", True)]
-    + [("clicks", field, None) for field in ("event_id", "user_id", "item_id", "timestamp")],
+    ("topic", "field", "given"), [(*where, value) for where, values in REFUSED.items() for value in values]
 )
 def test_what_would_change_a_meaning_is_refused(topic: str, field: str, given: Any) -> None:
     value = (ITEM if topic == "items" else CLICK) | {field: given}

@@ -109,8 +109,9 @@ class World:
         click |= {"list_id": list_id} if list_id else {}
         return self.event(topic, user_id, json.dumps(click).encode(), **more)
 
-    def forget(self, user_id: str, after_ms: int = 0) -> Any:
-        return self.event("forget", user_id, json.dumps({"user_id": user_id, "timestamp": NOW + after_ms}).encode())
+    def forget(self, user_id: str, after_ms: int = 0, **more: Any) -> Any:
+        wish = {"user_id": user_id, "timestamp": NOW + after_ms}
+        return self.event("forget", user_id, json.dumps(wish).encode(), **more)
 
     async def work(self, events: Sequence[Any]) -> None:
         """Let the worker have these at once, until all are acknowledged."""
