@@ -151,7 +151,7 @@ def receive_dated(
         As `receive`, and for a record whose time is not believed.
     """
     written_ms = times.written_ms(record)
-    received = receive(message, now_ms() if written_ms is None else written_ms, zone, ours, taken)
+    received = receive(message, record.stored_ms if written_ms is None else written_ms, zone, ours, taken)
     if written_ms is None and not ours and not isinstance(received, (Forget, Tombstone)):
         ahead_hours = (record.stored_ms - now_ms()) / 3_600_000
         raise BadMessage(

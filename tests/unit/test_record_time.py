@@ -85,7 +85,7 @@ def test_a_record_without_a_time_or_in_seconds_is_of_now(monkeypatch: pytest.Mon
     assert times.written_ms(Record("clicks", stored, 0)) == NOW
 
 
-def received(times: RecordTimes, topic: str, time_ms: int, ours: bool = False) -> Any:
+def received(times: RecordTimes, topic: str, time_ms: int = NOW + 40 * DAY, ours: bool = False) -> Any:
     value = {"event_id": "e", "user_id": "u", "item_id": "i", "timestamp": time_ms}
     message = Message(topic, 0, 0, b"u", json.dumps(value).encode())
     return receive_dated(times, Record(topic, NOW + 40 * DAY, 0), message, None, ours)
@@ -95,11 +95,15 @@ def test_only_a_wish_to_be_forgotten_and_what_is_ours_is_taken_from_a_record_tha
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     times, _ = times_of(monkeypatch)
-    with pytest.raises(BadMessage, match=r"the record's own time: got 1793456000000 .* 960\.0 hours ahead") as refused:
-        received(times, "clicks", NOW)
-    assert refused.value.reason == "time"
-    assert received(times, "forget", NOW) == (Forget(user_id="u", timestamp=NOW), NOW)
-    assert received(times, "clicks", NOW + 40 * DAY, ours=True)[1] == NOW
+    for time_ms in (NOW, NOW + 40 * DAY):
+        with pytest.raises(
+            BadMessage, match=r"the record's own time: got 1793456000000 .* 960\.0 hours ahead"
+        ) as error:
+            received(times, "clicks", time_ms)
+        assert error.value.reason == "time"
+    wish, written_ms = received(times, "forget")
+    assert counted_at(wish, written_ms) == Forget(user_id="u", timestamp=NOW)
+    assert received(times, "clicks", ours=True)[1] == NOW
 
 
 def test_an_event_counts_at_the_latest_when_its_record_was_written() -> None:
