@@ -37,7 +37,7 @@ class Finding:
     ----------
     rejected, taken : how many by cause, and how many values by kind (`lenient`).
     items : ids that are in the catalogue, of the topic `items`.
-    whole : nothing of the topic lies before what was read.
+    whole : the whole topic was read.
     """
 
     read: int = 0
@@ -105,7 +105,7 @@ async def look(settings: Settings, present: Mapping[str, int]) -> tuple[dict[str
 async def _newest(
     consumer: AIOKafkaConsumer, topic: str, partitions: int, most: int, deadline: float
 ) -> AsyncIterator[tuple[Sequence[Any], bool]]:
-    """The newest records, in batches; with each, whether nothing lies before what is read of its partition."""
+    """The newest records, in batches; with each, whether nothing of its partition is left out."""
     parts = [TopicPartition(topic, number) for number in range(partitions)]
     consumer.assign(parts)
     begins, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
@@ -118,6 +118,7 @@ async def _newest(
             return
         for part, records in (await consumer.getmany(*unread, timeout_ms=500)).items():
             yield [record for record in records if record.offset < ends[part]], ends[part] - each <= begins[part]
+    yield [], False  # there was no time for the rest
 
 
 async def _judge(settings: Settings, times: RecordTimes, topic: str, records: Sequence[Any], finding: Finding) -> None:
