@@ -18,13 +18,18 @@ LIST_SCHEMA = 2
 """Of a list. The one before, 1, did not say its number; `as_of` and `state_version` stay what they are in every one."""
 MAX_ID_BYTES = 256
 MAX_MESSAGE_BYTES = 1 << 20
+EXACT = 2**53
+"""Up to here every reader of JSON has the same integer; one of hundreds of digits would be no number to a float."""
+MOST_NANOSECONDS = 2**62
+"""So that a time in nanoseconds is still told from one that is no time."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES, description="1 to 256 bytes of UTF-8")]
 Timestamp = (
     Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset")]
-    | Annotated[int, Meta(description="milliseconds since the epoch, UTC")]
+    | Annotated[int, Meta(description="milliseconds since the epoch, UTC", ge=-MOST_NANOSECONDS, le=MOST_NANOSECONDS)]
 )
-Milliseconds = Annotated[int, Meta(description="milliseconds since the epoch, UTC")]
+Milliseconds = Annotated[int, Meta(description="milliseconds since the epoch, UTC", ge=-EXACT, le=EXACT)]
+Count = Annotated[int, Meta(ge=0, le=EXACT)]
 Price = Annotated[float, Meta(ge=0)]
 Currency = Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217")]
 Title = Annotated[str, Meta(max_length=1_000)]
@@ -44,8 +49,8 @@ class Click(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     timestamp: Timestamp
     session_id: Id | None = None
     list_id: Id | None = None
-    position: Annotated[int, Meta(ge=0)] | None = None
-    dwell_ms: Annotated[int, Meta(ge=0)] | None = None
+    position: Count | None = None
+    dwell_ms: Count | None = None
     text: Annotated[str, Meta(description="what the user wrote: a query, a review")] | None = None
     context: dict[str, Any] = {}
 
@@ -161,7 +166,7 @@ class RankRequest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
     candidates: list[Candidate]
     behaviour: Behaviour | None = None
     answers: list[Answer] = []
-    state_version: Annotated[int, Meta(ge=0)] = 0
+    state_version: Count = 0
     trigger: Trigger | None = None
     arrived_at: Milliseconds | None = None
 
@@ -197,7 +202,7 @@ class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
     user_id: Id
     as_of: Milliseconds
     generated_at: Milliseconds
-    state_version: Annotated[int, Meta(ge=0)]
+    state_version: Count
     model: str
     trigger: Trigger | None
     degraded: str | None

@@ -109,7 +109,8 @@ def receive(
     ----------
     now_ms : when the message was written; its own time may be at most `FUTURE_MS` later.
     zone : of times without one; None: they are refused.
-    ours : a worker wrote it. Then neither its size nor its time is a reason to refuse it, and its user may be `*`.
+    ours : a worker wrote it. Then neither its size nor being of the future is a reason to refuse it, and its user may
+        be `*`.
     taken : gets the kinds of values that were taken though they are not as the contract has them (`lenient`).
 
     Raises
@@ -139,9 +140,10 @@ def receive(
     if not ours:
         if not isinstance(decoded, Item) and decoded.user_id == NEWCOMERS:
             raise _reserved(topic)
-        _check_time(topic, decoded, now_ms)
         if isinstance(decoded, RankRequest):
             _check_candidates(decoded)
+    if not (ours and isinstance(decoded, RankRequest)):
+        _check_time(topic, decoded, None if ours else now_ms)
     accepted: Accepted = decoded
     return accepted
 
@@ -278,7 +280,7 @@ def _reserved(topic: str) -> BadMessage:
     )
 
 
-def _check_time(topic: str, decoded: Accepted, now_ms: int) -> None:
+def _check_time(topic: str, decoded: Accepted, now_ms: int | None) -> None:
     field = "as_of" if isinstance(decoded, RankRequest) else "timestamp"
     timestamp = getattr(decoded, field)
     if timestamp is None:
@@ -291,7 +293,7 @@ def _check_time(topic: str, decoded: Accepted, now_ms: int) -> None:
             "integers are milliseconds",
             f"{field} before 1990",
         )
-    if time_ms > now_ms + FUTURE_MS:
+    if now_ms is not None and time_ms > now_ms + FUTURE_MS:
         raise BadMessage(
             "time",
             f"{topic}: {field}: got {time_ms} ms since the epoch, {(time_ms - now_ms) / 3_600_000:.1f} hours ahead of "

@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 
 import pytest
 from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 from pydantic import SecretStr
 
 from streams import doctor, forget
@@ -33,7 +39,7 @@ class Shop(NamedTuple):
 
     def send(self, topic: str, key: str | None, value: Any, written_ms: int | None = None) -> None:
         raw = value if isinstance(value, (bytes, type(None))) else json.dumps(value).encode()
-        more = {} if written_ms is None else {"timestamp": written_ms}
+        more: dict[str, Any] = {} if written_ms is None else {"timestamp": written_ms}
         self.producer.produce(self.settings.topic(topic), key=key, value=raw, **more)
         assert self.producer.flush(30) == 0
 
@@ -195,7 +201,7 @@ def payload_of(letter: dict[str, Any]) -> bytes:
 
 
 def test_who_is_forgotten_stays_so_though_a_click_of_the_future_is_sent_again(shop: Shop) -> None:
-    again = {"event_id": "again", "timestamp": now_ms() + 23 * HOUR}
+    again: dict[str, Any] = {"event_id": "again", "timestamp": now_ms() + 23 * HOUR}
     shop.click("gone", **again)
     shop.list_of("gone")
     asyncio.run(forget.send(shop.settings, "gone"))
