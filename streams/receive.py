@@ -7,13 +7,13 @@ refused, by name if its format is known (`wire_formats`). Pure: knows neither Ka
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any, TypeVar
 
 import msgspec
 
+from encoders.blank_text import is_blank
 from encoders.event_time import milliseconds
 from streams import lenient, wire_formats
 from streams.contracts import (
@@ -43,8 +43,6 @@ _IDS = {
 }
 _SURELY_SHORT = MAX_ID_BYTES // 4
 """Characters that fit in an id's bytes whatever they are."""
-_BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
-"""Letters and a symbol that show nothing."""
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
 Accepted = Click | Impression | Item | RankRequest | Forget
@@ -109,8 +107,8 @@ def receive(
     ----------
     now_ms : when the message was written; its own time may be at most `FUTURE_MS` later.
     zone : of times without one; None: they are refused.
-    ours : a worker wrote it. Then neither its size nor being of the future is a reason to refuse it, and its user may
-        be `*`.
+    ours : a worker wrote it. Then neither its size nor being of the future is a reason to refuse it, and the user of
+        a rank request may be `*`.
     taken : gets the kinds of values that were taken though they are not as the contract has them (`lenient`).
 
     Raises
@@ -137,13 +135,13 @@ def receive(
     elif isinstance(decoded, Purchase):
         decoded = _currency(decoded, taken)
     _check_ids(topic, decoded)
-    if not ours:
-        if not isinstance(decoded, Item) and decoded.user_id == NEWCOMERS:
-            raise _reserved(topic)
-        if isinstance(decoded, RankRequest):
-            _check_candidates(decoded)
-    if not (ours and isinstance(decoded, RankRequest)):
-        _check_time(topic, decoded, None if ours else now_ms)
+    if isinstance(decoded, RankRequest):
+        if ours:
+            return decoded
+        _check_candidates(decoded)
+    if not isinstance(decoded, Item) and decoded.user_id == NEWCOMERS:
+        raise _reserved(topic)
+    _check_time(topic, decoded, None if ours else now_ms)
     accepted: Accepted = decoded
     return accepted
 
@@ -221,7 +219,7 @@ def _item(message: Message, item: Item, taken: list[str] | None) -> Item:
             "key is not the item_id",
         )
     first = item.title[0]
-    if not (first.isascii() and first.isalnum()) and _is_blank(item.title):
+    if not (first.isascii() and first.isalnum()) and is_blank(item.title):
         raise BadMessage(
             "invalid",
             "items: title: got only blanks or letters that do not show, expected a text; send what users know it by",
@@ -240,18 +238,9 @@ def _currency(decoded: Priced, taken: list[str] | None) -> Priced:
     return msgspec.structs.replace(decoded, currency=upper)
 
 
-def _is_blank(text: str) -> bool:
-    r"""Whether nothing of a text shows.
-
-    >>> _is_blank(" \u200b\x00"), _is_blank("\u200bx"), _is_blank("\u5e3d"), _is_blank("")
-    (True, False, False, True)
-    """
-    return not any(unicodedata.category(letter)[0] in "LNPS" and letter not in _BLANK_LETTERS for letter in text)
-
-
 def _check_candidates(request: RankRequest) -> None:
     for place, candidate in enumerate(request.candidates):
-        if _is_blank(candidate.text):
+        if is_blank(candidate.text):
             raise BadMessage(
                 "invalid",
                 f"rank-requests: candidates[{place}].text: got a blank text, expected what the model shall read; "

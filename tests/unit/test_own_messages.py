@@ -126,6 +126,16 @@ def test_a_routed_event_counts_when_its_first_record_was_written() -> None:
         assert other.broker.of("dead-letters") == []
 
 
+def test_no_routed_event_is_everybodys() -> None:
+    world = World()
+    click = json.dumps({"event_id": "e", "user_id": "*", "item_id": "a", "timestamp": NOW}).encode()
+    home = partition_of(b"*", SETTINGS.kafka.partitions)
+    headers: dict[str, Any] = dict(routed_headers("clicks", NOW))
+    asyncio.run(world.work([world.event(ROUTED, "*", click, partition=home, **headers)]))
+    assert world.version("*") == 0
+    assert len(world.broker.of("dead-letters")) == 1
+
+
 def test_headers_that_are_none_of_ours() -> None:
     assert (origin(None), written_ms(None), is_our_request(None)) == ("", None, False)
     for headers in ([("origin", None)], [("origin", b"\xff")], [("written", b"-5")], [("written", b"1" * 40)], []):
