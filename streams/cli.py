@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from encoders.errors import AfterclickError
-from streams.settings import SettingsError, load
+from streams.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
     from streams.evaluate.recorded import Recorded
@@ -212,7 +212,7 @@ def evaluate(
     )
     if systems is not None:
         options = replace(options, systems=tuple(name.strip() for name in systems.split(",")))
-    run(_recorded(items, clicks, purchases, impressions, dataset), settings, options, to_json=as_json)
+    run(_recorded(items, clicks, purchases, impressions, dataset, settings), settings, options, to_json=as_json)
 
 
 @app.command()
@@ -240,9 +240,10 @@ def train(
     """Learn from recorded events what to rank where, and write a model for ranker.model."""
     from streams.train.command import Options, run
 
+    settings = load(config)
     run(
-        _recorded(items, clicks, purchases, impressions, dataset),
-        load(config),
+        _recorded(items, clicks, purchases, impressions, dataset, settings),
+        settings,
         Options(base, out, form, lora, epochs, max_minutes, hold_out, loss, lists, seed),
         to_json=as_json,
     )
@@ -281,9 +282,10 @@ def compress(
     if len(ways) != 1:
         got = ", ".join(f"--{way}" for way in ways) or "none"
         raise InputError(f"got {got} of --distil, --prune and --int8; expected one, then another on what came of it")
+    settings = load(config)
     run(
-        _recorded(items, clicks, purchases, impressions, dataset),
-        load(config),
+        _recorded(items, clicks, purchases, impressions, dataset, settings),
+        settings,
         Options(model, out, ways[0], student, form, layers, epochs, max_minutes, hold_out, lists, seed),
         to_json=as_json,
     )
@@ -309,13 +311,14 @@ def _recorded(
     purchases: Path | None,
     impressions: Path | None,
     dataset: tuple[str, Path] | None,
+    settings: Settings,
 ) -> Recorded:
     """The items and events of files, or of a data set."""
     from streams.evaluate.recorded import read_dataset, read_jsonl
     from streams.replay.messages import InputError
 
     if items is not None and dataset is None:
-        return read_jsonl(items, clicks, purchases, impressions)
+        return read_jsonl(items, clicks, purchases, impressions, settings.zone)
     if dataset is not None and items is None:
         return read_dataset(*dataset)
     raise InputError("got neither or both of --items and --dataset; expected one of them")

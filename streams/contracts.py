@@ -2,6 +2,7 @@
 
 All values are JSON (UTF-8). Incoming times are RFC 3339 strings with an offset, or integer milliseconds since the
 epoch; outgoing times are always integer milliseconds, UTC. Unknown fields are ignored, so a producer may send more.
+This is what to send; what else is taken, because it can mean one thing only, is in `lenient`.
 Knows nothing of Kafka; used by `receive`, `publish`, the command line and the tests.
 """
 
@@ -17,13 +18,18 @@ LIST_SCHEMA = 2
 """Of a list. The one before, 1, did not say its number; `as_of` and `state_version` stay what they are in every one."""
 MAX_ID_BYTES = 256
 MAX_MESSAGE_BYTES = 1 << 20
+EXACT = 2**53
+"""Up to here every reader of JSON has the same integer; one of hundreds of digits would be no number to a float."""
+MOST_NANOSECONDS = 2**62
+"""So that a time in nanoseconds is still told from one that is no time."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES, description="1 to 256 bytes of UTF-8")]
 Timestamp = (
     Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset")]
-    | Annotated[int, Meta(description="milliseconds since the epoch, UTC")]
+    | Annotated[int, Meta(description="milliseconds since the epoch, UTC", ge=-MOST_NANOSECONDS, le=MOST_NANOSECONDS)]
 )
-Milliseconds = Annotated[int, Meta(description="milliseconds since the epoch, UTC")]
+Milliseconds = Annotated[int, Meta(description="milliseconds since the epoch, UTC", ge=-EXACT, le=EXACT)]
+Count = Annotated[int, Meta(ge=0, le=EXACT)]
 Price = Annotated[float, Meta(ge=0)]
 Currency = Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217")]
 Title = Annotated[str, Meta(max_length=1_000)]
@@ -31,7 +37,7 @@ Name = Annotated[str, Meta(max_length=256)]
 Categories = Annotated[list[Name], Meta(max_length=64, description="from the root to the leaf")]
 EventType = Literal["click", "purchase"]
 NEWCOMERS = "*"
-"""The user id of the list for whoever has none."""
+"""The user id of the list for whoever has none; refused as the id of a user in everything that comes in."""
 
 
 class Click(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -43,8 +49,8 @@ class Click(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     timestamp: Timestamp
     session_id: Id | None = None
     list_id: Id | None = None
-    position: Annotated[int, Meta(ge=0)] | None = None
-    dwell_ms: Annotated[int, Meta(ge=0)] | None = None
+    position: Count | None = None
+    dwell_ms: Count | None = None
     text: Annotated[str, Meta(description="what the user wrote: a query, a review")] | None = None
     context: dict[str, Any] = {}
 
@@ -160,7 +166,7 @@ class RankRequest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
     candidates: list[Candidate]
     behaviour: Behaviour | None = None
     answers: list[Answer] = []
-    state_version: Annotated[int, Meta(ge=0)] = 0
+    state_version: Count = 0
     trigger: Trigger | None = None
     arrived_at: Milliseconds | None = None
 
@@ -187,7 +193,8 @@ class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
 
     `state_version` is the number of accepted click and purchase events that the user's state holds (a repeated
     `event_id` is not accepted twice); `as_of` is the newest event time among them. `degraded` is null when the model
-    ranked the list, else the reason why it did not. `schema` grows when a field changes its meaning.
+    ranked the list, else the reason why it did not, or `no-candidates`: the list is empty, for there is no item that
+    may be recommended. `schema` grows when a field changes its meaning.
     """
 
     schema: Annotated[int, Meta(ge=1)] = 1
@@ -195,7 +202,7 @@ class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
     user_id: Id
     as_of: Milliseconds
     generated_at: Milliseconds
-    state_version: Annotated[int, Meta(ge=0)]
+    state_version: Count
     model: str
     trigger: Trigger | None
     degraded: str | None
@@ -203,7 +210,11 @@ class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
-    """A rejected message, byte for byte. Topic `dead-letters`; `payload` and `key` are base64 in JSON."""
+    """A rejected message, byte for byte. Topic `dead-letters`; `payload` and `key` are base64 in JSON.
+
+    `error` is for the producer of the message. `cause` is the same for all messages that fail alike and holds nothing
+    of what they contain.
+    """
 
     topic: str
     partition: int
@@ -211,6 +222,7 @@ class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
     error: str
     payload: bytes | None
     key: bytes | None
+    cause: str = ""
 
 
 TOPICS: dict[str, type[msgspec.Struct]] = {

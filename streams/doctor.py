@@ -6,14 +6,14 @@ Changes nothing: it creates no topic and writes no key. Never shows a secret. `a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient
 from rich.table import Column, Table
 from rich.text import Text
 
-from streams import kafka_client, rights, topics
+from streams import kafka_client, received_lately, rights, topics
 from streams.publish import CacheUnavailable, ListCache
 from streams.settings import PREFIX, Kafka, Ranker, Settings, SettingsError
 
@@ -67,11 +67,10 @@ async def _kafka(settings: Settings) -> list[Check]:
     try:
         async with kafka_client.admin(settings.kafka) as admin:
             cluster = await admin.describe_cluster()
-            return [
-                _brokers(name, cluster, settings.kafka),
-                *await _topics(settings, admin),
-                await _rights(settings),
-            ]
+            checks = [_brokers(name, cluster, settings.kafka), *await _topics(settings, admin)]
+            present = await topics.partitions_by_topic(admin)
+        granted = await _rights(settings)
+        return [*checks, granted, *(await _messages(settings, present) if granted.ok else [])]
     except (kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses, SettingsError) as error:
         return [
             Check(name, False, "not reachable", str(error)),
@@ -111,6 +110,25 @@ async def _rights(settings: Settings) -> Check:
     return Check(
         "rights in Kafka", not refused, "not all that work needs" if refused else "enough for both roles", advice
     )
+
+
+async def _messages(settings: Settings, present: Mapping[str, int]) -> list[Check]:
+    """What producers send: the newest messages of each input, and what workers rejected."""
+    try:
+        found, letters = await received_lately.look(settings, present)
+    except kafka_client.KafkaUnavailable as error:
+        return [Check("messages", False, "not to be read", str(error))]
+    checks = []
+    for topic, finding in found.items():
+        name = f"messages of {settings.topic(topic)}"
+        empty = topic == "items" and finding.whole and not finding.items
+        if finding.rejected or finding.taken or empty:
+            told = f"{finding}{'; the catalogue is empty' if empty else ''}"
+            advice = "mend what sends them, then: afterclick dead-letters retry" if finding.rejected else ""
+            checks.append(Check(name, not finding.too_many, told, "send items" if empty and not advice else advice))
+    if letters.causes:
+        checks.append(Check("dead letters", True, str(letters), "afterclick dead-letters list shows them"))
+    return checks
 
 
 async def _redis(settings: Settings) -> Check:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import tzinfo
 
 from aiokafka import ConsumerRecord
 
 from streams import kafka_client
 from streams.contracts import Item
-from streams.receive import BadMessage, Message, Tombstone, receive
+from streams.receive import BadMessage, Message, Tombstone
+from streams.record_time import Record, RecordTimes, counted_at, receive_dated
 from streams.settings import Kafka
 
 logger = logging.getLogger(__name__)
@@ -24,20 +27,28 @@ _BATCH = 512
 AGAIN_AFTER_S = 1.0
 
 
-def items_of(records: Records) -> dict[str, tuple[Item | None, int]]:
-    """The last word of a batch on each item: the item, or None where it was deleted, and when (milliseconds)."""
+async def items_of(
+    records: Records, times: RecordTimes, zone: tzinfo | None = None
+) -> tuple[dict[str, tuple[Item | None, int]], Counter[str]]:
+    """The last word of a batch on each item: the item, or None where it was deleted, and when (milliseconds).
+
+    Beside them, how many records were refused for which cause.
+    """
     items: dict[str, tuple[Item | None, int]] = {}
+    refused: Counter[str] = Counter()
+    await times.look(map(Record.of, records))
     for record in records:
         message = Message("items", record.partition, record.offset, record.key, record.value)
         try:
-            received = receive(message, kafka_client.latest_ms(record.timestamp))
-        except BadMessage:
+            received, written_ms = receive_dated(times, Record.of(record), message, zone)
+        except BadMessage as error:
+            refused[error.cause] += 1
             continue
         if isinstance(received, Tombstone):
-            items[received.key] = (None, record.timestamp)
+            items[received.key] = (None, written_ms)
         elif isinstance(received, Item):
-            items[received.item_id] = (received, record.timestamp)
-    return items
+            items[received.item_id] = (counted_at(received, written_ms), written_ms)
+    return items, refused
 
 
 class Follower:

@@ -56,11 +56,13 @@ class Health:
     ----------
     models_loaded : asked whether the models' process has them in memory.
     away : why no server of Kafka answers before the tiers have begun, in words; empty if one does.
+    notes : asked for what a person should know of a worker that is ready, such as an empty catalogue.
     """
 
     def __init__(self, limits: settings.Health, tiers: Collection[str]) -> None:
         self.models_loaded: Callable[[], bool] = lambda: False
         self.away = ""
+        self.notes: list[Callable[[], list[str]]] = []
         self._limits = limits
         self._tiers = {tier: Tier() for tier in tiers}
         for name in tiers:
@@ -117,3 +119,7 @@ class Health:
             held = f", {work.held} of them held by the open transaction of a producer" if work.held else ""
             wrong.append(f"{name}: {work.lag} messages behind, more than {self._limits.max_lag}{held}")
         return wrong
+
+    def worth_knowing(self) -> list[str]:
+        """What is no reason to call the worker not ready: it would be the same after a restart."""
+        return [note for notes in self.notes for note in notes()]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -111,14 +110,6 @@ async def why_away(kafka: settings.Kafka) -> str:
     """Why no server answers us: who refuses us and how, or that none is there; nothing if one answers."""
     answer = await _ask(kafka, ANSWER_TIMEOUT_S)
     return "" if answer.comes else answer.refusal or f"no server of {kafka.bootstrap_servers} answers"
-
-
-def latest_ms(stored_ms: int) -> int:
-    """The time of day, milliseconds: our clock's, or when the record at hand was written if that is later.
-
-    A clock of ours that is days behind must not take every event for one from the future.
-    """
-    return max(round(time.time() * 1000), stored_ms)
 
 
 @asynccontextmanager

@@ -27,6 +27,9 @@ unreadable_batches = Counter(
     "Batches that Kafka delivered and that could not be read, passed; each reader of a topic counts its own",
     ["topic"],
 )
+values_coerced = Counter(
+    "afterclick_values_coerced_total", "Values taken though they are not as the contract has them", ["topic", "kind"]
+)
 counts_unread = Counter("afterclick_counts_unread_total", "Records of item counts that are none, passed over")
 repartitioned = Counter(
     "afterclick_repartitioned_total",

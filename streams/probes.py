@@ -57,7 +57,8 @@ def application(health: Health, token: SecretStr | None) -> WSGIApplication:
         if path not in probes:
             return say("404 Not Found", ["/metrics", *probes])
         wrong = probes[path]()
-        return say("503 Service Unavailable" if wrong else "200 OK", wrong or ["ok"])
+        notes = health.worth_knowing() if path == "/readyz" and not wrong else []
+        return say("503 Service Unavailable" if wrong else "200 OK", wrong or ["ok", *notes])
 
     return answer
 

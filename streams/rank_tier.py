@@ -164,6 +164,8 @@ class RankTier:
             just_bought,
             spread=not request.history,
         )
+        if not chosen:
+            degraded = "no-candidates"
         if scorer is not None and degraded is None:
             positions = [one.position for one in chosen]
             items = [request.candidates[position].item_id for position in positions]

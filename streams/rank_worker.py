@@ -29,12 +29,13 @@ from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import NEWCOMERS, RankRequest, Recommendations
 from streams.follower import Records, items_of
-from streams.kafka_client import latest_ms
 from streams.lease import LeaseLost
 from streams.outbox import Outbox, Outgoing
+from streams.own_messages import is_our_request
 from streams.publish import Published
 from streams.rank_tier import RankTier
-from streams.receive import BadMessage, Message, Tombstone, receive
+from streams.receive import BadMessage, Message, Tombstone
+from streams.record_time import Record, RecordTimes, counted_at, receive_dated
 from streams.refill import Refill
 from streams.reject import rejected
 from streams.settings import Settings
@@ -100,6 +101,7 @@ class RankWorker:
         self._waiting: dict[str, Waiting] = {}
         self._letters: list[tuple[Outgoing, Any]] = []
         self.acks = InOrder()
+        self._times = RecordTimes(settings.kafka)
         self._arrived = asyncio.Event()
         self._room = asyncio.Condition()
         self._publishing = asyncio.Lock()
@@ -120,8 +122,9 @@ class RankWorker:
             del self._behind[kafka.tp]
         if not self._behind or len(self.acks) >= MOST_PENDING:
             self._caught_up.set()
+        await self._times.look([Record.of(kafka)])
         try:
-            received = receive(message, latest_ms(round((kafka.timestamp or 0) * 1000)))
+            received = self._receive(message, kafka)
         except BadMessage as error:
             metrics.events.labels("rank-requests", "rejected").inc()
             self._letters.append((rejected(self._settings, message, error), event))
@@ -129,12 +132,24 @@ class RankWorker:
             metrics.events.labels("rank-requests", "accepted").inc()
             if isinstance(received, RankRequest):
                 self._replace(Waiting(received.user_id, received), event)
-            elif isinstance(received, Tombstone):
+            else:
                 self._replace(Waiting(received.key, None), event)
         self._arrived.set()
         if len(self.acks) >= MOST_PENDING:
             async with self._room:
                 await self._room.wait_for(lambda: len(self.acks) < MOST_PENDING)
+
+    def _receive(self, message: Message, kafka: Any) -> RankRequest | Tombstone:
+        """Decode a request; one of our own state tier's is taken whatever time it bears, for it was bounded there."""
+        ours, taken = is_our_request(kafka.headers), list[str]()
+        received, written_ms = receive_dated(self._times, Record.of(kafka), message, self._settings.zone, ours, taken)
+        for kind in taken:
+            metrics.values_coerced.labels("rank-requests", kind).inc()
+        if isinstance(received, Tombstone):
+            return received
+        if not isinstance(received, RankRequest):
+            raise TypeError(f"rank-requests: nothing here takes a {type(received).__name__}")
+        return received if ours else counted_at(received, written_ms)
 
     async def run(self) -> None:
         """Rank for ever, and publish one batch while the next is ranked.
@@ -232,7 +247,7 @@ class RankWorker:
 
     async def prepare(self, records: Records) -> None:
         """Let the model see a batch of the `items` topic ahead of its requests."""
-        received = items_of(records)
+        received, _ = await items_of(records, self._times, self._settings.zone)
         texts = [describe_item(item) for item, _ in received.values() if item]
         await asyncio.get_running_loop().run_in_executor(self._model_threads, self._tier.prepare, texts)
 

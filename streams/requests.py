@@ -16,6 +16,7 @@ import msgspec
 from streams.acks import InOrder
 from streams.contracts import Answer, Trigger
 from streams.outbox import Outbox, Outgoing
+from streams.own_messages import OUR_REQUEST
 from streams.state_tier import StateTier
 
 MOST_AT_ONCE = 64
@@ -92,7 +93,8 @@ class Requests:
             answered.extend(wanted.events)
             if self._tier.users.get(user_id).interest.version:  # else forgotten meanwhile
                 request = self._tier.request(user_id, wanted.trigger, wanted.arrived_ms, wanted.answers)
-                messages.append(Outgoing(self._topic, user_id.encode(), msgspec.json.encode(request)))
+                value = msgspec.json.encode(request)
+                messages.append(Outgoing(self._topic, user_id.encode(), value, None, OUR_REQUEST))
             await asyncio.sleep(0)
             if time.monotonic() > until:
                 break

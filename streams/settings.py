@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -259,6 +260,9 @@ class Settings(BaseSettings):
         min_length=16,
         description="keep users under HMAC-SHA256 of their ids with this key; unset: under their ids",
     )
+    time_zone: str | None = Field(
+        None, description="of times in messages that have none, an IANA name such as Europe/Berlin; unset: refused"
+    )
     kafka: Kafka = Kafka()
     redis: Redis = Redis()
     tables: Tables = Tables()
@@ -271,6 +275,14 @@ class Settings(BaseSettings):
     grace_s: float = Field(20, gt=0, description="after SIGTERM, time to finish what the worker has taken")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_known(cls, value: str | None) -> str | None:
+        try:
+            return value and ZoneInfo(value).key
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("the IANA name of a zone, such as Europe/Berlin") from None
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -281,6 +293,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _toml_file.get())
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The zone of times that have none."""
+        return ZoneInfo(self.time_zone) if self.time_zone else None
 
     def topic(self, name: str) -> str:
         """The topic's name in Kafka: the contract's name behind the prefix."""

@@ -142,16 +142,27 @@ class StateTier:
             self.counts.observe([event], history["item"].tolist())
             history = newest(history, new[place : place + 1], self._decay.history)
 
-    def forget(self, user_id: str, time_ms: int) -> None:
-        """Erase the user's state; what is left is a hash and the time."""
-        for entry in self.users.get(user_id).interest.waiting:
+    def forget(self, user_id: str, time_ms: int) -> bool:
+        """Erase the user's state, unless this wish was met before; what is left is a hash and two times."""
+        waiting = self.users.get(user_id).interest.waiting
+        if not self.users.forget(user_id, time_ms):
+            return False
+        for entry in waiting:
             self._waiting.get(int(entry["item"]), set()).discard(user_id)
-        self.users.forget(user_id, time_ms)
+        return True
 
     def put_item(self, item: Item, vector: Vector, arrived_ms: int) -> list[str]:
         """Take an item into the catalogue. Returns the users whose events were waiting for it, now counted."""
-        self.catalogue.put(catalogue_item(item, arrived_ms), vector)
+        self.catalogue.put(catalogue_item(item, self._appeared_ms(item, arrived_ms)), vector)
         return [user_id for user_id in self._waiting.pop(item_key(item.item_id), ()) if self._settle(user_id)]
+
+    def _appeared_ms(self, item: Item, arrived_ms: int) -> int:
+        """When an item without a time of its own came first: one that is sent again every night is not new.
+
+        Of what compaction left of the topic a worker that starts sees the newest message only: then that is the time.
+        """
+        known = self.catalogue.get(item_key(item.item_id))
+        return arrived_ms if known is None else min(arrived_ms, known.time_ms)
 
     def delete_item(self, item_id: str) -> None:
         """Take an item out of the catalogue."""

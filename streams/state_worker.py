@@ -33,12 +33,15 @@ from streams import metrics
 from streams.acks import InOrder
 from streams.contracts import NEWCOMERS, Answer, Click, Forget, Impression, Item, Trigger
 from streams.follower import Records, items_of
-from streams.kafka_client import latest_ms, partition_of
+from streams.kafka_client import partition_of
+from streams.known_items import KnownItems
 from streams.lease import LeaseLost
 from streams.outbox import Outbox, Outgoing
+from streams.own_messages import OUR_REQUEST, origin, routed_headers, written_ms
 from streams.pseudonym import under_pseudonym
-from streams.receive import INPUTS, BadMessage, Message, Tombstone, receive
-from streams.reject import rejected
+from streams.receive import FUTURE_MS, INPUTS, BadMessage, Message, Tombstone
+from streams.record_time import Record, RecordTimes, counted_at, receive_dated
+from streams.reject import rejected, told
 from streams.requests import Requests, Wanted
 from streams.settings import Settings
 from streams.state_tier import StateTier, type_of
@@ -47,8 +50,6 @@ logger = logging.getLogger(__name__)
 
 ROUTED = "routed-events"
 COUNTS = "item-counts"
-ORIGIN = "origin"
-"""Header of a routed event: the topic that it came from."""
 ITEMS_AT_ONCE = 16
 """Items that enter the catalogue before events get a turn: a few milliseconds in a large one."""
 COUNTS_AT_ONCE = 16
@@ -64,6 +65,8 @@ EVENTS_AT_ONCE = 64
 """Events, or users, that are worked on before others get a turn: some milliseconds."""
 COUNTS_EVERY_S = 5.0
 """A worker that dies takes at most these seconds of co-visit counts with it; states lose nothing."""
+SKEW_MS = 60_000
+"""How far ahead of its record an event may be for its time to be the time of what it tells of; chosen by us."""
 NEWCOMERS_EVERY_S = 5.0
 """Chosen by us: a recall of some milliseconds, and a list at the most, this often."""
 
@@ -85,11 +88,18 @@ class Pending:
 
 
 class Change(NamedTuple):
-    """A message that changes a user's state, and its event."""
+    """A message that changes a user's state, and its event.
+
+    Attributes
+    ----------
+    decoded : dated at the latest when its record was written.
+    ahead_ms : the time that it gives itself, where that is long after its record; else 0.
+    """
 
     message: Message
     decoded: Click | Forget
     event: EventT[Any]
+    ahead_ms: int
 
 
 class StateWorker:
@@ -118,7 +128,10 @@ class StateWorker:
         self._outbox = outbox
         self._store = store
         self._changelog = changelog
-        self._stored_ms = 0  # when the newest record that was read was written
+        self._written_ms = 0  # when the newest record that was read was written
+        self._times = RecordTimes(settings.kafka)
+        self._known_items = KnownItems(tier.catalogue)
+        self._items_refused = Counter[str]()  # of all partitions, by cause
         self._pending = Pending()
         self._taken: list[EventT[Any]] = []  # not looked at yet
         self._homes: Collection[int] = ()  # partitions of users, as of the last look
@@ -193,9 +206,10 @@ class StateWorker:
 
     async def put_items(self, records: Records) -> None:
         """Take a batch of the `items` topic into the catalogue; encode it outside the loop."""
-        items = items_of(records)
+        items, refused = await items_of(records, self._times, self._settings.zone)
+        self._items_refused.update(refused)
         present = [(item, arrived_ms) for item, arrived_ms in items.values() if item]
-        self._stored_ms = max([self._stored_ms, *(arrived_ms for _, arrived_ms in items.values())])
+        self._written_ms = max([self._written_ms, *(arrived_ms for _, arrived_ms in items.values())])
         started = time.monotonic()
         texts = [describe_item(item) for item, _ in present]
         loop = asyncio.get_running_loop()
@@ -203,6 +217,7 @@ class StateWorker:
         metrics.encode_seconds.observe(time.monotonic() - started)
         for item_id, (item, _) in items.items():
             if item is None:
+                self._known_items.deleted(item_id)
                 self.tier.delete_item(item_id)
         for place, ((item, arrived_ms), vector) in enumerate(zip(present, vectors, strict=True)):
             self.refresh(self.tier.put_item(item, vector, arrived_ms))
@@ -249,13 +264,22 @@ class StateWorker:
             if home not in self._store.partitions():
                 before = []
                 continue
-            request = self.tier.newcomers_request(self._stored_ms)
+            request = self.tier.newcomers_request(self._written_ms)
             candidates = [candidate.item_id for candidate in request.candidates]
             if candidates != before:
                 topic = self._settings.topic("rank-requests")
                 with suppress(LeaseLost):  # who has the partition now makes it
-                    await self._outbox.deliver([Outgoing(topic, NEWCOMERS.encode(), msgspec.json.encode(request))])
+                    value = msgspec.json.encode(request)
+                    await self._outbox.deliver([Outgoing(topic, NEWCOMERS.encode(), value, None, OUR_REQUEST)])
                     before = candidates
+
+    def notes(self) -> list[str]:
+        """What a person should know: an empty catalogue, for then every list is empty."""
+        refused = Counter(dict.copy(self._items_refused))  # asked for by another thread
+        if len(self.tier.catalogue):
+            return []
+        why = f"; {refused.total():,} messages of items were rejected: {told(refused)}" if refused else ""
+        return [f"state: the catalogue is empty{why}"]
 
     def refresh(self, user_ids: Sequence[str]) -> None:
         """Make new lists for users whose state changed without an event of theirs."""
@@ -276,40 +300,52 @@ class StateWorker:
         """Steps 1 and 2; each event goes to what will answer it: its user's next request, or the next flush."""
         self._homes = self._store.partitions()
         changes: dict[str, list[Change]] = {}
+        await self._times.look(map(Record.of, (event.message for event in events)))
         for place, event in enumerate(events):
             if place % EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
             message = self._message(event)
-            self._stored_ms = max(self._stored_ms, _arrived_ms(event))
             try:
-                decoded = receive(message, latest_ms(_arrived_ms(event)))
+                change = self._receive(message, event)
             except BadMessage as error:
                 self._reject(message, event, error)
                 continue
-            if isinstance(decoded, (Click, Impression, Forget)) and self._lies_in(event) != ROUTED:
-                decoded = under_pseudonym(decoded, self._settings.pseudonym_key)
-            if isinstance(decoded, (Click, Forget)):
-                if self._routed(message, decoded):
-                    self._pending.events.append(event)
-                else:
-                    changes.setdefault(decoded.user_id, []).append(Change(message, decoded, event))
-            elif isinstance(decoded, (Impression, Item, Tombstone)):
-                self._pending.events.append(event)
-                metrics.events.labels(message.topic, "accepted").inc()
-            else:
-                raise TypeError(f"{message.topic}: nothing here takes a {type(decoded).__name__}")
+            if change is not None:
+                changes.setdefault(change.decoded.user_id, []).append(change)
         for place, (user_id, several) in enumerate(changes.items()):
             if place % EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
             for kind, some in groupby(several, lambda change: isinstance(change.decoded, Forget)):
                 (self._forget if kind else self._accept)(user_id, list(some))
 
+    def _receive(self, message: Message, event: EventT[Any]) -> Change | None:
+        """Step 1: what an event changes; None for one that changes nothing here, and is answered by the next flush."""
+        taken, ours = list[str](), self._lies_in(event) == ROUTED
+        decoded, when = receive_dated(self._times, Record.of(event.message), message, self._settings.zone, ours, taken)
+        if ours:
+            when = written_ms(event.message.headers) or when
+        self._written_ms = max(self._written_ms, when)
+        for kind in taken:
+            metrics.values_coerced.labels(message.topic, kind).inc()
+        if isinstance(decoded, (Click, Impression, Forget)) and not ours:
+            decoded = under_pseudonym(decoded, self._settings.pseudonym_key)
+        if isinstance(decoded, (Click, Forget)):
+            if not self._routed(message, decoded, when, rewritten=bool(taken)):
+                claimed_ms = milliseconds(decoded.timestamp)
+                ahead_ms = claimed_ms if claimed_ms > when + SKEW_MS else 0
+                return Change(message, counted_at(decoded, when), event, ahead_ms)
+        elif isinstance(decoded, (Impression, Item, Tombstone)):
+            metrics.events.labels(message.topic, self._known_items.outcome(decoded)).inc()
+        else:
+            raise TypeError(f"{message.topic}: nothing here takes a {type(decoded).__name__}")
+        self._pending.events.append(event)
+        return None
+
     def _message(self, event: EventT[Any]) -> Message:
         kafka = event.message
         topic = self._lies_in(event)
-        if topic == ROUTED:
-            origin = dict(kafka.headers or {}).get(ORIGIN, b"").decode(errors="replace")
-            topic = origin if origin in INPUTS else topic
+        if topic == ROUTED and (came_from := origin(kafka.headers)) in INPUTS:
+            topic = came_from
         return Message(topic, kafka.partition, kafka.offset, kafka.key, kafka.value)
 
     def _lies_in(self, event: EventT[Any]) -> str:
@@ -321,7 +357,7 @@ class StateWorker:
         self._pending.events.append(event)
 
     def _accept(self, user_id: str, several: Sequence[Change]) -> None:
-        clicks = [change.decoded for change in several if isinstance(change.decoded, Click)]
+        clicks = [self._or_erased(change) for change in several]
         outcomes = self.tier.accept(user_id, clicks)
         for change, click, outcome in zip(several, clicks, outcomes, strict=True):
             if outcome == "forgotten":
@@ -336,15 +372,31 @@ class StateWorker:
         for (topic, outcome), many in Counter(zip((c.message.topic for c in several), outcomes, strict=True)).items():
             metrics.events.labels(topic, outcome).inc(many)
 
+    def _or_erased(self, change: Change) -> Click:
+        """The event; one whose own time tells nothing, and that may be older than a wish to be forgotten, is erased.
+
+        It counts when its record was written, so a producer that sends it once more makes it a new one. No event was
+        taken that was over `FUTURE_MS` ahead; so for that long after the wish nobody can tell such an event from one
+        that was erased.
+        """
+        assert isinstance(change.decoded, Click)
+        until_ms = self.tier.users.forgotten_until(change.decoded.user_id) if change.ahead_ms else 0
+        if change.ahead_ms > until_ms + FUTURE_MS or not until_ms:
+            return change.decoded
+        return msgspec.structs.replace(change.decoded, timestamp=until_ms)
+
     def _forget(self, user_id: str, several: Sequence[Change]) -> None:
         for change in several:
-            self.tier.forget(user_id, milliseconds(change.decoded.timestamp))
+            erased = self.tier.forget(user_id, milliseconds(change.decoded.timestamp))
             metrics.events.labels(change.message.topic, "accepted").inc()
             self._pending.events.append(change.event)
-        self._pending.events += self._touched.pop(user_id, Wanted()).events + self._requests.forget(user_id)
-        self._emit("rank-requests", user_id.encode(), None)
+            if erased:
+                self._pending.events += self._touched.pop(user_id, Wanted()).events + self._requests.forget(user_id)
+        self._emit("rank-requests", user_id.encode(), None, OUR_REQUEST)
+        if self.tier.users.get(user_id).interest.version:  # came back before the same wish was read once more
+            self.refresh([user_id])
 
-    def _routed(self, message: Message, decoded: Click | Forget) -> bool:
+    def _routed(self, message: Message, decoded: Click | Forget, when: int, rewritten: bool) -> bool:
         """Send an event to where its user lives, unless it lies there: our hash of the user's name tells.
 
         An input topic that has another number of partitions than ours is divided among the workers in another way.
@@ -353,8 +405,9 @@ class StateWorker:
         home = partition_of(key, self._settings.kafka.partitions)
         if home == message.partition and home in self._homes:
             return False
-        value = message.value if self._settings.pseudonym_key is None else msgspec.json.encode(decoded)
-        self._emit(ROUTED, key, value, {ORIGIN: message.topic.encode()})
+        rewritten = rewritten or self._settings.pseudonym_key is not None
+        value = msgspec.json.encode(decoded) if rewritten else message.value
+        self._emit(ROUTED, key, value, routed_headers(message.topic, when))
         metrics.repartitioned.labels(message.topic).inc()
         metrics.events.labels(message.topic, "routed").inc()
         return True

@@ -5,7 +5,7 @@ events of a user cost one write. Records used lately are kept decoded. Knows no 
 and sends what `begin_flush` returns.
 
 Keys are one letter and the user: `u` the record (at most 4 KB), `s` ids of older events, `f` (by hash, for the id
-itself is erased) when the user was forgotten.
+itself is erased) when the user was forgotten: up to which event time, and the time of the wish.
 """
 
 from __future__ import annotations
@@ -112,18 +112,31 @@ class Users:
         """Write the record again at the next flush: a repeated event may be one whose effects did not get out."""
         self._records[user_id] = self.get(user_id)
 
-    def forget(self, user_id: str, time_ms: int) -> None:
-        """Erase the user; events up to `time_ms` that come later will not bring them back."""
+    def forget(self, user_id: str, time_ms: int) -> bool:
+        """Erase the user; events up to `time_ms`, or to the newest taken in, will not bring them back.
+
+        False, and nothing is erased, if this wish or a later one was met before: what is there now came after it.
+        """
+        until_ms, met_ms = self._forgotten(user_id)
+        if time_ms <= met_ms:
+            return False
+        until_ms = max(time_ms, until_ms, self.get(user_id).interest.as_of_ms)
         self._records.pop(user_id, None)
         self._kept.pop(user_id, None)
-        until_ms = max(time_ms, self.forgotten_until(user_id))
         self._change(user_id, _record_key(user_id), None)
         self._change(user_id, _seen_key(user_id), None)
-        self._change(user_id, _forgotten_key(user_id), until_ms.to_bytes(8, "little"))
+        times = until_ms.to_bytes(8, "little") + time_ms.to_bytes(8, "little")
+        self._change(user_id, _forgotten_key(user_id), times)
+        return True
 
     def forgotten_until(self, user_id: str) -> int:
         """Events up to this time (milliseconds) are of an erased past; 0 if the user was never forgotten."""
-        return int.from_bytes(self._read(user_id, _forgotten_key(user_id)) or b"", "little")
+        return self._forgotten(user_id)[0]
+
+    def _forgotten(self, user_id: str) -> tuple[int, int]:
+        """Until when, and the time of the newest wish; the version before this one stored only the former."""
+        times = self._read(user_id, _forgotten_key(user_id)) or b""
+        return int.from_bytes(times[:8], "little"), int.from_bytes(times[8:] or times, "little")
 
     def waiting(self) -> Iterator[tuple[str, Interest]]:
         """The users in the store who have events about items unknown at the time. Reads every record.

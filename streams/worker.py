@@ -156,6 +156,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
     store = TableStore(table, changelog_name(settings))
     cast(Transport, app.transport).restore = store.restore
     worker = StateWorker(settings, tier, stored, thread, Outbox(app), store, changelog_name(settings))
+    health.notes.append(worker.notes)
     follower = Follower(
         settings.kafka,
         {settings.topic("items"): worker.put_items, settings.topic(COUNTS): worker.put_counts},

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 
 from encoders.event_time import milliseconds
@@ -45,9 +46,13 @@ class Recorded:
 
 
 def read_jsonl(
-    items: Path, clicks: Path | None = None, purchases: Path | None = None, impressions: Path | None = None
+    items: Path,
+    clicks: Path | None = None,
+    purchases: Path | None = None,
+    impressions: Path | None = None,
+    zone: tzinfo | None = None,
 ) -> Recorded:
-    """Read files of JSON, one message a line.
+    """Read files of JSON, one message a line; times without a zone are of `zone`, or refused.
 
     A repeated `event_id` of a user counts once, as in a worker.
 
@@ -64,9 +69,9 @@ def read_jsonl(
     shown: list[Shown] = []
     left_out: Counter[str] = Counter()
     met: set[tuple[str, str]] = set()
-    for topic, key, value, _ in jsonl(items, clicks, purchases, impressions).messages():
+    for topic, key, value, _ in jsonl(items, clicks, purchases, impressions, zone).messages():
         try:
-            message = receive(Message(topic, 0, 0, key, value), now_ms)
+            message = receive(Message(topic, 0, 0, key, value), now_ms, zone)
         except BadMessage as error:
             left_out[f"{topic}: {error.reason}"] += 1
             continue

@@ -190,7 +190,7 @@ def replay_jsonl(
     """Send files that hold the topics' own JSON, byte for byte."""
     with _readable_errors():
         settings, factor = load(config), _factor(speed)
-        _send_and_report(jsonl(items, clicks, purchases), settings, factor, limit, as_json)
+        _send_and_report(jsonl(items, clicks, purchases, zone=settings.zone), settings, factor, limit, as_json)
 
 
 def _factor(speed: str) -> float | None:

@@ -11,15 +11,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from encoders.event_time import milliseconds
-from streams.contracts import Timestamp
+from streams.contracts import TOPICS, Timestamp
+from streams.lenient import fit
 from streams.receive import EARLIEST_MS, FUTURE_MS
 from streams.replay.messages import InputError, Message
+from streams.wire_formats import BOM
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class JsonLines:
 
     files: Mapping[str, Path]
     counts: dict[str, int]
+    zone: tzinfo | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -38,8 +42,8 @@ class JsonLines:
 
     def messages(self) -> Iterator[Message]:
         if "items" in self.files:
-            yield from (message for _, message in _timed_lines("items", self.files["items"]))
-        events = [_timed_lines(topic, path) for topic, path in self.files.items() if topic != "items"]
+            yield from (message for _, message in _timed_lines("items", self.files["items"], self.zone))
+        events = [_timed_lines(topic, path, self.zone) for topic, path in self.files.items() if topic != "items"]
         yield from (message for _, message in heapq.merge(*events, key=lambda timed: timed[0]))
 
 
@@ -48,9 +52,16 @@ def jsonl(
     clicks: Path | None = None,
     purchases: Path | None = None,
     impressions: Path | None = None,
+    zone: tzinfo | None = None,
 ) -> JsonLines:
     """Open files that hold the topics' own JSON, one message a line.
 
+    Parameters
+    ----------
+    zone : of times without one; such lines go with the line before them if it is None.
+
+    Notes
+    -----
     What stands between two line feeds is sent as it is; only blank lines are left out, counted as `blank`.
 
     Raises
@@ -73,10 +84,10 @@ def jsonl(
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}; expected a file of JSON, one message a line") from error
         counts.update({"rows": rows, topic: full, "blank": rows - full})
-    return JsonLines(files, dict(counts))
+    return JsonLines(files, dict(counts), zone)
 
 
-def _timed_lines(topic: str, path: Path) -> Iterator[tuple[int, Message]]:
+def _timed_lines(topic: str, path: Path, zone: tzinfo | None) -> Iterator[tuple[int, Message]]:
     """The messages, each with the time to merge it by."""
     latest_ms = int(time.time() * 1000) + FUTURE_MS
     place_ms = 0
@@ -85,23 +96,24 @@ def _timed_lines(topic: str, path: Path) -> Iterator[tuple[int, Message]]:
             if line.isspace():
                 continue
             value = line.removesuffix(b"\n")
-            key, time_ms = _key_and_time(topic, value)
+            key, time_ms = _key_and_time(topic, value, zone)
             if time_ms is not None and not EARLIEST_MS <= time_ms <= latest_ms:
                 time_ms = None
             place_ms = place_ms if time_ms is None else time_ms
             yield place_ms, (topic, key, value, time_ms)
 
 
-def _key_and_time(topic: str, value: bytes) -> tuple[bytes | None, int | None]:
+def _key_and_time(topic: str, value: bytes, zone: tzinfo | None) -> tuple[bytes | None, int | None]:
     try:
-        fields = msgspec.json.decode(value)
+        fields = msgspec.json.decode(value.removeprefix(BOM))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None, None
     if not isinstance(fields, dict):
         return None, None
-    key = fields.get("item_id" if topic == "items" else "user_id")
+    fitted, _ = fit(fields, TOPICS[topic], zone)
+    key = fitted.get("item_id" if topic == "items" else "user_id")
     try:
-        moment: Any = msgspec.convert(fields.get("timestamp"), Timestamp)
+        moment: Any = msgspec.convert(fitted.get("timestamp"), Timestamp)
     except msgspec.ValidationError:
         moment = None
     return (

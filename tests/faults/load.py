@@ -172,7 +172,7 @@ class Load:
             "event_id": f"{user_id}/{self.sent.wanted[user_id]}",
             "user_id": user_id,
             "item_id": f"item-{number}",
-            "timestamp": round(time.time() * 1000) - old_ms,
+            "timestamp": time.time_ns() // 10**6 - old_ms,  # not after its record
         }
         message = topic, user_id.encode(), json.dumps(event).encode()
         self._recent.append(message)

@@ -109,7 +109,7 @@ def test_a_topic_that_is_made_again_is_read_from_its_beginning(
     async def create() -> bool:
         async with kafka_client.admin(settings.kafka) as admin:
             made = await admin.create_topics([NewTopic(clicks, 2, 1)])
-        return made.topic_errors[0][1] == 0
+        return bool(made.topic_errors[0][1] == 0)
 
     def make_again() -> None:
         asyncio.run(delete())

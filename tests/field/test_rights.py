@@ -6,10 +6,12 @@ import asyncio
 import os
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
     AclBindingFilter,
     AclOperation,
@@ -90,12 +92,13 @@ class Grants:
         )
 
     def only(self, granted: Sequence[Right]) -> None:
+        anything: Any = None
         everything = AclBindingFilter(
             ResourceType.ANY,
-            None,
+            anything,
             ResourcePatternType.ANY,
             "User:app",
-            None,
+            anything,
             AclOperation.ANY,
             AclPermissionType.ANY,
         )
@@ -138,11 +141,15 @@ def test_each_right_that_is_missing_is_found_and_no_other(
     settings: Settings, grants: Grants, role: rights.Role
 ) -> None:
     needed = rights.needed(settings, [role])
+
+    def is_missing(*expected: Right) -> bool:
+        return asyncio.run(rights.missing(settings, needed)) == list(expected)
+
     grants.only(needed)
-    until(lambda: asyncio.run(rights.missing(settings, needed)) == [], 10)
+    until(is_missing, 10)
     for one in needed:
         grants.only([right for right in needed if right != one])
-        until(lambda one=one: asyncio.run(rights.missing(settings, needed)) == [one], 10)
+        until(partial(is_missing, one), 10)
 
 
 def test_a_worker_without_a_right_ends_with_its_name(settings: Settings, grants: Grants) -> None:

@@ -92,6 +92,18 @@ def test_a_stored_record_with_something_else_in_one_place(data: st.DataObject) -
         pytest.param(
             b"0:1\n\x93\xcb" + b"\0" * 8 + b"\xcb" + b"\0" * 8 + b"\xdf\xff\xff\xff\xff", id="a map of 4 billion"
         ),
+        pytest.param(
+            b'{"event_id":"e","user_id":"u","item_id":"i","list_id":"l","items":[],"title":"t","timestamp":'
+            + b"9" * 400
+            + b"}",
+            id="a time of 400 digits",
+        ),
+        pytest.param(
+            b'{"request_id":"r","user_id":"u","as_of":1790000000000,"history":[],"candidates":[],"arrived_at":-'
+            + b"9" * 400
+            + b"}",
+            id="an arrival of 400 digits",
+        ),
         pytest.param(b'{"timestamp": ' + b"9" * 100_000 + b"}", id="a number of 100,000 digits"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from streams.kafka_client import client_options, latest_ms, partition_of
+from streams.kafka_client import client_options, partition_of
 from streams.settings import Kafka, Security, SettingsError
 
 # Kafka's own test vectors: clients/src/test/java/org/apache/kafka/common/utils/UtilsTest.java, testMurmur2
@@ -97,9 +96,3 @@ def test_a_wrong_key_password_asks_nobody_and_is_not_shown(
     with pytest.raises(SettingsError, match="SSL_KEY_PASSWORD") as caught:
         client_options(Kafka(security=security))
     assert "wrong-one" not in str(caught.value)
-
-
-def test_a_clock_of_ours_that_is_behind_does_not_count() -> None:
-    now_ms = round(time.time() * 1000)
-    assert latest_ms(now_ms + 86_400_000) == now_ms + 86_400_000
-    assert now_ms <= latest_ms(0) <= now_ms + 10_000

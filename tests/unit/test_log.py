@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from streams import log
+from streams import log, reject
 from streams.log import BURST, EVERY_S, MOST_KINDS, RateLimit
 from streams.receive import BadMessage, Message
 from streams.reject import rejected
@@ -42,7 +42,10 @@ def test_its_memory_is_bounded(clock: list[float]) -> None:
     assert len(limit._kinds) <= MOST_KINDS
 
 
-def test_a_rejection_is_told_without_what_it_holds(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_rejection_is_told_without_what_it_holds(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     message = Message("clicks", 1, 2, b"secret-user", b"secret-payload")
+    monkeypatch.setattr(reject, "_summary", reject.Summary())
     rejected(Settings(), message, BadMessage("malformed", "clicks: secret-text"))
     assert caplog.messages == ["rejected clicks/1/2: malformed"]

@@ -165,3 +165,9 @@ def test_a_long_history_begins_with_the_same_event_for_some_clicks(encoder: Text
 def test_bad_messages_do_not_pass(encoder: TextEncoder) -> None:
     with pytest.raises(BadMessage):
         pipeline(encoder, None).feed(Message("clicks", 0, 0, None, b"{"), NOW)
+
+
+def test_an_empty_list_says_that_nothing_may_be_recommended(encoder: TextEncoder, scorer: Scorer) -> None:
+    for one in (scorer, None):
+        list_ = feed(Pipeline(Settings(), encoder, one), "ann", "item-00", "e1")
+        assert (list_.items, list_.degraded) == ([], "no-candidates")

@@ -20,7 +20,6 @@ from ranker import ScoreRequest
 from ranker.candidates import BUILT_IN
 from ranker.catalogue import Catalogue
 from ranker.packed_decoder import PackedDecoder
-from streams import state_worker
 from streams.contracts import NEWCOMERS, Candidate, Click, HistoryEvent, RankRequest
 from streams.kafka_client import partition_of
 from streams.outbox import Outgoing
@@ -40,7 +39,7 @@ KEY = SecretStr("a key of 16 letters or more")
 def event(topic: str, key: bytes, value: bytes | None, headers: Any = None, partition: int = 0) -> Any:
     message = SimpleNamespace(
         topic=topic, partition=partition, offset=1, key=key, value=value, tp=(topic, partition), headers=headers,
-        timestamp=NOW / 1000,
+        timestamp=NOW / 1000, timestamp_type=0,
     )  # fmt: skip
     return SimpleNamespace(message=message, ack=lambda: True)
 
@@ -147,9 +146,8 @@ def test_who_waited_for_an_item_is_not_waited_with_any_more() -> None:
     assert not any("ann" in users for users in tier._waiting.values())
 
 
-def test_with_a_key_nothing_that_goes_out_has_the_users_id(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_key_nothing_that_goes_out_has_the_users_id() -> None:
     """The click is sent on to its pseudonym's partition, taken in there, and never renamed twice."""
-    monkeypatch.setattr(state_worker, "latest_ms", lambda _: NOW)
     settings = Settings(pseudonym_key=KEY)
     name = pseudonym("secret-ann", KEY)
     assert name == hmac.new(KEY.get_secret_value().encode(), b"secret-ann", hashlib.sha256).hexdigest()

@@ -77,12 +77,15 @@ def event(user_id: str, offset: int) -> Any:
         candidates=[Candidate(item_id=f"c{place}", text=f"Item {place}") for place in range(5)],
     )
     message = SimpleNamespace(
+        topic="rank-requests",
         partition=0,
         offset=offset,
         key=user_id.encode(),
         value=msgspec.json.encode(request),
         tp=("rank-requests", 0),
         timestamp=NOW / 1000,
+        timestamp_type=0,
+        headers=None,
     )
     return SimpleNamespace(message=message, ack=lambda: True)
 

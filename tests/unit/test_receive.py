@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams.contracts import TOPICS, Click, Item, Purchase
+from streams.contracts import TOPICS, Click, Item, Purchase, RankRequest
 from streams.receive import BadMessage, Message, Tombstone, receive
 
 NOW_MS = 1_790_000_000_000
@@ -34,7 +34,7 @@ BAD: dict[str, tuple[str, Any, str, str]] = {
     "an array": ("clicks", [1], "invalid", "Expected `object`"),
     "nested without end": ("clicks", b'{"event_id":' + b"[" * 200_000, "invalid", "Expected `str`"),
     "nested in context": ("clicks", b'{"context":' + b'{"a":' * 200_000, "malformed", "recursion"),
-    "wrong type": ("clicks", changed(user_id=5), "invalid", "$.user_id"),
+    "wrong type": ("clicks", changed(user_id=5.0), "invalid", "$.user_id"),
     "missing field": ("clicks", changed(item_id=...), "invalid", "item_id"),
     "empty id": ("clicks", changed(user_id=""), "invalid", "length >= 1"),
     "id over 256 characters": ("clicks", changed(user_id="x" * 257), "invalid", "length <= 256"),
@@ -44,7 +44,7 @@ BAD: dict[str, tuple[str, Any, str, str]] = {
     "time before 1990": ("clicks", changed(timestamp=0), "time", "1990"),
     "time in seconds": ("clicks", changed(timestamp=NOW_MS // 1000), "time", "seconds"),
     "time without zone": ("clicks", changed(timestamp="2026-01-01T00:00:00"), "invalid", "timezone"),
-    "time as float": ("clicks", changed(timestamp=1.5), "invalid", "timestamp"),
+    "time as float seconds": ("clicks", changed(timestamp=NOW_MS / 1000), "time", "are these seconds"),
     "NaN price": ("purchases", json.dumps(changed(price=float("nan"))).encode(), "malformed", "malformed"),
     "infinite price": (
         "purchases",
@@ -61,6 +61,34 @@ BAD: dict[str, tuple[str, Any, str, str]] = {
     "null forget": ("forget", None, "null", "null"),
     "item under another key": ("items", ITEM, "key", "item_id"),
     "item without title": ("items", {"item_id": "u1", "title": ""}, "invalid", "title"),
+    "blank title": ("items", {"item_id": "u1", "title": " \u200b\t\u3164"}, "invalid", "blanks"),
+    "reserved user": ("clicks", changed(user_id="*"), "reserved", "'*'"),
+    "reserved user bought": ("purchases", changed(user_id="*"), "reserved", "'*'"),
+    "reserved user forgotten": ("forget", {"user_id": "*", "timestamp": NOW_MS}, "reserved", "'*'"),
+    "reserved user saw": (
+        "impressions",
+        {"event_id": "e", "user_id": "*", "list_id": "l", "items": [], "timestamp": NOW_MS},
+        "reserved",
+        "'*'",
+    ),
+    "reserved user's request": (
+        "rank-requests",
+        {"request_id": "r", "user_id": "*", "as_of": NOW_MS, "history": [], "candidates": []},
+        "reserved",
+        "'*'",
+    ),
+    "blank candidate": (
+        "rank-requests",
+        {
+            "request_id": "r",
+            "user_id": "u",
+            "as_of": NOW_MS,
+            "history": [],
+            "candidates": [{"item_id": "i", "text": " \u00a0"}],
+        },
+        "invalid",
+        "candidates[0].text",
+    ),
     "item price below zero": ("items", {**ITEM, "price": -0.01}, "invalid", "price"),
 }
 
@@ -86,6 +114,36 @@ def test_a_tombstone_without_a_key_means_nothing() -> None:
         receive(message("items", None, key=None), NOW_MS)
     with pytest.raises(BadMessage, match="UTF-8"):
         receive(message("items", None, key=b"\xff"), NOW_MS)
+
+
+def test_nobody_else_is_reserved_and_blank_titles_are_few() -> None:
+    for user_id in ("*x", "**", " ", "\n", "u\0", "undefined", "[object Object]", " u1"):
+        assert receive(message("clicks", changed(user_id=user_id)), NOW_MS).user_id == user_id  # type: ignore[union-attr]
+    for title in ("帽", "👟", "-", "\u200bHat", "é", "ٱلْ", "7", "€"):
+        assert receive(message("items", ITEM | {"title": title}, key=b"i1"), NOW_MS).title == title  # type: ignore[union-attr]
+
+
+def test_what_a_worker_of_ours_wrote_is_not_refused_for_its_user_its_time_or_its_size() -> None:
+    candidates = [{"item_id": f"i{number}", "text": "x" * 2_000} for number in range(600)]
+    late = NOW_MS + 40 * 86_400_000
+    asked = {"request_id": "r", "user_id": "*", "as_of": late, "history": [], "candidates": candidates}
+    ours = receive(message("rank-requests", asked), NOW_MS, ours=True)
+    assert isinstance(ours, RankRequest)
+    assert (ours.user_id, ours.as_of) == ("*", late)
+    assert receive(message("rank-requests", None, key=b"*"), NOW_MS, ours=True) == Tombstone("*")
+    with pytest.raises(BadMessage, match=r"user_id: got '\*'"):
+        receive(message("rank-requests", None, key=b"*"), NOW_MS)
+    with pytest.raises(BadMessage, match="expected at most 1048576"):
+        receive(message("rank-requests", asked), NOW_MS)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_cause_holds_nothing_of_the_message(name: str) -> None:
+    topic, value, _, _ = BAD[name]
+    with pytest.raises(BadMessage) as refused:
+        receive(message(topic, value), NOW_MS)
+    assert len(refused.value.cause) < 80
+    assert not {"e1", "u1", "i1", str(NOW_MS)} & set(refused.value.cause.split())
 
 
 def test_good_messages_pass() -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from streams import settings
-from streams.settings import SettingsError
+from streams.settings import SettingsError, load
 from streams.worker_process import environment
 
 
@@ -209,3 +209,14 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="redis") as caught:
         settings.Redis(url=SecretStr("http://:hunter2@cache"))
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_zone_is_an_iana_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFTERCLICK_TIME_ZONE", "Europe/Berlin")
+    assert str(load().zone) == "Europe/Berlin"
+    monkeypatch.delenv("AFTERCLICK_TIME_ZONE")
+    assert load().zone is None
+    for wrong in ("Berlin", "../../etc/passwd", "+01:00"):
+        monkeypatch.setenv("AFTERCLICK_TIME_ZONE", wrong)
+        with pytest.raises(SettingsError, match=r"^AFTERCLICK_TIME_ZONE: got .*IANA"):
+            load()

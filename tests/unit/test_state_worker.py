@@ -21,9 +21,10 @@ from streams import state_worker
 from streams.contracts import Item
 from streams.kafka_client import partition_of
 from streams.outbox import Outbox, Outgoing
+from streams.own_messages import ORIGIN, WRITTEN
 from streams.settings import Settings
 from streams.state_tier import StateTier
-from streams.state_worker import ORIGIN, ROUTED, StateWorker
+from streams.state_worker import ROUTED, StateWorker
 from streams.topics import changelog_name
 from streams.users import Users
 
@@ -76,7 +77,16 @@ class World:
         self.worker = StateWorker(SETTINGS, self.tier, encoder, ThreadPoolExecutor(1), outbox, self.store, CHANGELOG)
         self._offset = 0
 
-    def event(self, topic: str, user_id: str, value: bytes, partition: int | None = None, **headers: bytes) -> Any:
+    def event(
+        self,
+        topic: str,
+        user_id: str,
+        value: bytes | None,
+        partition: int | None = None,
+        written_ms: int = NOW + 1_000,
+        timestamp_type: int = 0,
+        **headers: bytes,
+    ) -> Any:
         offset, self._offset = self._offset, self._offset + 1
         place = partition_of(user_id.encode(), SETTINGS.kafka.partitions) if partition is None else partition
         message = SimpleNamespace(
@@ -85,7 +95,8 @@ class World:
             offset=offset,
             key=user_id.encode(),
             value=value,
-            timestamp=NOW / 1000,
+            timestamp=written_ms / 1000,
+            timestamp_type=timestamp_type,
             headers=list(headers.items()),
             tp=TopicPartition("one order for all", 0),
         )
@@ -105,8 +116,9 @@ class World:
         click |= {"list_id": list_id} if list_id else {}
         return self.event(topic, user_id, json.dumps(click).encode(), **more)
 
-    def forget(self, user_id: str, after_ms: int = 0) -> Any:
-        return self.event("forget", user_id, json.dumps({"user_id": user_id, "timestamp": NOW + after_ms}).encode())
+    def forget(self, user_id: str, after_ms: int = 0, **more: Any) -> Any:
+        wish = {"user_id": user_id, "timestamp": NOW + after_ms}
+        return self.event("forget", user_id, json.dumps(wish).encode(), **more)
 
     async def work(self, events: Sequence[Any]) -> None:
         """Let the worker have these at once, until all are acknowledged."""
@@ -156,7 +168,9 @@ def test_newcomers_get_a_list_whenever_it_would_be_another_one(monkeypatch: pyte
     def item(item_id: str, stored_ms: int) -> Any:
         value = f'{{"item_id": "{item_id}", "title": "{item_id}"}}'.encode()
         key = item_id.encode()
-        return SimpleNamespace(topic="items", partition=0, offset=0, key=key, value=value, timestamp=stored_ms)
+        return SimpleNamespace(
+            topic="items", partition=0, offset=0, key=key, value=value, timestamp=stored_ms, timestamp_type=0
+        )
 
     async def lists(count: int) -> list[list[str]]:
         serving = asyncio.create_task(world.worker.serve_newcomers())
@@ -221,7 +235,8 @@ def test_bad_repeated_and_routed_events_in_one_batch() -> None:
     [letter] = world.broker.of("dead-letters")
     assert (json.loads(letter.value or b"")["topic"], json.loads(letter.value or b"")["payload"]) == ("clicks", "/3s=")
     [routed] = world.broker.of(ROUTED)
-    assert (routed.key, routed.value, routed.headers) == (b"u", events[3].message.value, {ORIGIN: b"clicks"})
+    assert (routed.key, routed.value) == (b"u", events[3].message.value)
+    assert routed.headers == {ORIGIN: b"clicks", WRITTEN: str(NOW + 1_000).encode()}
     assert world.version("u") == 2
     [request] = world.broker.of("rank-requests")
     assert json.loads(request.value or b"")["trigger"] == {"event_id": "e3", "type": "purchase"}
