@@ -29,8 +29,9 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2
 
 from encoders.errors import AfterclickError
-from streams import settings, unreadable
+from streams import bounded_codecs, settings, unreadable
 
+bounded_codecs.install()
 unreadable.install()
 
 NO_RIGHT = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)

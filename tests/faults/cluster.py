@@ -55,12 +55,15 @@ class Kafka:
         self._ports = [(free_port(), free_port()) for _ in range(brokers)]
         self.bootstrap_servers = ",".join(f"127.0.0.1:{port}" for port, _ in self._ports)
         self.brokers: list[Server] = []
+        self.data: list[Path] = []
+        """Of each broker, in order: a folder for each partition."""
         java = ["java", f"-Xmx{HEAP}", "-XX:TieredStopAtLevel=1", "-cp", f"{home / 'libs'}/*"]
         for node, (port, _) in enumerate(self._ports, 1):
             own = folder / f"broker-{node}"
             own.mkdir(parents=True)
             properties = own / "server.properties"
-            properties.write_text(self._properties(node, own / "data"), encoding="utf-8")
+            self.data.append(own / "data")
+            properties.write_text(self._properties(node, self.data[-1]), encoding="utf-8")
             formatting = [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
             subprocess.run(formatting, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
             self.brokers.append(Server([*java, "kafka.Kafka", str(properties)], port, own / "log"))

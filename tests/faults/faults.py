@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tests.faults import contents
 from tests.faults.cluster import Kafka, Redis, Wire
 from tests.faults.load import Load
 from tests.faults.workers import Fleet, Member
@@ -165,6 +166,20 @@ def jump_clock(ground: Ground, dice: random.Random) -> None:
     member.tell()
 
 
+def abort_transaction(ground: Ground, dice: random.Random) -> None:
+    contents.abort_transaction(ground.load, dice)
+
+
+def empty_partitions(ground: Ground, dice: random.Random) -> None:
+    contents.empty_partitions(ground.load)
+    ground.fleet.kill(_one(ground, dice, "state"))
+
+
+def damage_batch(ground: Ground, dice: random.Random) -> None:
+    contents.damage_batch(ground.load, ground.kafka)
+    ground.fleet.kill(_one(ground, dice, "state"))
+
+
 FAULTS: dict[str, Fault] = {
     "kill -9 a worker": kill_worker,
     "kill -9 all workers": kill_all_workers,
@@ -185,6 +200,9 @@ FAULTS: dict[str, Fault] = {
     "model hangs": _model("hang"),
     "model returns NaN": _model("nan"),
     "clock jumps": jump_clock,
+    "aborted transaction": abort_transaction,
+    "partitions emptied": empty_partitions,
+    "batch unreadable": damage_batch,
 }
 
 

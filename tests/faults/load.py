@@ -52,6 +52,8 @@ class Sent:
     messages: int = 0
     duplicates: int = 0
     poison: list[Poisoned] = field(default_factory=list)
+    damaged: set[tuple[str, int]] = field(default_factory=set)
+    """Topics and partitions with a batch that nobody can read."""
 
 
 def item(number: int) -> dict[str, Any]:
@@ -72,7 +74,7 @@ class Load:
         self.users = [f"{name}-{number}" for number in range(users)]
         self.probes = _one_per_partition(settings.kafka.partitions)
         self.undelivered: list[str] = []
-        self._settings = settings
+        self.settings = settings
         self._random = random.Random(seed)
         self._events, self._per_s = events, per_s
         self._visitor = self.users[0]
@@ -90,6 +92,9 @@ class Load:
         self._ours = Producer(common | {"partitioner": "murmur2_random"})
         self._theirs = Producer(common)
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+
+    def topic(self, name: str) -> str:
+        return self.settings.topic(name)
 
     def start(self) -> None:
         for number in range(self._known_items):
@@ -209,7 +214,7 @@ class Load:
 
         while True:
             try:
-                producer.produce(self._settings.topic(topic), value, key, on_delivery=delivered)
+                producer.produce(self.settings.topic(topic), value, key, on_delivery=delivered)
                 break
             except BufferError:
                 producer.poll(0.1)

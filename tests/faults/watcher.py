@@ -36,13 +36,14 @@ class Seen:
         return self.as_of, self.state_version
 
 
-def consumer(settings: Settings) -> Consumer:
+def consumer(settings: Settings, **more: object) -> Consumer:
     return Consumer(
         {
             "bootstrap.servers": settings.kafka.bootstrap_servers,
             "group.id": uuid.uuid4().hex,
             "enable.auto.commit": False,
             "log_level": 0,
+            **more,
         }
     )
 
