@@ -30,7 +30,7 @@ from encoders.model_source import ModelUnsupported
 from encoders.vector_store import StoredEncoder, identity
 from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
-from streams import graph_snapshot, metrics, probes
+from streams import data_folder, graph_snapshot, metrics, probes
 from streams.follower import Follower
 from streams.health import Health
 from streams.kafka_client import answers, client_options, partition_of
@@ -99,6 +99,8 @@ def run(settings: Settings, role: Role, serving: Serving) -> int:
     StateUnreadable
         A newer worker wrote the states that were restored; nothing of theirs was changed.
     """
+    if role in ("state", "all") and settings.tables.store == "rocksdb":
+        data_folder.claim(settings.tables.data_dir)
     health = Health(settings.health, ("state", "rank") if role == "all" else (role,))
     if settings.metrics.port:
         probes.serve(settings.metrics, health)

@@ -81,10 +81,7 @@ def test_two_ids_are_one_too_many(
     assert asked == []
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["forget", "u1"], ["dead-letters", "list"], ["dead-letters", "retry"], ["replay", "jsonl", "--clicks"]],
-)
+@pytest.mark.parametrize("command", ["forget u1", "dead-letters list", "dead-letters retry", "replay jsonl --clicks"])
 def test_where_kafka_is_away_a_command_ends_with_one_line_and_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
