@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from contextlib import closing
 from dataclasses import replace
@@ -295,6 +296,7 @@ def main() -> None:
     from streams.dead_letters import commands as dead_letters
     from streams.replay.command import commands as replay
 
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # a command that keeps no log ends with one line
     app.add_typer(dead_letters, name="dead-letters", help="Look at rejected messages, and send mended ones again.")
     app.add_typer(replay, name="replay", help="Send recorded events to Kafka, at their own pace or as fast as it goes.")
     try:

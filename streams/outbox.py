@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 from faust.exceptions import NotReady, ProducerSendError
 
+from streams import outage
 from streams.lease import LeaseLost
 
 logger = logging.getLogger(__name__)
@@ -65,5 +66,8 @@ class Outbox:
             except LeaseLost:
                 raise
             except (KafkaError, ProducerSendError) as error:
-                logger.warning("Kafka did not take %d messages (%r); again in %g s", len(messages), error, RETRY_S)
+                if outage.is_sign(repr(error)):
+                    outage.kafka.seen(repr(error))
+                else:
+                    logger.warning("Kafka did not take %d messages (%r); again in %g s", len(messages), error, RETRY_S)
                 await asyncio.sleep(RETRY_S)

@@ -30,7 +30,7 @@ from encoders.model_source import ModelUnsupported
 from encoders.vector_store import StoredEncoder, identity
 from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
-from streams import data_folder, graph_snapshot, metrics, probes
+from streams import data_folder, graph_snapshot, metrics, outage, probes
 from streams.follower import Follower
 from streams.health import Health
 from streams.kafka_client import answers, client_options, partition_of
@@ -343,6 +343,8 @@ async def _watch(app: faust.App, tier: str, kafka: Kafka, health: Health) -> Non
         for tp in before.keys() - committed.keys():  # somebody else's now, who tells of it
             metrics.consumer_lag.remove(tp.topic, str(tp.partition))
         health.note(tier, lag, committed, health.stands_still(tier) and not await answers(kafka))
+        if outage.kafka.told and await answers(kafka):
+            outage.kafka.back()
 
 
 async def _look_at_models(tier: StateTier, every_s: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,14 @@ def test_where_kafka_is_away_a_command_ends_with_one_line_and_2(
     arguments = [*command.split(), *([str(clicks)] if command.endswith("--clicks") else [])]
     assert ended(monkeypatch, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("afterclick: Kafka at 127.0.0.1:")
+
+
+def test_what_kafkas_client_says_beside_it_is_not_shown() -> None:
+    environment = {**os.environ, "AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
+    command = [sys.executable, "-m", "streams.cli", "forget", "u1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    (line,) = done.stderr.splitlines()
     assert line.startswith("afterclick: Kafka at 127.0.0.1:")
 
 
