@@ -17,6 +17,8 @@ LIST_SCHEMA = 2
 """Of a list. The one before, 1, did not say its number; `as_of` and `state_version` stay what they are in every one."""
 MAX_ID_BYTES = 256
 MAX_MESSAGE_BYTES = 1 << 20
+MAX_REQUEST_BYTES = 48 << 20
+"""Of a rank request: 5,000 candidates with the longest texts are 40 MiB; its topic's `max.message.bytes` is less."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES, description="1 to 256 bytes of UTF-8")]
 Timestamp = (
@@ -202,8 +204,12 @@ class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
     items: list[RecommendedItem]
 
 
-class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
-    """A rejected message, byte for byte. Topic `dead-letters`; `payload` and `key` are base64 in JSON."""
+class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """A rejected message, byte for byte. Topic `dead-letters`; `payload` and `key` are base64 in JSON.
+
+    Where it does not fit the topic's `max.message.bytes`, `payload` (or `key`) is only its beginning, and
+    `payload_bytes` (or `key_bytes`) the size of all of it.
+    """
 
     topic: str
     partition: int
@@ -211,6 +217,8 @@ class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
     error: str
     payload: bytes | None
     key: bytes | None
+    payload_bytes: int | None = None
+    key_bytes: int | None = None
 
 
 TOPICS: dict[str, type[msgspec.Struct]] = {

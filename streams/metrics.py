@@ -70,6 +70,10 @@ from_zero(
     ("clicks", "purchases", "impressions", "items", "rank-requests", "forget", "routed-events"),
     REJECTED,
 )
+messages_cut = Counter(
+    "afterclick_messages_cut_total", "Messages that did not fit their topic and went out without a part", ["topic"]
+)
+from_zero(messages_cut, ("rank-requests", "recommendations", "dead-letters", "routed-events"))
 counts_unread = Counter("afterclick_counts_unread_total", "Records of item counts that are none, passed over")
 repartitioned = Counter(
     "afterclick_repartitioned_total",

@@ -14,6 +14,7 @@ from encoders.event_time import milliseconds
 from streams.contracts import (
     MAX_ID_BYTES,
     MAX_MESSAGE_BYTES,
+    MAX_REQUEST_BYTES,
     TOPICS,
     Click,
     DeadLetter,
@@ -86,11 +87,9 @@ def receive(message: Message, now_ms: int) -> Accepted | Tombstone:
         if topic in _TOMBSTONES and message.key:
             return Tombstone(_text(message.key))
         raise BadMessage("null", f"{topic}: got a null value, expected a JSON object; {_null_advice(topic)}")
-    if len(value) > MAX_MESSAGE_BYTES:
-        raise BadMessage(
-            "too-large",
-            f"{topic}: got {len(value)} bytes, expected at most {MAX_MESSAGE_BYTES}; send less text",
-        )
+    most = MAX_REQUEST_BYTES if topic == "rank-requests" else MAX_MESSAGE_BYTES
+    if len(value) > most:
+        raise BadMessage("too-large", f"{topic}: got {len(value)} bytes, expected at most {most}; send less text")
     try:
         decoded = _DECODERS[topic].decode(value)
     except msgspec.ValidationError as error:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby, islice
 from typing import Any, NamedTuple, Protocol
 
@@ -35,7 +36,9 @@ from streams.contracts import NEWCOMERS, Answer, Click, Forget, Impression, Item
 from streams.follower import Records, items_of
 from streams.kafka_client import latest_ms, partition_of
 from streams.lease import LeaseLost
-from streams.outbox import Outbox, Outgoing
+from streams.message_size import outgoing_request
+from streams.outbox import Outbox
+from streams.outgoing import Outgoing
 from streams.pseudonym import under_pseudonym
 from streams.receive import INPUTS, BadMessage, Message, Tombstone, receive
 from streams.reject import rejected
@@ -255,7 +258,7 @@ class StateWorker:
             if candidates != before:
                 topic = self._settings.topic("rank-requests")
                 with suppress(LeaseLost):  # who has the partition now makes it
-                    await self._outbox.deliver([Outgoing(topic, NEWCOMERS.encode(), msgspec.json.encode(request))])
+                    await self._outbox.deliver([outgoing_request(topic, request)])
                     before = candidates
 
     def refresh(self, user_ids: Sequence[str]) -> None:
@@ -350,15 +353,21 @@ class StateWorker:
         if partition_of(key, self._settings.kafka.partitions) == message.partition:
             return False
         value = message.value if self._settings.pseudonym_key is None else msgspec.json.encode(decoded)
-        self._emit(ROUTED, key, value, {ORIGIN: message.topic.encode()})
+        routed = Outgoing(self._settings.topic(ROUTED), key, value, None, {ORIGIN: message.topic.encode()})
+        self._pending.messages.append(routed._replace(smaller=partial(self._too_large_to_route, message)))
         metrics.repartitioned.labels(message.topic).inc()
         metrics.events.labels(message.topic, "routed").inc()
         return True
 
-    def _emit(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: dict[str, bytes] | None = None
-    ) -> None:
-        self._pending.messages.append(Outgoing(self._settings.topic(topic), key, value, None, headers))
+    def _too_large_to_route(self, message: Message, most: int) -> Outgoing:
+        """Its producer's compression got it in; on its way to its user's partition it has none."""
+        metrics.messages_cut.labels(ROUTED).inc()
+        why = f"{message.topic}: got {len(message.value or b'')} bytes, expected at most {most} where the key is not"
+        advice = "the one that our partitioner takes; send less text, or partition by murmur2 of the user_id"
+        return rejected(self._settings, message, BadMessage("too-large", f"{why} {advice}"))
+
+    def _emit(self, topic: str, key: bytes | None, value: bytes | None) -> None:
+        self._pending.messages.append(Outgoing(self._settings.topic(topic), key, value))
 
     async def _flush(self) -> None:
         """Make durable what was applied since the last flush; then its users may get their requests."""

@@ -12,17 +12,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import IncompatibleBrokerVersion, for_code
+from aiokafka.errors import IncompatibleBrokerVersion
 
 from encoders.errors import AfterclickError
 from streams import kafka_client
 from streams.contracts import TOPICS
+from streams.message_size import list_bytes, request_bytes
+from streams.outgoing import BROKERS_LARGEST, OVERHEAD_BYTES
 from streams.settings import PREFIX, Settings
+from streams.topic_creation import BROKERS_OWN, create
 
-MESSAGE_BYTES = 16 << 20  # of any topic that we read: chosen by us, far over the 1 MiB that is accepted
-DEAD_LETTER_BYTES = 24 << 20  # the largest of them fits as base64, with what is told about it
+DEAD_LETTER_BYTES = 8 << 20
+"""As much as managed brokers allow: whole messages of 6 MiB as base64. What is larger is cut."""
 _LARGEST = "max.message.bytes"
 USERS_TABLE = "users"
 _ERASED_WITHIN_MS = 86_400_000  # chosen by us: a forgotten user's old values leave the disk within a day
@@ -44,13 +47,16 @@ class TopicSpec:
     compacted
         Kafka keeps the last value of each key, rather than all values for some time.
     config
-        Kafka's own topic settings, over the cluster's defaults.
+        Kafka's own topic settings, over the cluster's defaults; a broker that refuses one does without.
+    largest
+        The largest message, in bytes, that the settings lead us to write there; 0 if that is less than any topic takes.
     """
 
     name: str
     compacted: bool
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
+    largest: int = 0
 
     @property
     def cleanup(self) -> set[str]:
@@ -70,7 +76,12 @@ def app_id(settings: Settings) -> str:
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """List every topic that the two tiers use, all split alike: a user is in the same partition of each."""
-    roomy = {_LARGEST: str(MESSAGE_BYTES)}  # a list of a thousand items, with their reasons, is over 1 MiB
+    largest = {
+        name: size + OVERHEAD_BYTES
+        for name, size in (("rank-requests", request_bytes(settings)), ("recommendations", list_bytes(settings)))
+        if size + OVERHEAD_BYTES > BROKERS_LARGEST
+    }
+    roomy = {name: {_LARGEST: str(size)} for name, size in largest.items()}
     erasing = {"max.compaction.lag.ms": str(_ERASED_WITHIN_MS)}
     bounded = {"retention.ms": str(_KEPT_MS)}
     # A forgotten user's tombstone removes what waits; what nobody ranked for an hour is of no use to anybody.
@@ -78,7 +89,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         "cleanup.policy": "compact,delete",
         "retention.ms": "3600000",
         "max.compaction.lag.ms": "600000",
-        **roomy,
+        **roomy.get("rank-requests", {}),
     }
     special: dict[str, tuple[bool, dict[str, str]]] = {
         "items": (True, {}),
@@ -87,7 +98,12 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         # came is the broker's word: a worker's clock may be wrong.
         "recommendations": (
             True,
-            {**erasing, **roomy, "segment.bytes": str(128 * 2**20), "message.timestamp.type": "LogAppendTime"},
+            {
+                **erasing,
+                **roomy.get("recommendations", {}),
+                "segment.bytes": str(128 * 2**20),
+                "message.timestamp.type": "LogAppendTime",
+            },
         ),
         "dead-letters": (False, {**bounded, _LARGEST: str(DEAD_LETTER_BYTES)}),
         "routed-events": (False, bounded),
@@ -96,17 +112,22 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     }
     names = [*TOPICS, "routed-events", "item-counts"]
     specs = [
-        TopicSpec(settings.topic(name), compacted, settings.kafka.partitions, config)
+        TopicSpec(settings.topic(name), compacted, settings.kafka.partitions, config, largest.get(name, 0))
         for name in names
         for compacted, config in [special.get(name, (False, {}))]
     ]
     return [*specs, TopicSpec(changelog_name(settings), True, settings.kafka.partitions, erasing)]
 
 
-async def ensure_topics(settings: Settings, needed: Sequence[TopicSpec]) -> None:
+async def ensure_topics(settings: Settings, needed: Sequence[TopicSpec]) -> dict[str, int]:
     """Create what is missing (unless `kafka.create_topics` is off), and check all that is needed.
 
     With `create_topics` off, each topic is asked for; a cluster that creates topics on demand then does so.
+
+    Returns
+    -------
+    dict of str to int
+        The largest message that each topic takes, as far as we may read it.
 
     Raises
     ------
@@ -123,6 +144,10 @@ async def ensure_topics(settings: Settings, needed: Sequence[TopicSpec]) -> None
         settle_s = 10 if settings.kafka.create_topics else 2
         present = await _settled(admin, [spec.name for spec in needed], settle_s)
         _stop(await problems(admin, needed, present))
+        largest = await largest_messages(admin, [spec.name for spec in needed])
+    for line in narrow(needed, largest).values():
+        log.warning("%s", line)
+    return largest
 
 
 async def partitions_by_topic(admin: AIOKafkaAdminClient, names: list[str] | None = None) -> dict[str, int]:
@@ -137,7 +162,7 @@ async def partitions_by_topic(admin: AIOKafkaAdminClient, names: list[str] | Non
 async def problems(
     admin: AIOKafkaAdminClient, needed: Sequence[TopicSpec], present: Mapping[str, int]
 ) -> dict[str, str]:
-    """Say what is wrong with a topic: absent, split or cleaned otherwise, too narrow or too wide. Sound: left out."""
+    """Say what is wrong with a topic: absent, split or cleaned otherwise. Sound: left out."""
     configs = await _configs(admin, [spec.name for spec in needed if spec.name in present])
     found: dict[str, str] = {}
     for spec in needed:
@@ -154,23 +179,29 @@ async def problems(
             )
         elif spec.name in configs:
             got = configs[spec.name]
-            cleanup, largest = set(got["cleanup.policy"].replace(" ", "").split(",")), int(got[_LARGEST])
+            cleanup = set(got.get("cleanup.policy", _policy(spec.cleanup)).replace(" ", "").split(","))
             if cleanup != spec.cleanup:
                 found[spec.name] = (
                     f"topic {spec.name}: got cleanup.policy={_policy(cleanup)}, expected "
                     f"{_policy(spec.cleanup)}, else messages that we need are lost; alter the topic's setting"
                 )
-            elif largest < (wanted := int(spec.config.get(_LARGEST, 0))):
-                found[spec.name] = (
-                    f"topic {spec.name}: got {_LARGEST}={largest}, expected at least {wanted}, else Kafka refuses what "
-                    "we write; alter the topic's setting"
-                )
-            elif largest > MESSAGE_BYTES >= wanted:
-                found[spec.name] = (
-                    f"topic {spec.name}: got {_LARGEST}={largest}, expected at most {MESSAGE_BYTES}, else a rejected "
-                    "message may not fit a dead letter; alter the topic's setting"
-                )
     return found
+
+
+async def largest_messages(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, int]:
+    """Read the `max.message.bytes` of topics, as far as the cluster knows of such and lets us read them."""
+    return {name: int(got[_LARGEST]) for name, got in (await _configs(admin, names)).items() if got.get(_LARGEST)}
+
+
+def narrow(needed: Sequence[TopicSpec], largest: Mapping[str, int]) -> dict[str, str]:
+    """Say of which topics the settings may make larger messages than the topic takes; work goes on without a part."""
+    return {
+        spec.name: f"topic {spec.name}: got {_LARGEST}={largest[spec.name]}, expected {spec.largest} for as many items "
+        f"as {PREFIX}CANDIDATES__LIMIT and {PREFIX}RANKER__LIST_SIZE allow; what does not fit is cut, and counted in "
+        "afterclick_messages_cut_total; alter the topic's setting, or lower these"
+        for spec in needed
+        if largest.get(spec.name, spec.largest) < spec.largest
+    }
 
 
 def _stop(found: Mapping[str, str]) -> None:
@@ -186,28 +217,13 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
     if replicas > brokers:
         raise TopicError(
             f"{PREFIX}KAFKA__REPLICATION_FACTOR: got {replicas}, expected at most {brokers}, the number of "
-            "brokers; lower it, or add brokers"
+            f"brokers; lower it, set {BROKERS_OWN} for the broker's default, or add brokers"
         )
     # With three copies one broker may be lost, and what was acknowledged is still on two.
     durable = {"min.insync.replicas": "2"} if replicas >= 3 else {}
-    new = [
-        NewTopic(
-            spec.name,
-            spec.partitions,
-            replicas,
-            topic_configs={**spec.config, **durable, "cleanup.policy": _policy(spec.cleanup)},
-        )
-        for spec in missing
-    ]
-    answer = await admin.create_topics(new)
-    refused = [
-        f"topic {name}: got {for_code(code).__name__} ({message}), expected it to be created; allow it, or "
-        f"create it and set {PREFIX}KAFKA__CREATE_TOPICS=false"
-        for name, code, message in answer.topic_errors
-        if code not in (0, 36)  # 36: another worker was faster
-    ]
-    if refused:
-        raise TopicError("\n".join(refused))
+    wanted = {spec.name: {**spec.config, **durable, "cleanup.policy": _policy(spec.cleanup)} for spec in missing}
+    if refused := await create(admin, wanted, settings.kafka.partitions, replicas):
+        raise TopicError("\n".join(map(str, refused)))
     log.info("created topics: %s", ", ".join(spec.name for spec in missing))
 
 

@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -36,6 +36,7 @@ from streams.health import Health
 from streams.kafka_client import answers, client_options, partition_of
 from streams.models import RemoteEncoder
 from streams.outbox import Outbox
+from streams.outgoing import BROKERS_LARGEST
 from streams.publish import CacheUnavailable, ListCache
 from streams.rank_tier import RankTier
 from streams.rank_worker import AT_MODEL, RankWorker
@@ -46,7 +47,7 @@ from streams.settings import Kafka, Redis, Settings, SettingsError
 from streams.state_tier import StateTier, counts_of
 from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
-from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, app_id, changelog_name, ensure_topics, topic_specs
+from streams.topics import USERS_TABLE, app_id, changelog_name, ensure_topics, topic_specs
 from streams.transport import Transport, arrived
 from streams.users import Users
 
@@ -104,7 +105,7 @@ def run(settings: Settings, role: Role, serving: Serving) -> int:
     health = Health(settings.health, ("state", "rank") if role == "all" else (role,))
     if settings.metrics.port:
         probes.serve(settings.metrics, health)
-    asyncio.run(ensure_topics(settings, topic_specs(settings)))
+    largest = asyncio.run(ensure_topics(settings, topic_specs(settings)))
     if role in ("rank", "all"):
         asyncio.run(_check_redis(settings.redis))
     threadpool_limits(1, "blas")  # numpy's products here are small: a second thread spins more than it computes
@@ -113,9 +114,9 @@ def run(settings: Settings, role: Role, serving: Serving) -> int:
     ending = Ending()
     apps = []
     if serving.encoder:
-        apps.append(state_app(settings, serving.encoder, health, ending))
+        apps.append(state_app(settings, serving.encoder, health, ending, largest))
     if role in ("rank", "all"):
-        apps.append(rank_app(settings, serving, health))
+        apps.append(rank_app(settings, serving, health, largest))
     worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None
     threading.Thread(target=_cut_off, args=(worker, settings.grace_s), name="grace", daemon=True).start()
@@ -127,9 +128,11 @@ def run(settings: Settings, role: Role, serving: Serving) -> int:
         return int(stopped.code or 0)
 
 
-def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending: Ending) -> faust.App:
+def state_app(
+    settings: Settings, encoder: RemoteEncoder, health: Health, ending: Ending, largest: Mapping[str, int]
+) -> faust.App:
     """The state tier: validates, keeps users' states, recalls candidates."""
-    app = _app(settings, "state")
+    app = _app(settings, "state", largest)
     table = app.Table(
         USERS_TABLE,
         key_type=bytes,
@@ -145,7 +148,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
     thread = ThreadPoolExecutor(1, "encode")
     store = TableStore(table)
     cast(Transport, app.transport).restore = store.restore
-    worker = StateWorker(settings, tier, stored, thread, Outbox(app), store, changelog_name(settings))
+    worker = StateWorker(settings, tier, stored, thread, Outbox(app, largest), store, changelog_name(settings))
     follower = Follower(
         settings.kafka,
         {settings.topic("items"): worker.put_items, settings.topic(COUNTS): worker.put_counts},
@@ -214,13 +217,13 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
     return app
 
 
-def rank_app(settings: Settings, serving: Serving, health: Health) -> faust.App:
+def rank_app(settings: Settings, serving: Serving, health: Health, largest: Mapping[str, int]) -> faust.App:
     """The rank tier: scores, selects, publishes."""
-    app = _app(settings, "rank")
+    app = _app(settings, "rank", largest)
     cache = Refill(settings, ListCache(settings.redis))
     tier = RankTier(settings, *serving.scorers)
     tier.warm_up()
-    worker = RankWorker(settings, tier, Outbox(app), cache, ThreadPoolExecutor(AT_MODEL, "rank"))
+    worker = RankWorker(settings, tier, Outbox(app, largest), cache, ThreadPoolExecutor(AT_MODEL, "rank"))
     cast(Transport, app.transport).on_resume = worker.resume
 
     follower = Follower(settings.kafka, {settings.topic("items"): worker.prepare})
@@ -263,7 +266,7 @@ def rank_app(settings: Settings, serving: Serving, health: Health) -> faust.App:
     return app
 
 
-def _app(settings: Settings, tier: Literal["state", "rank"]) -> App:
+def _app(settings: Settings, tier: Literal["state", "rank"], largest: Mapping[str, int]) -> App:
     kafka, tables = settings.kafka, settings.tables
     app = App(
         app_id(settings) if tier == "state" else settings.topic(f"{kafka.group_id}-rank"),
@@ -275,7 +278,7 @@ def _app(settings: Settings, tier: Literal["state", "rank"]) -> App:
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=f"{kafka.instance_id}-{tier}" if kafka.instance_id else None,
         producer_acks=-1,
-        producer_max_request_size=DEAD_LETTER_BYTES,
+        producer_max_request_size=max(largest.values(), default=BROKERS_LARGEST),
         stream_wait_empty=False,  # the workers hand over and drain themselves, in bounded time
         store="memory://" if tables.store == "memory" else "rocksdb://?driver=rocksdict",
         datadir=str(tables.data_dir),

@@ -20,7 +20,8 @@ from ranker.counts import Counts
 from streams import state_worker
 from streams.contracts import Item
 from streams.kafka_client import partition_of
-from streams.outbox import Outbox, Outgoing
+from streams.outbox import Outbox
+from streams.outgoing import Outgoing
 from streams.settings import Settings
 from streams.state_tier import StateTier
 from streams.state_worker import ORIGIN, ROUTED, StateWorker
