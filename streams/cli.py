@@ -296,7 +296,8 @@ def main() -> None:
     from streams.dead_letters import commands as dead_letters
     from streams.replay.command import commands as replay
 
-    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # a command that keeps no log ends with one line
+    for said_in_the_end in ("aiokafka", "streams.token_provider"):  # a command that keeps no log ends with one line
+        logging.getLogger(said_in_the_end).addHandler(logging.NullHandler())
     app.add_typer(dead_letters, name="dead-letters", help="Look at rejected messages, and send mended ones again.")
     app.add_typer(replay, name="replay", help="Send recorded events to Kafka, at their own pace or as fast as it goes.")
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
@@ -39,6 +39,15 @@ _LOST = {
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A topic to be; its settings are those of Kafka, and all but `cleanup.policy` can be done without."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Refused:
     """A topic that the broker did not create, and its words."""
 
@@ -53,35 +62,28 @@ class Refused:
         return f"topic {self.name}: got {self.error.__name__} ({self.message}), expected it to be created; {advice}"
 
 
-async def create(
-    admin: AIOKafkaAdminClient, wanted: Mapping[str, Mapping[str, str]], partitions: int, replicas: int
-) -> list[Refused]:
-    """Create topics, each with as many of its settings as the broker takes. Returns those that it takes in no form.
+async def create(admin: AIOKafkaAdminClient, wanted: Sequence[Wanted], replicas: int) -> list[Refused]:
+    """Create topics, each with as many of its settings as the broker takes. Returns those that it takes in no form."""
 
-    Parameters
-    ----------
-    wanted : name of a topic -> its settings; all but `cleanup.policy` can be done without.
-    """
-
-    async def tried(configs: Mapping[str, Mapping[str, str]], only_ask: bool = False) -> dict[str, Refused]:
-        new = [_new(name, partitions, replicas, config) for name, config in configs.items()]
-        answer = await admin.create_topics(new, validate_only=only_ask)
+    async def tried(topics: Sequence[Wanted], only_ask: bool = False) -> dict[str, Refused]:
+        answer = await admin.create_topics([_new(topic, replicas) for topic in topics], validate_only=only_ask)
         errors = [Refused(name, for_code(code), text) for name, code, text in answer.topic_errors if code]
         return {one.name: one for one in errors if one.error is not TopicAlreadyExistsError}  # another was faster
 
     refused = await tried(wanted)
     left_out: dict[str, list[str]] = {}
-    for name in [name for name, one in refused.items() if one.error in _REFUSALS]:
-        bare = {_CLEANUP: wanted[name][_CLEANUP]}
-        optional = {key: value for key, value in wanted[name].items() if key != _CLEANUP}
-        taken = {k: v for k, v in optional.items() if not await tried({name: bare | {k: v}}, only_ask=True)}
+    for topic in [topic for topic in wanted if topic.name in refused and refused[topic.name].error in _REFUSALS]:
+        bare = {_CLEANUP: topic.config[_CLEANUP]}
+        optional = {key: value for key, value in topic.config.items() if key != _CLEANUP}
+        taken = {k: v for k, v in optional.items() if not await tried([replace(topic, config=bare | {k: v})], True)}
         for config in (bare | taken, bare):
-            if name in refused and not (again := await tried({name: config})):
-                del refused[name]
-                for setting in optional.keys() - config.keys():
-                    left_out.setdefault(setting, []).append(name)
-            elif name in refused:
-                refused |= again
+            again = await tried([replace(topic, config=config)])
+            if not again:
+                del refused[topic.name]
+                for setting in topic.config.keys() - config.keys():
+                    left_out.setdefault(setting, []).append(topic.name)
+                break
+            refused |= again
     _tell(left_out)
     return list(refused.values())
 
@@ -93,7 +95,7 @@ def _tell(left_out: Mapping[str, Sequence[str]]) -> None:
         )
 
 
-def _new(name: str, partitions: int, replicas: int, config: Mapping[str, str]) -> NewTopic:
-    new = NewTopic(name, partitions, 1, topic_configs=dict(config))
+def _new(topic: Wanted, replicas: int) -> NewTopic:
+    new = NewTopic(topic.name, topic.partitions, 1, topic_configs=dict(topic.config))
     new.replication_factor = replicas  # its constructor refuses -1, which Kafka takes
     return new

@@ -22,7 +22,7 @@ from streams.contracts import TOPICS
 from streams.message_size import list_bytes, request_bytes
 from streams.outgoing import BROKERS_LARGEST, OVERHEAD_BYTES
 from streams.settings import PREFIX, Settings
-from streams.topic_creation import BROKERS_OWN, create
+from streams.topic_creation import BROKERS_OWN, Wanted, create
 
 DEAD_LETTER_BYTES = 8 << 20
 """As much as managed brokers allow: whole messages of 6 MiB as base64. What is larger is cut."""
@@ -221,8 +221,11 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
         )
     # With three copies one broker may be lost, and what was acknowledged is still on two.
     durable = {"min.insync.replicas": "2"} if replicas >= 3 else {}
-    wanted = {spec.name: {**spec.config, **durable, "cleanup.policy": _policy(spec.cleanup)} for spec in missing}
-    if refused := await create(admin, wanted, settings.kafka.partitions, replicas):
+    wanted = [
+        Wanted(spec.name, spec.partitions, {**spec.config, **durable, "cleanup.policy": _policy(spec.cleanup)})
+        for spec in missing
+    ]
+    if refused := await create(admin, wanted, replicas):
         raise TopicError("\n".join(map(str, refused)))
     log.info("created topics: %s", ", ".join(spec.name for spec in missing))
 

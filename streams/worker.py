@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ from functools import partial
 from typing import Any, Literal, cast
 
 import faust
+from faust.auth import OAuthCredentials
 from threadpoolctl import threadpool_limits
 
 from encoders.errors import AfterclickError
@@ -33,6 +33,7 @@ from ranker.catalogue import Catalogue
 from streams import data_folder, graph_snapshot, metrics, outage, probes
 from streams.follower import Follower
 from streams.health import Health
+from streams.import_path import imported
 from streams.kafka_client import answers, client_options, partition_of
 from streams.models import RemoteEncoder
 from streams.outbox import Outbox
@@ -307,6 +308,8 @@ async def _check_redis(settings: Redis) -> None:
 def _credentials(kafka: Kafka) -> Any:
     options = client_options(kafka)
     context = options.get("ssl_context")
+    if provider := options.get("sasl_oauth_token_provider"):
+        return OAuthCredentials(oauth_cb=provider, ssl_context=context)
     if kafka.security.protocol.startswith("SASL"):
         return faust.SASLCredentials(
             username=options["sasl_plain_username"],
@@ -364,14 +367,15 @@ def _sources(settings: Settings) -> list[Source]:
 
 
 def _imported(path: str) -> Source:
-    module, _, name = path.partition(":")
+    setting, expected = (
+        "AFTERCLICK_CANDIDATES__SOURCES",
+        f"one of {', '.join(source.name for source in BUILT_IN)} or module:Class",
+    )
+    found = imported(path, setting, expected)
     try:
-        source: Source = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise SettingsError(
-            f"AFTERCLICK_CANDIDATES__SOURCES: got {path!r} ({error}), expected one of "
-            f"{', '.join(source.name for source in BUILT_IN)} or module:Class; check that it can be imported"
-        ) from error
+        source: Source = found()
+    except TypeError as error:
+        raise SettingsError(f"{setting}: got {path!r} ({error}), expected {expected}; correct it") from error
     return source
 
 

@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import SaslAuthenticationFailed
 from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from streams import kafka_client
 from streams.kafka_client import client_options, latest_ms, partition_of
 from streams.settings import Kafka, Security, SettingsError
 
@@ -103,3 +105,12 @@ def test_a_clock_of_ours_that_is_behind_does_not_count() -> None:
     now_ms = round(time.time() * 1000)
     assert latest_ms(now_ms + 86_400_000) == now_ms + 86_400_000
     assert now_ms <= latest_ms(0) <= now_ms + 10_000
+
+
+@pytest.mark.parametrize(("password", "hint"), [("pw\n", True), (" pw", True), ("pw", False), ("p w", False)])
+def test_a_refused_password_with_a_line_feed_of_its_file_is_told(password: str, hint: bool) -> None:
+    security = Security(protocol="SASL_SSL", sasl_username="ann", sasl_password=SecretStr(password))
+    said = kafka_client._login_refused(security, SaslAuthenticationFailed())
+    assert said.startswith("got a refusal of user 'ann', expected its name and password to be right for SCRAM-SHA-512")
+    assert said.endswith("(it has white space at its ends: a line feed from a file?)") == hint
+    assert "pw" not in said
