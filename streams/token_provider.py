@@ -25,6 +25,8 @@ SETTING = f"{PREFIX}KAFKA__SECURITY__TOKEN_PROVIDER"
 EXPECTED = "module:callable that gives a token, or a token and its lifetime or end"
 USED_FOR = 0.8
 """Of its lifetime, as Kafka's own clients do: a clock may be wrong, and a connection takes a moment."""
+PATIENCE_S = 20.0
+"""A connection waits for its token, and aiokafka for the connection."""
 MOST_S = 60.0
 """No longer than that: a token that was withdrawn is refused, and nobody tells us. It serves clients that connect
 together."""
@@ -72,7 +74,7 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         if time.time() < until_s:
             return token
         try:
-            token, until_s = _read(await self._ask())
+            token, until_s = _read(await asyncio.wait_for(self._ask(), PATIENCE_S))
         except Exception as error:  # whatever the user's code raises
             what = f"{self.path}: got {type(error).__name__}: {error}"
             if not self._failed:

@@ -108,7 +108,8 @@ def test_a_request_first_loses_what_ranking_does_not_read() -> None:
     assert whole.size > 1 << 20
     smaller = msgspec.json.decode(cut(whole, 1 << 20).value or b"", type=RankRequest)
     leaf = request(categories=64).history[0].categories[-1:]
-    assert all(one.categories == leaf for one in [*smaller.history, *smaller.candidates])
+    assert all(event.categories == leaf for event in smaller.history)
+    assert all(candidate.categories == leaf for candidate in smaller.candidates)
     assert [one.text for one in smaller.candidates] == ["t"] * 100
     assert len(smaller.history) == 50
 

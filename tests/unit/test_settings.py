@@ -186,7 +186,7 @@ def test_what_an_orchestrator_says_of_services_is_no_setting(monkeypatch: pytest
 def test_a_typo_that_resembles_a_service_link_still_stops(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    (line,) = wrong(monkeypatch, **{name: value})
+    (line,) = wrong(monkeypatch, None, **{name: value})
     assert line.startswith(f"{name}: got a setting that does not exist")
 
 
@@ -209,7 +209,7 @@ def test_a_setting_is_never_taken_for_a_service_link(monkeypatch: pytest.MonkeyP
 def test_a_value_that_a_template_left_empty_is_told(
     monkeypatch: pytest.MonkeyPatch, name: str, otherwise: str, value: str
 ) -> None:
-    lines = wrong(monkeypatch, **{f"AFTERCLICK_{name}": value})
+    lines = wrong(monkeypatch, None, **{f"AFTERCLICK_{name}": value})
     assert lines == [f"AFTERCLICK_{name}: got an empty value, expected one; {otherwise}"]
 
 

@@ -48,7 +48,7 @@ def test_a_token_is_used_again_for_a_minute(name: str, monkeypatch: pytest.Monke
     given = provider(name)
     assert asked(given) == ["token-0"] * 3
     later = time.time() + token_provider.MOST_S + 1
-    monkeypatch.setattr(token_provider.time, "time", lambda: later)
+    monkeypatch.setattr(time, "time", lambda: later)
     assert asked(given) == ["token-1"] * 3
 
 
@@ -69,6 +69,12 @@ def test_one_that_raises_is_told_once_and_asked_again(caplog: pytest.LogCaptureF
     tokens.fail.clear()
     assert asked(given, 2) == ["token-0", "token-1"]
     assert caplog.messages[1:] == ["tests.unit.tokens:plain gives tokens again"]
+
+
+def test_one_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(token_provider, "PATIENCE_S", 0.05)
+    with pytest.raises(KafkaConnectionError, match="got TimeoutError"):
+        asyncio.run(provider("never").token())
 
 
 @pytest.mark.parametrize("answer", [None, "", b"token", 5, ("token",), ("token", "900"), ("token", 1, 2), ("", 900)])
@@ -137,7 +143,7 @@ def test_amazons_signer_with_credentials_of_an_issuer(monkeypatch: pytest.Monkey
         given = provider("amazon")
         first, again = asked(given, 2)
         later = time.time() + token_provider.MOST_S + 1
-        monkeypatch.setattr(token_provider.time, "time", lambda: later)
+        monkeypatch.setattr(time, "time", lambda: later)
         (second,) = asked(given, 1)
         server.shutdown()
         thread.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -46,6 +47,11 @@ until_seconds = Provider().until_seconds
 until_milliseconds = Provider().until_milliseconds
 soon_over = Provider().soon_over
 over = Provider().over
+
+
+async def never() -> str:
+    await asyncio.sleep(3_600)
+    return plain()
 
 
 def whatever() -> Any:
