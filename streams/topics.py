@@ -26,6 +26,8 @@ from streams.topic_creation import BROKERS_OWN, Wanted, create
 
 DEAD_LETTER_BYTES = 8 << 20
 """As much as managed brokers allow: whole messages of 6 MiB as base64. What is larger is cut."""
+STATE_BYTES = 200_000
+"""Of a user: the hashes of 16,384 event ids are 128 KiB, and everything else is less."""
 _LARGEST = "max.message.bytes"
 USERS_TABLE = "users"
 _ERASED_WITHIN_MS = 86_400_000  # chosen by us: a forgotten user's old values leave the disk within a day
@@ -50,6 +52,8 @@ class TopicSpec:
         Kafka's own topic settings, over the cluster's defaults; a broker that refuses one does without.
     largest
         The largest message, in bytes, that the settings lead us to write there; 0 if that is less than any topic takes.
+    least
+        The topic must take messages of so many bytes, for nothing can be left out of them.
     """
 
     name: str
@@ -57,6 +61,7 @@ class TopicSpec:
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
     largest: int = 0
+    least: int = 0
 
     @property
     def cleanup(self) -> set[str]:
@@ -116,7 +121,8 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         for name in names
         for compacted, config in [special.get(name, (False, {}))]
     ]
-    return [*specs, TopicSpec(changelog_name(settings), True, settings.kafka.partitions, erasing)]
+    changelog = TopicSpec(changelog_name(settings), True, settings.kafka.partitions, erasing, least=STATE_BYTES)
+    return [*specs, changelog]
 
 
 async def ensure_topics(settings: Settings, needed: Sequence[TopicSpec]) -> dict[str, int]:
@@ -162,7 +168,7 @@ async def partitions_by_topic(admin: AIOKafkaAdminClient, names: list[str] | Non
 async def problems(
     admin: AIOKafkaAdminClient, needed: Sequence[TopicSpec], present: Mapping[str, int]
 ) -> dict[str, str]:
-    """Say what is wrong with a topic: absent, split or cleaned otherwise. Sound: left out."""
+    """Say what is wrong with a topic: absent, split or cleaned otherwise, too narrow. Sound: left out."""
     configs = await _configs(admin, [spec.name for spec in needed if spec.name in present])
     found: dict[str, str] = {}
     for spec in needed:
@@ -184,6 +190,11 @@ async def problems(
                 found[spec.name] = (
                     f"topic {spec.name}: got cleanup.policy={_policy(cleanup)}, expected "
                     f"{_policy(spec.cleanup)}, else messages that we need are lost; alter the topic's setting"
+                )
+            elif (most := int(got.get(_LARGEST) or spec.least)) < spec.least:
+                found[spec.name] = (
+                    f"topic {spec.name}: got {_LARGEST}={most}, expected at least {spec.least}, the largest that a "
+                    "user's state may become; alter the topic's setting"
                 )
     return found
 

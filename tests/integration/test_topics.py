@@ -136,6 +136,14 @@ def test_long_lists_and_many_candidates_ask_for_their_room_and_say_where_they_do
     ]
 
 
+def test_a_changelog_that_takes_no_whole_state_is_refused(settings: Settings) -> None:
+    specs = topic_specs(settings)
+    narrow = replace(specs[-1], config={**specs[-1].config, "max.message.bytes": "100000"})
+    ensure(settings, [replace(narrow, least=0)])
+    with pytest.raises(TopicError, match=rf"^topic {narrow.name}: got max.message.bytes=100000, expected at least"):
+        ensure(settings, specs)
+
+
 def test_the_brokers_own_replication(settings: Settings) -> None:
     ensure(changed(settings, replication_factor=-1), topic_specs(settings))
     assert len(admin(settings).list_topics(timeout=10).topics[settings.topic("clicks")].partitions[0].replicas) == 1
