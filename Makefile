@@ -16,7 +16,10 @@ REPORT ?= build/faults.json
 
 setup: $(STAMP)
 
+# Asked first: pip would meet the pinned versions before it looks at `requires-python`, and say nothing of Python.
 $(STAMP): pyproject.toml deploy/constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 10) <= v[:2] <= (3, 13) or sys.exit("$(PYTHON): got Python " \
+		"%d.%d, expected 3.10 to 3.13; install one of them and name it: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check -c deploy/constraints.txt -e '.[dev]'
 	@touch $@
@@ -49,7 +52,7 @@ lint: $(STAMP)
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.run $(RUNS)
 
-# Asks the advisories on pypi.org, so not a part of lint; in an environment of its own, so that it audits us and not itself.
+# Asks the package index for advisories, so not a part of lint; in an environment of its own, so that it audits us and not itself.
 audit: $(STAMP)
 	$(PYTHON) -m venv .venv/audit
 	.venv/audit/bin/pip install --disable-pip-version-check -q pip-audit==2.10.1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from contextlib import closing
 from dataclasses import replace
@@ -30,6 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+ANY_ID: dict[str, Any] = {"ignore_unknown_options": True}
+"""For commands that take a user's id and nothing else: what begins with a dash and is no option is the id."""
+User = Annotated[str, typer.Argument(help="The user's id; one that is spelt like an option stands after --.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings; the environment wins over it.")]
 Items = Annotated[Path | None, typer.Option(help="Messages of the topic items, one a line.")]
 Clicks = Annotated[Path | None, typer.Option(help="Messages of the topic clicks.")]
@@ -117,10 +121,8 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     raise typer.Exit(0 if all(check.ok for check in checks) else 1)
 
 
-@app.command()
-def recommend(
-    user: Annotated[str, typer.Argument(help="The user's id.")], config: Config = None, as_json: Json = False
-) -> None:
+@app.command(context_settings=ANY_ID)
+def recommend(user: User, config: Config = None, as_json: Json = False) -> None:
     """Print a user's list as it is in Redis."""
     from streams.contracts import NEWCOMERS
     from streams.pseudonym import pseudonym
@@ -144,8 +146,8 @@ def recommend(
         _print_list(json.loads(stored))
 
 
-@app.command()
-def forget(user: Annotated[str, typer.Argument(help="The user's id.")], config: Config = None) -> None:
+@app.command(context_settings=ANY_ID)
+def forget(user: User, config: Config = None) -> None:
     """Have a user erased: state, list and pending requests."""
     from streams.forget import send
 
@@ -296,6 +298,8 @@ def main() -> None:
     from streams.dead_letters import commands as dead_letters
     from streams.replay.command import commands as replay
 
+    for said_in_the_end in ("aiokafka", "streams.token_provider"):  # a command that keeps no log ends with one line
+        logging.getLogger(said_in_the_end).addHandler(logging.NullHandler())
     app.add_typer(dead_letters, name="dead-letters", help="Look at rejected messages, and send mended ones again.")
     app.add_typer(replay, name="replay", help="Send recorded events to Kafka, at their own pace or as fast as it goes.")
     try:

@@ -22,6 +22,8 @@ EXACT = 2**53
 """Up to here every reader of JSON has the same integer; one of hundreds of digits would be no number to a float."""
 MOST_NANOSECONDS = 2**62
 """So that a time in nanoseconds is still told from one that is no time."""
+MAX_REQUEST_BYTES = 48 << 20
+"""Of a rank request: 5,000 candidates with the longest texts are 40 MiB; its topic's `max.message.bytes` is less."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES, description="1 to 256 bytes of UTF-8")]
 Timestamp = (
@@ -209,11 +211,12 @@ class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
     items: list[RecommendedItem]
 
 
-class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
+class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """A rejected message, byte for byte. Topic `dead-letters`; `payload` and `key` are base64 in JSON.
 
     `error` is for the producer of the message. `cause` is the same for all messages that fail alike and holds nothing
-    of what they contain.
+    of what they contain. Where the letter does not fit the topic's `max.message.bytes`, `payload` (or `key`) is only
+    its beginning, and `payload_bytes` (or `key_bytes`) the size of all of it.
     """
 
     topic: str
@@ -223,6 +226,8 @@ class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
     payload: bytes | None
     key: bytes | None
     cause: str = ""
+    payload_bytes: int | None = None
+    key_bytes: int | None = None
 
 
 TOPICS: dict[str, type[msgspec.Struct]] = {

@@ -33,6 +33,8 @@ from streams.settings import Settings, load
 
 BATCH = 100
 SHOWN_CHARACTERS = 200
+ANY_SIZE = 2**31 - 1
+"""Bytes: what is too large is for Kafka to say."""
 
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings; the environment wins over it")]
 Limit = Annotated[int, typer.Option(min=1, help="the newest so many")]
@@ -105,9 +107,7 @@ async def retry(settings: Settings, dry_run: bool = False) -> Retried:
     sent = 0
     left: list[tuple[StoredDeadLetter, str]] = []
     consumer = _consumer(settings, f"{settings.kafka.group_id}-dead-letters-retry")
-    producer = AIOKafkaProducer(
-        **kafka_client.client_options(settings.kafka), acks="all", max_request_size=topics.DEAD_LETTER_BYTES
-    )
+    producer = AIOKafkaProducer(**kafka_client.client_options(settings.kafka), acks="all", max_request_size=ANY_SIZE)
     async with (
         kafka_client.started(consumer, settings.kafka),
         kafka_client.started(producer, settings.kafka),
@@ -179,6 +179,12 @@ def _unsendable(letter: DeadLetter, settings: Settings, present: Mapping[str, in
         return f"{letter.topic} is not an input topic"
     if not 0 <= letter.partition < present.get(settings.topic(letter.topic), 0):
         return f"{settings.topic(letter.topic)} has no partition {letter.partition}"
+    for part, kept, whole in (
+        ("payload", letter.payload, letter.payload_bytes),
+        ("key", letter.key, letter.key_bytes),
+    ):
+        if whole is not None:
+            return f"only {len(kept or b''):,} of {whole:,} bytes of its {part} are here; send the message again"
     return "neither key nor payload" if letter.key is None and letter.payload is None else ""
 
 
@@ -237,7 +243,7 @@ def _table(rows: Sequence[tuple[StoredDeadLetter, str]], why: str) -> Table:
             f"{stored.partition}/{stored.offset}",
             Text(printable(f"{letter.topic}/{letter.partition}/{letter.offset}".encode())),
             Text(printable(reason.encode())),
-            Text(printable(letter.payload)),
+            Text(printable(letter.payload) + ("" if letter.payload_bytes is None else f" of {letter.payload_bytes:,}")),
         )
     return table
 

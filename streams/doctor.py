@@ -91,6 +91,7 @@ async def _topics(settings: Settings, admin: AIOKafkaAdminClient) -> list[Check]
     specs = topics.topic_specs(settings)
     present = await topics.partitions_by_topic(admin)
     wrong = await topics.problems(admin, specs, present)
+    narrow = topics.narrow(specs, await topics.largest_messages(admin, [s.name for s in specs if s.name in present]))
     checks = []
     for spec in specs:
         name = f"topic {spec.name}"
@@ -99,7 +100,7 @@ async def _topics(settings: Settings, admin: AIOKafkaAdminClient) -> list[Check]
         else:
             count = present.get(spec.name)
             found = f"partitions: {count}" if count else "not there"
-            checks.append(Check(name, spec.name not in wrong, found, wrong.get(spec.name, "")))
+            checks.append(Check(name, spec.name not in wrong, found, wrong.get(spec.name, narrow.get(spec.name, ""))))
     return checks
 
 

@@ -30,6 +30,7 @@ from aiokafka.partitioner import murmur2
 
 from encoders.errors import AfterclickError
 from streams import bounded_codecs, settings, unreadable
+from streams.token_provider import TokenProvider, TokenUnavailable
 
 bounded_codecs.install()
 unreadable.install()
@@ -56,7 +57,7 @@ def client_options(kafka: settings.Kafka) -> dict[str, Any]:
     Raises
     ------
     streams.settings.SettingsError
-        A certificate or key file is missing or cannot be read.
+        A certificate or key file is missing or cannot be read; a token provider cannot be imported.
     """
     security = kafka.security
     options: dict[str, Any] = {
@@ -67,6 +68,9 @@ def client_options(kafka: settings.Kafka) -> dict[str, Any]:
         options["ssl_context"] = _ssl_context(security)
     if security.protocol in ("SASL_PLAINTEXT", "SASL_SSL"):
         options["sasl_mechanism"] = security.sasl_mechanism
+    if options.get("sasl_mechanism") == "OAUTHBEARER":
+        options["sasl_oauth_token_provider"] = _token_provider(security.token_provider or "")
+    elif "sasl_mechanism" in options:
         options["sasl_plain_username"] = security.sasl_username
         options["sasl_plain_password"] = security.sasl_password and security.sasl_password.get_secret_value()
     return options
@@ -194,12 +198,11 @@ async def _ask(kafka: settings.Kafka, timeout_s: float) -> _Contact:
     for host, port in kafka.servers:
         try:
             connection = await asyncio.wait_for(create_conn(host, port, **options), timeout_s)
-        except (AuthenticationFailedError, SaslAuthenticationFailed):
-            refusal = (
-                f"got a refusal of user {kafka.security.sasl_username!r}, expected its name and password to be right "
-                f"for {kafka.security.sasl_mechanism}; correct {prefix}SASL_USERNAME or {prefix}SASL_PASSWORD"
-            )
-            return _Contact(False, refusal, True)
+        except TokenUnavailable as error:
+            refusal = f"got {error.args[0]}, expected a token; see to that function, or correct {prefix}TOKEN_PROVIDER"
+            return _Contact(False, refusal)
+        except (AuthenticationFailedError, SaslAuthenticationFailed) as error:
+            return _Contact(False, _login_refused(kafka.security, error), True)
         except ssl.SSLCertVerificationError as error:
             refusal = (
                 f"got a certificate that is not to be trusted ({error.verify_message}), expected a valid one for this "
@@ -220,6 +223,27 @@ async def _ask(kafka: settings.Kafka, timeout_s: float) -> _Contact:
             connection.close()
             return _Contact(True)
     return contact
+
+
+def _login_refused(security: settings.Security, error: Exception) -> str:
+    prefix = f"{settings.PREFIX}KAFKA__SECURITY__"
+    if security.sasl_mechanism == "OAUTHBEARER":
+        return (
+            f"got a refusal of the token from {security.token_provider} ({error}), expected the servers to take it; "
+            f"check its issuer, audience and end, or correct {prefix}TOKEN_PROVIDER"
+        )
+    password = security.sasl_password.get_secret_value() if security.sasl_password else ""
+    padded = " (it has white space at its ends: a line feed from a file?)" if password != password.strip() else ""
+    return (
+        f"got a refusal of user {security.sasl_username!r}, expected its name and password to be right "
+        f"for {security.sasl_mechanism}; correct {prefix}SASL_USERNAME or {prefix}SASL_PASSWORD{padded}"
+    )
+
+
+@lru_cache
+def _token_provider(path: str) -> TokenProvider:
+    """One for all clients of the process: they share its tokens."""
+    return TokenProvider(path)
 
 
 def _ssl_context(security: settings.Security) -> ssl.SSLContext:

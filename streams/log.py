@@ -6,7 +6,10 @@ import logging
 import sys
 import time
 
-from streams.settings import Settings
+from streams import outage
+from streams.settings import Settings, service_links
+
+logger = logging.getLogger(__name__)
 
 BURST = 10
 """Lines of one kind that go out in a row; chosen by us: enough to see a pattern."""
@@ -43,6 +46,9 @@ def set_up(settings: Settings) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("faust", "mode", "aiokafka", "streams.transport"):
         logging.getLogger(chatty).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
-    if level != "DEBUG":
-        for handler in logging.getLogger().handlers:
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(outage.Quiet(outage.kafka, keep=level == "DEBUG"))
+        if level != "DEBUG":
             handler.addFilter(RateLimit())
+    if ignored := service_links():
+        logger.debug("no settings of ours, for an orchestrator made them: %s", ", ".join(sorted(ignored)))

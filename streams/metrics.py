@@ -1,18 +1,81 @@
 """Every Prometheus metric, by the step that moves it. Knows no step; the steps' callers move the numbers.
 
 Names are `afterclick_<thing>_<unit>`; intervals are measured with monotonic clocks, except from an event's own
-timestamp.
+timestamp. A counter with labels is made with all label values that are known (`from_zero`): an alert on a rate sees the
+first of its kind only if there was a zero before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from itertools import product
 
 from prometheus_client import Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3_600)
 PLACES = (1, 2, 3, 5, 10, 20, 50, 100)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096)
+REJECTED = ("topic", "null", "too-large", "malformed", "invalid", "key", "time", "reserved", "unreadable")
+"""Why a message is dead-lettered: `streams.receive.BadMessage.reason`."""
+DEGRADED = (
+    "cold-user",
+    "no-model",
+    "overload",
+    "model-error",
+    "model-timeout",
+    "model-busy",
+    "model-not-finite",
+    "no-features",
+    "no-candidates",
+)
+"""Why a list was made without the model: `streams.contracts.Recommendations.degraded`."""
+
+
+COERCED = (
+    "null",
+    "empty",
+    "single",
+    "number-as-text",
+    "text-as-number",
+    "float-as-integer",
+    "boolean",
+    "currency",
+    "time",
+    "bom",
+)
+"""What is taken though it is not as the contract has it: `streams.lenient`."""
+INPUTS = ("clicks", "purchases", "impressions", "items", "rank-requests", "forget")
+
+
+def from_zero(counter: Counter, *values: Sequence[str]) -> None:
+    """Make the counter's children, at 0, for every combination of these values of its labels, in their order."""
+    for labels in product(*values):
+        counter.labels(*labels)
+
+
+def topics_from_zero(topics: Collection[str]) -> None:
+    """Make the children of the counters of what lies in Kafka; to be called once the topics' full names are known."""
+    from_zero(unreadable_batches, tuple(topics))
+    from_zero(expired, tuple(topics))
+
+
+def model_from_zero(model: str) -> None:
+    """Make the children of all counters of a model's work; to be called once it makes lists."""
+    for counter in (
+        padding_tokens,
+        context_tokens_reused,
+        truncated_contexts,
+        truncated_texts,
+        answers,
+        heads_set_back,
+        lists,
+        scores_not_finite,
+    ):
+        from_zero(counter, [model])
+    from_zero(contexts, [model], ("some", "none"))
+    from_zero(answer_loss, [model], ("live", "frozen"))
+    from_zero(lists_degraded, [model], DEGRADED)
+
 
 ready = Gauge(
     "afterclick_worker_ready",
@@ -21,7 +84,13 @@ ready = Gauge(
 )
 
 events = Counter("afterclick_events_total", "Messages received, by what became of them", ["topic", "outcome"])
+from_zero(events, ("clicks", "purchases"), ("accepted", "duplicate", "forgotten", "rejected", "routed"))
+from_zero(events, ("items", "impressions", "rank-requests"), ("accepted", "rejected"))
+from_zero(events, ("items",), ("unknown",))
+from_zero(events, ("forget",), ("accepted", "rejected", "routed"))
+from_zero(events, ("routed-events",), ("rejected",))
 dead_letters = Counter("afterclick_dead_letters_total", "Messages rejected, by reason", ["topic", "reason"])
+from_zero(dead_letters, (*INPUTS, "routed-events"), REJECTED)
 unreadable_batches = Counter(
     "afterclick_unreadable_batches_total",
     "Batches that Kafka delivered and that could not be read, passed; each reader of a topic counts its own",
@@ -30,12 +99,18 @@ unreadable_batches = Counter(
 values_coerced = Counter(
     "afterclick_values_coerced_total", "Values taken though they are not as the contract has them", ["topic", "kind"]
 )
+from_zero(values_coerced, INPUTS, COERCED)
+messages_cut = Counter(
+    "afterclick_messages_cut_total", "Messages that did not fit their topic and went out without a part", ["topic"]
+)
+from_zero(messages_cut, ("rank-requests", "recommendations", "dead-letters", "routed-events"))
 counts_unread = Counter("afterclick_counts_unread_total", "Records of item counts that are none, passed over")
 repartitioned = Counter(
     "afterclick_repartitioned_total",
     "Events that their producer put on another partition than our key hash",
     ["topic"],
 )
+from_zero(repartitioned, ("clicks", "purchases", "forget"))
 expired = Counter(
     "afterclick_expired_messages_total", "Messages that Kafka's retention deleted before they were read", ["topic"]
 )
@@ -50,6 +125,7 @@ leases_lost = Counter(
     "Times that work in hand was dropped because its partitions had gone to another worker",
     ["tier"],
 )
+from_zero(leases_lost, ("state", "rank"))
 
 restore_remaining = Gauge(
     "afterclick_restore_remaining_records", "State records that the changelog still has for us; 0 once restored"
@@ -69,12 +145,15 @@ graph_loads = Counter(
     "Search graphs looked for at start, by outcome; all but 'loaded' are built anew",
     ["outcome"],
 )
+from_zero(graph_loads, ("loaded", "none", "outdated", "damaged", "unreadable"))
 graph_saves = Counter("afterclick_graph_saves_total", "Search graphs written to disk, by outcome", ["outcome"])
+from_zero(graph_saves, ("saved", "failed"))
 text_tokens = Counter(
     "afterclick_text_tokens_total",
     "Tokens of the texts that models read, by who read them and whether its vocabulary knows what they stand for",
     ["reader", "known"],
 )
+from_zero(text_tokens, ("encoder", "ranker"), ("yes", "no"))
 encode_seconds = Histogram("afterclick_encode_seconds", "Encoding one batch of item texts", buckets=SECONDS)
 
 requests_pending = Gauge("afterclick_rank_queue_size", "Users waiting to be ranked")
@@ -137,6 +216,7 @@ list_age_seconds = Gauge(
     ["model"],
 )
 cache_writes = Counter("afterclick_cache_writes_total", "Writes to Redis, by outcome", ["outcome"])
+from_zero(cache_writes, ("written", "older", "erased", "failed", "unreadable"))
 cache_pending = Gauge("afterclick_cache_pending_lists", "Published lists that Redis may not have yet")
 cache_refilled = Counter("afterclick_cache_refilled_total", "Lists brought to Redis from their topic")
 

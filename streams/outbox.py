@@ -8,36 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import faust
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.structs import RecordMetadata
 from faust.exceptions import NotReady, ProducerSendError
 
+from streams import outage
 from streams.lease import LeaseLost
+from streams.outgoing import BROKERS_LARGEST, OVERHEAD_BYTES, Outgoing
 
 logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
-
-
-class Outgoing(NamedTuple):
-    """One message to be. `topic` is the full name; without a `partition` the key's hash decides."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    partition: int | None = None
-    headers: dict[str, bytes] | None = None
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class Outbox:
-    """The app's producer, patient."""
+    """The app's producer, patient.
 
-    def __init__(self, app: faust.App) -> None:
+    Parameters
+    ----------
+    largest : the `max.message.bytes` of topics, as far as they are known; of the others it is Kafka's default.
+    """
+
+    def __init__(self, app: faust.App, largest: Mapping[str, int] | None = None) -> None:
         self._app = app
+        self._largest = largest or {}
 
     async def deliver(self, messages: Sequence[Outgoing]) -> list[RecordMetadata]:
         """Return where each message was stored, once all are; in the order given within a partition.
@@ -47,13 +45,16 @@ class Outbox:
         LeaseLost
             Some of it may be out, some will never be: its partitions are another worker's.
         """
+        fitting = [self._fitting(message) for message in messages]
         while True:
             try:
                 sent = [
                     await self._app.producer.send(m.topic, m.key, m.value, m.partition, None, m.headers)
-                    for m in messages
+                    for m in fitting
                 ]
                 outcomes = await asyncio.gather(*sent, return_exceptions=True)
+                if any(isinstance(outcome, TOO_LARGE) for outcome in outcomes):
+                    fitting = [_after(outcome, message) for outcome, message in zip(outcomes, fitting, strict=True)]
                 for outcome in sorted(outcomes, key=lambda outcome: not isinstance(outcome, LeaseLost)):
                     if isinstance(outcome, BaseException):
                         raise outcome
@@ -65,5 +66,36 @@ class Outbox:
             except LeaseLost:
                 raise
             except (KafkaError, ProducerSendError) as error:
-                logger.warning("Kafka did not take %d messages (%r); again in %g s", len(messages), error, RETRY_S)
+                if outage.is_sign(repr(error)):
+                    outage.kafka.seen(repr(error))
+                else:
+                    logger.warning("Kafka did not take %d messages (%r); again in %g s", len(messages), error, RETRY_S)
                 await asyncio.sleep(RETRY_S)
+
+    def _fitting(self, message: Outgoing) -> Outgoing:
+        """The message, or what is to be sent instead of one that Kafka will not take."""
+        while message.smaller:
+            most = self._largest.get(message.topic, BROKERS_LARGEST) - OVERHEAD_BYTES
+            if message.size <= most:
+                break
+            smaller = _cut(message, most)
+            if smaller.topic == message.topic and smaller.size >= message.size:
+                break  # nothing more to leave out; Kafka has the last word
+            message = smaller
+        return message
+
+
+def _after(outcome: object, message: Outgoing) -> Outgoing:
+    """What to send after this outcome: where a message was too large, half of it."""
+    if not isinstance(outcome, TOO_LARGE):
+        return message
+    if message.smaller:
+        return _cut(message, message.size // 2)
+    logger.error("%s: Kafka refuses %d bytes as too large; raise its max.message.bytes", message.topic, message.size)
+    return message
+
+
+def _cut(message: Outgoing, most: int) -> Outgoing:
+    assert message.smaller
+    logger.warning("%s: a message of %d bytes is cut, for only %d fit", message.topic, message.size, most)
+    return message.smaller(most)

@@ -37,7 +37,11 @@ class Handler(WSGIRequestHandler):
 
 
 def application(health: Health, token: SecretStr | None) -> WSGIApplication:
-    """Answer by path; everything asks for the bearer token, if there is one."""
+    """Answer by path.
+
+    Where there is a bearer token, only a request that has it gets the metrics, and a probe's reasons: a kubelet has
+    none, and needs none to learn whether all is well.
+    """
     show_metrics: WSGIApplication = make_wsgi_app()
     probes = {"/livez": health.why_not_alive, "/readyz": health.why_not_ready}
 
@@ -47,8 +51,8 @@ def application(health: Health, token: SecretStr | None) -> WSGIApplication:
             start_response(status, [("Content-Type", "text/plain; charset=utf-8"), *more])
             return ["".join(f"{line}\n" for line in lines).encode()]
 
-        path = environ["PATH_INFO"]
-        if not _may(environ.get("HTTP_AUTHORIZATION", ""), token):
+        path, may = environ["PATH_INFO"], _may(environ.get("HTTP_AUTHORIZATION", ""), token)
+        if path not in probes and not may:
             return say("401 Unauthorized", ["a bearer token is needed"], WWW_Authenticate="Bearer")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return say("405 Method Not Allowed", ["read only"], Allow="GET, HEAD")
@@ -57,8 +61,10 @@ def application(health: Health, token: SecretStr | None) -> WSGIApplication:
         if path not in probes:
             return say("404 Not Found", ["/metrics", *probes])
         wrong = probes[path]()
-        notes = health.worth_knowing() if path == "/readyz" and not wrong else []
-        return say("503 Service Unavailable" if wrong else "200 OK", wrong or ["ok", *notes])
+        if not wrong:
+            notes = health.worth_knowing() if path == "/readyz" and may else []
+            return say("200 OK", ["ok", *notes])
+        return say("503 Service Unavailable", wrong if may else [f"not {path.strip('/').removesuffix('z')}"])
 
     return answer
 

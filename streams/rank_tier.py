@@ -50,6 +50,8 @@ class RankTier:
         self._best = settings.ranker.best
         self._size = settings.ranker.list_size
         self._max_per_category = settings.ranker.max_per_category
+        for scorer in scorers:
+            metrics.model_from_zero(_name(scorer))
 
     def arm(self, user_id: str) -> int:
         """Whose scorer makes this user's lists: 0, or 1 for the challenger's share; the same whoever works it out."""
@@ -117,6 +119,7 @@ class RankTier:
     def serve(self, scorer: Scorer, arm: int) -> None:
         """From the next batch on this one makes the arm's lists; what is at the one before still comes from there."""
         _warm_up(scorer)
+        metrics.model_from_zero(_name(scorer))
         self.scorers[arm] = scorer
 
     def retire(self, scorer: Scorer) -> None:

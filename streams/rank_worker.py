@@ -30,7 +30,9 @@ from streams.acks import InOrder
 from streams.contracts import NEWCOMERS, RankRequest, Recommendations
 from streams.follower import Records, items_of
 from streams.lease import LeaseLost
-from streams.outbox import Outbox, Outgoing
+from streams.message_size import outgoing_list
+from streams.outbox import Outbox
+from streams.outgoing import Outgoing
 from streams.own_messages import is_our_request
 from streams.publish import Published
 from streams.rank_tier import RankTier
@@ -323,7 +325,7 @@ class RankWorker:
         forgotten = [Published(user_id, None) for user_id, request in requests.items() if request is None]
         published = [Published.of(list_) for list_ in ranked] + forgotten
         topic = self._settings.topic("recommendations")
-        lists = [Outgoing(topic, one.user_id.encode(), one.payload) for one in published]
+        lists = [outgoing_list(topic, one.user_id, one.payload) for one in published]
         places = await self._outbox.deliver([*lists, *(letter for letter, _ in done.letters)])
         if published:
             await self._cache.write(published, places[: len(lists)])

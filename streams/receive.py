@@ -19,6 +19,7 @@ from streams import lenient, wire_formats
 from streams.contracts import (
     MAX_ID_BYTES,
     MAX_MESSAGE_BYTES,
+    MAX_REQUEST_BYTES,
     NEWCOMERS,
     TOPICS,
     Click,
@@ -144,11 +145,9 @@ def receive(
         )
     if value is None:
         return _tombstone(message, ours)
-    if len(value) > MAX_MESSAGE_BYTES and not ours:
-        raise BadMessage(
-            "too-large",
-            f"{topic}: got {len(value)} bytes, expected at most {MAX_MESSAGE_BYTES}; send less text",
-        )
+    most = MAX_REQUEST_BYTES if topic == "rank-requests" else MAX_MESSAGE_BYTES
+    if len(value) > most:
+        raise BadMessage("too-large", f"{topic}: got {len(value)} bytes, expected at most {most}; send less text")
     try:
         decoded = _DECODERS[topic].decode(value)
     except _UNDECODABLE as error:

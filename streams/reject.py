@@ -1,4 +1,4 @@
-"""What becomes of a message that cannot be accepted: counted, told of, and kept whole as a dead letter.
+"""What becomes of a message that cannot be accepted: counted, told of, and kept as a dead letter.
 
 Called by both workers; `dead_letters` shows them and sends them back.
 """
@@ -9,10 +9,9 @@ import asyncio
 import logging
 from collections import Counter
 
-import msgspec
-
 from streams import metrics
-from streams.outbox import Outgoing
+from streams.message_size import outgoing_letter
+from streams.outgoing import Outgoing
 from streams.receive import BadMessage, Message
 from streams.settings import Settings
 
@@ -81,5 +80,4 @@ def rejected(settings: Settings, message: Message, error: BadMessage) -> Outgoin
     """Give the dead letter to send."""
     metrics.dead_letters.labels(message.topic, error.reason).inc()
     _summary.add(message, error.cause)
-    letter = msgspec.json.encode(message.dead_letter(str(error), error.cause))
-    return Outgoing(settings.topic("dead-letters"), message.key, letter)
+    return outgoing_letter(settings.topic("dead-letters"), message.dead_letter(str(error), error.cause))

@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import msgspec
-
 from streams.acks import InOrder
 from streams.contracts import Answer, Trigger
-from streams.outbox import Outbox, Outgoing
-from streams.own_messages import OUR_REQUEST
+from streams.message_size import outgoing_request
+from streams.outbox import Outbox
 from streams.state_tier import StateTier
 
 MOST_AT_ONCE = 64
@@ -93,8 +91,7 @@ class Requests:
             answered.extend(wanted.events)
             if self._tier.users.get(user_id).interest.version:  # else forgotten meanwhile
                 request = self._tier.request(user_id, wanted.trigger, wanted.arrived_ms, wanted.answers)
-                value = msgspec.json.encode(request)
-                messages.append(Outgoing(self._topic, user_id.encode(), value, None, OUR_REQUEST))
+                messages.append(outgoing_request(self._topic, request))
             await asyncio.sleep(0)
             if time.monotonic() > until:
                 break

@@ -8,7 +8,6 @@ calls `load`, and everything in `streams` gets the result.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator
@@ -22,12 +21,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, V
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
 from encoders.errors import AfterclickError
+from streams import setting_errors
+from streams.service_links import is_service_link
 
 PREFIX = "AFTERCLICK_"
 _TOPIC_LETTERS = "[A-Za-z0-9._-]"
@@ -39,17 +41,28 @@ class SettingsError(AfterclickError):
     """A setting is wrong; the message says which one, what was given, what is expected and what to do."""
 
 
+def _trimmed(cls: type[BaseModel], value: object, info: ValidationInfo) -> object:
+    """Take the line feed away that a file adds to a value; a secret's belongs to it, as far as we can know."""
+    annotation = cls.model_fields[info.field_name or ""].annotation
+    return value.strip() if isinstance(value, str) and "SecretStr" not in str(annotation) else value
+
+
 class Group(BaseModel):
     """Settings of one concern: `__` deeper in the environment, a table in TOML."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    _trim = field_validator("*", mode="before")(_trimmed)
 
 
 class Security(Group):
     """How to log in to Kafka."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "SCRAM-SHA-512"
+    token_provider: str | None = Field(
+        None, validate_default=True, description="for OAUTHBEARER: module:callable that gives the token"
+    )
     sasl_username: str | None = Field(None, validate_default=True)
     sasl_password: SecretStr | None = Field(None, validate_default=True)
     ssl_cafile: Path | None = Field(None, description="PEM file of whom to trust; unset: the system's list")
@@ -57,12 +70,22 @@ class Security(Group):
     ssl_keyfile: Path | None = Field(None, description="PEM file of its key; unset: in ssl_certfile")
     ssl_key_password: SecretStr | None = Field(None, description="what the key file is encrypted with")
 
-    @field_validator("sasl_username", "sasl_password")
+    @field_validator("protocol", "sasl_mechanism", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        upper = value.strip().upper() if isinstance(value, str) else value
+        if upper == "AWS_MSK_IAM":  # the name that Amazon's Java library has for it
+            raise ValueError(f"OAUTHBEARER, with {PREFIX}KAFKA__SECURITY__TOKEN_PROVIDER")
+        return upper
+
+    @field_validator("token_provider", "sasl_username", "sasl_password")
     @classmethod
     def _login_complete(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
-        protocol = info.data.get("protocol", "")
-        if protocol.startswith("SASL") and not value:
-            raise ValueError(f"a value, for protocol {protocol} logs in with it")
+        protocol, mechanism = info.data.get("protocol", ""), info.data.get("sasl_mechanism")
+        needed = (mechanism == "OAUTHBEARER") == (info.field_name == "token_provider")
+        if protocol.startswith("SASL") and mechanism and needed and not value:
+            how = "module:callable" if info.field_name == "token_provider" else "a value"
+            raise ValueError(f"{how}, for {mechanism} over {protocol} logs in with it")
         return value
 
 
@@ -82,7 +105,9 @@ class Kafka(Group):
         None, description="static membership: a stable name, unique per worker; a restart then takes a second"
     )
     partitions: int = Field(8, ge=1, description="of every topic; all must have the same number")
-    replication_factor: int = Field(1, ge=1, description="of every topic that we create; 3 in production")
+    replication_factor: int = Field(
+        1, description="of every topic that we create; 3 in production; -1: the broker's default"
+    )
     create_topics: bool = Field(True, description="create what is missing at start; else stop with the list")
     session_timeout_s: float = Field(8, gt=0, description="a silent worker's partitions move after this time")
     fetch_wait_ms: int = Field(
@@ -106,6 +131,13 @@ class Kafka(Group):
         """Host and port of each server; an IPv6 address without its brackets."""
         split = (address.rpartition(":") for address in self.bootstrap_servers.split(","))
         return tuple((host.strip("[]"), int(port)) for host, _, port in split)
+
+    @field_validator("replication_factor")
+    @classmethod
+    def _replicas(cls, value: int) -> int:
+        if value < 1 and value != -1:
+            raise ValueError("1 or more, or -1 for the broker's default")
+        return value
 
     @field_validator("heartbeat_s")
     @classmethod
@@ -226,7 +258,16 @@ class Metrics(Group):
 
     host: str = Field("127.0.0.1", description="loopback unless told otherwise")
     port: int = Field(9464, ge=0, le=65_535, description="of /metrics, /livez and /readyz; 0: none")
-    token: SecretStr | None = Field(None, min_length=16, description="bearer token that all three ask for; unset: none")
+    token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="bearer token that /metrics asks for, and the probes before they tell details; unset: none",
+    )
+
+    @field_validator("token")
+    @classmethod
+    def _as_prometheus_reads_it(cls, value: SecretStr | None) -> SecretStr | None:
+        return value and SecretStr(value.get_secret_value().strip())
 
 
 class Health(Group):
@@ -283,6 +324,20 @@ class Settings(BaseSettings):
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError("the IANA name of a zone, such as Europe/Berlin") from None
 
+    _trim = field_validator("*", mode="before")(_trimmed)
+
+    @field_validator("pseudonym_key")
+    @classmethod
+    def _same_for_all(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and value.get_secret_value() != value.get_secret_value().strip():
+            raise ValueError("no white space at its ends, which other programs may read otherwise")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -292,6 +347,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        if isinstance(env_settings, EnvSettingsSource):  # with them a service named `afterclick-kafka--x` fills `kafka`
+            links = {name.lower() for name in service_links()}
+            env_settings.env_vars = {k: v for k, v in env_settings.env_vars.items() if k.lower() not in links}
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _toml_file.get())
 
     @property
@@ -314,16 +372,26 @@ def load(config: Path | None = None) -> Settings:
     """
     if config is not None and not config.is_file():
         raise SettingsError(f"--config: got {config}, expected a TOML file; check the path")
-    known = dict(_fields(Settings))
-    if unknown := [_unknown(name, known) for name in sorted(_environment() - known.keys())]:
-        raise SettingsError("\n".join(unknown))
+    known, given = _known(), _environment()
+    unknown = [setting_errors.unknown(name, known) for name in sorted(given.keys() - known.keys() - service_links())]
+    empty = [setting_errors.empty(name, known[name]) for name in sorted(known) if not given.get(name, "x").strip()]
+    if problems := [*unknown, *filter(None, empty)]:
+        raise SettingsError("\n".join(problems))
     with _reading(config):
         try:
             return Settings()
         except ValidationError as error:
-            raise SettingsError("\n".join(_lines(error, known, config))) from None
+            raise SettingsError("\n".join(setting_errors.lines(error, known, PREFIX, config, given))) from None
         except ValueError as error:
             raise SettingsError(f"{config}: got invalid TOML, expected TOML 1.0; {error}") from None
+
+
+def service_links() -> set[str]:
+    """Name the variables that an orchestrator made, for a service that is named as we are; none is a setting."""
+    known = _known()
+    return {
+        name for name, value in _environment().items() if name not in known and is_service_link(name, value, PREFIX)
+    }
 
 
 @contextmanager
@@ -335,38 +403,9 @@ def _reading(config: Path | None) -> Iterator[None]:
         _toml_file.reset(token)
 
 
-def _environment() -> set[str]:
-    return {name.upper() for name in os.environ if name.upper().startswith(PREFIX)}
+def _known() -> dict[str, FieldInfo]:
+    return dict(setting_errors.fields(Settings, PREFIX))
 
 
-def _fields(model: type[BaseModel], prefix: str = PREFIX) -> Iterator[tuple[str, FieldInfo]]:
-    """Every setting under its name in the environment."""
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _fields(inner, f"{prefix}{name.upper()}__")
-        else:
-            yield prefix + name.upper(), field
-
-
-def _unknown(name: str, known: dict[str, FieldInfo]) -> str:
-    groups = [other for other in known if other.startswith(f"{name}__")]
-    close = groups or difflib.get_close_matches(name, known, n=1) or sorted(known)
-    return f"{name}: got a setting that does not exist, expected one such as {close[0]}; rename or unset it"
-
-
-def _lines(error: ValidationError, known: dict[str, FieldInfo], config: Path | None) -> Iterator[str]:
-    for problem in error.errors(include_url=False):
-        name = PREFIX + "__".join(str(part).upper() for part in problem["loc"])
-        field = known.get(name)
-        if field is None and problem["type"] == "extra_forbidden":
-            yield f"{config}: {_unknown(name, known)}"
-            continue
-        where = name if config is None or name in _environment() else f"{config}: {name}"
-        expected = re.sub(r"^(Value error, |Input should be )", "", problem["msg"])
-        if problem["input"] is None:
-            yield f"{where}: got nothing, expected {expected}; set it"
-        elif field is None or "SecretStr" in str(field.annotation):
-            yield f"{where}: got a value not shown, expected {expected}; correct it"
-        else:
-            yield f"{where}: got {problem['input']!r}, expected {expected}; unset it for {field.default!r}"
+def _environment() -> dict[str, str]:
+    return {name.upper(): value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}

@@ -10,9 +10,10 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TypeVar
 
-from streams import kafka_client, rights
+from streams import kafka_client, metrics, rights
 from streams.health import Health
 from streams.publish import CacheUnavailable, ListCache
 from streams.settings import Redis, Settings
@@ -22,40 +23,44 @@ logger = logging.getLogger(__name__)
 
 SAY_EVERY_S = 10.0
 LOOK_EVERY_S = 1.0
+Done = TypeVar("Done")
 
 
-def prepare(settings: Settings, roles: Sequence[rights.Role], health: Health) -> bool:
-    """See to all of it; False if the worker was told to end meanwhile.
+def prepare(settings: Settings, roles: Sequence[rights.Role], health: Health) -> Mapping[str, int] | None:
+    """See to all of it; how large a message each topic takes, or None if the worker was told to end meanwhile.
 
     Raises
     ------
     SettingsError, TopicError, KafkaRefuses
         One line each.
     """
+    metrics.topics_from_zero([spec.name for spec in topic_specs(settings)])
     return _unless_ended(_prepare(settings, roles, health))
 
 
 def wait_for_kafka(settings: Settings, health: Health) -> bool:
     """Wait until a server answers, for loading models takes a while; False if the worker was told to end meanwhile."""
-    return _unless_ended(_answered(settings, health))
+    return _unless_ended(_answered(settings, health)) is not None
 
 
-async def _prepare(settings: Settings, roles: Sequence[rights.Role], health: Health) -> None:
+async def _prepare(settings: Settings, roles: Sequence[rights.Role], health: Health) -> Mapping[str, int]:
     while True:
         try:
             await rights.check(settings, roles)  # a topic that we may not see looks like one that is not there
-            await ensure_topics(settings, topic_specs(settings))
+            largest = await ensure_topics(settings, topic_specs(settings))
             await rights.check(settings, roles)
             break
         except kafka_client.KafkaUnavailable as error:
             await _wait(settings, health, str(error))
     if "rank" in roles:
         await _check_redis(settings.redis)
+    return largest
 
 
-async def _answered(settings: Settings, health: Health) -> None:
+async def _answered(settings: Settings, health: Health) -> bool:
     while why := await kafka_client.why_away(settings.kafka):
         await _wait(settings, health, why)
+    return True
 
 
 async def _wait(settings: Settings, health: Health, why: str) -> None:
@@ -81,17 +86,16 @@ async def _check_redis(settings: Redis) -> None:
         await cache.close()
 
 
-def _unless_ended(work: Coroutine[None, None, None]) -> bool:
-    """Run it to its end, or until SIGTERM or SIGINT."""
+def _unless_ended(work: Coroutine[None, None, Done]) -> Done | None:
+    """Run it to its end; None if SIGTERM or SIGINT came before."""
 
-    async def run() -> bool:
+    async def run() -> Done | None:
         task = asyncio.ensure_future(work)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         try:
-            await task
+            return await task
         except asyncio.CancelledError:
-            return False
-        return True
+            return None
 
     return asyncio.run(run())

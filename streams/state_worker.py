@@ -18,6 +18,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby, islice
 from typing import Any, NamedTuple, Protocol
 
@@ -36,7 +37,9 @@ from streams.follower import Records, items_of
 from streams.kafka_client import partition_of
 from streams.known_items import KnownItems
 from streams.lease import LeaseLost
-from streams.outbox import Outbox, Outgoing
+from streams.message_size import outgoing_request
+from streams.outbox import Outbox
+from streams.outgoing import Outgoing
 from streams.own_messages import OUR_REQUEST, origin, routed_headers, written_ms
 from streams.pseudonym import under_pseudonym
 from streams.receive import FUTURE_MS, INPUTS, BadMessage, Message, Tombstone
@@ -269,8 +272,7 @@ class StateWorker:
             if candidates != before:
                 topic = self._settings.topic("rank-requests")
                 with suppress(LeaseLost):  # who has the partition now makes it
-                    value = msgspec.json.encode(request)
-                    await self._outbox.deliver([Outgoing(topic, NEWCOMERS.encode(), value, None, OUR_REQUEST)])
+                    await self._outbox.deliver([outgoing_request(topic, request)])
                     before = candidates
 
     def notes(self) -> list[str]:
@@ -392,7 +394,8 @@ class StateWorker:
             self._pending.events.append(change.event)
             if erased:
                 self._pending.events += self._touched.pop(user_id, Wanted()).events + self._requests.forget(user_id)
-        self._emit("rank-requests", user_id.encode(), None, OUR_REQUEST)
+        topic = self._settings.topic("rank-requests")
+        self._pending.messages.append(Outgoing(topic, user_id.encode(), None, headers=OUR_REQUEST))
         if self.tier.users.get(user_id).interest.version:  # came back before the same wish was read once more
             self.refresh([user_id])
 
@@ -407,15 +410,18 @@ class StateWorker:
             return False
         rewritten = rewritten or self._settings.pseudonym_key is not None
         value = msgspec.json.encode(decoded) if rewritten else message.value
-        self._emit(ROUTED, key, value, routed_headers(message.topic, when))
+        routed = Outgoing(self._settings.topic(ROUTED), key, value, None, routed_headers(message.topic, when))
+        self._pending.messages.append(routed._replace(smaller=partial(self._too_large_to_route, message)))
         metrics.repartitioned.labels(message.topic).inc()
         metrics.events.labels(message.topic, "routed").inc()
         return True
 
-    def _emit(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: dict[str, bytes] | None = None
-    ) -> None:
-        self._pending.messages.append(Outgoing(self._settings.topic(topic), key, value, None, headers))
+    def _too_large_to_route(self, message: Message, most: int) -> Outgoing:
+        """Its producer's compression got it in; on its way to its user's partition it has none."""
+        metrics.messages_cut.labels(ROUTED).inc()
+        why = f"{message.topic}: got {len(message.value or b'')} bytes, expected at most {most} where the key is not"
+        advice = "the one that our partitioner takes; send less text, or partition by murmur2 of the user_id"
+        return rejected(self._settings, message, BadMessage("too-large", f"{why} {advice}"))
 
     async def _flush(self) -> None:
         """Make durable what was applied since the last flush; then its users may get their requests."""

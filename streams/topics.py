@@ -13,17 +13,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import IncompatibleBrokerVersion, for_code
+from aiokafka.errors import IncompatibleBrokerVersion
 
 from encoders.errors import AfterclickError
 from streams import kafka_client
 from streams.contracts import TOPICS
+from streams.message_size import list_bytes, request_bytes
+from streams.outgoing import BROKERS_LARGEST, OVERHEAD_BYTES
 from streams.settings import PREFIX, Settings
+from streams.topic_creation import BROKERS_OWN, Wanted, create
 
-MESSAGE_BYTES = 16 << 20  # of any topic that we read: chosen by us, far over the 1 MiB that is accepted
-DEAD_LETTER_BYTES = 24 << 20  # the largest of them fits as base64, with what is told about it
+DEAD_LETTER_BYTES = 8 << 20
+"""As much as managed brokers allow: whole messages of 6 MiB as base64. What is larger is cut."""
+STATE_BYTES = 200_000
+"""Of a user: the hashes of 16,384 event ids are 128 KiB, and everything else is less."""
 _LARGEST = "max.message.bytes"
 USERS_TABLE = "users"
 OF_OTHERS = ("clicks", "purchases", "impressions", "items", "forget")
@@ -48,7 +53,11 @@ class TopicSpec:
     compacted
         Kafka keeps the last value of each key, rather than all values for some time.
     config
-        Kafka's own topic settings, over the cluster's defaults.
+        Kafka's own topic settings, over the cluster's defaults; a broker that refuses one does without.
+    largest
+        The largest message, in bytes, that the settings lead us to write there; 0 if that is less than any topic takes.
+    least
+        The topic must take messages of so many bytes, for nothing can be left out of them.
     """
 
     name: str
@@ -56,6 +65,8 @@ class TopicSpec:
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
     is_input: bool = False
+    largest: int = 0
+    least: int = 0
 
     @property
     def cleanup(self) -> set[str]:
@@ -75,7 +86,12 @@ def group_id(settings: Settings, tier: Literal["state", "rank"]) -> str:
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """List every topic that the two tiers use; a user is in the same partition of each that is not an input."""
-    roomy = {_LARGEST: str(MESSAGE_BYTES)}  # a list of a thousand items, with their reasons, is over 1 MiB
+    largest = {
+        name: size + OVERHEAD_BYTES
+        for name, size in (("rank-requests", request_bytes(settings)), ("recommendations", list_bytes(settings)))
+        if size + OVERHEAD_BYTES > BROKERS_LARGEST
+    }
+    roomy = {name: {_LARGEST: str(size)} for name, size in largest.items()}
     erasing = {"max.compaction.lag.ms": str(_ERASED_WITHIN_MS)}
     bounded = {"retention.ms": str(_KEPT_MS)}
     # A forgotten user's tombstone removes what waits; what nobody ranked for an hour is of no use to anybody.
@@ -83,7 +99,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         "cleanup.policy": "compact,delete",
         "retention.ms": "3600000",
         "max.compaction.lag.ms": "600000",
-        **roomy,
+        **roomy.get("rank-requests", {}),
     }
     special: dict[str, tuple[bool, dict[str, str]]] = {
         "items": (True, {}),
@@ -92,7 +108,12 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         # came is the broker's word: a worker's clock may be wrong.
         "recommendations": (
             True,
-            {**erasing, **roomy, "segment.bytes": str(128 * 2**20), "message.timestamp.type": "LogAppendTime"},
+            {
+                **erasing,
+                **roomy.get("recommendations", {}),
+                "segment.bytes": str(128 * 2**20),
+                "message.timestamp.type": "LogAppendTime",
+            },
         ),
         "dead-letters": (False, {**bounded, _LARGEST: str(DEAD_LETTER_BYTES)}),
         "routed-events": (False, bounded),
@@ -101,17 +122,25 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     }
     names = [*TOPICS, "routed-events", "item-counts"]
     specs = [
-        TopicSpec(settings.topic(name), compacted, settings.kafka.partitions, config, name in OF_OTHERS)
+        TopicSpec(
+            settings.topic(name), compacted, settings.kafka.partitions, config, name in OF_OTHERS, largest.get(name, 0)
+        )
         for name in names
         for compacted, config in [special.get(name, (False, {}))]
     ]
-    return [*specs, TopicSpec(changelog_name(settings), True, settings.kafka.partitions, erasing)]
+    changelog = TopicSpec(changelog_name(settings), True, settings.kafka.partitions, erasing, least=STATE_BYTES)
+    return [*specs, changelog]
 
 
-async def ensure_topics(settings: Settings, needed: Sequence[TopicSpec]) -> None:
+async def ensure_topics(settings: Settings, needed: Sequence[TopicSpec]) -> dict[str, int]:
     """Create what is missing (unless `kafka.create_topics` is off), and check all that is needed.
 
     With `create_topics` off, each topic is asked for; a cluster that creates topics on demand then does so.
+
+    Returns
+    -------
+    dict of str to int
+        The largest message that each topic takes, as far as we may read it.
 
     Raises
     ------
@@ -128,6 +157,10 @@ async def ensure_topics(settings: Settings, needed: Sequence[TopicSpec]) -> None
         settle_s = 10 if settings.kafka.create_topics else 2
         present = await _settled(admin, [spec.name for spec in needed], settle_s)
         _stop(await problems(admin, needed, present))
+        largest = await largest_messages(admin, [spec.name for spec in needed])
+    for line in narrow(needed, largest).values():
+        log.warning("%s", line)
+    return largest
 
 
 async def partitions_by_topic(admin: AIOKafkaAdminClient, names: list[str] | None = None) -> dict[str, int]:
@@ -142,7 +175,7 @@ async def partitions_by_topic(admin: AIOKafkaAdminClient, names: list[str] | Non
 async def problems(
     admin: AIOKafkaAdminClient, needed: Sequence[TopicSpec], present: Mapping[str, int]
 ) -> dict[str, str]:
-    """Say what is wrong with a topic: absent, split or cleaned otherwise, too narrow or too wide. Sound: left out."""
+    """Say what is wrong with a topic: absent, split or cleaned otherwise, too narrow. Sound: left out."""
     configs = await _configs(admin, [spec.name for spec in needed if spec.name in present])
     found: dict[str, str] = {}
     for spec in needed:
@@ -159,23 +192,34 @@ async def problems(
             )
         elif spec.name in configs:
             got = configs[spec.name]
-            cleanup, largest = set(got["cleanup.policy"].replace(" ", "").split(",")), int(got[_LARGEST])
+            cleanup = set(got.get("cleanup.policy", _policy(spec.cleanup)).replace(" ", "").split(","))
             if cleanup != spec.cleanup:
                 found[spec.name] = (
                     f"topic {spec.name}: got cleanup.policy={_policy(cleanup)}, expected "
                     f"{_policy(spec.cleanup)}, else messages that we need are lost; alter the topic's setting"
                 )
-            elif largest < (wanted := int(spec.config.get(_LARGEST, 0))):
+            elif (most := int(got.get(_LARGEST) or spec.least)) < spec.least:
                 found[spec.name] = (
-                    f"topic {spec.name}: got {_LARGEST}={largest}, expected at least {wanted}, else Kafka refuses what "
-                    "we write; alter the topic's setting"
-                )
-            elif largest > MESSAGE_BYTES >= wanted:
-                found[spec.name] = (
-                    f"topic {spec.name}: got {_LARGEST}={largest}, expected at most {MESSAGE_BYTES}, else a rejected "
-                    "message may not fit a dead letter; alter the topic's setting"
+                    f"topic {spec.name}: got {_LARGEST}={most}, expected at least {spec.least}, the largest that a "
+                    "user's state may become; alter the topic's setting"
                 )
     return found
+
+
+async def largest_messages(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, int]:
+    """Read the `max.message.bytes` of topics, as far as the cluster knows of such and lets us read them."""
+    return {name: int(got[_LARGEST]) for name, got in (await _configs(admin, names)).items() if got.get(_LARGEST)}
+
+
+def narrow(needed: Sequence[TopicSpec], largest: Mapping[str, int]) -> dict[str, str]:
+    """Say of which topics the settings may make larger messages than the topic takes; work goes on without a part."""
+    return {
+        spec.name: f"topic {spec.name}: got {_LARGEST}={largest[spec.name]}, expected {spec.largest} for as many items "
+        f"as {PREFIX}CANDIDATES__LIMIT and {PREFIX}RANKER__LIST_SIZE allow; what does not fit is cut, and counted in "
+        "afterclick_messages_cut_total; alter the topic's setting, or lower these"
+        for spec in needed
+        if largest.get(spec.name, spec.largest) < spec.largest
+    }
 
 
 def _stop(found: Mapping[str, str]) -> None:
@@ -191,28 +235,16 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
     if replicas > brokers:
         raise TopicError(
             f"{PREFIX}KAFKA__REPLICATION_FACTOR: got {replicas}, expected at most {brokers}, the number of "
-            "brokers; lower it, or add brokers"
+            f"brokers; lower it, set {BROKERS_OWN} for the broker's default, or add brokers"
         )
     # With three copies one broker may be lost, and what was acknowledged is still on two.
     durable = {"min.insync.replicas": "2"} if replicas >= 3 else {}
-    new = [
-        NewTopic(
-            spec.name,
-            spec.partitions,
-            replicas,
-            topic_configs={**spec.config, **durable, "cleanup.policy": _policy(spec.cleanup)},
-        )
+    wanted = [
+        Wanted(spec.name, spec.partitions, {**spec.config, **durable, "cleanup.policy": _policy(spec.cleanup)})
         for spec in missing
     ]
-    answer = await admin.create_topics(new)
-    refused = [
-        f"topic {name}: got {for_code(code).__name__} ({message}), expected it to be created; allow it, or "
-        f"create it and set {PREFIX}KAFKA__CREATE_TOPICS=false"
-        for name, code, message in answer.topic_errors
-        if code not in (0, 36)  # 36: another worker was faster
-    ]
-    if refused:
-        raise TopicError("\n".join(refused))
+    if refused := await create(admin, wanted, replicas):
+        raise TopicError("\n".join(map(str, refused)))
     log.info("created topics: %s", ", ".join(spec.name for spec in missing))
 
 

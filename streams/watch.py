@@ -15,7 +15,7 @@ from typing import Any, cast
 import faust
 from faust.types import TP
 
-from streams import kafka_client, metrics
+from streams import kafka_client, metrics, outage
 from streams.health import Health, Work
 from streams.settings import Settings
 from streams.topics import topic_specs
@@ -50,6 +50,10 @@ class Watch:
             told = {tp: how_far for tp, how_far in progress.items() if how_far is not None}
             self._show(told)
             away, mute_s = await self._contact()
+            if away:
+                outage.kafka.seen(away)
+            else:
+                outage.kafka.back()
             work = Work(
                 done={tp: p.done for tp, p in told.items()},
                 lag=sum(_lag(p) for p in told.values()),

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, cast
 
 import faust
+from faust.auth import OAuthCredentials
 from threadpoolctl import threadpool_limits
 
 from encoders.errors import AfterclickError
@@ -29,12 +29,14 @@ from encoders.model_source import ModelUnsupported
 from encoders.vector_store import StoredEncoder
 from ranker.candidates import BUILT_IN, Source
 from ranker.catalogue import Catalogue
-from streams import graph_snapshot, probes, startup
+from streams import data_folder, graph_snapshot, probes, startup
 from streams.follower import Follower
 from streams.health import Health
+from streams.import_path import imported
 from streams.kafka_client import METADATA_AGE_MS, client_options, no_right, partition_of
 from streams.models import RemoteEncoder
 from streams.outbox import Outbox
+from streams.outgoing import BROKERS_LARGEST
 from streams.publish import ListCache
 from streams.rank_tier import RankTier
 from streams.rank_worker import AT_MODEL, RankWorker
@@ -45,7 +47,7 @@ from streams.settings import Kafka, Settings, SettingsError
 from streams.state_tier import StateTier, counts_of
 from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
-from streams.topics import DEAD_LETTER_BYTES, USERS_TABLE, changelog_name, group_id
+from streams.topics import USERS_TABLE, changelog_name, group_id
 from streams.transport import Transport, arrived
 from streams.users import Users
 from streams.watch import Watch
@@ -110,11 +112,14 @@ def run(settings: Settings, role: Role, serving: Serving) -> int:
     StateUnreadable
         A newer worker wrote the states that were restored; nothing of theirs was changed.
     """
+    if role in ("state", "all") and settings.tables.store == "rocksdb":
+        data_folder.claim(settings.tables.data_dir)
     tiers: list[Tier] = ["state", "rank"] if role == "all" else [role]
     health = Health(settings.health, tiers)
     if settings.metrics.port:
         probes.serve(settings.metrics, health)
-    if not startup.prepare(settings, tiers, health):
+    largest = startup.prepare(settings, tiers, health)
+    if largest is None:
         return 0
     threadpool_limits(1, "blas")  # numpy's products here are small: a second thread spins more than it computes
     serving.load()
@@ -124,9 +129,9 @@ def run(settings: Settings, role: Role, serving: Serving) -> int:
     ending = Ending()
     apps = []
     if serving.encoder:
-        apps.append(state_app(settings, serving.encoder, health, ending))
+        apps.append(state_app(settings, serving.encoder, health, ending, largest))
     if role in ("rank", "all"):
-        apps.append(rank_app(settings, serving, health, ending))
+        apps.append(rank_app(settings, serving, health, ending, largest))
     worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None
     threading.Thread(target=_cut_off, args=(worker, settings.grace_s), name="grace", daemon=True).start()
@@ -138,9 +143,11 @@ def run(settings: Settings, role: Role, serving: Serving) -> int:
         return int(stopped.code or 0)
 
 
-def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending: Ending) -> faust.App:
+def state_app(
+    settings: Settings, encoder: RemoteEncoder, health: Health, ending: Ending, largest: Mapping[str, int]
+) -> faust.App:
     """The state tier: validates, keeps users' states, recalls candidates."""
-    app = _app(settings, "state", ending)
+    app = _app(settings, "state", ending, largest)
     table = app.Table(
         USERS_TABLE,
         key_type=bytes,
@@ -155,7 +162,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
     thread = ThreadPoolExecutor(1, "encode")
     store = TableStore(table, changelog_name(settings))
     cast(Transport, app.transport).restore = store.restore
-    worker = StateWorker(settings, tier, stored, thread, Outbox(app), store, changelog_name(settings))
+    worker = StateWorker(settings, tier, stored, thread, Outbox(app, largest), store, changelog_name(settings))
     health.notes.append(worker.notes)
     follower = Follower(
         settings.kafka,
@@ -220,13 +227,15 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
     return app
 
 
-def rank_app(settings: Settings, serving: Serving, health: Health, ending: Ending) -> faust.App:
+def rank_app(
+    settings: Settings, serving: Serving, health: Health, ending: Ending, largest: Mapping[str, int]
+) -> faust.App:
     """The rank tier: scores, selects, publishes."""
-    app = _app(settings, "rank", ending)
+    app = _app(settings, "rank", ending, largest)
     cache = Refill(settings, ListCache(settings.redis))
     tier = RankTier(settings, *serving.scorers)
     tier.warm_up()
-    worker = RankWorker(settings, tier, Outbox(app), cache, ThreadPoolExecutor(AT_MODEL, "rank"))
+    worker = RankWorker(settings, tier, Outbox(app, largest), cache, ThreadPoolExecutor(AT_MODEL, "rank"))
     cast(Transport, app.transport).on_resume = worker.resume
 
     follower = Follower(settings.kafka, {settings.topic("items"): worker.prepare})
@@ -269,7 +278,7 @@ def rank_app(settings: Settings, serving: Serving, health: Health, ending: Endin
     return app
 
 
-def _app(settings: Settings, tier: Tier, ending: Ending) -> App:
+def _app(settings: Settings, tier: Tier, ending: Ending, largest: Mapping[str, int]) -> App:
     kafka, tables = settings.kafka, settings.tables
     app = App(
         group_id(settings, tier),
@@ -282,7 +291,7 @@ def _app(settings: Settings, tier: Tier, ending: Ending) -> App:
         consumer_metadata_max_age_ms=METADATA_AGE_MS,
         consumer_group_instance_id=f"{kafka.instance_id}-{tier}" if kafka.instance_id else None,
         producer_acks=-1,
-        producer_max_request_size=DEAD_LETTER_BYTES,
+        producer_max_request_size=max(largest.values(), default=BROKERS_LARGEST),
         stream_wait_empty=False,  # the workers hand over and drain themselves, in bounded time
         store="memory://" if tables.store == "memory" else "rocksdb://?driver=rocksdict",
         datadir=str(tables.data_dir),
@@ -301,6 +310,8 @@ def _app(settings: Settings, tier: Tier, ending: Ending) -> App:
 def _credentials(kafka: Kafka) -> Any:
     options = client_options(kafka)
     context = options.get("ssl_context")
+    if provider := options.get("sasl_oauth_token_provider"):
+        return OAuthCredentials(oauth_cb=provider, ssl_context=context)
     if kafka.security.protocol.startswith("SASL"):
         return faust.SASLCredentials(
             username=options["sasl_plain_username"],
@@ -337,14 +348,15 @@ def _sources(settings: Settings) -> list[Source]:
 
 
 def _imported(path: str) -> Source:
-    module, _, name = path.partition(":")
+    setting, expected = (
+        "AFTERCLICK_CANDIDATES__SOURCES",
+        f"one of {', '.join(source.name for source in BUILT_IN)} or module:Class",
+    )
+    found = imported(path, setting, expected)
     try:
-        source: Source = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise SettingsError(
-            f"AFTERCLICK_CANDIDATES__SOURCES: got {path!r} ({error}), expected one of "
-            f"{', '.join(source.name for source in BUILT_IN)} or module:Class; check that it can be imported"
-        ) from error
+        source: Source = found()
+    except TypeError as error:
+        raise SettingsError(f"{setting}: got {path!r} ({error}), expected {expected}; correct it") from error
     return source
 
 

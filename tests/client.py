@@ -14,8 +14,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams.contracts import NEWCOMERS
 from streams.settings import Settings
-from streams.topics import MESSAGE_BYTES, ensure_topics, topic_specs
+from streams.topics import ensure_topics, topic_specs
 
+MOST_BYTES = 16 << 20
 KINDS = ["walking boots", "tent for two", "reading lamp", "garden chair", "coffee grinder"]
 ANY = -1
 """Let the client choose the partition."""
@@ -34,7 +35,7 @@ class Client:
         asyncio.run(ensure_topics(settings, topic_specs(settings)))
         self.redis = redis.Redis.from_url(settings.redis.url.get_secret_value())
         server = settings.kafka.bootstrap_servers
-        self._producer = Producer({"bootstrap.servers": server, "linger.ms": 2, "message.max.bytes": MESSAGE_BYTES})
+        self._producer = Producer({"bootstrap.servers": server, "linger.ms": 2, "message.max.bytes": MOST_BYTES})
 
     def produce(self, topic: str, key: str | None, value: Any, partition: int = ANY) -> None:
         raw = value if isinstance(value, (bytes, type(None))) else json.dumps(value).encode()

@@ -27,7 +27,7 @@ from rich.text import Text
 from encoders.describe import describe_history
 from encoders.event_time import milliseconds
 from ranker.measures import K, Prequential
-from streams.contracts import Click, HistoryEvent, Item, Purchase, Recommendations
+from streams.contracts import NEWCOMERS, Click, HistoryEvent, Item, Purchase, Recommendations
 
 HISTORY_LINES = 4
 RATE_OVER_S = 3.0
@@ -86,7 +86,8 @@ class View:
     def got(self, received: Recommendations, after_ms: float | None) -> None:
         """Note a list, `after_ms` after the event that it answers (None: no event of its own)."""
         self.lists += 1
-        self.degraded += received.degraded is not None
+        if received.user_id != NEWCOMERS:  # that list has no user to know, and is cold as it is meant to be
+            self.degraded += received.degraded is not None
         self.scorer = received.model
         if after_ms is not None:
             self.latencies_ms.append(after_ms)

@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from streams.kafka_client import KafkaUnavailable, client_options, started
+from streams.kafka_client import client_options, started
 from streams.replay.jsonl import jsonl
 from streams.replay.messages import InputError, Message, Progress, Replay
 from streams.replay.online_retail import online_retail
-from streams.settings import Settings, SettingsError, load
-from streams.topics import TopicError, ensure_topics, topic_specs
+from streams.settings import Settings, load
+from streams.topics import ensure_topics, topic_specs
 
 __all__ = ["Replay", "SendReport", "commands", "jsonl", "online_retail", "send"]
 
@@ -170,11 +170,10 @@ def replay_online_retail(
     as_json: AsJson = False,
 ) -> None:
     """Send UCI Online Retail as items and purchases."""
-    with _readable_errors():
-        settings, factor = load(config), _factor(speed)
-        with _bar(f"Reading {path.name}") as progress:
-            replay = online_retail(path, progress)
-        _send_and_report(replay, settings, factor, limit, as_json)
+    settings, factor = load(config), _factor(speed)
+    with _bar(f"Reading {path.name}") as progress:
+        replay = online_retail(path, progress)
+    _send_and_report(replay, settings, factor, limit, as_json)
 
 
 @commands.command("jsonl")
@@ -188,9 +187,8 @@ def replay_jsonl(
     as_json: AsJson = False,
 ) -> None:
     """Send files that hold the topics' own JSON, byte for byte."""
-    with _readable_errors():
-        settings, factor = load(config), _factor(speed)
-        _send_and_report(jsonl(items, clicks, purchases, zone=settings.zone), settings, factor, limit, as_json)
+    settings, factor = load(config), _factor(speed)
+    _send_and_report(jsonl(items, clicks, purchases, zone=settings.zone), settings, factor, limit, as_json)
 
 
 def _factor(speed: str) -> float | None:
@@ -206,12 +204,8 @@ def _factor(speed: str) -> float | None:
 
 
 def _send_and_report(replay: Replay, settings: Settings, speed: float | None, limit: int | None, as_json: bool) -> None:
-    try:
-        with _bar("Sending") as progress:
-            report = asyncio.run(send(replay, settings, speed, limit, progress))
-    except (KafkaUnavailable, TopicError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
+    with _bar("Sending") as progress:
+        report = asyncio.run(send(replay, settings, speed, limit, progress))
     left_out = {name: n for name, n in replay.counts.items() if name != "rows" and name not in replay.sizes}
     left_out |= {"too_large": report.too_large} if report.too_large else {}
     if as_json:
@@ -233,12 +227,3 @@ def _bar(label: str) -> Iterator[Progress]:
     with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task(label, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _readable_errors() -> Iterator[None]:
-    try:
-        yield
-    except (SettingsError, InputError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error

@@ -132,6 +132,8 @@ def test_no_key_and_no_payload_stay_as_they_were(shop: Settings) -> None:
         ({"partition": 99}, "no partition 99"),
         ({"key": None, "payload": None}, "neither key nor payload"),
         ({"payload": b"x" * (2 << 20)}, "larger than max.message.bytes"),
+        ({"payload_bytes": 9_000_000}, "only 3 of 9,000,000 bytes of its payload are here; send the message again"),
+        ({"key_bytes": 2_000}, "only 4 of 2,000 bytes of its key are here; send the message again"),
     ],
 )
 def test_what_cannot_go_back_is_named_and_the_rest_goes(shop: Settings, changes: dict[str, Any], reason: str) -> None:

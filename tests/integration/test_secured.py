@@ -226,9 +226,10 @@ def test_a_worker_works_there_and_no_secret_is_in_its_log_or_metrics(
         assert producer.flush(20) == 0
         with redis.Redis.from_url(settings.redis.url.get_secret_value()) as lists:
             until(lambda: lists.get("afterclick:list:planted-user"))
-        until(lambda: 'afterclick_dead_letters_total{reason="malformed"' in ask(settings, "/metrics", TOKEN))
+        until(lambda: 'reason="malformed",topic="clicks"} 1.0' in ask(settings, "/metrics", TOKEN))
         told = ask(settings, "/metrics", TOKEN) + ask(settings, "/livez", TOKEN)
         assert ask(settings, "/metrics", "none") == ""
+        assert ask(settings, "/livez", "none") == "ok\n"
         assert running.stop() == 0
     log = running.log.read_text()
     assert " DEBUG " in log

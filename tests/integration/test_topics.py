@@ -100,22 +100,61 @@ def test_a_topic_that_would_lose_messages_is_refused(settings: Settings) -> None
         ensure(settings, topic_specs(settings))
 
 
-@pytest.mark.parametrize(
-    ("topic", "largest", "told"),
-    [
-        ("dead-letters", 2 << 20, "expected at least 25165824, else Kafka refuses"),
-        ("clicks", 32 << 20, "expected at most 16777216, else a rejected"),
-        ("rank-requests", 32 << 20, "expected at most 16777216, else a rejected"),
-    ],
-)
-def test_a_topic_of_which_something_would_not_fit_is_refused(
-    settings: Settings, topic: str, largest: int, told: str
+def test_by_default_no_topic_needs_more_room_than_kafka_gives(settings: Settings) -> None:
+    specs = topic_specs(settings)
+    plain = [replace(spec, config={k: v for k, v in spec.config.items() if k != "max.message.bytes"}) for spec in specs]
+    ensure(settings, plain)
+    forbidden = changed(settings, create_topics=False)
+    largest = asyncio.run(ensure_topics(forbidden, specs))
+    assert largest == {spec.name: 1_048_588 for spec in specs}
+    assert {spec.name for spec in specs if "max.message.bytes" in spec.config} == {settings.topic("dead-letters")}
+
+
+def test_topics_wider_than_ours_are_as_good(settings: Settings) -> None:
+    specs = topic_specs(settings)
+    wide = {"max.message.bytes": str(32 << 20)}
+    ensure(settings, [replace(spec, config={**spec.config, **wide}) for spec in specs])
+    assert asyncio.run(ensure_topics(settings, specs)) == {spec.name: 32 << 20 for spec in specs}
+
+
+def test_long_lists_and_many_candidates_ask_for_their_room_and_say_where_they_do_not_get_it(
+    settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    specs = {spec.name: spec for spec in topic_specs(settings)}
-    spec = specs[settings.topic(topic)]
-    ensure(settings, [replace(spec, config={**spec.config, "max.message.bytes": str(largest)})])
-    with pytest.raises(TopicError, match=rf"^topic {spec.name}: got max.message.bytes={largest}, {told}"):
-        ensure(settings, list(specs.values()))
+    roomy = settings.model_copy(
+        update={
+            "candidates": settings.candidates.model_copy(update={"limit": 1_000}),
+            "ranker": settings.ranker.model_copy(update={"list_size": 500}),
+        }
+    )
+    specs = topic_specs(roomy)
+    asked = {spec.name: spec.largest for spec in specs if spec.largest}
+    assert list(asked) == [settings.topic("rank-requests"), settings.topic("recommendations")]
+    assert all(1 << 20 < size < 9 << 20 for size in asked.values())
+    assert asyncio.run(ensure_topics(roomy, specs)).items() >= asked.items()
+    assert caplog.messages == []
+    others = roomy.model_copy(update={"topic_prefix": f"{settings.topic_prefix}narrow."})
+    ensure(
+        changed(others),
+        topic_specs(others.model_copy(update={"ranker": settings.ranker, "candidates": settings.candidates})),
+    )
+    ensure(others, topic_specs(others))
+    assert [message.split(" for ")[0] for message in caplog.messages] == [
+        f"topic {others.topic(name)}: got max.message.bytes=1048588, expected {asked[settings.topic(name)]}"
+        for name in ("rank-requests", "recommendations")
+    ]
+
+
+def test_a_changelog_that_takes_no_whole_state_is_refused(settings: Settings) -> None:
+    specs = topic_specs(settings)
+    narrow = replace(specs[-1], config={**specs[-1].config, "max.message.bytes": "100000"})
+    ensure(settings, [replace(narrow, least=0)])
+    with pytest.raises(TopicError, match=rf"^topic {narrow.name}: got max.message.bytes=100000, expected at least"):
+        ensure(settings, specs)
+
+
+def test_the_brokers_own_replication(settings: Settings) -> None:
+    ensure(changed(settings, replication_factor=-1), topic_specs(settings))
+    assert len(admin(settings).list_topics(timeout=10).topics[settings.topic("clicks")].partitions[0].replicas) == 1
 
 
 def test_more_replicas_than_brokers_is_refused(settings: Settings) -> None:

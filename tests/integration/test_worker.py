@@ -15,9 +15,9 @@ from confluent_kafka import Producer
 from ranker.version import version as version_of
 from streams.kafka_client import partition_of
 from streams.settings import Settings
-from streams.topics import MESSAGE_BYTES, changelog_name, ensure_topics, topic_specs
+from streams.topics import changelog_name, ensure_topics, topic_specs
 from streams.worker_process import WorkerProcess, environment, worker
-from tests.client import ITEMS, KINDS, Client, now_ms, until, version
+from tests.client import ITEMS, KINDS, MOST_BYTES, Client, now_ms, until, version
 
 
 def test_a_click_becomes_a_list_in_kafka_and_redis(settings: Settings, client: Client) -> None:
@@ -86,13 +86,13 @@ def check_metrics(running: WorkerProcess) -> None:
     assert running.total("afterclick_dead_letters_total") == 0
 
 
-def test_rejected_messages_are_kept_whole(settings: Settings) -> None:
-    widest = {"max.message.bytes": str(MESSAGE_BYTES)}
+def test_rejected_messages_are_kept_whole_as_far_as_they_fit(settings: Settings) -> None:
+    widest = {"max.message.bytes": str(MOST_BYTES)}
     clicks = next(spec for spec in topic_specs(settings) if spec.name == settings.topic("clicks"))
     asyncio.run(ensure_topics(settings, [replace(clicks, config=widest)]))
     client = Client(settings)
     poison = {
-        ("clicks", random.randbytes(MESSAGE_BYTES - 1024)),
+        ("clicks", random.randbytes(6_000_000)),
         ("clicks", b"{not json"),
         ("clicks", b"\xff\xfe"),
         ("purchases", json.dumps({"event_id": "e", "user_id": "u", "item_id": "i", "timestamp": 5}).encode()),
@@ -105,12 +105,21 @@ def test_rejected_messages_are_kept_whole(settings: Settings) -> None:
         running.wait_ready()
         for topic, value in poison:
             client.produce(topic, "some-key", value)
+        too_wide = random.randbytes(MOST_BYTES - 1024)
+        client.produce("clicks", "some-key", too_wide)
         client.items()
         client.click("ann", ITEMS[0])
         client.flush()
         until(lambda: version(client, "ann", 1))
-        until(lambda: running.total("afterclick_dead_letters_total") == len(poison))
-        letters = [letter for _, letter in client.consume("dead-letters")]
+        until(lambda: running.total("afterclick_dead_letters_total") == len(poison) + 1)
+        every = [letter for _, letter in client.consume("dead-letters")]
+        (cut,) = [letter for letter in every if "payload_bytes" in letter]
+        assert cut["payload_bytes"] == len(too_wide)
+        beginning = base64.b64decode(cut["payload"])
+        assert too_wide.startswith(beginning)
+        assert len(beginning) > 6_200_000, "as much as the topic takes"
+        assert running.total("afterclick_messages_cut_total", topic="dead-letters") == 1
+        letters = [letter for letter in every if letter is not cut]
         found = {
             (letter["topic"], None if letter["payload"] is None else base64.b64decode(letter["payload"]))
             for letter in letters

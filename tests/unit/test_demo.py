@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from encoders.event_time import milliseconds
-from streams.contracts import Reason, Recommendations, RecommendedItem, Trigger
+from streams.contracts import NEWCOMERS, Reason, Recommendations, RecommendedItem, Trigger
 from streams.demo.command import interleaved
 from streams.demo.screen import View, changes, render
 from streams.demo.shop import Shop
@@ -97,9 +97,10 @@ def test_the_view_counts_and_reports(view: View, shop: Shop) -> None:
     view.judge.event("ada", two, [two])
     view.got(recommended("ada", [two], "e1"), 20.0)
     view.got(recommended("ada", [two], "e2", degraded="model-error"), None)
+    view.got(recommended(NEWCOMERS, [two], "e2", degraded="cold-user"), None)
     view.accepted = 2
     report = view.report(12.34)
-    assert (report["events_accepted"], report["lists"], report["degraded"]) == (2, 2, 1)
+    assert (report["events_accepted"], report["lists"], report["degraded"]) == (2, 3, 1)
     assert report["event_to_list_ms"] == {"p50": 20.0, "p99": 20.0}
     assert report["ndcg_at_10"]["afterclick"] == 1.0
     assert report["ndcg_at_10"]["popularity"] == 0.0

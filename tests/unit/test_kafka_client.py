@@ -7,11 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import SaslAuthenticationFailed
 from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from streams import kafka_client
 from streams.kafka_client import client_options, partition_of
 from streams.settings import Kafka, Security, SettingsError
 
@@ -96,3 +98,12 @@ def test_a_wrong_key_password_asks_nobody_and_is_not_shown(
     with pytest.raises(SettingsError, match="SSL_KEY_PASSWORD") as caught:
         client_options(Kafka(security=security))
     assert "wrong-one" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("password", "hint"), [("pw\n", True), (" pw", True), ("pw", False), ("p w", False)])
+def test_a_refused_password_with_a_line_feed_of_its_file_is_told(password: str, hint: bool) -> None:
+    security = Security(protocol="SASL_SSL", sasl_username="ann", sasl_password=SecretStr(password))
+    said = kafka_client._login_refused(security, SaslAuthenticationFailed())
+    assert said.startswith("got a refusal of user 'ann', expected its name and password to be right for SCRAM-SHA-512")
+    assert said.endswith("(it has white space at its ends: a line feed from a file?)") == hint
+    assert "pw" not in said

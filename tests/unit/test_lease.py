@@ -15,7 +15,8 @@ from faust.exceptions import ProducerSendError
 
 from streams import outbox
 from streams.lease import Lease, LeaseLost
-from streams.outbox import Outbox, Outgoing
+from streams.outbox import Outbox
+from streams.outgoing import Outgoing
 from streams.transport import _keep
 
 SESSION_S = 5.0

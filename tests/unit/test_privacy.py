@@ -22,7 +22,7 @@ from ranker.catalogue import Catalogue
 from ranker.packed_decoder import PackedDecoder
 from streams.contracts import NEWCOMERS, Candidate, Click, HistoryEvent, RankRequest
 from streams.kafka_client import partition_of
-from streams.outbox import Outgoing
+from streams.outgoing import Outgoing
 from streams.pseudonym import pseudonym
 from streams.rank_tier import RankTier
 from streams.rank_worker import RankWorker

@@ -159,15 +159,30 @@ def test_a_stuck_loop_is_told_of_while_it_is_stuck() -> None:
     assert (status, text.split(" has ")[0]) == (503, "state: the event loop")
 
 
-def test_a_token_is_asked_for_everywhere_and_nothing_is_told_without_it() -> None:
+WRONG_TOKENS = (None, "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", "Bearer \xff")
+
+
+def test_metrics_and_all_other_paths_ask_for_the_token() -> None:
     with served(ready(), TOKEN) as ask:
-        for path in ("/metrics", "/livez", "/readyz", "/"):
-            for wrong in (None, "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", "Bearer \xff"):
+        for path in ("/metrics", "/", "/livez/", "/readyzz"):
+            for wrong in WRONG_TOKENS:
                 assert ask(path, wrong) == (401, "a bearer token is needed\n")
-        assert ask("/livez", f"Bearer {TOKEN}") == (200, "ok\n")
         assert "afterclick_worker_ready" in ask("/metrics", f"Bearer {TOKEN}")[1]
     with pytest.raises(ValidationError):
         Metrics(token=SecretStr("short"))
+
+
+def test_probes_answer_a_kubelet_that_has_no_token_and_tell_it_no_reason(clock: list[float]) -> None:
+    judged = ready()
+    with served(judged, TOKEN) as ask:
+        for wrong in WRONG_TOKENS:
+            assert ask("/livez", wrong) == ask("/readyz?verbose", wrong) == (200, "ok\n")
+            assert ask("/livez", wrong, method="POST")[0] == 405
+        clock[0] += 60
+        for wrong in WRONG_TOKENS:
+            assert ask("/livez", wrong) == (503, "not live\n")
+            assert ask("/readyz", wrong) == (503, "not ready\n")
+        assert ask("/readyz", f"Bearer {TOKEN}") == (503, "state: the event loop has not turned for 60 s\n")
 
 
 def test_other_paths_and_methods_do_nothing() -> None:

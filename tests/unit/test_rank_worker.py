@@ -19,7 +19,7 @@ from encoders.usage import Usage
 from ranker import ScoreRequest
 from streams import metrics
 from streams.contracts import Candidate, HistoryEvent, RankRequest, Recommendations
-from streams.outbox import Outgoing
+from streams.outgoing import Outgoing
 from streams.rank_tier import RankTier
 from streams.rank_worker import RankWorker
 from streams.settings import Ranker, Settings

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
-from typer.testing import CliRunner
 
+from streams import cli
 from streams.contracts import Item, Purchase
 from streams.replay import command as replaying
-from streams.replay.command import commands, send
+from streams.replay.command import send
 from streams.replay.jsonl import jsonl
 from streams.replay.messages import InputError, Message
 from streams.replay.online_retail import OnlineRetail, online_retail
@@ -295,8 +296,12 @@ def test_send_keeps_the_pace_of_the_events(producer: FakeProducer, files: dict[s
         (["online-retail", "missing.csv", "--config", "missing.toml"], "--config: got missing.toml"),
     ],
 )
-def test_wrong_arguments_end_with_one_line_and_exit_2(arguments: list[str], expected: str) -> None:
-    result = CliRunner().invoke(commands, arguments)
-    assert result.exit_code == 2
-    assert expected in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+def test_wrong_arguments_end_with_one_line_and_exit_2(
+    arguments: list[str], expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["afterclick", "replay", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"afterclick: {expected}")

@@ -81,7 +81,6 @@ def test_addresses_are_read_once_for_every_client(
         ("kafka", "host:port, such as kafka:9092, not 'kafka'"),
         ("kafka:", "host:port"),
         (":9092", "host:port"),
-        ("", "host:port"),
         (" , ", "host:port"),
         ("127.0.0.1:99999", "a port from 1 to 65535, not the '99999'"),
         ("kafka:0", "a port from 1 to 65535"),
@@ -161,9 +160,136 @@ def test_checks_over_two_fields_name_the_field(monkeypatch: pytest.MonkeyPatch) 
 def test_a_login_needs_name_and_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong(monkeypatch, AFTERCLICK_KAFKA__SECURITY__PROTOCOL="SASL_SSL") == [
         f"AFTERCLICK_KAFKA__SECURITY__{name}: got nothing, "
-        "expected a value, for protocol SASL_SSL logs in with it; set it"
+        "expected a value, for SCRAM-SHA-512 over SASL_SSL logs in with it; set it"
         for name in ("SASL_USERNAME", "SASL_PASSWORD")
     ]
+
+
+def test_a_token_provider_takes_the_place_of_name_and_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFTERCLICK_KAFKA__SECURITY__PROTOCOL", "sasl_ssl")
+    (line,) = wrong(monkeypatch, AFTERCLICK_KAFKA__SECURITY__SASL_MECHANISM="oauthbearer")
+    assert line.startswith("AFTERCLICK_KAFKA__SECURITY__TOKEN_PROVIDER: got nothing, expected module:callable")
+    monkeypatch.setenv("AFTERCLICK_KAFKA__SECURITY__TOKEN_PROVIDER", "shop.tokens:token")
+    security = settings.load().kafka.security
+    assert (security.protocol, security.sasl_mechanism, security.sasl_username) == ("SASL_SSL", "OAUTHBEARER", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("AWS_MSK_IAM", "expected OAUTHBEARER, with AFTERCLICK_KAFKA__SECURITY__TOKEN_PROVIDER; "),
+        ("GSSAPI", "got 'GSSAPI', expected 'PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512' or 'OAUTHBEARER'; "),
+    ],
+)
+def test_a_login_that_we_do_not_know_says_which_we_do(monkeypatch: pytest.MonkeyPatch, given: str, said: str) -> None:
+    (line,) = wrong(monkeypatch, AFTERCLICK_KAFKA__SECURITY__SASL_MECHANISM=given)
+    assert said in line
+
+
+def test_the_brokers_own_replication_is_asked_for_by_minus_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFTERCLICK_KAFKA__REPLICATION_FACTOR", "-1")
+    assert settings.load().kafka.replication_factor == -1
+    for value in ("0", "-2"):
+        (line,) = wrong(monkeypatch, AFTERCLICK_KAFKA__REPLICATION_FACTOR=value)
+        assert f"got '{value}', expected 1 or more, or -1 for the broker's default" in line
+
+
+SERVICE_LINKS = {
+    "PORT": "tcp://10.0.0.1:9464",
+    "SERVICE_HOST": "10.0.0.1",
+    "SERVICE_PORT": "9464",
+    "SERVICE_PORT_METRICS": "9464",
+    "SERVICE_PORT_HTTP_2": "9464",
+    "PORT_9464_TCP": "tcp://10.0.0.1:9464",
+    "PORT_9464_TCP_ADDR": "10.0.0.1",
+    "PORT_9464_TCP_PORT": "9464",
+    "PORT_9464_TCP_PROTO": "tcp",
+    "PORT_53_UDP": "udp://10.0.0.1:53",
+    "PORT_7_SCTP_PROTO": "sctp",
+    "NAME": "/shop/afterclick",
+    "ENV_PATH": "/usr/bin",
+    "ENV_AFTERCLICK_KAFKA__PARTITIONS": "4",
+}
+
+
+@pytest.mark.parametrize("service", ["", "RANK_", "KAFKA_", "METRICS_", "KAFKA__X_", "_RANK_", "SERVICE_HOST_"])
+def test_what_an_orchestrator_says_of_services_is_no_setting(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
+    for name, value in SERVICE_LINKS.items():
+        monkeypatch.setenv(f"AFTERCLICK_{service}{name}", value)
+    monkeypatch.setenv("AFTERCLICK_KAFKA__PARTITIONS", "3")
+    assert settings.load().kafka.partitions == 3
+    assert len(settings.service_links()) == len(SERVICE_LINKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AFTERCLICK_METRICS_PORT", "9464"),
+        ("AFTERCLICK_PORT", "9464"),
+        ("AFTERCLICK_NAME", "shop"),
+        ("AFTERCLICK_SERVICE", "x"),
+        ("AFTERCLICK_KAFKA_SERVICE_HOSTS", "x"),
+        ("AFTERCLICK_", "x"),
+    ],
+)
+def test_a_typo_that_resembles_a_service_link_still_stops(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    (line,) = wrong(monkeypatch, None, **{name: value})
+    assert line.startswith(f"{name}: got a setting that does not exist")
+
+
+def test_a_setting_is_never_taken_for_a_service_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = wrong(monkeypatch, AFTERCLICK_METRICS__PORT="tcp://10.0.0.1:9464")
+    assert line.startswith("AFTERCLICK_METRICS__PORT: got 'tcp://10.0.0.1:9464', expected a valid integer")
+
+
+@pytest.mark.parametrize(
+    ("name", "otherwise"),
+    [
+        ("KAFKA__PARTITIONS", "unset it for 8"),
+        ("KAFKA__INSTANCE_ID", "unset it for None"),
+        ("METRICS__TOKEN", "set it, or unset it"),
+        ("REDIS__URL", "set it, or unset it"),
+        ("KAFKA__SECURITY__SSL_CAFILE", "unset it for None"),
+    ],
+)
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+def test_a_value_that_a_template_left_empty_is_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, otherwise: str, value: str
+) -> None:
+    lines = wrong(monkeypatch, None, **{f"AFTERCLICK_{name}": value})
+    assert lines == [f"AFTERCLICK_{name}: got an empty value, expected one; {otherwise}"]
+
+
+def test_an_empty_prefix_is_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFTERCLICK_TOPIC_PREFIX", "")
+    assert settings.load().topic("clicks") == "clicks"
+
+
+def test_the_line_feed_of_a_file_is_no_part_of_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "LOG_LEVEL": "INFO",
+        "TOPIC_PREFIX": "shop.",
+        "KAFKA__PARTITIONS": "4",
+        "KAFKA__CREATE_TOPICS": "false",
+        "KAFKA__SECURITY__PROTOCOL": "SSL",
+        "KAFKA__SECURITY__SSL_CAFILE": "/etc/ca.pem",
+        "METRICS__TOKEN": "a-token-of-some-length",
+        "KAFKA__SECURITY__SASL_PASSWORD": "pw",
+    }.items():
+        monkeypatch.setenv(f"AFTERCLICK_{name}", f"{value}\n")
+    loaded = settings.load()
+    assert (loaded.log_level, loaded.topic_prefix, loaded.kafka.partitions) == ("info", "shop.", 4)
+    assert (loaded.kafka.create_topics, loaded.kafka.security.protocol) == (False, "SSL")
+    assert loaded.kafka.security.ssl_cafile == Path("/etc/ca.pem")
+    assert loaded.metrics.token == SecretStr("a-token-of-some-length"), "Prometheus reads its file like this"
+    assert loaded.kafka.security.sasl_password == SecretStr("pw\n"), "a password may end so; the refusal says it"
+
+
+def test_a_key_that_others_may_read_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = wrong(monkeypatch, AFTERCLICK_PSEUDONYM_KEY="a-key-of-some-length\n")
+    assert line.startswith("AFTERCLICK_PSEUDONYM_KEY: got a value not shown, expected no white space at its ends")
 
 
 @pytest.mark.parametrize(

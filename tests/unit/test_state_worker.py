@@ -20,7 +20,8 @@ from ranker.counts import Counts
 from streams import state_worker
 from streams.contracts import Item
 from streams.kafka_client import partition_of
-from streams.outbox import Outbox, Outgoing
+from streams.outbox import Outbox
+from streams.outgoing import Outgoing
 from streams.own_messages import ORIGIN, WRITTEN
 from streams.settings import Settings
 from streams.state_tier import StateTier
@@ -217,7 +218,8 @@ def test_an_event_on_its_users_partition_number_is_routed_where_another_worker_h
     asyncio.run(world.work([world.click("u", "e1", partition=home)]))
     assert world.version("u") == 0
     [routed] = world.broker.of(ROUTED)
-    assert (routed.key, routed.headers) == (b"u", {ORIGIN: b"clicks"})
+    assert routed.key == b"u"
+    assert routed.headers == {ORIGIN: b"clicks", WRITTEN: str(NOW + 1_000).encode()}
 
 
 def test_bad_repeated_and_routed_events_in_one_batch() -> None:
