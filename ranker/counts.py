@@ -29,6 +29,8 @@ FOLD = 512
 """Events counted together at most: enough to share the work, milliseconds of it at the most."""
 DISTANCE_DECAY = 0.97
 """Weight per step between two events of a user: .97 was best of those tried on a shop's invoices."""
+FIRST, NOT_COUNTED = inf, 0.0
+"""Time since a user's event before about the same item: where there is none, and for an event that shall not count."""
 
 
 _KEY = re.compile(rb"([0-9]{1,4}):([0-9]{1,20})")
@@ -103,7 +105,7 @@ class _Run(NamedTuple):
 
     events: Sequence[Event]
     earlier: Sequence[int]
-    weight: float
+    since_ms: Sequence[float]
 
 
 class Counts:
@@ -137,7 +139,7 @@ class Counts:
         self._observed_since_trending = 0
         self._mean_popularity = self._mean_trend = 0.0  # base-2 logarithms, of the items with events
 
-    def observe(self, events: Sequence[Event], earlier: Sequence[int], weight: float = 1.0) -> None:
+    def observe(self, events: Sequence[Event], earlier: Sequence[int], since_ms: Sequence[float] | None = None) -> None:
         """Count events of one user: each item's popularity, and a co-visit with each item before it in the sequence.
 
         They are noted here and counted together with others, `FOLD` at the most, before anything is read.
@@ -146,10 +148,14 @@ class Counts:
         ----------
         events : in the user's order.
         earlier : item keys of the user's history before the first of them, newest last.
+        since_ms : for each event, the time since the same user's newest event about the same item; `FIRST` where there
+            is none. An event with `NOT_COUNTED` or less does not count. None: each is the user's first.
         """
+        since_ms = [FIRST] * len(events) if since_ms is None else since_ms
         for begin in range(0, len(events), FOLD):
             before = [*earlier, *(event.item for event in events[max(0, begin - self._window) : begin])]
-            run = _Run(events[begin : begin + FOLD], before[-self._window :], weight)
+            some = slice(begin, begin + FOLD)
+            run = _Run(events[some], before[-self._window :], since_ms[some])
             self._noted.append(run)
             self._noted_events += len(run.events)
             if self._noted_events >= FOLD:
@@ -258,13 +264,16 @@ class Counts:
             return
         own, others, distances, of_event = self._pairs(runs)
         times = np.array([event.time_ms for run in runs for event in run.events], np.float64)
-        weights = np.repeat([log2(run.weight) for run in runs], [len(run.events) for run in runs])
-        when = times / self.co_visit_half_life_ms + weights
+        since = np.array([since for run in runs for since in run.since_ms])
+        counted = since > 0
+        popularity = _raised(times, since, self.co_visit_half_life_ms)
+        paired = counted[of_event]
+        others, of_event, distances = others[paired], of_event[paired], distances[paired]
         shard = self._shard(self.writer)
-        shard.add(own, when, times / self.trend_half_life_ms + weights)
-        shard.pair(own[of_event], others, when[of_event] + distances * log2(DISTANCE_DECAY))
-        self._total(own)
-        self._dirty.update(own.tolist(), others.tolist())
+        shard.add(own[counted], popularity[counted], _raised(times, since, self.trend_half_life_ms)[counted])
+        shard.pair(own[of_event], others, popularity[of_event] + distances * log2(DISTANCE_DECAY))
+        self._total(own[counted])
+        self._dirty.update(own[counted].tolist(), others.tolist())
 
     def _pairs(self, runs: Sequence[_Run]) -> tuple[Slots, Slots, Slots, Slots]:
         """All co-visits of these runs.
@@ -310,6 +319,13 @@ class Counts:
         self._popularity[slots] = np.logaddexp2.reduce([s.popularity[s.find(slots)] for s in self._shards.values()])
         self._trend[slots] = np.logaddexp2.reduce([s.trend[s.find(slots)] for s in self._shards.values()])
         self._observed_since_trending += len(slots)
+
+
+def _raised(times: Floats, since: Floats, half_life_ms: float) -> Floats:
+    """Base-2 logarithm at time 0 of what events add to decayed counts of 1 that are `since` old; any for 0 and less."""
+    share = -np.expm1(-np.log(2) / half_life_ms * np.maximum(since, 1.0))
+    raised: Floats = times / half_life_ms + np.log2(share)
+    return raised
 
 
 def _mean(logarithms: Floats) -> float:

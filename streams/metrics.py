@@ -19,6 +19,20 @@ ready = Gauge(
 )
 
 events = Counter("afterclick_events_total", "Messages received, by what became of them", ["topic", "outcome"])
+repeats_presumed = Counter(
+    "afterclick_repeats_presumed_total",
+    "Of the events with the outcome 'duplicate', those whose user has too many events since to remember their ids",
+)
+repeats_ratio = Gauge(
+    "afterclick_repeats_ratio",
+    "Share of repeats among the latest clicks and purchases that were written since this worker got its partitions",
+)
+events_uncounted = Counter(
+    "afterclick_events_uncounted_total",
+    "Accepted events left out of popularity, trend and co-visits; 'busy': a user with too many events an hour",
+    ["reason"],
+)
+events_uncounted.labels("busy")
 dead_letters = Counter("afterclick_dead_letters_total", "Messages rejected, by reason", ["topic", "reason"])
 counts_unread = Counter("afterclick_counts_unread_total", "Records of item counts that are none, passed over")
 repartitioned = Counter(

@@ -39,6 +39,7 @@ from streams.outbox import Outbox, Outgoing
 from streams.pseudonym import under_pseudonym
 from streams.receive import INPUTS, BadMessage, Message, Tombstone, receive
 from streams.reject import rejected
+from streams.repeats import Repeats
 from streams.requests import Requests, Wanted
 from streams.settings import Settings
 from streams.state_tier import StateTier, type_of
@@ -121,6 +122,7 @@ class StateWorker:
         self._taken: list[EventT[Any]] = []  # not looked at yet
         self._touched: dict[str, Wanted] = {}  # since the last flush
         self.acks = InOrder()
+        self._repeats = Repeats()
         self._requests = Requests(tier, outbox, settings.topic("rank-requests"), self.acks)
         self._arrived = asyncio.Event()
         self._flushed = asyncio.Condition()
@@ -175,6 +177,7 @@ class StateWorker:
             self._taken = [event for event in self._taken if event.message.tp not in partitions]
             self.acks.drop(partitions)
             self._requests.drop()
+            self._repeats.begin()
             self.tier.suspend()
 
     async def close(self, timeout_s: float) -> None:
@@ -225,7 +228,8 @@ class StateWorker:
         """Run for ever: write the counts that changed."""
         while True:
             await asyncio.sleep(COUNTS_EVERY_S)
-            changes = iter(self.tier.counts.changes())
+            async with self._turn:  # so that no event is in the stored counts before it is in its user's stored state
+                changes = iter(self.tier.counts.changes())
             while few := list(islice(changes, COUNTS_AT_ONCE)):
                 topic = self._settings.topic(COUNTS)
                 with suppress(LeaseLost):  # statistics: the next change of an item writes all of its counts
@@ -270,6 +274,7 @@ class StateWorker:
         metrics.leases_lost.labels("state").inc()
         self._pending, self._taken, self._touched = Pending(), [], {}
         self._requests.drop()
+        self._repeats.begin()
         self.tier.users.discard()
         self.tier.suspend()
 
@@ -324,6 +329,7 @@ class StateWorker:
         clicks = [change.decoded for change in several if isinstance(change.decoded, Click)]
         outcomes = self.tier.accept(user_id, clicks)
         for change, click, outcome in zip(several, clicks, outcomes, strict=True):
+            self._repeats.note(_arrived_ms(change.event), outcome == "duplicate")
             if outcome == "forgotten":
                 self._pending.events.append(change.event)
             else:
@@ -335,14 +341,19 @@ class StateWorker:
                     wanted.answers.append(Answer(list_id=click.list_id, item_id=click.item_id))
         for (topic, outcome), many in Counter(zip((c.message.topic for c in several), outcomes, strict=True)).items():
             metrics.events.labels(topic, outcome).inc(many)
+        self._repeats.publish()
 
     def _forget(self, user_id: str, several: Sequence[Change]) -> None:
+        """Erase the user; if they came back after wishes that are only repeated, have the list made again instead."""
+        is_new = [self.tier.forget(user_id, milliseconds(change.decoded.timestamp)) for change in several]
         for change in several:
-            self.tier.forget(user_id, milliseconds(change.decoded.timestamp))
             metrics.events.labels(change.message.topic, "accepted").inc()
             self._pending.events.append(change.event)
-        self._pending.events += self._touched.pop(user_id, Wanted()).events + self._requests.forget(user_id)
-        self._emit("rank-requests", user_id.encode(), None)
+        if any(is_new) or not self.tier.users.get(user_id).interest.version:
+            self._pending.events += self._touched.pop(user_id, Wanted()).events + self._requests.forget(user_id)
+            self._emit("rank-requests", user_id.encode(), None)
+        else:
+            self.refresh([user_id])
 
     def _routed(self, message: Message, decoded: Click | Forget) -> bool:
         """Send an event that lies on another partition than our hash of its user's name to where its user lives."""

@@ -22,7 +22,7 @@ from ranker import ScoreRequest
 from ranker.candidates import BUILT_IN
 from ranker.catalogue import Catalogue
 from ranker.counts import Counts, decode_counts, encode_counts
-from streams import dead_letters, users
+from streams import dead_letters, user_record, users
 from streams.contracts import Click, DeadLetter, Item, RankRequest
 from streams.rank_tier import RankTier
 from streams.receive import INPUTS, BadMessage, Message, receive
@@ -112,7 +112,7 @@ def _go_on(accepted: Any) -> None:
 def state_record(data: bytes) -> bool:
     """A user's record from the changelog."""
     try:
-        users.decode_record(data)
+        user_record.decode_record(data)
     except StateUnreadable:
         return False
     return True

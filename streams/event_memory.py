@@ -1,0 +1,145 @@
+"""Which events of a user were taken in before: told by their ids while those are kept, and after that by their age.
+
+An event is one event id about one item in one topic. It is remembered as two hashes (of that, and of its item alone)
+and the second of its time. The memory keeps the newest events by *event time*. Its `horizon` is the newest time that
+it ever dropped. An event that is not in the memory, at or before the horizon, may be one of those that were dropped,
+and is taken for a repeat. This gives the guarantee: no event counts twice, however often and from wherever the log is
+read again, because an event that counted is either in the memory or not newer than the horizon. An id that comes again
+under a later time is kept under the later one, so that the same holds for it.
+
+Why by event time: the horizon is then as low as it can be for that many ids, so as few late events as possible are
+refused for their age. In the order of arrival, one import of old events would push out the newest ones, and the rest
+of the import would be refused. Why seconds: 4 bytes do until 2106, and the order by seconds never contradicts the order
+by milliseconds, so the guarantee is the same. Why the item's hash: the memory also tells when the user last did
+something about an item, which bounds their weight in everybody's counts. Knows no store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
+from math import inf
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.interest import Event
+
+ENTRY = np.dtype([("second", "<u4"), ("item", "<u4"), ("id", "<u8")])
+Entries = npt.NDArray[Any]
+HOUR_S = 3_600
+NOTHING_DROPPED = -1
+Known = Literal["new", "known", "too-old"]
+
+
+class Seen(NamedTuple):
+    """An event as it is remembered; the fields of `ENTRY`."""
+
+    second: int
+    item: int
+    id: int
+
+
+class Older(NamedTuple):
+    """The part of a memory that is not in the user's record. The parts may share ids with each other and the record."""
+
+    parts: tuple[Entries, ...] = ()
+    horizon: int = NOTHING_DROPPED
+
+
+def seen_of(event_id: str, event: Event) -> Seen:
+    """Give the event as it is remembered: lines of an order may share an id, and so may a click and a purchase."""
+    identity = f"{event.type} {event.item} {event_id}"
+    return Seen(
+        second=min(max(0, event.time_ms // 1000), 2**32 - 1),
+        item=event.item & 0xFFFF_FFFF,
+        id=int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "little"),
+    )
+
+
+class Memory:
+    """One user's memory while some of their events are looked at.
+
+    Attributes
+    ----------
+    recent : what the record keeps, and behind it what was added here, in the order of arrival.
+    """
+
+    def __init__(self, recent: Sequence[Seen], older: Older) -> None:
+        self.recent = list(recent)
+        self._older = older
+        self._second_of: dict[int, int] = {}
+        self._newest_of: dict[int, int] = {}
+        self._seconds: list[int] | None = None
+        for seen in recent:
+            self._note(seen)
+
+    def look_up(self, seen: Seen) -> Known:
+        """Tell whether the event was taken in before; a later time of a known one is noted."""
+        second = self._newest(self._second_of, "id", seen.id)
+        if second is None:
+            return "too-old" if seen.second <= self._older.horizon else "new"
+        if seen.second > second:
+            self.add(seen)
+        return "known"
+
+    def add(self, seen: Seen) -> None:
+        """Remember an event."""
+        self.recent.append(seen)
+        self._note(seen)
+        if self._seconds is not None:
+            insort(self._seconds, seen.second)
+
+    def since_ms(self, seen: Seen) -> float:
+        """Time since the user's newest event about the same item; below 0 for an older event than that.
+
+        Of an item that is not in the memory this is `inf`, or the time since the horizon once something was dropped:
+        an event about the item may have been among it.
+        """
+        newest = self._newest(self._newest_of, "item", seen.item)
+        newest = self._older.horizon if newest is None else newest
+        return inf if newest == NOTHING_DROPPED else (seen.second - newest) * 1000.0
+
+    def is_busy(self, second: int, most: int) -> bool:
+        """Whether so many events are remembered of the hour up to this second, or of the hour from it on."""
+        if len(self.recent) + sum(map(len, self._older.parts)) < most:
+            return False
+        if self._seconds is None:
+            older = [second for part in self._older.parts for second in part["second"].tolist()]
+            self._seconds = sorted([*older, *(seen.second for seen in self.recent)])
+        before = bisect_right(self._seconds, second) - bisect_right(self._seconds, second - HOUR_S)
+        after = bisect_left(self._seconds, second + HOUR_S) - bisect_left(self._seconds, second)
+        return max(before, after) >= most
+
+    def newest_second(self) -> int:
+        """The newest time of all events that are remembered; 0 if there are none."""
+        older = [int(part["second"].max()) for part in self._older.parts if len(part)]
+        return max([0, *older, *(seen.second for seen in self.recent)])
+
+    def _note(self, seen: Seen) -> None:
+        self._second_of[seen.id] = max(seen.second, self._second_of.get(seen.id, 0))
+        self._newest_of[seen.item] = max(seen.second, self._newest_of.get(seen.item, 0))
+
+    def _newest(self, recent: dict[int, int], field: str, wanted: int) -> int | None:
+        seconds = [recent[wanted]] if wanted in recent else []
+        for part in self._older.parts:
+            same = part["second"][part[field] == wanted]
+            if len(same):
+                seconds.append(int(same.max()))
+        return max(seconds, default=None)
+
+
+def as_entries(seen: Sequence[Seen]) -> Entries:
+    """(n,) `ENTRY`, in the order given."""
+    return np.array(list(seen), ENTRY)
+
+
+def newest(entries: Entries, limit: int, horizon: int) -> tuple[Entries, int]:
+    """Keep the newest events, each once under its latest time, by time; and say up to when others were dropped."""
+    by_time = entries[np.argsort(entries["second"], kind="stable")][::-1]
+    once = by_time[np.sort(np.unique(by_time["id"], return_index=True)[1])]
+    if len(once) > limit:
+        horizon = max(horizon, int(once["second"][limit]))
+    return once[:limit][::-1], horizon
