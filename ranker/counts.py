@@ -29,8 +29,6 @@ FOLD = 512
 """Events counted together at most: enough to share the work, milliseconds of it at the most."""
 DISTANCE_DECAY = 0.97
 """Weight per step between two events of a user: .97 was best of those tried on a shop's invoices."""
-FIRST, NOT_COUNTED = inf, 0.0
-"""Time since a user's event before about the same item: where there is none, and for an event that shall not count."""
 
 
 _KEY = re.compile(rb"([0-9]{1,4}):([0-9]{1,20})")
@@ -100,12 +98,28 @@ class CoVisits(NamedTuple):
     places: Slots
 
 
+class Before(NamedTuple):
+    """What the user of an event did about its item before.
+
+    Attributes
+    ----------
+    since_ms : time since the newest of those events; 0 and less if it is newer than this one, `inf` if there is none.
+    events : how many there are.
+    """
+
+    since_ms: float
+    events: float
+
+
+FIRST, NOT_COUNTED = Before(inf, 0), Before(0.0, inf)
+
+
 class _Run(NamedTuple):
     """Events of one user, each of which comes after those before it."""
 
     events: Sequence[Event]
     earlier: Sequence[int]
-    since_ms: Sequence[float]
+    before: Sequence[Before]
 
 
 class Counts:
@@ -139,7 +153,7 @@ class Counts:
         self._observed_since_trending = 0
         self._mean_popularity = self._mean_trend = 0.0  # base-2 logarithms, of the items with events
 
-    def observe(self, events: Sequence[Event], earlier: Sequence[int], since_ms: Sequence[float] | None = None) -> None:
+    def observe(self, events: Sequence[Event], earlier: Sequence[int], before: Sequence[Before] | None = None) -> None:
         """Count events of one user: each item's popularity, and a co-visit with each item before it in the sequence.
 
         They are noted here and counted together with others, `FOLD` at the most, before anything is read.
@@ -148,14 +162,20 @@ class Counts:
         ----------
         events : in the user's order.
         earlier : item keys of the user's history before the first of them, newest last.
-        since_ms : for each event, the time since the same user's newest event about the same item; `FIRST` where there
-            is none. An event with `NOT_COUNTED` or less does not count. None: each is the user's first.
+        before : for each event; None: each is its user's first about its item.
+
+        Notes
+        -----
+        One user cannot make an item popular. In popularity and trend an event counts `1 - 2^(-since / half_life)`: it
+        brings the decayed sum of the user's own events about the item back to 1, and the sum never exceeds 1, however
+        many they are and in whatever order they come. In co-visits an event counts that much, or `1 / (1 + n)^2` after
+        `n` others where this is more: the sum of the latter stays below 1.65.
         """
-        since_ms = [FIRST] * len(events) if since_ms is None else since_ms
+        before = [FIRST] * len(events) if before is None else before
         for begin in range(0, len(events), FOLD):
-            before = [*earlier, *(event.item for event in events[max(0, begin - self._window) : begin])]
+            sequence = [*earlier, *(event.item for event in events[max(0, begin - self._window) : begin])]
             some = slice(begin, begin + FOLD)
-            run = _Run(events[some], before[-self._window :], since_ms[some])
+            run = _Run(events[some], sequence[-self._window :], before[some])
             self._noted.append(run)
             self._noted_events += len(run.events)
             if self._noted_events >= FOLD:
@@ -264,16 +284,22 @@ class Counts:
             return
         own, others, distances, of_event = self._pairs(runs)
         times = np.array([event.time_ms for run in runs for event in run.events], np.float64)
-        since = np.array([since for run in runs for since in run.since_ms])
-        counted = since > 0
-        popularity = _raised(times, since, self.co_visit_half_life_ms)
-        paired = counted[of_event]
-        others, of_event, distances = others[paired], of_event[paired], distances[paired]
+        since, events = np.array([before for run in runs for before in run.before], np.float64).T
+        of_season, of_days = _share(since, self.co_visit_half_life_ms), _share(since, self.trend_half_life_ms)
+        counted = of_season > 0
         shard = self._shard(self.writer)
-        shard.add(own[counted], popularity[counted], _raised(times, since, self.trend_half_life_ms)[counted])
-        shard.pair(own[of_event], others, popularity[of_event] + distances * log2(DISTANCE_DECAY))
+        shard.add(
+            own[counted],
+            times[counted] / self.co_visit_half_life_ms + np.log2(of_season[counted]),
+            times[counted] / self.trend_half_life_ms + np.log2(of_days[counted]),
+        )
+        together = np.maximum(of_season, 1 / (1 + events) ** 2)[of_event]
+        paired = together > 0
+        own_of_pair, others, of_event = own[of_event][paired], others[paired], of_event[paired]
+        weights = np.log2(together[paired]) + distances[paired] * log2(DISTANCE_DECAY)
+        shard.pair(own_of_pair, others, times[of_event] / self.co_visit_half_life_ms + weights)
         self._total(own[counted])
-        self._dirty.update(own[counted].tolist(), others.tolist())
+        self._dirty.update(own[counted].tolist(), own_of_pair.tolist(), others.tolist())
 
     def _pairs(self, runs: Sequence[_Run]) -> tuple[Slots, Slots, Slots, Slots]:
         """All co-visits of these runs.
@@ -321,11 +347,10 @@ class Counts:
         self._observed_since_trending += len(slots)
 
 
-def _raised(times: Floats, since: Floats, half_life_ms: float) -> Floats:
-    """Base-2 logarithm at time 0 of what events add to decayed counts of 1 that are `since` old; any for 0 and less."""
-    share = -np.expm1(-np.log(2) / half_life_ms * np.maximum(since, 1.0))
-    raised: Floats = times / half_life_ms + np.log2(share)
-    return raised
+def _share(since_ms: Floats, half_life_ms: float) -> Floats:
+    """How much of a count of 1 has decayed after this time: 0 to 1."""
+    share: Floats = -np.expm1(-np.log(2) / half_life_ms * np.maximum(since_ms, 0.0))
+    return share
 
 
 def _mean(logarithms: Floats) -> float:

@@ -19,13 +19,13 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
-from math import inf
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from encoders.interest import Event
+from ranker.counts import FIRST, Before
 
 ENTRY = np.dtype([("second", "<u4"), ("item", "<u4"), ("id", "<u8")])
 Entries = npt.NDArray[Any]
@@ -71,14 +71,14 @@ class Memory:
         self.recent = list(recent)
         self._older = older
         self._second_of: dict[int, int] = {}
-        self._newest_of: dict[int, int] = {}
+        self._of_item: dict[int, tuple[int, int]] = {}
         self._seconds: list[int] | None = None
         for seen in recent:
             self._note(seen)
 
     def look_up(self, seen: Seen) -> Known:
         """Tell whether the event was taken in before; a later time of a known one is noted."""
-        second = self._newest(self._second_of, "id", seen.id)
+        second = self._newest_of(seen.id)
         if second is None:
             return "too-old" if seen.second <= self._older.horizon else "new"
         if seen.second > second:
@@ -92,15 +92,18 @@ class Memory:
         if self._seconds is not None:
             insort(self._seconds, seen.second)
 
-    def since_ms(self, seen: Seen) -> float:
-        """Time since the user's newest event about the same item; below 0 for an older event than that.
+    def before(self, seen: Seen) -> Before:
+        """What the user did about the same item until now.
 
-        Of an item that is not in the memory this is `inf`, or the time since the horizon once something was dropped:
-        an event about the item may have been among it.
+        An item that is not in the memory may be among what was dropped: then the time is since the horizon.
         """
-        newest = self._newest(self._newest_of, "item", seen.item)
-        newest = self._older.horizon if newest is None else newest
-        return inf if newest == NOTHING_DROPPED else (seen.second - newest) * 1000.0
+        newest, count = self._of_item.get(seen.item, (NOTHING_DROPPED, 0))
+        for part in self._older.parts:
+            same = part["second"][part["item"] == seen.item]
+            if len(same):
+                newest, count = max(newest, int(same.max())), count + len(same)
+        newest = newest if count else self._older.horizon
+        return FIRST if newest == NOTHING_DROPPED else Before((seen.second - newest) * 1000.0, count)
 
     def is_busy(self, second: int, most: int) -> bool:
         """Whether so many events are remembered of the hour up to this second, or of the hour from it on."""
@@ -120,12 +123,13 @@ class Memory:
 
     def _note(self, seen: Seen) -> None:
         self._second_of[seen.id] = max(seen.second, self._second_of.get(seen.id, 0))
-        self._newest_of[seen.item] = max(seen.second, self._newest_of.get(seen.item, 0))
+        newest, count = self._of_item.get(seen.item, (0, 0))
+        self._of_item[seen.item] = max(seen.second, newest), count + 1
 
-    def _newest(self, recent: dict[int, int], field: str, wanted: int) -> int | None:
-        seconds = [recent[wanted]] if wanted in recent else []
+    def _newest_of(self, id_: int) -> int | None:
+        seconds = [self._second_of[id_]] if id_ in self._second_of else []
         for part in self._older.parts:
-            same = part["second"][part[field] == wanted]
+            same = part["second"][part["id"] == id_]
             if len(same):
                 seconds.append(int(same.max()))
         return max(seconds, default=None)

@@ -31,7 +31,7 @@ from encoders.interest import (
 from ranker import features
 from ranker.candidates import Merged, Shopper, Source, recall
 from ranker.catalogue import Catalogue, CatalogueItem
-from ranker.counts import NOT_COUNTED, Counts
+from ranker.counts import NOT_COUNTED, Before, Counts
 from ranker.load import has_fusion
 from streams import metrics
 from streams.contracts import (
@@ -110,7 +110,7 @@ class StateTier:
         memory = self.users.memory(user_id)
         outcomes: list[Outcome] = []
         events: list[Event] = []
-        since_ms: list[float] = []
+        before: list[Before] = []
         for click in clicks:
             event = Event(item_key(click.item_id), milliseconds(click.timestamp), type_of(click))
             seen = seen_of(click.event_id, event)
@@ -122,38 +122,38 @@ class StateTier:
             else:
                 outcomes.append("accepted")
                 events.append(event)
-                since_ms.append(self._since_ms(memory, seen))
+                before.append(self._before(memory, seen))
                 memory.add(seen)
         if set(outcomes) != {"forgotten"}:
-            self._take_in(user_id, memory, events, since_ms)
+            self._take_in(user_id, memory, events, before)
         return outcomes
 
-    def _since_ms(self, memory: Memory, seen: Seen) -> float:
-        """How new the event is to its user, for everybody's counts: see `Counts.observe`."""
+    def _before(self, memory: Memory, seen: Seen) -> Before:
+        """How much the event weighs in everybody's counts."""
         if memory.is_busy(seen.second, self._most_an_hour):
             metrics.events_uncounted.labels("busy").inc()
             return NOT_COUNTED
-        return memory.since_ms(seen)
+        return memory.before(seen)
 
-    def _take_in(self, user_id: str, memory: Memory, events: Sequence[Event], since_ms: Sequence[float]) -> None:
+    def _take_in(self, user_id: str, memory: Memory, events: Sequence[Event], before: Sequence[Before]) -> None:
         vectors = [self.catalogue.vector(event.item) for event in events]
         unknown = [event.item for event, vector in zip(events, vectors, strict=True) if vector is None]
         for item in unknown:
             self._waiting.setdefault(item, set()).add(user_id)
-        before = self.users.get(user_id).interest
-        metrics.waiting_dropped.inc(max(0, len(unknown) + len(before.waiting) - WAITING) if unknown else 0)
-        self.users.accept(user_id, memory, update_all(before, events, vectors, self._decay))
+        interest = self.users.get(user_id).interest
+        metrics.waiting_dropped.inc(max(0, len(unknown) + len(interest.waiting) - WAITING) if unknown else 0)
+        self.users.accept(user_id, memory, update_all(interest, events, vectors, self._decay))
         if events:
-            self._count(events, since_ms, before.history)
+            self._count(events, before, interest.history)
 
-    def _count(self, events: Sequence[Event], since_ms: Sequence[float], history: Entries) -> None:
+    def _count(self, events: Sequence[Event], before: Sequence[Before], history: Entries) -> None:
         """Count events together if each is the user's newest, else each with the history as it came upon it."""
         new = entries_of(events)
         if in_order(history, new):
-            self.counts.observe(events, history["item"].tolist(), since_ms)
+            self.counts.observe(events, history["item"].tolist(), before)
             return
         for place, event in enumerate(events):
-            self.counts.observe([event], history["item"].tolist(), since_ms[place : place + 1])
+            self.counts.observe([event], history["item"].tolist(), before[place : place + 1])
             history = newest(history, new[place : place + 1], self._decay.history)
 
     def forget(self, user_id: str, time_ms: int) -> bool:
