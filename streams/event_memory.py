@@ -43,9 +43,16 @@ class Seen(NamedTuple):
 
 
 class Older(NamedTuple):
-    """The part of a memory that is not in the user's record. The parts may share ids with each other and the record."""
+    """The part of a memory that is not in the user's record; an event may be in several parts.
 
-    parts: tuple[Entries, ...] = ()
+    Attributes
+    ----------
+    middle : in the order of arrival.
+    oldest : in the order of time.
+    """
+
+    middle: Entries = np.empty(0, ENTRY)
+    oldest: Entries = np.empty(0, ENTRY)
     horizon: int = NOTHING_DROPPED
 
 
@@ -70,11 +77,11 @@ class Memory:
     def __init__(self, recent: Sequence[Seen], older: Older) -> None:
         self.recent = list(recent)
         self._older = older
-        self._second_of: dict[int, int] = {}
+        self._second_of = {seen.id: seen.second for seen in recent}  # of one that came again later, the later one
         self._of_item: dict[int, tuple[int, int]] = {}
-        self._seconds: list[int] | None = None
         for seen in recent:
-            self._note(seen)
+            self._note_item(seen)
+        self._seconds: list[int] | None = None
 
     def look_up(self, seen: Seen) -> Known:
         """Tell whether the event was taken in before; a later time of a known one is noted."""
@@ -88,7 +95,8 @@ class Memory:
     def add(self, seen: Seen) -> None:
         """Remember an event."""
         self.recent.append(seen)
-        self._note(seen)
+        self._second_of[seen.id] = seen.second
+        self._note_item(seen)
         if self._seconds is not None:
             insort(self._seconds, seen.second)
 
@@ -98,7 +106,7 @@ class Memory:
         An item that is not in the memory may be among what was dropped: then the time is since the horizon.
         """
         newest, count = self._of_item.get(seen.item, (NOTHING_DROPPED, 0))
-        for part in self._older.parts:
+        for part in (self._older.middle, self._older.oldest):
             same = part["second"][part["item"] == seen.item]
             if len(same):
                 newest, count = max(newest, int(same.max())), count + len(same)
@@ -107,28 +115,33 @@ class Memory:
 
     def is_busy(self, second: int, most: int) -> bool:
         """Whether so many events are remembered of the hour up to this second, or of the hour from it on."""
-        if len(self.recent) + sum(map(len, self._older.parts)) < most:
+        middle, oldest = self._older.middle["second"], self._older.oldest["second"]
+        if len(self.recent) + len(middle) + len(oldest) < most:
             return False
         if self._seconds is None:
-            older = [second for part in self._older.parts for second in part["second"].tolist()]
-            self._seconds = sorted([*older, *(seen.second for seen in self.recent)])
-        before = bisect_right(self._seconds, second) - bisect_right(self._seconds, second - HOUR_S)
-        after = bisect_left(self._seconds, second + HOUR_S) - bisect_left(self._seconds, second)
-        return max(before, after) >= most
+            self._seconds = sorted(seen.second for seen in self.recent)
+        hour_before = bisect_right(self._seconds, second) - bisect_right(self._seconds, second - HOUR_S)
+        hour_after = bisect_left(self._seconds, second + HOUR_S) - bisect_left(self._seconds, second)
+        ahead = middle.astype(np.int64) - second
+        begin, end = np.searchsorted(oldest, [second - HOUR_S, second], "right").tolist()
+        hour_before += np.count_nonzero((ahead > -HOUR_S) & (ahead <= 0)) + end - begin
+        begin, end = np.searchsorted(oldest, [second, second + HOUR_S], "left").tolist()
+        hour_after += np.count_nonzero((ahead >= 0) & (ahead < HOUR_S)) + end - begin
+        return max(hour_before, hour_after) >= most
 
     def newest_second(self) -> int:
         """The newest time of all events that are remembered; 0 if there are none."""
-        older = [int(part["second"].max()) for part in self._older.parts if len(part)]
+        parts = (self._older.middle, self._older.oldest)
+        older = [int(part["second"].max()) for part in parts if len(part)]
         return max([0, *older, *(seen.second for seen in self.recent)])
 
-    def _note(self, seen: Seen) -> None:
-        self._second_of[seen.id] = max(seen.second, self._second_of.get(seen.id, 0))
+    def _note_item(self, seen: Seen) -> None:
         newest, count = self._of_item.get(seen.item, (0, 0))
         self._of_item[seen.item] = max(seen.second, newest), count + 1
 
     def _newest_of(self, id_: int) -> int | None:
         seconds = [self._second_of[id_]] if id_ in self._second_of else []
-        for part in self._older.parts:
+        for part in (self._older.middle, self._older.oldest):
             same = part["second"][part["id"] == id_]
             if len(same):
                 seconds.append(int(same.max()))

@@ -165,7 +165,7 @@ class Users:
         if not record.spilt:
             return Older()
         oldest, horizon = self._oldest(user_id)
-        return Older((self._middle(user_id, record), oldest), horizon)
+        return Older(self._middle(user_id, record), oldest, horizon)
 
     def _middle(self, user_id: str, record: Record) -> Entries:
         """The events in `m` that this record has taken in: not the last ones, if the record that has them was lost."""

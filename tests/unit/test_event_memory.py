@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from encoders.interest import Event, EventType
@@ -15,8 +17,8 @@ def seen(number: int, second: int = START, item: int = 1, kind: EventType = "cli
     return seen_of(f"e{number}", Event(item, second * 1000, kind))
 
 
-def memory(recent: list[Seen], *older: list[Seen], horizon: int = -1) -> Memory:
-    return Memory(recent, Older(tuple(as_entries(part) for part in older), horizon))
+def memory(recent: list[Seen], middle: Sequence[Seen] = (), oldest: Sequence[Seen] = (), horizon: int = -1) -> Memory:
+    return Memory(recent, Older(as_entries(middle), as_entries(oldest), horizon))
 
 
 def test_any_time_fits() -> None:
