@@ -124,10 +124,11 @@ class Memory:
         hour_after = bisect_left(self._seconds, second + HOUR_S) - bisect_left(self._seconds, second)
         ahead = middle.astype(np.int64) - second
         begin, end = np.searchsorted(oldest, [second - HOUR_S, second], "right").tolist()
-        hour_before += np.count_nonzero((ahead > -HOUR_S) & (ahead <= 0)) + end - begin
+        hour_before += int(np.count_nonzero((ahead > -HOUR_S) & (ahead <= 0))) + end - begin
         begin, end = np.searchsorted(oldest, [second, second + HOUR_S], "left").tolist()
-        hour_after += np.count_nonzero((ahead >= 0) & (ahead < HOUR_S)) + end - begin
-        return max(hour_before, hour_after) >= most
+        hour_after += int(np.count_nonzero((ahead >= 0) & (ahead < HOUR_S))) + end - begin
+        busiest: int = max(hour_before, hour_after)
+        return busiest >= most
 
     def newest_second(self) -> int:
         """The newest time of all events that are remembered; 0 if there are none."""

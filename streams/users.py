@@ -40,6 +40,7 @@ Changes = dict[str, dict[bytes, bytes | None]]
 """user id -> key -> value; None deletes."""
 
 _ORDER = b"smuf"
+"""Keys of a user by their first letters, as a flush writes them."""
 _MIDDLE = struct.Struct("<II")
 """In front of `m`: the fingerprint of its last events, and how many come before those."""
 _HORIZON = struct.Struct("<q")
