@@ -21,6 +21,10 @@ from ranker.counts import DISTANCE_DECAY, Counts
 from ranker.nearest_items import Rows, top
 
 
+FADED = np.float32(1e-15)
+"""Of a mean's largest component; the squares of a smaller one come near to what a float32 cannot hold."""
+
+
 @dataclass(frozen=True)
 class Shopper:
     """What a source may look at: one user's state beside the catalogue and everybody's counts."""
@@ -65,12 +69,12 @@ class Shopper:
 
 
 def _direction(mean: Vector) -> Vector | None:
-    """The mean at unit length, also where it has faded so far that its squares are 0; None if nothing is left of it."""
+    """The mean at unit length; None if nothing is left of it."""
     largest = np.abs(mean).max(initial=0.0)
     if largest < np.finfo(np.float32).tiny:
         return None
-    scaled: Vector = mean / largest
-    return scaled / np.float32(np.linalg.norm(scaled))
+    near: Vector = mean if largest > FADED else mean / largest
+    return near / np.linalg.norm(near)
 
 
 class Interests(NamedTuple):
