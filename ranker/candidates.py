@@ -20,7 +20,6 @@ from ranker.catalogue import Catalogue
 from ranker.counts import DISTANCE_DECAY, Counts
 from ranker.nearest_items import Rows, top
 
-
 FADED = np.float32(1e-15)
 """Of a mean's largest component; the squares of a smaller one come near to what a float32 cannot hold."""
 
