@@ -316,5 +316,8 @@ def is_waiting(data: bytes) -> bool:
 
 
 def _quantise(vector: Vector) -> tuple[float, bytes]:
+    """The vector as int16 and their scale; a sum that faded until its scale is no normal float32 any more is zero."""
     scale = float(np.abs(vector).max(initial=0.0)) / 32767
-    return scale, np.rint(vector / scale if scale else vector).astype("<i2").tobytes()
+    if scale < np.finfo(np.float32).tiny:
+        return 0.0, np.zeros(len(vector), "<i2").tobytes()
+    return scale, np.rint(vector / np.float32(scale)).astype("<i2").tobytes()

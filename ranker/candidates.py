@@ -20,6 +20,9 @@ from ranker.catalogue import Catalogue
 from ranker.counts import DISTANCE_DECAY, Counts
 from ranker.nearest_items import Rows, top
 
+FADED = np.float32(1e-15)
+"""Of a mean's largest component; the squares of a smaller one come near to what a float32 cannot hold."""
+
 
 @dataclass(frozen=True)
 class Shopper:
@@ -39,9 +42,10 @@ class Shopper:
         """The user's interests as directions in the space of texts."""
         state, catalogue = self.state, self.catalogue
         rows = catalogue.rows(state.history["item"].tolist())
-        means = [mean / norm if (norm := np.linalg.norm(mean)) > 0 else None for mean in (state.session, state.long)]
         return Interests(
-            prototypes(state.history[rows >= 0], catalogue.vectors(rows[rows >= 0]), self.decay), means[0], means[1]
+            prototypes(state.history[rows >= 0], catalogue.vectors(rows[rows >= 0]), self.decay),
+            _direction(state.session),
+            _direction(state.long),
         )
 
     @cached_property
@@ -61,6 +65,15 @@ class Shopper:
             links=np.bincount(which, minlength=len(keys)),
             because=np.array(recent, np.uint64)[strongest],
         )
+
+
+def _direction(mean: Vector) -> Vector | None:
+    """The mean at unit length; None if nothing is left of it."""
+    largest = np.abs(mean).max(initial=0.0)
+    if largest < np.finfo(np.float32).tiny:
+        return None
+    near: Vector = mean if largest > FADED else mean / largest
+    return near / np.linalg.norm(near)
 
 
 class Interests(NamedTuple):

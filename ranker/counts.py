@@ -98,12 +98,28 @@ class CoVisits(NamedTuple):
     places: Slots
 
 
+class Before(NamedTuple):
+    """What the user of an event did about its item before.
+
+    Attributes
+    ----------
+    since_ms : time since the newest of those events; 0 and less if it is newer than this one, `inf` if there is none.
+    events : how many there are.
+    """
+
+    since_ms: float
+    events: float
+
+
+FIRST, NOT_COUNTED = Before(inf, 0), Before(0.0, inf)
+
+
 class _Run(NamedTuple):
     """Events of one user, each of which comes after those before it."""
 
     events: Sequence[Event]
     earlier: Sequence[int]
-    weight: float
+    before: Sequence[Before]
 
 
 class Counts:
@@ -137,7 +153,7 @@ class Counts:
         self._observed_since_trending = 0
         self._mean_popularity = self._mean_trend = 0.0  # base-2 logarithms, of the items with events
 
-    def observe(self, events: Sequence[Event], earlier: Sequence[int], weight: float = 1.0) -> None:
+    def observe(self, events: Sequence[Event], earlier: Sequence[int], before: Sequence[Before] | None = None) -> None:
         """Count events of one user: each item's popularity, and a co-visit with each item before it in the sequence.
 
         They are noted here and counted together with others, `FOLD` at the most, before anything is read.
@@ -146,10 +162,20 @@ class Counts:
         ----------
         events : in the user's order.
         earlier : item keys of the user's history before the first of them, newest last.
+        before : for each event; None: each is its user's first about its item.
+
+        Notes
+        -----
+        One user cannot make an item popular. In popularity and trend an event counts `1 - 2^(-since / half_life)`: it
+        brings the decayed sum of the user's own events about the item back to 1, and the sum never exceeds 1, however
+        many they are and in whatever order they come. In co-visits an event counts that much, or `1 / (1 + n)^2` after
+        `n` others where this is more: the sum of the latter stays below 1.65.
         """
+        before = [FIRST] * len(events) if before is None else before
         for begin in range(0, len(events), FOLD):
-            before = [*earlier, *(event.item for event in events[max(0, begin - self._window) : begin])]
-            run = _Run(events[begin : begin + FOLD], before[-self._window :], weight)
+            sequence = [*earlier, *(event.item for event in events[max(0, begin - self._window) : begin])]
+            some = slice(begin, begin + FOLD)
+            run = _Run(events[some], sequence[-self._window :], before[some])
             self._noted.append(run)
             self._noted_events += len(run.events)
             if self._noted_events >= FOLD:
@@ -258,13 +284,22 @@ class Counts:
             return
         own, others, distances, of_event = self._pairs(runs)
         times = np.array([event.time_ms for run in runs for event in run.events], np.float64)
-        weights = np.repeat([log2(run.weight) for run in runs], [len(run.events) for run in runs])
-        when = times / self.co_visit_half_life_ms + weights
+        since, events = np.array([before for run in runs for before in run.before], np.float64).T
+        of_season, of_days = _share(since, self.co_visit_half_life_ms), _share(since, self.trend_half_life_ms)
+        counted = of_season > 0
         shard = self._shard(self.writer)
-        shard.add(own, when, times / self.trend_half_life_ms + weights)
-        shard.pair(own[of_event], others, when[of_event] + distances * log2(DISTANCE_DECAY))
-        self._total(own)
-        self._dirty.update(own.tolist(), others.tolist())
+        shard.add(
+            own[counted],
+            times[counted] / self.co_visit_half_life_ms + np.log2(of_season[counted]),
+            times[counted] / self.trend_half_life_ms + np.log2(of_days[counted]),
+        )
+        together = np.maximum(of_season, 1 / (1 + events) ** 2)[of_event]
+        paired = together > 0
+        own_of_pair, others, of_event = own[of_event][paired], others[paired], of_event[paired]
+        weights = np.log2(together[paired]) + distances[paired] * log2(DISTANCE_DECAY)
+        shard.pair(own_of_pair, others, times[of_event] / self.co_visit_half_life_ms + weights)
+        self._total(own[counted])
+        self._dirty.update(own[counted].tolist(), own_of_pair.tolist(), others.tolist())
 
     def _pairs(self, runs: Sequence[_Run]) -> tuple[Slots, Slots, Slots, Slots]:
         """All co-visits of these runs.
@@ -310,6 +345,12 @@ class Counts:
         self._popularity[slots] = np.logaddexp2.reduce([s.popularity[s.find(slots)] for s in self._shards.values()])
         self._trend[slots] = np.logaddexp2.reduce([s.trend[s.find(slots)] for s in self._shards.values()])
         self._observed_since_trending += len(slots)
+
+
+def _share(since_ms: Floats, half_life_ms: float) -> Floats:
+    """How much of a count of 1 has decayed after this time: 0 to 1."""
+    share: Floats = -np.expm1(-np.log(2) / half_life_ms * np.maximum(since_ms, 0.0))
+    return share
 
 
 def _mean(logarithms: Floats) -> float:

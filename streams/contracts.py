@@ -193,10 +193,10 @@ class RecommendedItem(msgspec.Struct, kw_only=True, frozen=True):
 class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
     """A user's list. Topic `recommendations` (compacted), key `user_id`; a null value: the user was forgotten.
 
-    `state_version` is the number of accepted click and purchase events that the user's state holds (a repeated
-    `event_id` is not accepted twice); `as_of` is the newest event time among them. `degraded` is null when the model
-    ranked the list, else the reason why it did not, or `no-candidates`: the list is empty, for there is no item that
-    may be recommended. `schema` grows when a field changes its meaning.
+    `state_version` is the number of accepted click and purchase events that the user's state holds (a repeated event,
+    of the same topic, `event_id` and item, is not accepted twice); `as_of` is the newest event time among them.
+    `degraded` is null when the model ranked the list, else the reason why it did not, or `no-candidates`: the list is
+    empty, for there is no item that may be recommended. `schema` grows when a field changes its meaning.
     """
 
     schema: Annotated[int, Meta(ge=1)] = 1

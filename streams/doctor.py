@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 
 from aiokafka.admin import AIOKafkaAdminClient
 from rich.table import Column, Table
 from rich.text import Text
 
-from streams import kafka_client, received_lately, rights, topics
+from streams import kafka_client, received_lately, rights, scrape, topics
 from streams.publish import CacheUnavailable, ListCache
-from streams.settings import PREFIX, Kafka, Ranker, Settings, SettingsError
+from streams.repeats import ADVICE, MANY
+from streams.settings import PREFIX, Kafka, Metrics, Ranker, Settings, SettingsError
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Check:
 
 
 async def examine(settings: Settings) -> list[Check]:
-    """Look at Kafka, its topics, Redis, the encoder and the ranker, in this order; raises for none of them.
+    """Look at Kafka, its topics, Redis, the encoder, the ranker and a worker's events; raises for none of them.
 
     Loading the models takes some seconds.
     """
@@ -50,6 +52,7 @@ async def examine(settings: Settings) -> list[Check]:
             for model in (settings.ranker.model, settings.ranker.challenger)
             if model is not None
         ],
+        await asyncio.to_thread(_repeats, settings.metrics),
     ]
 
 
@@ -158,6 +161,23 @@ def masked(url: str) -> str:
     scheme, _, rest = url.partition("://")
     login, at, address = rest.rpartition("@")
     return f"{scheme}://{'***' if login else ''}{at}{address.partition('?')[0]}"
+
+
+def _repeats(metrics: Metrics) -> Check:
+    """Ask the worker that these settings are of; only a worker knows which events are repeats."""
+    name = "repeated events"
+    if not metrics.port:
+        return Check(name, True, "not looked at: AFTERCLICK_METRICS__PORT is 0")
+    try:
+        samples = scrape.scrape(metrics)
+    except (OSError, ValueError, HTTPException) as error:
+        found = f"not looked at: {scrape.url_of(metrics)}: {error}"
+        return Check(name, True, found, "to have it looked at, run doctor with the settings of a running state worker")
+    if not any(sample.name == "afterclick_worker_ready" and sample.labels["tier"] == "state" for sample in samples):
+        return Check(name, True, f"not looked at: no state worker is at {scrape.url_of(metrics)}")
+    share = sum(sample.value for sample in samples if sample.name == "afterclick_repeats_ratio")
+    found = f"{share:.1%} of the latest clicks and purchases at {scrape.url_of(metrics)}"
+    return Check(name, share <= MANY, found, "" if share <= MANY else ADVICE)
 
 
 def _encoder(settings: Settings) -> Check:

@@ -89,6 +89,20 @@ from_zero(events, ("items", "impressions", "rank-requests"), ("accepted", "rejec
 from_zero(events, ("items",), ("unknown",))
 from_zero(events, ("forget",), ("accepted", "rejected", "routed"))
 from_zero(events, ("routed-events",), ("rejected",))
+repeats_presumed = Counter(
+    "afterclick_repeats_presumed_total",
+    "Of the events with the outcome 'duplicate', those whose user has too many events since to remember their ids",
+)
+repeats_ratio = Gauge(
+    "afterclick_repeats_ratio",
+    "Share of repeats among the latest clicks and purchases that were written since this worker got its partitions",
+)
+events_uncounted = Counter(
+    "afterclick_events_uncounted_total",
+    "Accepted events left out of popularity, trend and co-visits; 'busy': a user with too many events an hour",
+    ["reason"],
+)
+from_zero(events_uncounted, ("busy",))
 dead_letters = Counter("afterclick_dead_letters_total", "Messages rejected, by reason", ["topic", "reason"])
 from_zero(dead_letters, (*INPUTS, "routed-events"), REJECTED)
 unreadable_batches = Counter(

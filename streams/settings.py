@@ -221,6 +221,13 @@ class Candidates(Group):
     behaviour: Literal["auto", "always"] = Field(
         "auto", description="numbers for a fusion head with each request: auto: if ranker.model is a folder with one"
     )
+    most_events_an_hour: int = Field(
+        1_000,
+        ge=1,
+        le=16_384,
+        description="of one user, by event time; what is more counts for the user alone, for it is a bot's: chosen by "
+        "us, an event every 4 s",
+    )
     co_visit_half_life_days: float = Field(90, gt=0)
     trending_half_life_hours: float = Field(72, gt=0)
 

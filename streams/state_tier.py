@@ -31,7 +31,7 @@ from encoders.interest import (
 from ranker import features
 from ranker.candidates import Merged, Shopper, Source, recall
 from ranker.catalogue import Catalogue, CatalogueItem
-from ranker.counts import Counts
+from ranker.counts import NOT_COUNTED, Before, Counts
 from ranker.load import has_fusion
 from streams import metrics
 from streams.contracts import (
@@ -47,6 +47,7 @@ from streams.contracts import (
     RankRequest,
     Trigger,
 )
+from streams.event_memory import Memory, Seen, seen_of
 from streams.settings import Settings
 from streams.users import Users
 
@@ -91,6 +92,7 @@ class StateTier:
         self._sources = sources
         self._limit = settings.candidates.limit
         self._repeat_purchases = settings.candidates.repeat_purchases
+        self._most_an_hour = settings.candidates.most_events_an_hour
         self._settings = settings
         self.look_at_models()
         self._decay = decay_of(settings)
@@ -105,45 +107,57 @@ class StateTier:
     def accept(self, user_id: str, clicks: Sequence[Click]) -> list[Outcome]:
         """Step 2: take clicks and purchases of one user, in the order of arrival, into the state, each once."""
         until_ms = self.users.forgotten_until(user_id)
-        outcomes: list[Outcome] = [
-            "forgotten" if milliseconds(click.timestamp) <= until_ms else "accepted" for click in clicks
-        ]
-        present = [place for place, outcome in enumerate(outcomes) if outcome == "accepted"]
-        are_new = self.users.are_new(user_id, [clicks[place].event_id for place in present])
-        for place, is_new in zip(present, are_new, strict=True):
-            if not is_new:
-                outcomes[place] = "duplicate"
-        if not all(are_new):
-            self.users.touch(user_id)
-        self._take_in(
-            user_id, [click for click, outcome in zip(clicks, outcomes, strict=True) if outcome == "accepted"]
-        )
+        memory = self.users.memory(user_id)
+        outcomes: list[Outcome] = []
+        events: list[Event] = []
+        before: list[Before] = []
+        for click in clicks:
+            event = Event(item_key(click.item_id), milliseconds(click.timestamp), type_of(click))
+            seen = seen_of(click.event_id, event)
+            if event.time_ms <= until_ms:
+                outcomes.append("forgotten")
+            elif (found := memory.look_up(seen)) != "new":
+                outcomes.append("duplicate")
+                metrics.repeats_presumed.inc(found == "too-old")
+            else:
+                outcomes.append("accepted")
+                events.append(event)
+                before.append(self._before(memory, seen))
+                memory.add(seen)
+        if set(outcomes) != {"forgotten"}:
+            self._take_in(user_id, memory, events, before)
         return outcomes
 
-    def _take_in(self, user_id: str, clicks: Sequence[Click]) -> None:
-        events = [Event(item_key(click.item_id), milliseconds(click.timestamp), type_of(click)) for click in clicks]
+    def _before(self, memory: Memory, seen: Seen) -> Before:
+        """How much the event weighs in everybody's counts."""
+        if memory.is_busy(seen.second, self._most_an_hour):
+            metrics.events_uncounted.labels("busy").inc()
+            return NOT_COUNTED
+        return memory.before(seen)
+
+    def _take_in(self, user_id: str, memory: Memory, events: Sequence[Event], before: Sequence[Before]) -> None:
         vectors = [self.catalogue.vector(event.item) for event in events]
         unknown = [event.item for event, vector in zip(events, vectors, strict=True) if vector is None]
         for item in unknown:
             self._waiting.setdefault(item, set()).add(user_id)
-        before = self.users.get(user_id).interest
-        metrics.waiting_dropped.inc(max(0, len(unknown) + len(before.waiting) - WAITING) if unknown else 0)
-        after = update_all(before, events, vectors, self._decay)
-        self.users.accept(user_id, [click.event_id for click in clicks], after)
-        self._count(events, before.history)
+        interest = self.users.get(user_id).interest
+        metrics.waiting_dropped.inc(max(0, len(unknown) + len(interest.waiting) - WAITING) if unknown else 0)
+        self.users.accept(user_id, memory, update_all(interest, events, vectors, self._decay))
+        if events:
+            self._count(events, before, interest.history)
 
-    def _count(self, events: Sequence[Event], history: Entries) -> None:
+    def _count(self, events: Sequence[Event], before: Sequence[Before], history: Entries) -> None:
         """Count events together if each is the user's newest, else each with the history as it came upon it."""
         new = entries_of(events)
         if in_order(history, new):
-            self.counts.observe(events, history["item"].tolist())
+            self.counts.observe(events, history["item"].tolist(), before)
             return
         for place, event in enumerate(events):
-            self.counts.observe([event], history["item"].tolist())
+            self.counts.observe([event], history["item"].tolist(), before[place : place + 1])
             history = newest(history, new[place : place + 1], self._decay.history)
 
     def forget(self, user_id: str, time_ms: int) -> bool:
-        """Erase the user's state, unless this wish was met before; what is left is a hash and two times."""
+        """Erase the user's state; what is left is a hash and two times. Returns whether the wish is a new one."""
         waiting = self.users.get(user_id).interest.waiting
         if not self.users.forget(user_id, time_ms):
             return False

@@ -45,6 +45,7 @@ from streams.pseudonym import under_pseudonym
 from streams.receive import FUTURE_MS, INPUTS, BadMessage, Message, Tombstone
 from streams.record_time import Record, RecordTimes, counted_at, receive_dated
 from streams.reject import rejected, told
+from streams.repeats import Repeats
 from streams.requests import Requests, Wanted
 from streams.settings import Settings
 from streams.state_tier import StateTier, type_of
@@ -140,6 +141,7 @@ class StateWorker:
         self._homes: Collection[int] = ()  # partitions of users, as of the last look
         self._touched: dict[str, Wanted] = {}  # since the last flush
         self.acks = InOrder()
+        self._repeats = Repeats()
         self._requests = Requests(tier, outbox, settings.topic("rank-requests"), self.acks)
         self._arrived = asyncio.Event()
         self._flushed = asyncio.Condition()
@@ -194,6 +196,7 @@ class StateWorker:
             self._taken = [event for event in self._taken if event.message.tp not in partitions]
             self.acks.drop(partitions)
             self._requests.drop()
+            self._repeats.begin()
             self.tier.suspend()
 
     async def close(self, timeout_s: float) -> None:
@@ -246,7 +249,8 @@ class StateWorker:
         """Run for ever: write the counts that changed."""
         while True:
             await asyncio.sleep(COUNTS_EVERY_S)
-            changes = iter(self.tier.counts.changes())
+            async with self._turn:  # so that no event is in the stored counts before it is in its user's stored state
+                changes = iter(self.tier.counts.changes())
             while few := list(islice(changes, COUNTS_AT_ONCE)):
                 topic = self._settings.topic(COUNTS)
                 with suppress(LeaseLost):  # statistics: the next change of an item writes all of its counts
@@ -295,6 +299,7 @@ class StateWorker:
         metrics.leases_lost.labels("state").inc()
         self._pending, self._taken, self._touched = Pending(), [], {}
         self._requests.drop()
+        self._repeats.begin()
         self.tier.users.discard()
         self.tier.suspend()
 
@@ -362,6 +367,7 @@ class StateWorker:
         clicks = [self._or_erased(change) for change in several]
         outcomes = self.tier.accept(user_id, clicks)
         for change, click, outcome in zip(several, clicks, outcomes, strict=True):
+            self._repeats.note(_arrived_ms(change.event), outcome == "duplicate")
             if outcome == "forgotten":
                 self._pending.events.append(change.event)
             else:
@@ -373,6 +379,7 @@ class StateWorker:
                     wanted.answers.append(Answer(list_id=click.list_id, item_id=click.item_id))
         for (topic, outcome), many in Counter(zip((c.message.topic for c in several), outcomes, strict=True)).items():
             metrics.events.labels(topic, outcome).inc(many)
+        self._repeats.publish()
 
     def _or_erased(self, change: Change) -> Click:
         """The event; one whose own time tells nothing, and that may be older than a wish to be forgotten, is erased.
@@ -388,15 +395,16 @@ class StateWorker:
         return msgspec.structs.replace(change.decoded, timestamp=until_ms)
 
     def _forget(self, user_id: str, several: Sequence[Change]) -> None:
+        """Erase the user; if they came back after wishes that are only repeated, have the list made again instead."""
+        is_new = [self.tier.forget(user_id, milliseconds(change.decoded.timestamp)) for change in several]
         for change in several:
-            erased = self.tier.forget(user_id, milliseconds(change.decoded.timestamp))
             metrics.events.labels(change.message.topic, "accepted").inc()
             self._pending.events.append(change.event)
-            if erased:
-                self._pending.events += self._touched.pop(user_id, Wanted()).events + self._requests.forget(user_id)
-        topic = self._settings.topic("rank-requests")
-        self._pending.messages.append(Outgoing(topic, user_id.encode(), None, headers=OUR_REQUEST))
-        if self.tier.users.get(user_id).interest.version:  # came back before the same wish was read once more
+        if any(is_new) or not self.tier.users.get(user_id).interest.version:
+            self._pending.events += self._touched.pop(user_id, Wanted()).events + self._requests.forget(user_id)
+            topic = self._settings.topic("rank-requests")
+            self._pending.messages.append(Outgoing(topic, user_id.encode(), None, headers=OUR_REQUEST))
+        else:
             self.refresh([user_id])
 
     def _routed(self, message: Message, decoded: Click | Forget, when: int, rewritten: bool) -> bool:

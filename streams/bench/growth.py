@@ -30,15 +30,19 @@ from ranker.nearest_items import top
 from streams.bench.rows import Row, Target, percentile
 from streams.bench.vectors import interests_in, text_like
 from streams.contracts import Click
+from streams.event_memory import seen_of
 from streams.settings import Settings
 from streams.state_tier import StateTier
 from streams.table_store import TableStore
+from streams.user_record import Record, encode_record
 from streams.users import RECENT, Changes, Users
 
 DIM, SEED, LIMIT = 384, 7, 100
 SMALLEST, STEP = 1_000, 10
 STATE_BYTES = 4_096
 EVENTS, SEARCHES, EXACT_SEARCHES = 500, 200, 5
+FULL = 64
+"""Events of a user whose record has all that it has room for."""
 PATTERNS = 64
 """Different records, copied to all users: what is in a record does not change its size."""
 DAY_MS, NOW_MS = 86_400_000, 1_795_000_000_000
@@ -179,18 +183,15 @@ def _records() -> Iterator[bytes]:
     """Users' records as written, each as large as a state can be."""
     rng = np.random.default_rng(SEED)
     vectors = text_like(1_000, DIM, SEED)
-    for number in range(PATTERNS):
-        users, state = Users({}, DIM), empty(DIM)
-        for place in range(RECENT):
+    for _ in range(PATTERNS):
+        state, seen = empty(DIM), []
+        for place in range(FULL):
             kind: EventType = "purchase" if place < BOUGHT else "click"
-            vector = None if place >= RECENT - WAITING else vectors[int(rng.integers(1_000))]
-            event = Event(int(rng.integers(2**63)), NOW_MS - (RECENT - place) * DAY_MS, kind)
+            vector = None if place >= FULL - WAITING else vectors[int(rng.integers(1_000))]
+            event = Event(int(rng.integers(2**63)), NOW_MS - (FULL - place) * DAY_MS, kind)
             state = update(state, event, vector, Decay())
-            users.accept("user", [f"event-{number}-{place}"], state)
-        [values] = users.begin_flush().values()
-        for value in values.values():
-            if value is not None:
-                yield value
+            seen.append(seen_of(f"event-{place}", event))
+        yield encode_record(Record(state, tuple(seen[-RECENT:])))
 
 
 def _visitor(item_ids: list[str], catalogue: Catalogue, counts: Counts) -> Interest:

@@ -20,7 +20,7 @@ from streams.bench.ground import BenchFailed, Ground, topics
 from streams.bench.rows import Row, Target
 from streams.bench.traffic import Message, Reader
 from streams.topics import changelog_name
-from streams.users import decode_record
+from streams.user_record import decode_record
 from streams.worker_process import environment, worker
 
 ROUNDS = 3

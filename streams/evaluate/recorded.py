@@ -54,7 +54,7 @@ def read_jsonl(
 ) -> Recorded:
     """Read files of JSON, one message a line; times without a zone are of `zone`, or refused.
 
-    A repeated `event_id` of a user counts once, as in a worker.
+    A repeated event (`event_id`, topic, user and item are the same) counts once, as in a worker.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def read_jsonl(
     events: list[Interaction] = []
     shown: list[Shown] = []
     left_out: Counter[str] = Counter()
-    met: set[tuple[str, str]] = set()
+    met: set[tuple[str, str, str, str]] = set()
     for topic, key, value, _ in jsonl(items, clicks, purchases, impressions, zone).messages():
         try:
             message = receive(Message(topic, 0, 0, key, value), now_ms, zone)
@@ -80,10 +80,11 @@ def read_jsonl(
         elif isinstance(message, Impression):
             shown.append(Shown(message.list_id, message.user_id, tuple(message.items), milliseconds(message.timestamp)))
         elif isinstance(message, Click):
-            if (message.user_id, message.event_id) in met:
+            identity = (topic, message.user_id, message.event_id, message.item_id)
+            if identity in met:
                 left_out[f"{topic}: repeated"] += 1
             else:
-                met.add((message.user_id, message.event_id))
+                met.add(identity)
                 events.append(_interaction(message))
         elif isinstance(message, Tombstone):
             raise AssertionError("a line of a file is never null")

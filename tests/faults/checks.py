@@ -114,16 +114,16 @@ def _check_states(settings: Settings, load: Load, found: Verdict) -> None:
             found.note(f"{user_id}: state differs from the recomputed one: {_difference(state, right)}")
 
 
-def _events_of_the_log(settings: Settings, load: Load) -> dict[str, dict[str, Event]]:
+def _events_of_the_log(settings: Settings, load: Load) -> dict[str, dict[tuple[str, ...], Event]]:
     poison = {(bad.topic, bad.partition, bad.offset) for bad in load.sent.poison}
-    events: dict[str, dict[str, Event]] = defaultdict(dict)
+    events: dict[str, dict[tuple[str, ...], Event]] = defaultdict(dict)
     kinds: dict[str, EventType] = {"clicks": "click", "purchases": "purchase"}
     for topic, kind in kinds.items():
         for partition, offset, _, value in records(settings, settings.topic(topic)):
             if (topic, partition, offset) not in poison and value is not None:
                 sent = json.loads(value)
                 event = Event(item_key(sent["item_id"]), sent["timestamp"], kind)
-                events[sent["user_id"]].setdefault(sent["event_id"], event)
+                events[sent["user_id"]].setdefault((topic, sent["event_id"], sent["item_id"]), event)
     return events
 
 

@@ -17,7 +17,7 @@ from streams.embedded import free_port
 from streams.kafka_client import partition_of
 from streams.settings import Encoder, Kafka, Metrics, Settings, Tables
 from streams.topics import changelog_name, ensure_topics, topic_specs
-from streams.users import Users
+from streams.user_record import Record, encode_record
 from streams.worker_process import worker
 from tests import models
 from tests.faults import cluster
@@ -103,14 +103,12 @@ def fill(settings: Settings, users: int) -> int:
     """Write so many users' records to the changelog, as a worker does; bytes of one."""
     random = np.random.default_rng(1)
     forms = []
-    for form in range(FORMS):
+    for _ in range(FORMS):
         state = empty(DIM)
         for number in range(EVENTS):
             event = Event(int(random.integers(1 << 60)), 1_790_000_000_000 + number * 60_000, "click")
             state = update(state, event, random.standard_normal(DIM).astype(np.float32), Decay())
-        users_of_one = Users({}, DIM)
-        users_of_one.accept(f"form-{form}", [f"event-{form}"], state)
-        forms.append(users_of_one.begin_flush()[f"form-{form}"][f"uform-{form}".encode()] or b"")
+        forms.append(encode_record(Record(state)))
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "linger.ms": 50, "batch.size": 1 << 20})
     topic = changelog_name(settings)
     for number in range(users):

@@ -22,12 +22,14 @@ from ranker import ScoreRequest
 from ranker.candidates import BUILT_IN
 from ranker.catalogue import Catalogue
 from ranker.counts import Counts, decode_counts, encode_counts
-from streams import dead_letters, users
+from streams import dead_letters, user_record
 from streams.contracts import Click, DeadLetter, Item, RankRequest
+from streams.event_memory import seen_of
 from streams.rank_tier import RankTier
 from streams.receive import INPUTS, BadMessage, Message, receive
 from streams.settings import Settings
 from streams.state_tier import StateTier, catalogue_item, counts_of
+from streams.users import Users
 
 NOW_MS = 1_790_000_000_000
 DIM = 4
@@ -60,7 +62,7 @@ class Tiers:
     """Both tiers without a model; begun anew before they hold much, so that memory that grows is a decoder's."""
 
     def __init__(self) -> None:
-        self.state = StateTier(SETTINGS, users.Users({}, DIM), Catalogue(DIM), counts_of(SETTINGS), BUILT_IN)
+        self.state = StateTier(SETTINGS, Users({}, DIM), Catalogue(DIM), counts_of(SETTINGS), BUILT_IN)
         self.rank = RankTier(SETTINGS, None)
         self.scored = RankTier(SETTINGS, Lengths())
         self.left = MOST_USERS
@@ -112,7 +114,7 @@ def _go_on(accepted: Any) -> None:
 def state_record(data: bytes) -> bool:
     """A user's record from the changelog."""
     try:
-        users.decode_record(data)
+        user_record.decode_record(data)
     except StateUnreadable:
         return False
     return True
@@ -174,8 +176,9 @@ def good() -> dict[str, list[bytes]]:
             }
         ],
     }
-    state = update(empty(DIM), Event(1, NOW_MS, "click"), None, Decay())
-    record = users.encode_record(users.Record(state, (1, 2)))
+    clicked = Event(1, NOW_MS, "click")
+    state = update(empty(DIM), clicked, None, Decay())
+    record = user_record.encode_record(user_record.Record(state, (seen_of("e", clicked),)))
     counts = Counts(1e9, 1e9)
     counts.observe([Event(2, NOW_MS, "click")], [1])
     rows = [b"\n".join(encode_counts(*row)) for row in counts.changes()]

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Producer
 
-from streams import users
+from streams import user_record
 from streams.embedded import free_port
 from streams.kafka_client import partition_of
 from streams.settings import Settings
@@ -26,18 +26,18 @@ class Traffic:
     def __init__(self, client: Client, seed: int, users: int = 25) -> None:
         self._client = client
         self._random = random.Random(seed)
-        self._sent: dict[str, set[str]] = {f"user-{number}": set() for number in range(users)}
+        self._sent: dict[str, set[tuple[str, str, str]]] = {f"user-{number}": set() for number in range(users)}
 
     def burst(self, count: int) -> None:
         for _ in range(count):
             user_id = self._random.choice(list(self._sent))
             topic = self._random.choice(["clicks", "clicks", "purchases"])
-            happened = now_ms() - self._random.randrange(9**8)
-            ids = self._sent[user_id]
-            ids.add(self._client.click(user_id, self._random.choice(ITEMS), topic=topic, timestamp=happened))
+            happened, item_id = now_ms() - self._random.randrange(9**8), self._random.choice(ITEMS)
+            sent = self._sent[user_id]
+            sent.add((topic, item_id, self._client.click(user_id, item_id, topic=topic, timestamp=happened)))
             if self._random.random() < 0.2:
-                again = self._random.choice(sorted(ids))
-                self._client.click(user_id, self._random.choice(ITEMS), event_id=again, topic=topic)
+                topic, item_id, again = self._random.choice(sorted(sent))
+                self._client.click(user_id, item_id, event_id=again, topic=topic)
         self._client.flush()
 
     def check(self, running: WorkerProcess) -> None:
@@ -145,7 +145,7 @@ def test_a_rolling_restart_under_load_loses_nothing(settings: Settings, client: 
 
 
 def test_a_state_of_a_newer_worker_stops_this_one_in_one_line(settings: Settings, client: Client) -> None:
-    newer = msgspec.msgpack.encode([users.SCHEMA + 1, "another shape"])
+    newer = msgspec.msgpack.encode([user_record.SCHEMA + 1, "another shape"])
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
     producer.produce(changelog_name(settings), newer, b"uann", partition=partition_of(b"ann", 4))
     assert producer.flush(10) == 0
@@ -155,7 +155,7 @@ def test_a_state_of_a_newer_worker_stops_this_one_in_one_line(settings: Settings
     finally:
         running.kill()
     said = running.log.read_text().splitlines()
-    assert said[-1].startswith("afterclick: user record: got schema 3, expected at most 2; a newer worker wrote it")
+    assert said[-1].startswith("afterclick: user record: got schema 4, expected 3; a newer worker wrote it")
     assert not [line for line in said if "Traceback" in line]
     assert dict(client.consume(changelog_name(settings))) == {"uann": newer}, "nothing of it was changed"
 

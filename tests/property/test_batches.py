@@ -18,7 +18,8 @@ from ranker.counts import Counts, ItemCounts
 from streams.contracts import Click, Item, Purchase
 from streams.settings import Settings
 from streams.state_tier import Outcome, StateTier
-from streams.users import Record, Users
+from streams.user_record import Record
+from streams.users import Users
 
 DIM, START, DAY = 16, 1_700_000_000_000, 86_400_000
 DECAY = Decay()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,6 +26,8 @@ from encoders.interest import (
     settle,
     update,
 )
+from streams.event_memory import seen_of
+from streams.users import Users
 
 DIM = 384
 DECAY = Decay()
@@ -85,23 +90,54 @@ def test_an_event_about_an_unknown_item_counts_once_it_arrives(arrivals: list[Ev
     assert settle(settled, KNOWN.get, DECAY) is settled
 
 
-def test_a_full_state_fits_into_4_kb_with_its_event_ids() -> None:
-    from streams.users import Users
-
+def test_a_full_state_fits_into_4_kb_with_the_events_it_remembers() -> None:
     store: dict[bytes, bytes] = {}
-    users = Users(store, DIM)
+    users, user_id, sizes = Users(store, DIM), "a-user-with-quite-a-long-id" * 8, []
     for number in range(300):
         known = number % 3 > 0
         event = Event(ITEMS[number % 40], 1_700_000_000_000 + number * 60_000, "purchase" if number % 2 else "click")
-        before = users.get("a-user-with-quite-a-long-id" * 8).interest
-        after = update(before, event, KNOWN[event.item] if known else None, DECAY)
-        users.accept("a-user-with-quite-a-long-id" * 8, [f"event-{number}"], after)
+        memory = users.memory(user_id)
+        memory.add(seen_of(f"event-{number}", event))
+        after = update(users.get(user_id).interest, event, KNOWN[event.item] if known else None, DECAY)
+        users.accept(user_id, memory, after)
         for values in users.begin_flush().values():
             store.update({key: value for key, value in values.items() if value is not None})
+            sizes += [len(value) for key, value in values.items() if key[:1] == b"u" and value is not None]
         users.end_flush()
-    state = users.get("a-user-with-quite-a-long-id" * 8).interest
+    state = users.get(user_id).interest
     assert (len(state.history), len(state.waiting), len(state.bought)) == (50, WAITING, BOUGHT)
-    assert max(len(value) for key, value in store.items() if key[:1] == b"u") <= 4096
+    assert max(sizes) <= 4096
+
+
+@given(st.integers(-149, 38), st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_sums_of_any_size_are_stored_without_a_warning_to_the_last_that_fades(
+    magnitude: int, seed: int, one_component: bool
+) -> None:
+    """Down to the smallest float32 that there is; what has faded away is zero."""
+    vector = np.random.default_rng(seed).uniform(-1, 1, DIM).astype(np.float32)
+    if one_component:
+        vector[1:] = 0
+    vector = (vector.astype(np.float64) * 2.0**magnitude).astype(np.float32)
+    with warnings.catch_warnings(), np.errstate(all="raise", under="ignore"):
+        warnings.simplefilter("error")
+        found = decode(encode(replace(empty(DIM), session=vector, long=vector[::-1].copy(), version=1)))
+    for ours, theirs in ((found.session, vector), (found.long, vector[::-1])):
+        largest = float(np.abs(theirs).max())
+        faded = largest / 32767 < np.finfo(np.float32).tiny
+        assert np.abs(ours - theirs).max() <= (largest if faded else largest / 2**15)
+        assert not faded or not ours.any()
+
+
+def test_a_user_who_comes_back_after_days_has_no_session_any_more() -> None:
+    start, item = 1_700_000_000_000, ITEMS[0]
+    for hours in range(24, 24 * 5):
+        state = fold(
+            [Event(item, start, "click"), Event(item_key("unknown"), start + hours * 3_600_000, "click")], KNOWN
+        )
+        stored = decode(encode(state))
+        assert np.isfinite(stored.session).all()
+    assert not stored.session.any()
 
 
 def test_update_does_not_touch_its_argument() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,3 +170,15 @@ def test_catalogue_search_is_exact_through_inserts_and_deletes() -> None:
     best = sorted(shown, key=lambda item_id: -shown[item_id])[:20]
     assert [catalogue.at(row).item_id for row in rows.tolist()] == best
     assert scores.tolist() == pytest.approx([shown[item_id] for item_id in best], abs=1e-6)
+
+
+@pytest.mark.parametrize("magnitude", [1.0, 1e-14, 1e-16, 1e-20, 1e-25, 1e-37, 0.0, 1e-44])
+def test_a_mean_that_has_nearly_faded_keeps_its_direction(magnitude: float) -> None:
+    session = np.arange(1, DIM + 1, dtype=np.float32)
+    faded = replace(empty(DIM), session=(session.astype(np.float64) * magnitude).astype(np.float32), version=1)
+    found = Shopper(faded, Catalogue(DIM), Counts(1.0, 1.0), DECAY).interests
+    if magnitude < 1e-38:
+        assert found.session is None
+    else:
+        assert found.session == pytest.approx(session / np.linalg.norm(session), rel=1e-4)
+    assert found.long is None

@@ -11,10 +11,10 @@ from rich.console import Console
 
 import encoders.text
 import ranker
-from streams import doctor
+from streams import doctor, health, metrics, probes
 from streams.doctor import Check
 from streams.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
-from streams.settings import Encoder, Kafka, Ranker, Redis, Settings
+from streams.settings import Encoder, Health, Kafka, Metrics, Ranker, Redis, Settings
 
 PLACEMENT = SimpleNamespace(device="cpu", dtype="float32", reason="no accelerator")
 
@@ -56,10 +56,12 @@ def test_each_failure_has_advice_and_hides_no_other() -> None:
         redis=Redis(url=SecretStr(f"redis://:hunter2@127.0.0.1:{free_port()}/0")),
         encoder=Encoder(model="broken"),
         ranker=Ranker(model="broken"),
+        metrics=Metrics(port=free_port()),
     )
     found = examine(settings)
-    assert list(found) == ["Kafka", "topics", "Redis", "encoder", "ranker"]
-    assert not any(check.ok for check in found.values())
+    assert list(found) == ["Kafka", "topics", "Redis", "encoder", "ranker", "repeated"]
+    assert [name for name, check in found.items() if check.ok] == ["repeated"]
+    assert found["repeated"].found.startswith("not looked at: http://127.0.0.1:")
     assert all(check.advice for check in found.values())
     assert "no such model" in found["ranker"].found
     assert "hunter2" not in str(found)
@@ -83,6 +85,36 @@ def test_an_unreadable_address_does_not_show_its_password(url: str) -> None:
     check = examine(settings)["Redis"]
     assert not check.ok
     assert "ter2" not in str(check)
+
+
+@pytest.mark.parametrize("token", [None, "a-token-of-some-length"])
+@pytest.mark.parametrize("share", [0.04, 0.8])
+def test_too_many_repeats_are_told_by_a_running_state_worker(share: float, token: str | None) -> None:
+    found = Metrics(port=free_port(), token=token and SecretStr(token))
+    server = probes.serve(found, health.Health(Health(), ("state",)))
+    try:
+        metrics.ready.labels("state").set(1)
+        metrics.repeats_ratio.set(share)
+        check = doctor._repeats(found)
+    finally:
+        server.shutdown()
+        server.server_close()
+        metrics.ready.clear()
+    assert check.ok == (share < 0.05)
+    assert check.found.startswith(f"{share:.1%} of the latest clicks and purchases")
+    assert check.ok or "event_id" in check.advice
+
+
+def test_repeats_are_not_looked_at_where_no_state_worker_is() -> None:
+    elsewhere = Metrics(port=free_port())
+    server = probes.serve(elsewhere, health.Health(Health(), ("rank",)))
+    try:
+        metrics.ready.clear()
+        assert doctor._repeats(elsewhere).found.startswith("not looked at: no state worker")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert doctor._repeats(Metrics(port=0)).found.startswith("not looked at")
 
 
 def test_the_table_shows_everything_as_it_is() -> None:

@@ -17,7 +17,7 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 from ranker.candidates import BUILT_IN
 from ranker.catalogue import Catalogue
 from ranker.counts import Counts
-from streams import state_worker
+from streams import metrics, state_worker
 from streams.contracts import Item
 from streams.kafka_client import partition_of
 from streams.outbox import Outbox
@@ -312,3 +312,65 @@ def test_what_was_only_noted_is_left_to_who_gets_the_partition() -> None:
 
     asyncio.run(handed_over())
     assert (world.version("u"), world.version("v"), world.acked) == (0, 1, [1])
+
+
+def test_a_wish_to_be_forgotten_that_comes_again_leaves_who_came_back() -> None:
+    """Its user keeps state and list, and events that wait for a request are still answered by one."""
+    world = World()
+
+    async def come_back() -> None:
+        await world.work([world.click("u", "e1", 1), world.forget("u", 10)])
+        await world.work([world.click("u", "e2", 20)])
+        await world.work([world.click("u", "e3", 30), world.forget("u", 10)])
+
+    asyncio.run(come_back())
+    assert world.version("u") == 2
+    requests = world.broker.of("rank-requests")
+    assert [message.value is None for message in requests] == [True, False, False]
+    assert json.loads(requests[-1].value or b"")["state_version"] == 2
+    assert world.acked == list(range(5))
+
+
+def test_many_repeats_are_told_once_but_not_those_of_a_replay(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    repeats = world.worker._repeats
+
+    async def work() -> None:
+        repeats._since_ms = NOW + 1  # all is from before this worker
+        await world.work([world.click("u", "order-1") for _ in range(50)])
+        assert not [line for line in caplog.messages if "repeats" in line]
+        repeats._since_ms = NOW
+        await world.work([world.click("u", "order-1") for _ in range(50)])
+        await world.work([world.click("u", f"e{number}") for number in range(50)])
+
+    asyncio.run(work())
+    [line] = [line for line in caplog.messages if "repeats" in line]
+    assert line.startswith("50 of the last 50 clicks and purchases are repeats and do not count; expected at most 5%")
+    assert metrics.repeats_ratio._value.get() == 0.5
+    repeats.begin()
+    repeats.publish()
+    assert metrics.repeats_ratio._value.get() == 0
+
+
+def test_counts_are_stored_after_the_states_that_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that dies in between has its events counted once, by who comes after it."""
+    monkeypatch.setattr(state_worker, "COUNTS_EVERY_S", 0.0)
+    world = World()
+    deliver = world.broker.deliver
+
+    async def slow(messages: Sequence[Outgoing]) -> list[RecordMetadata]:
+        if any(message.topic == CHANGELOG for message in messages):
+            await asyncio.sleep(0.1)
+        return await deliver(messages)
+
+    world.broker.deliver = slow  # type: ignore[method-assign]
+
+    async def stored() -> None:
+        storing = asyncio.create_task(world.worker.store_counts())
+        await world.work([world.click("u", "e1")])
+        await asyncio.sleep(0.05)
+        storing.cancel()
+
+    asyncio.run(stored())
+    assert [call[0].topic for call in world.broker.calls][:1] == [CHANGELOG]
+    assert "item-counts" in [call[0].topic for call in world.broker.calls]

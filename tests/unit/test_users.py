@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from encoders.interest import Decay, Event, empty, update
-from streams.users import RECENT, SEEN, Changes, Users
+from collections.abc import Iterator
 
-DIM = 8
+import pytest
+
+from encoders.interest import Decay, Event, StateUnreadable, empty, update
+from streams import users as users_module
+from streams.event_memory import seen_of
+from streams.users import MIDDLE, RECENT, SEEN, Changes, Users
+
+DIM, START = 8, 1_700_000_000_000
 
 
 def flush(users: Users, store: dict[bytes, bytes]) -> Changes:
@@ -20,9 +26,27 @@ def flush(users: Users, store: dict[bytes, bytes]) -> Changes:
     return changes
 
 
-def accept(users: Users, user_id: str, event_id: str, time_ms: int = 1_700_000_000_000) -> None:
-    state = update(users.get(user_id).interest, Event(1, time_ms, "click"), None, Decay())
-    users.accept(user_id, [event_id], state)
+def accept(users: Users, user_id: str, event_id: str, time_ms: int = START) -> str:
+    event, memory = Event(1, time_ms, "click"), users.memory(user_id)
+    known = memory.look_up(seen_of(event_id, event))
+    state = users.get(user_id).interest
+    if known == "new":
+        memory.add(seen_of(event_id, event))
+        state = update(state, event, None, Decay())
+    users.accept(user_id, memory, state)
+    return known
+
+
+def knows(users: Users, user_id: str, event_id: str, time_ms: int = START) -> str:
+    return users.memory(user_id).look_up(seen_of(event_id, Event(1, time_ms, "click")))
+
+
+def fill(users: Users, user_id: str, times_ms: Iterator[int] | range) -> None:
+    """Take in one event for each of these times, at once."""
+    memory = users.memory(user_id)
+    for time_ms in times_ms:
+        memory.add(seen_of(f"e{time_ms}", Event(1, time_ms, "click")))
+    users.accept(user_id, memory, empty(DIM))
 
 
 def test_many_events_of_a_user_are_one_write() -> None:
@@ -40,65 +64,125 @@ def test_changes_are_readable_while_they_are_flushed() -> None:
     users = Users({}, DIM)
     accept(users, "u", "e1")
     users.begin_flush()
-    assert users.are_new("u", ["e1"]) == [False]
+    assert knows(users, "u", "e1") == "known"
     accept(users, "u", "e2")
     assert users.get("u").interest.version == 2
     users.end_flush()
     assert users.get("u").interest.version == 2
 
 
-def test_an_event_id_is_known_long_after_it_left_the_record() -> None:
+def test_an_event_is_one_id_about_one_item_in_one_topic() -> None:
+    users = Users({}, DIM)
+    accept(users, "u", "1")
+    memory = users.memory("u")
+    assert memory.look_up(seen_of("1", Event(1, START, "click"))) == "known"
+    assert memory.look_up(seen_of("1", Event(1, START + 9 * 86_400_000, "click"))) == "known", "sent again later"
+    assert memory.look_up(seen_of("1", Event(1, START, "purchase"))) == "new"
+    assert memory.look_up(seen_of("1", Event(2, START, "click"))) == "new"
+    assert knows(users, "another", "1") == "new"
+
+
+def test_an_event_is_known_long_after_it_left_the_record() -> None:
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
-    total = 5 * RECENT + 3
+    total = 3 * MIDDLE + RECENT + 3
     for number in range(total):
-        accept(users, "u", f"e{number}")
+        assert accept(users, "u", f"e{number}", START - number) == "new"
         if number % 7 == 0:
             flush(users, store)
     flush(users, store)
+    assert {key[:1] for key in store} == {b"u", b"m", b"s"}
     again = Users(store, DIM)
-    assert not any(again.are_new("u", [f"e{number}" for number in range(total)]))
-    assert again.are_new("u", ["another"]) == [True]
-    assert again.are_new("other", ["e0"]) == [True]
+    assert {knows(again, "u", f"e{number}", START - number) for number in range(total)} == {"known"}
+    assert knows(again, "u", "another") == "new"
+    assert knows(again, "other", "e0") == "new"
 
 
-def test_the_ids_kept_are_bounded_and_the_oldest_go_first() -> None:
+def test_the_newest_by_event_time_are_kept_and_what_is_older_is_taken_for_a_repeat() -> None:
+    """20,000 events, and then an import of older ones: the memory is bounded, and no event counts twice."""
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
-    state = empty(DIM)
-    for number in range(SEEN + 3 * RECENT):
-        users.accept("u", [f"e{number}"], state)
+    total = SEEN + 4 * MIDDLE
+    times = range(START, START + total * 1000, 1000)
+    for begin in range(0, total, 300):
+        fill(users, "u", times[begin : begin + 300])
+        flush(users, store)
+    assert len(store[b"su"]) == 16 * SEEN + 8
+    assert len(store[b"mu"]) <= 16 * (MIDDLE + 600)
+    assert knows(users, "u", "never sent", times[0]) == "too-old"
+    found = {knows(users, "u", f"e{time_ms}", time_ms) for time_ms in times}
+    assert found == {"known", "too-old"}
+    assert knows(users, "u", f"e{times[-SEEN]}", times[-SEEN]) == "known"
+    assert knows(users, "u", "never sent", times[-SEEN]) == "new", "late, and younger than all that was dropped"
+    fill(users, "u", range(START - total * 1000, START, 1000))  # would push out every id if kept by arrival
     flush(users, store)
-    assert len(store[b"su"]) == 8 * SEEN
-    assert users.are_new("u", ["e0"]) == [True]
-    assert users.are_new("u", [f"e{3 * RECENT}"]) == [False]
+    fill(users, "u", range(START - RECENT - 1, START))
+    flush(users, store)
+    assert knows(users, "u", f"e{times[-SEEN]}", times[-SEEN]) == "known"
 
 
-def test_a_touched_record_is_written_again() -> None:
+def test_an_id_that_came_again_later_is_kept_as_long_as_the_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in (("RECENT", 2), ("MIDDLE", 4), ("SEEN", 8)):
+        monkeypatch.setattr(users_module, name, size)
+    store: dict[bytes, bytes] = {}
+    users = Users(store, DIM)
+    accept(users, "u", "first", START)
+    for number in range(1, 40):
+        assert accept(users, "u", f"e{number}", START + number * 1000) == "new"
+        flush(users, store)
+        assert accept(users, "u", "first", START + number * 1000 + 500) == "known"
+    assert users.get("u").interest.version == 40
+
+
+def test_a_record_is_written_again_for_an_event_that_comes_again() -> None:
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
     accept(users, "u", "e1")
     before = flush(users, store)
-    users.touch("u")
+    assert accept(users, "u", "e1") == "known"
     assert flush(users, store) == before
 
 
-def test_forgetting_erases_all_but_a_hash_and_a_time() -> None:
+def test_forgetting_erases_all_but_a_hash_and_times() -> None:
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
-    for number in range(2 * RECENT):
+    for number in range(2 * MIDDLE):
         accept(users, "secret-user", f"e{number}")
+        if number % RECENT == 0:
+            flush(users, store)
     flush(users, store)
-    users.forget("secret-user", 1_700_000_000_500)
+    assert users.forget("secret-user", START + 500)
     flush(users, store)
     assert [key[:1] for key in store] == [b"f"]
     assert b"secret-user" not in next(iter(store))
     again = Users(store, DIM)
     assert again.get("secret-user").interest.version == 0
-    assert again.forgotten_until("secret-user") == 1_700_000_000_500
+    assert again.forgotten_until("secret-user") == START + 500
     assert again.forgotten_until("other") == 0
-    again.forget("secret-user", 1)
-    assert again.forgotten_until("secret-user") == 1_700_000_000_500
+    assert not again.forget("secret-user", 1)
+    assert again.forgotten_until("secret-user") == START + 500
+
+
+def test_forgetting_covers_what_was_accepted_even_of_the_future() -> None:
+    users = Users({}, DIM)
+    accept(users, "u", "e1", START + 86_400_000)
+    assert users.forget("u", START)
+    assert users.forgotten_until("u") == START + 86_400_000
+
+
+def test_a_wish_that_comes_again_leaves_who_came_back_since() -> None:
+    store: dict[bytes, bytes] = {}
+    users = Users(store, DIM)
+    accept(users, "u", "e1")
+    assert users.forget("u", START)
+    flush(users, store)
+    accept(users, "u", "e2", START + 1)
+    flush(users, store)
+    again = Users(store, DIM)
+    assert not again.forget("u", START)
+    assert again.get("u").interest.version == 1
+    assert again.forget("u", START + 2)
+    assert again.get("u").interest.version == 0
 
 
 def test_who_waits_for_an_item_is_found_after_a_restart() -> None:
@@ -119,5 +203,17 @@ def test_what_was_not_stored_can_be_given_up() -> None:
     accept(users, "ann", "e3")
     users.discard()
     assert users.get("ann").interest.version == 1
-    assert users.are_new("ann", ["e1", "e2"]) == [False, True]
+    assert [knows(users, "ann", event_id) for event_id in ("e1", "e2")] == ["known", "new"]
     assert users.begin_flush() == {}
+
+
+@pytest.mark.parametrize("key", [b"mu", b"su"])
+def test_damaged_memory_is_refused(key: bytes) -> None:
+    store: dict[bytes, bytes] = {}
+    users = Users(store, DIM)
+    for begin in range(0, 3 * MIDDLE, RECENT + 1):
+        fill(users, "u", range(START + begin, START + begin + RECENT + 1))
+        flush(users, store)
+    for damaged in (b"", store[key][:-1], store[key][:3]):
+        with pytest.raises(StateUnreadable, match="restore the changelog"):
+            Users({**store, key: damaged}, DIM).memory("u")

@@ -1,0 +1,40 @@
+"""Read the metrics of the worker that these settings describe, over HTTP, as Prometheus does."""
+
+from __future__ import annotations
+
+import urllib.request
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from streams.settings import Metrics
+
+TIMEOUT_S = 3.0
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
+
+
+def url_of(metrics: Metrics) -> str:
+    """Where the worker's metrics are.
+
+    >>> url_of(Metrics(host="0.0.0.0", port=9464))
+    'http://127.0.0.1:9464/metrics'
+    """
+    host = ANY_ADDRESS.get(metrics.host, metrics.host)
+    return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{metrics.port}/metrics"
+
+
+def scrape(metrics: Metrics) -> list[Sample]:
+    """Read all samples.
+
+    Raises
+    ------
+    OSError, ValueError, http.client.HTTPException
+        No worker answers there, it refuses the token, or what answers is something else.
+    """
+    request = urllib.request.Request(url_of(metrics))
+    if metrics.token is not None:
+        request.add_header("Authorization", f"Bearer {metrics.token.get_secret_value()}")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a worker is not behind a proxy
+    with opener.open(request, timeout=TIMEOUT_S) as answer:
+        text = answer.read().decode()
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
