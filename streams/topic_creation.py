@@ -33,7 +33,7 @@ _LOST = {
     "retention.ms": "old messages go when the broker's default says so",
     "max.message.bytes": "what is larger than the broker's default is cut, and counted",
     "segment.bytes": "a Redis that lost everything is refilled from more of the topic",
-    "message.timestamp.type": "the age of a list is told by the workers' clocks",
+    "message.timestamp.type": "when our messages were written is told by the workers' clocks",
     "min.insync.replicas": "how many brokers must have a write is the broker's default",
 }
 

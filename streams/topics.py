@@ -104,32 +104,30 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     special: dict[str, tuple[bool, dict[str, str]]] = {
         "items": (True, {}),
         "rank-requests": (True, pending),
-        # Only what is no longer written to is compacted, and an emptied Redis reads all that is not. When a list
-        # came is the broker's word: a worker's clock may be wrong.
+        # Only what is no longer written to is compacted, and an emptied Redis reads all that is not.
         "recommendations": (
             True,
-            {
-                **erasing,
-                **roomy.get("recommendations", {}),
-                "segment.bytes": str(128 * 2**20),
-                "message.timestamp.type": "LogAppendTime",
-            },
+            {**erasing, **roomy.get("recommendations", {}), "segment.bytes": str(128 * 2**20)},
         ),
         "dead-letters": (False, {**bounded, _LARGEST: str(DEAD_LETTER_BYTES)}),
         "routed-events": (False, bounded),
         "forget": (False, bounded),
         "item-counts": (True, {}),
     }
-    names = [*TOPICS, "routed-events", "item-counts"]
-    specs = [
-        TopicSpec(
-            settings.topic(name), compacted, settings.kafka.partitions, config, name in OF_OTHERS, largest.get(name, 0)
+    # When a message of ours came is the broker's word: a worker's clock may be wrong, and Kafka 4 would refuse it then.
+    stamped = {"message.timestamp.type": "LogAppendTime"}
+    specs = []
+    for name in (*TOPICS, "routed-events", "item-counts"):
+        compacted, config = special.get(name, (False, {}))
+        is_input = name in OF_OTHERS
+        config = config if is_input else config | stamped
+        specs.append(
+            TopicSpec(
+                settings.topic(name), compacted, settings.kafka.partitions, config, is_input, largest.get(name, 0)
+            )
         )
-        for name in names
-        for compacted, config in [special.get(name, (False, {}))]
-    ]
-    changelog = TopicSpec(changelog_name(settings), True, settings.kafka.partitions, erasing, least=STATE_BYTES)
-    return [*specs, changelog]
+    name, config = changelog_name(settings), erasing | stamped
+    return [*specs, TopicSpec(name, True, settings.kafka.partitions, config, least=STATE_BYTES)]
 
 
 async def ensure_topics(settings: Settings, needed: Sequence[TopicSpec]) -> dict[str, int]:
