@@ -36,13 +36,14 @@ from streams.health import Health
 from streams.kafka_client import answers, client_options, partition_of
 from streams.models import RemoteEncoder
 from streams.outbox import Outbox
-from streams.publish import CacheUnavailable, ListCache
+from streams.publish import ListCache
 from streams.rank_tier import RankTier
 from streams.rank_worker import AT_MODEL, RankWorker
-from streams.refill import Refill
+from streams.redis_refusal import CacheUnavailable
+from streams.refill import Refill, owner_of
 from streams.restore import watch_restore
 from streams.serving import Serving
-from streams.settings import Kafka, Redis, Settings, SettingsError
+from streams.settings import Kafka, Settings, SettingsError
 from streams.state_tier import StateTier, counts_of
 from streams.state_worker import COUNTS, ROUTED, StateWorker
 from streams.table_store import TableStore
@@ -104,7 +105,7 @@ def run(settings: Settings, role: Role, serving: Serving) -> int:
         probes.serve(settings.metrics, health)
     asyncio.run(ensure_topics(settings, topic_specs(settings)))
     if role in ("rank", "all"):
-        asyncio.run(_check_redis(settings.redis))
+        asyncio.run(_check_redis(settings))
     threadpool_limits(1, "blas")  # numpy's products here are small: a second thread spins more than it computes
     serving.load()
     health.models_loaded = serving.loaded
@@ -215,7 +216,7 @@ def state_app(settings: Settings, encoder: RemoteEncoder, health: Health, ending
 def rank_app(settings: Settings, serving: Serving, health: Health) -> faust.App:
     """The rank tier: scores, selects, publishes."""
     app = _app(settings, "rank")
-    cache = Refill(settings, ListCache(settings.redis))
+    cache = Refill(settings, ListCache(settings))
     tier = RankTier(settings, *serving.scorers)
     tier.warm_up()
     worker = RankWorker(settings, tier, Outbox(app), cache, ThreadPoolExecutor(AT_MODEL, "rank"))
@@ -288,11 +289,11 @@ def _app(settings: Settings, tier: Literal["state", "rank"]) -> App:
     return app
 
 
-async def _check_redis(settings: Redis) -> None:
+async def _check_redis(settings: Settings) -> None:
     """Stop where Redis refuses us; one that is away is waited for later, and lists go to the topic meanwhile."""
     cache = ListCache(settings)
     try:
-        await cache.check()
+        await cache.check(await owner_of(settings))
     except CacheUnavailable as error:
         logger.warning("%s; lists go to the topic, and here once it is back", error)
     finally:

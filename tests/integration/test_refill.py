@@ -54,20 +54,20 @@ class Ground:
         assert self._producer.flush(10) == 0
 
     def version(self, user_id: str) -> Any:
-        stored: Any = self.redis.get(self.settings.redis.key_prefix + user_id)
+        stored: Any = self.redis.get(self.settings.key_prefix + user_id)
         return None if stored is None else json.loads(stored)["state_version"]
 
     @asynccontextmanager
     async def worker(self, **redis: Any) -> AsyncIterator[Refill]:
         settings = self.settings.model_copy(update={"redis": self.settings.redis.model_copy(update=redis)})
-        cache = ListCache(settings.redis)
+        cache = ListCache(settings)
         refill = Refill(settings, cache)
         refill.own(range(self.settings.kafka.partitions))
         yield refill
         await cache.close()
 
     def wipe(self) -> None:
-        for key in self.redis.scan_iter(self.settings.redis.key_prefix + "*"):
+        for key in self.redis.scan_iter(self.settings.key_prefix + "*"):
             self.redis.delete(key)
 
 
@@ -94,7 +94,7 @@ def test_an_emptied_redis_gets_the_newest_lists_again(ground: Ground) -> None:
             await worker._look()
         assert [ground.version(f"u{number}") for number in range(30)] == [2] * 30
         assert ground.version("gone") is None
-        ttl: Any = ground.redis.ttl(ground.settings.redis.key_prefix + "u3")
+        ttl: Any = ground.redis.ttl(ground.settings.key_prefix + "u3")
         assert 0 < ttl <= ground.settings.redis.ttl_s
 
     asyncio.run(played())
@@ -178,7 +178,7 @@ def test_what_is_brought_does_not_undo_what_is_written_meanwhile(
 
             monkeypatch.setattr(worker, "_put", overtaken)
             await worker._look()
-            stored: Any = ground.redis.get(ground.settings.redis.key_prefix + "ann")
+            stored: Any = ground.redis.get(ground.settings.key_prefix + "ann")
             assert json.loads(stored)["generated_at"] > time.time() * 1000
             assert ground.version("gone") is None
             monkeypatch.undo()
@@ -195,10 +195,10 @@ def test_a_redis_that_is_whole_is_left_alone(ground: Ground) -> None:
             await worker._look()
             await worker.write(*([one] for one in ground.publish("ann", 1)))
             await worker._look()
-            marks: Any = ground.redis.hgetall(ground.settings.redis.key_prefix)
+            marks: Any = ground.redis.hgetall(ground.settings.key_prefix)
             partition = partition_of(b"ann", ground.settings.kafka.partitions)
             assert marks[str(partition).encode()] == b"1"
-            ground.redis.delete(ground.settings.redis.key_prefix + "ann")  # an operator's hand: not ours to undo
+            ground.redis.delete(ground.settings.key_prefix + "ann")  # an operator's hand: not ours to undo
             await worker._look()
             assert ground.version("ann") is None
 

@@ -17,7 +17,7 @@ from streams import contracts, users
 from streams.contracts import Recommendations
 from streams.embedded import EmbeddedRedis
 from streams.publish import ListCache, ListUnreadable, Published
-from streams.settings import Redis
+from streams.settings import Redis, Settings
 from streams.users import Record, Users, decode_record, encode_record
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -101,7 +101,7 @@ def test_lists_of_every_version_live_together_in_redis() -> None:
         await cache.close()
 
     with EmbeddedRedis() as server, redis.Redis.from_url(server.url) as plain:
-        settings = Redis(url=SecretStr(server.url))
+        settings = Settings(redis=Redis(url=SecretStr(server.url)))
         key = f"{settings.key_prefix}ann"
         for junk in (b"5", b'{"as_of": "x"}', b"[1]", b"null", b'{"as_of": 1e300}', b"\xff", b"[" * 5000):
             plain.set(key, junk)
