@@ -20,9 +20,9 @@ from streams.settings import SettingsError
 _MAY_ALL = """
 local refused = {}
 for _, command in ipairs({
-  {'GET', KEYS[1]}, {'HGET', KEYS[1], 'f'}, {'HGETALL', KEYS[1]}, {'DEL', KEYS[1]},
-  {'SET', KEYS[1], '', 'EXAT', 4000000000}, {'SET', KEYS[1], '', 'EX', 1}, {'DEL', KEYS[1]},
-  {'HSET', KEYS[1], 'f', ''}, {'DEL', KEYS[1]},
+  {'GET', KEYS[1]}, {'HGET', KEYS[1], 'f'}, {'HGETALL', KEYS[1]},
+  {'SET', KEYS[1], '', 'EX', 1}, {'DEL', KEYS[1]},
+  {'SET', KEYS[1], '', 'EXAT', 4000000000}, {'DEL', KEYS[1]}, {'HSET', KEYS[1], 'f', ''}, {'DEL', KEYS[1]},
 }) do
   local answer = redis.pcall(unpack(command))
   if type(answer) == 'table' and answer.err then
@@ -32,7 +32,8 @@ for _, command in ipairs({
 end
 return refused
 """
-"""All that the work asks for, on a key that nobody uses, which is gone at the end."""
+"""All that the work asks for, on a key that nobody uses and that is gone at the end. SET is the first write: a full
+Redis refuses no later one of a script."""
 _NOBODY = "-" * 300
 """Longer than any id: no user's key is this behind the prefix."""
 

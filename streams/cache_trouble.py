@@ -35,7 +35,7 @@ class Trouble:
         metrics.cache_refusals.labels(refusal.reason).inc()
         now_s = time.monotonic()
         if now_s - self._seen_s.get(refusal.reason, float("-inf")) > QUIET_S:
-            logger.warning("Redis %s: %s; %s", self._what, refusal.text, self._meanwhile)
+            logger.warning("Redis %s (%s); %s", self._what, refusal.text, self._meanwhile)
             self._told |= refusal.reason not in OWN
         self._seen_s[refusal.reason] = now_s
 

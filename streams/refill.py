@@ -166,13 +166,13 @@ class Refill:
             self._earlier.popleft()
 
     async def _set_back(self, marks: dict[int, int]) -> dict[int, int]:
-        """After a failover, to where the marks were `LOST_S` before: a master may take lists that its replica lacks."""
+        """After a failover read again from where the marks were `LOST_S` before: a replica may lack what it had."""
         if self._changes == self._cache.changes:
             return marks
         earlier = self._earlier[0][1] if self._earlier else {}
         back = {p: (marks[p], mark) for p, mark in earlier.items() if p in self._owned and mark < marks.get(p, 0)}
         moved = await self._cache.marks.advance(back)
-        self._changes = self._cache.changes
+        self._changes, self._marked = self._cache.changes, {}
         return marks | {p: back[p][1] for p in moved}
 
     async def _see_ends(self) -> None:

@@ -163,7 +163,9 @@ def test_redis_refused_is_one_line_that_says_why(
 
 def test_redis_with_tls_is_not_talked_to_without(redis_port: int, certificates: Certificates) -> None:
     plain = Redis(url=SecretStr(f"redis://{USER}:{REDIS_PASSWORD}@127.0.0.1:{redis_port}/0"))
-    with pytest.raises(SettingsError, match=r"expected one; in AFTERCLICK_REDIS__URL write rediss:// \(the server has TLS"):
+    with pytest.raises(
+        SettingsError, match=r"expected one; in AFTERCLICK_REDIS__URL write rediss:// \(the server has TLS"
+    ):
         asyncio.run(checked(plain))
     asyncio.run(checked(cache(redis_port, certificates.ca)))
 
