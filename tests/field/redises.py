@@ -57,7 +57,11 @@ class Server:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        until(self._answers)
+        try:
+            until(self._answers)
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """kill -9."""
@@ -77,6 +81,11 @@ class Server:
         return True
 
 
+def _port_with_bus() -> int:
+    """A free port; the nodes talk to each other 10,000 above it."""
+    return next(port for port in iter(free_port, None) if port < 55_536)
+
+
 class Cluster:
     """Masters with a third of the slots each, and a replica for each."""
 
@@ -89,8 +98,8 @@ class Cluster:
             "--cluster-replica-validity-factor",
             "0",
         )
-        self.masters = [Server(folder, *options) for _ in range(masters)]
-        self.replicas = [Server(folder, *options) for _ in range(masters)]
+        self.masters = [Server(folder, *options, port=_port_with_bus()) for _ in range(masters)]
+        self.replicas = [Server(folder, *options, port=_port_with_bus()) for _ in range(masters)]
 
     def form(self) -> None:
         """Meet, share the slots, and wait until all agree."""
