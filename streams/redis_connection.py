@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio.client import Redis
-from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -58,7 +58,9 @@ class RedisConnection:
         self._masters = frozenset[str]()
         self._timeout_s = timeout_s
         self._client: Any = None
-        self._sentinel: Sentinel | None = None
+        self._is_cluster = False
+        self._nodes = address.hosts  # of a cluster, as far as we know them
+        self._sentinel: Any = None
         self._one_at_a_time = asyncio.Lock()
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
@@ -108,8 +110,7 @@ class RedisConnection:
         return ""
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
+        await self._drop()
         if self._sentinel is not None:
             await self._sentinel.aclose()
 
@@ -140,42 +141,53 @@ class RedisConnection:
             return [_no_node(error)] * len(commands)
 
     async def _connected(self) -> Any:
-        if self._client is None:
+        if self._client is None and not self._is_cluster:
             client = self._single()
             try:
-                cluster = bool(self.address.hosts) and not self.address.master and await _is_cluster(client)
+                self._is_cluster = bool(self.address.hosts) and not self.address.master and await _is_cluster(client)
             except ERRORS:
                 await client.aclose()
                 raise
             self._client = client
-            if cluster:
-                await self._become_cluster()
-        if isinstance(self._client, RedisCluster):
-            try:
-                await self._client.initialize(additional_startup_nodes_info=list(self.address.hosts))
-            except RedisClusterException as error:
-                if "not enabled" in str(error):  # a server of its own by now
-                    self._client = None
-                raise
-            except (LookupError, AttributeError) as error:
-                raise _no_node(error) from error
-            masters = frozenset(node.name for node in self._client.get_primaries())
-            self.changes += masters != self._masters
-            self._masters = masters
+        if self._is_cluster:
+            await self._see_topology()
         return self._client
 
-    async def _reconnect(self, moved: bool) -> None:
-        if moved and not self.address.master and isinstance(self._client, Redis):
-            await self._become_cluster()
-        elif self._client is not None:
-            with suppress(*ERRORS):
-                await self._client.aclose()
+    async def _see_topology(self) -> None:
+        """Know who has which slot: from the nodes that we know, or the URL's."""
+        if not isinstance(self._client, RedisCluster):
+            await self._drop()
+            nodes = [ClusterNode(host, port) for host, port in self._nodes]
+            common, address = self._common(), self.address
+            self._client = RedisCluster(startup_nodes=nodes, db=address.db, ssl=address.tls, **common)
+            self._client.commands_parser = _FirstArgument()
+        try:
+            await self._client.initialize()
+        except RedisClusterException as error:
+            self._client = None
+            if "not enabled" in str(error):  # a server of its own by now
+                self._is_cluster, self._nodes = False, self.address.hosts
+            raise
+        except (LookupError, AttributeError) as error:
+            raise _no_node(error) from error
+        nodes = self._client.get_nodes()
+        self._nodes = tuple(dict.fromkeys((*self.address.hosts, *((node.host, node.port) for node in nodes))))
+        masters = frozenset(node.name for node in self._client.get_primaries())
+        self.changes += masters != self._masters
+        self._masters = masters
 
-    async def _become_cluster(self) -> None:
-        await self._client.aclose()
-        (host, port), *_ = self.address.hosts
-        self._client = RedisCluster(host=host, port=port, db=self.address.db, ssl=self.address.tls, **self._common())
-        self._client.commands_parser = _FirstArgument()
+    async def _reconnect(self, moved: bool) -> None:
+        self._is_cluster |= moved and not self.address.master and bool(self.address.hosts)
+        await self._drop()
+
+    async def _drop(self) -> None:
+        """Close all connections; the next command opens new ones."""
+        with suppress(*ERRORS):
+            if self._client is not None:
+                await self._client.aclose()
+            if isinstance(self._client, RedisCluster):  # which closes nothing while it is to see the topology
+                await self._client.nodes_manager.aclose()
+                await self._client.nodes_manager.aclose("startup_nodes")
 
     def _single(self) -> Any:
         address, common = self.address, self._common()
@@ -183,9 +195,9 @@ class RedisConnection:
             ours = {
                 name: value for name, value in common.items() if name not in ("username", "password", "client_name")
             }
-            tls = {"ssl": True} if address.tls else {}
-            sentinel_options = {**ours, **tls, **address.sentinel_login}
-            self._sentinel = Sentinel(list(address.hosts), sentinel_kwargs=sentinel_options)
+            tls: dict[str, Any] = {"ssl": True} if address.tls else {}
+            make: Any = Sentinel  # which has no type hints
+            self._sentinel = make(list(address.hosts), sentinel_kwargs={**ours, **tls, **address.sentinel_login})
             return self._sentinel.master_for(address.master, db=address.db, **tls, **common)
         if address.path:
             pool = ConnectionPool(UnixDomainSocketConnection, path=address.path, db=address.db, **common)

@@ -50,7 +50,9 @@ class FileUnreadable(OSError):
 ERRORS = (RedisError, RedisClusterException, OSError)
 """Whatever a call of redis-py raises that is not a bug."""
 URL = f"{PREFIX}REDIS__URL"
-LASTING = frozenset({"permission", "login", "tls", "command", "database", "sentinel", "no-sentinel", "foreign-mark"})
+LASTING = frozenset(
+    {"permission", "login", "tls", "certificate", "command", "database", "sentinel", "no-sentinel", "foreign-mark"}
+)
 """Reasons that do not mend themselves: a worker does not start with one."""
 OWN = frozenset({"wrong-type", "refused"})
 """Reasons that may be one key's own, while others are taken."""
@@ -99,7 +101,7 @@ _LINES = {
     "refused": "got an error ({text}), expected none; see Redis' log",
     "away": f"{{text}}; expected an answer at {{address}}; is it running, and is {URL} right?",
 }
-REASONS = (*_LINES, "tls", "damaged-mark", "foreign-mark")
+REASONS = (*_LINES, "tls", "certificate", "damaged-mark", "foreign-mark")
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,12 @@ def reason_of(error: Exception) -> str:
     >>> reason_of(ConnectionRefusedError())
     'away'
     """
-    if any(isinstance(cause, (ssl.SSLError, FileUnreadable)) for cause in _causes(error)):
-        return "tls"
+    error = _root(error)
+    for cause in _causes(error):
+        if isinstance(cause, (ssl.SSLCertVerificationError, FileUnreadable)):
+            return "certificate"
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+            return "tls"
     for classes, reason in _CLASSES:
         if isinstance(error, classes):
             return reason
@@ -140,8 +146,9 @@ def reason_of(error: Exception) -> str:
 
 def explain(error: Exception, address: Address) -> Refusal:
     """Say in one line why Redis refuses us, or we it, or that it is away."""
+    error = _root(error)
     reason = reason_of(error)
-    if reason == "tls":
+    if reason in ("certificate", "tls"):
         return Refusal(reason, _tls(error))
     text = shown(error, address)
     return Refusal(
@@ -194,6 +201,14 @@ def _tls(error: Exception) -> str:
         if isinstance(cause, FileUnreadable):
             return f"got {cause}, expected a file that can be read; correct {URL}"
     raise AssertionError("no error of TLS")
+
+
+def _root(error: Exception) -> Exception:
+    """What the cluster client met, where it only says that no node would do."""
+    cause = error.__cause__ or error.__context__
+    while isinstance(error, RedisClusterException) and isinstance(cause, ERRORS):
+        error, cause = cause, cause.__cause__ or cause.__context__
+    return error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -68,16 +68,16 @@ def test_a_cluster_takes_all_lists_while_a_slot_moves_and_a_master_dies(masters:
         async with running(ground) as worker:
             for version in (1, 2):
                 batch = [ground.publish(user, version) for user in USERS]
-                await worker.write(*zip(*batch, strict=True))  # type: ignore[arg-type]
+                await worker.write(*zip(*batch, strict=True))
             assert all_there(ground, 2)
             failed = metrics.cache_writes.labels("failed")._value.get()
             for version, _ in enumerate(masters.move(slot, source, target), 3):
                 batch = [ground.publish(user, version) for user in USERS]
-                await worker.write(*zip(*batch, strict=True))  # type: ignore[arg-type]
+                await worker.write(*zip(*batch, strict=True))
                 assert all_there(ground, version)
             version += 1
             batch = [ground.publish(user, version) for user in USERS]
-            await worker.write(*zip(*batch, strict=True))  # type: ignore[arg-type]
+            await worker.write(*zip(*batch, strict=True))
             assert all_there(ground, version)
             assert await asyncio.to_thread(_read_once, ground.settings, USERS[0]) == version
             assert metrics.cache_writes.labels("failed")._value.get() == failed, "a slot on its way refuses nothing"
@@ -86,7 +86,7 @@ def test_a_cluster_takes_all_lists_while_a_slot_moves_and_a_master_dies(masters:
             for _ in range(40):
                 version += 1
                 batch = [ground.publish(user, version) for user in USERS]
-                await worker.write(*zip(*batch, strict=True))  # type: ignore[arg-type]
+                await worker.write(*zip(*batch, strict=True))
                 await asyncio.sleep(0.1)
             await until(lambda: all_there(ground, version), 20)
             await until(lambda: pending() == 0)
@@ -107,6 +107,12 @@ def test_a_cluster_lets_us_work_by_the_readmes_acl_and_no_other_database(masters
     for server in running:
         server.client.execute_command(f"ACL SETUSER app reset on >pw {rights} +cluster|slots")
     url = f"redis://app:pw@{HOST}:{running[0].port}"
+    for server in running:
+        server.client.execute_command("ACL SETUSER app -cluster|slots")
+    with pytest.raises(SettingsError, match=r"got no permission \(.*cluster\|slots.* correct the user's ACL"):
+        asyncio.run(checked(Settings(redis=Redis(url=SecretStr(url)))))
+    for server in running:
+        server.client.execute_command("ACL SETUSER app +cluster|slots")
     assert "3 masters" in asyncio.run(checked(Settings(redis=Redis(url=SecretStr(url)))))
     with pytest.raises(SettingsError, match=r"got no database 3 .*, in a cluster 0; correct AFTERCLICK_REDIS__URL"):
         asyncio.run(checked(Settings(redis=Redis(url=SecretStr(f"redis://{HOST}:{running[0].port}/3")))))
@@ -125,13 +131,13 @@ def test_a_master_that_sentinels_replace(settings: Settings, tmp_path: Path) -> 
         async def played() -> None:
             async with running(ground) as worker:
                 batch = [ground.publish(user, 1) for user in USERS]
-                await worker.write(*zip(*batch, strict=True))  # type: ignore[arg-type]
+                await worker.write(*zip(*batch, strict=True))
                 await until(lambda: all_there(ground, 1) and pending() == 0)
                 assert await asyncio.to_thread(_read_once, ground.settings, USERS[0]) == 1
                 master.kill()
                 watching[0].kill()
                 batch = [ground.publish(user, 2) for user in USERS]
-                await worker.write(*zip(*batch, strict=True))  # type: ignore[arg-type]
+                await worker.write(*zip(*batch, strict=True))
                 assert pending() >= len(USERS)
                 await until(lambda: all_there(ground, 2), 30)
                 await until(lambda: pending() == 0)
