@@ -284,7 +284,7 @@ def test_a_master_that_kept_lists_to_itself_leaves_none_missing(server: Server, 
                 replica.client.hset(
                     ground.settings.key_prefix, mapping=server.client.hgetall(ground.settings.key_prefix)
                 )
-                wire._to_port = replica.port
+                wire.lead_to(replica.port)
                 began_s = time.monotonic()
                 server.client.execute_command("REPLICAOF", HOST, replica.port)  # old connections stay, READONLY
                 await worker.write(*([one] for one in ground.publish("cid", 1)))

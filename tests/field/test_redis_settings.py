@@ -52,7 +52,7 @@ def command(settings: Settings, *arguments: str, **more: str) -> subprocess.Comp
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
 
