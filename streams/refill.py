@@ -25,7 +25,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.structs import RecordMetadata
 
 from streams import metrics
-from streams.kafka_client import KafkaUnavailable, admin, client_options, started
+from streams.kafka_client import KafkaUnavailable, admin, client_options, partition_of, started
 from streams.publish import ListCache, Published, Taken
 from streams.redis_refusal import CacheUnavailable
 from streams.settings import Settings
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
 MOST_S = 10.0
-"""Between attempts where Redis refuses us: chosen by us, as a person who has mended it waits for that."""
+"""Between attempts where Redis or Kafka refuses us: chosen by us, as a person who has mended it waits for that."""
 LOST_S = 30.0
 """Chosen by us: how long a master that is cut off may go on before its replica takes over."""
 REFUSED_USERS = 10_000
@@ -59,6 +59,7 @@ class Refill:
     def __init__(self, settings: Settings, cache: ListCache) -> None:
         self._settings = settings
         self._kafka = settings.kafka
+        self._partitions = settings.kafka.partitions
         self._topic = settings.topic("recommendations")
         self._ttl_s = settings.redis.ttl_s
         self._cache = cache
@@ -82,6 +83,7 @@ class Refill:
         self._end = {p: end for p, end in self._end.items() if p in before or p not in self._owned}
         self._marked = {partition: mark for partition, mark in self._marked.items() if partition in self._owned}
         self._sure = {partition: mark for partition, mark in self._sure.items() if partition in self._owned}
+        self._refused = {user for user in self._refused if partition_of(user.encode(), self._partitions) in self._owned}
 
     async def write(self, published: Sequence[Published], places: Sequence[RecordMetadata]) -> None:
         """Write lists to Redis that lie in the topic at these places."""
@@ -110,13 +112,15 @@ class Refill:
                 self._marked = {}
                 pause_s = min(2 * pause_s, MOST_S)
             except KafkaUnavailable as error:
-                logger.warning("%s; Redis is refilled later", error)
+                if pause_s == LOOK_EVERY_S:
+                    logger.warning("%s; Redis is refilled later", error)
+                pause_s = min(2 * pause_s, MOST_S)
             self._observe()
 
     async def _pause(self, seconds: float) -> None:
         """Wait; after trouble no longer than until Redis takes a list again."""
-        await asyncio.sleep(LOOK_EVERY_S)
         self._takes_again.clear()
+        await asyncio.sleep(LOOK_EVERY_S)
         with suppress(asyncio.TimeoutError):
             if seconds > LOOK_EVERY_S:
                 await asyncio.wait_for(self._takes_again.wait(), seconds - LOOK_EVERY_S)

@@ -318,8 +318,11 @@ def test_a_master_that_kept_lists_to_itself_leaves_none_missing(server: Server, 
         ("ERR something new", "see Redis' log", False),
     ],
 )
-def test_each_error_of_a_server_has_its_line(error: str, said: str, lasting: bool) -> None:
-    """And no secret in it, though servers repeat what they are sent."""
+def test_each_error_of_a_server_has_its_line(
+    error: str, said: str, lasting: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And no secret in it, nor in the log, though servers repeat what they are sent."""
+    caplog.set_level(logging.DEBUG)
     with Refusing(error) as server:
         settings = Settings(redis=Redis(url=SecretStr(f"redis://app:hunter2@{HOST}:{server.port}/7"), timeout_ms=500))
 
@@ -333,7 +336,8 @@ def test_each_error_of_a_server_has_its_line(error: str, said: str, lasting: boo
 
         found, taken = asyncio.run(played())
     assert taken == [Taken.LATER]
-    assert "hunter2" not in str(found)
+    assert "hunter2" not in str(found) + caplog.text
+    assert len(logged(caplog, "Redis does not take lists")) == 1
     assert "\n" not in str(found)
 
 
