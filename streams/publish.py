@@ -111,9 +111,12 @@ class ListCache:
             else:
                 metrics.cache_writes.labels("erased" if one.payload is None else "written" if answer else "older").inc()
                 taken.append(Taken.YES)
-        if Taken.LATER not in taken:
-            self._writing.over()
         return taken
+
+    def whole(self) -> None:
+        """Redis has all that it should: whatever it refused is over."""
+        self._writing.over()
+        self.marks.all_kept()
 
     @property
     def changes(self) -> int:

@@ -31,7 +31,7 @@ class Address:
 
     Attributes
     ----------
-    hosts : pairs of host and port: Redis', or its sentinels'; none for a socket.
+    hosts : pairs of host and port: Redis', some of a cluster's nodes, or the sentinels'; none for a socket.
     path : the Unix socket.
     master : the name that the sentinels give to the Redis.
     options : for redis-py's connections, `username` and `password` among them.
@@ -112,8 +112,10 @@ def parse(url: str) -> Address:
             raise AddressError(
                 "the master's name after the sentinels: redis+sentinel://host:26379,host2:26379/master/0"
             )
-    addresses = _hosts(hosts, bool(master))
-    return Address(addresses, tls, "", master, _database(path, db), options, sentinel_login)
+    addresses, database = _hosts(hosts, SENTINEL_PORT if master else REDIS_PORT), _database(path, db)
+    if len(addresses) > 1 and not master and database:
+        raise AddressError("database 0 of a cluster, for several hosts are its nodes (or sentinels: redis+sentinel://)")
+    return Address(addresses, tls, "", master, database, options, sentinel_login)
 
 
 def _login(login: str) -> dict[str, str]:
@@ -125,13 +127,8 @@ def _login(login: str) -> dict[str, str]:
     return {"password": unquote(password)} | ({"username": unquote(user)} if user else {})
 
 
-def _hosts(text: str, sentinels: bool) -> tuple[tuple[str, int], ...]:
-    parts = text.split(",")
-    if len(parts) > 1 and not sentinels:
-        raise AddressError(
-            "one host (a cluster's first node tells of the others; several are sentinels: redis+sentinel://)"
-        )
-    return tuple(_host(part, SENTINEL_PORT if sentinels else REDIS_PORT) for part in parts)
+def _hosts(text: str, default_port: int) -> tuple[tuple[str, int], ...]:
+    return tuple(_host(part, default_port) for part in text.split(","))
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:

@@ -58,7 +58,7 @@ class RedisConnection:
         self._masters = frozenset[str]()
         self._timeout_s = timeout_s
         self._client: Any = None
-        self._is_cluster = False
+        self._is_cluster = len(address.hosts) > 1 and not address.master
         self._nodes = address.hosts  # of a cluster, as far as we know them
         self._sentinel: Any = None
         self._one_at_a_time = asyncio.Lock()
@@ -165,13 +165,13 @@ class RedisConnection:
             await self._client.initialize()
         except RedisClusterException as error:
             self._client = None
-            if "not enabled" in str(error):  # a server of its own by now
+            if "not enabled" in str(error) and len(self.address.hosts) == 1:  # a server of its own by now
                 self._is_cluster, self._nodes = False, self.address.hosts
             raise
         except (LookupError, AttributeError) as error:
             raise _no_node(error) from error
-        nodes = self._client.get_nodes()
-        self._nodes = tuple(dict.fromkeys((*self.address.hosts, *((node.host, node.port) for node in nodes))))
+        known = [(str(node.host), int(node.port)) for node in self._client.get_nodes()]
+        self._nodes = tuple(dict.fromkeys((*self.address.hosts, *known)))
         masters = frozenset(node.name for node in self._client.get_primaries())
         self.changes += masters != self._masters
         self._masters = masters

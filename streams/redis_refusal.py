@@ -51,7 +51,18 @@ ERRORS = (RedisError, RedisClusterException, OSError)
 """Whatever a call of redis-py raises that is not a bug."""
 URL = f"{PREFIX}REDIS__URL"
 LASTING = frozenset(
-    {"permission", "login", "tls", "certificate", "command", "database", "sentinel", "no-sentinel", "foreign-mark"}
+    {
+        "permission",
+        "login",
+        "tls",
+        "certificate",
+        "command",
+        "database",
+        "sentinel",
+        "no-sentinel",
+        "no-cluster",
+        "foreign-mark",
+    }
 )
 """Reasons that do not mend themselves: a worker does not start with one."""
 OWN = frozenset({"wrong-type", "refused"})
@@ -80,6 +91,7 @@ _TEXTS: tuple[tuple[str, str], ...] = (  # of errors inside a script, which have
     (r"\b(MISCONF|NOREPLICAS)\b", "not-writing"),
     (r"\bWRONGTYPE\b", "wrong-type"),
     (r"unknown command .SENTINEL", "no-sentinel"),
+    (r"cluster support disabled", "no-cluster"),
     (r"unknown (redis )?command|unknown subcommand|wrong number of args|syntax error", "command"),
     (r"DB index|SELECT is not allowed", "database"),
 )
@@ -97,6 +109,7 @@ _LINES = {
     "sentinel": f"got {{text}}, expected Redis; name its master in {URL}: redis+sentinel://host:26379/master/0",
     "no-sentinel": f"got a server that is no sentinel ({{text}}), expected one; in {URL} write redis://host:6379/0",
     "database": f"got no database {{address.db}} ({{text}}), expected one that is there, in a cluster 0; correct {URL}",
+    "no-cluster": f"got a server of its own ({{text}}), expected a cluster at several hosts; in {URL} write one host",
     "wrong-type": "got something of another type under a key of ours ({text}), expected a list; delete the key",
     "refused": "got an error ({text}), expected none; see Redis' log",
     "away": f"{{text}}; expected an answer at {{address}}; is it running, and is {URL} right?",

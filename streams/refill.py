@@ -163,7 +163,7 @@ class Refill:
                 await self._bring({p: marks.get(p) for p in missing})
             finally:
                 self._bringing, self._overtaken = False, {}
-        self._cache.marks.all_kept()
+        self._cache.whole()
         now_s = time.monotonic()
         self._earlier.append((now_s, dict(self._marked)))
         while len(self._earlier) > 1 and self._earlier[1][0] < now_s - LOST_S:

@@ -91,6 +91,9 @@ def test_a_cluster_takes_all_lists_while_a_slot_moves_and_a_master_dies(masters:
             await until(lambda: all_there(ground, version), 20)
             await until(lambda: pending() == 0)
             assert await checked(ground.settings) == "takes lists, as a cluster of 3 masters"
+            hosts = ",".join(f"{HOST}:{server.port}" for server in (source, target))  # the first is dead
+            several = ground.settings.model_copy(update={"redis": Redis(url=SecretStr(f"redis://{hosts}"))})
+            assert await asyncio.to_thread(_read_once, several, USERS[0]) == version
 
     asyncio.run(played())
     ground.redis.close()
@@ -153,6 +156,7 @@ def _wrong_addresses(sentinel: Server, server: Server) -> None:
     for url, said in (
         (f"redis://{HOST}:{sentinel.port}", r"got a sentinel, expected Redis; .*redis\+sentinel://"),
         (f"redis+sentinel://{HOST}:{server.port}/lists", r"got a server that is no sentinel"),
+        (f"redis://{HOST}:{server.port},{HOST}:{server.port}", r"got a server of its own .*write one host"),
         (f"redis+sentinel://{HOST}:{sentinel.port}/other", r"got no master \(No master found for 'other'\)"),
     ):
         kind = CacheUnavailable if "other" in url else SettingsError
