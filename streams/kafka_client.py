@@ -116,7 +116,13 @@ async def started(client: Any, kafka: settings.Kafka) -> AsyncIterator[None]:
             f"Kafka at {kafka.bootstrap_servers}: {await _refusal(kafka) or _no_answer(kafka, error)}"
         ) from error
     finally:
-        await stop()
+        # In a task of its own: aiokafka's `stop` waits for its tasks in a way that swallows a cancellation of ours.
+        stopping = asyncio.ensure_future(stop())
+        try:
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            await asyncio.wait([stopping])
+            raise
 
 
 def _no_answer(kafka: settings.Kafka, error: BaseException) -> str:

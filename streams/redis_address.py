@@ -87,6 +87,8 @@ def parse(url: str) -> Address:
             raise AddressError(f"no {letter!r} in it (in a password write {code})")
     before, _, query = found["rest"].partition("?")
     authority, _, path = before.partition("/")
+    if "+" in query:
+        raise AddressError("no '+' in the options, which some read as a space (write %2B, or %20)")
     if "@" in path + query:
         raise AddressError("no '/', '?' or '@' after the login but its own (in a password write %2F, %3F and %40)")
     login, at, hosts = authority.rpartition("@")

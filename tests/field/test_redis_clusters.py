@@ -16,9 +16,8 @@ from streams import metrics
 from streams.publish import ListCache
 from streams.redis_refusal import CacheUnavailable
 from streams.settings import Redis, Settings, SettingsError
-from streams.topics import ensure_topics, topic_specs
 from tests.field.redises import HOST, Cluster, Server, cluster, sentinels
-from tests.field.test_redis_refusals import pending, running, until
+from tests.field.test_redis_refusals import ground_of, pending, running, until
 from tests.published import Ground
 
 USERS = [f"u{number}" for number in range(30)]
@@ -34,12 +33,6 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def masters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(tmp_path_factory.mktemp("cluster")) as formed:
         yield formed
-
-
-def ground_of(settings: Settings, url: str, client: Any) -> Ground:
-    settings = settings.model_copy(update={"redis": Redis(url=SecretStr(url))})
-    asyncio.run(ensure_topics(settings, topic_specs(settings)))
-    return Ground(settings, client)
 
 
 async def checked(settings: Settings) -> str:
@@ -58,7 +51,8 @@ def all_there(ground: Ground, version: int) -> bool:
 
 
 def test_a_cluster_takes_all_lists_while_a_slot_moves_and_a_master_dies(masters: Cluster, settings: Settings) -> None:
-    ground = ground_of(settings, masters.masters[1].url, masters.client)
+    hosts = ",".join(f"{HOST}:{server.port}" for server in masters.masters[:2])  # of which one may die
+    ground = ground_of(settings, f"redis://{hosts}", masters.client)
     key = ground.settings.key_prefix + USERS[0]
     slot = ground.redis.keyslot(key)
     source = next(server for server in masters.masters if server.port == ground.redis.get_node_from_key(key).port)
@@ -91,9 +85,7 @@ def test_a_cluster_takes_all_lists_while_a_slot_moves_and_a_master_dies(masters:
             await until(lambda: all_there(ground, version), 20)
             await until(lambda: pending() == 0)
             assert await checked(ground.settings) == "takes lists, as a cluster of 3 masters"
-            hosts = ",".join(f"{HOST}:{server.port}" for server in (source, target))  # the first is dead
-            several = ground.settings.model_copy(update={"redis": Redis(url=SecretStr(f"redis://{hosts}"))})
-            assert await asyncio.to_thread(_read_once, several, USERS[0]) == version
+            assert await asyncio.to_thread(_read_once, ground.settings, USERS[0]) == version
 
     asyncio.run(played())
     ground.redis.close()

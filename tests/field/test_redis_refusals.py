@@ -42,11 +42,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def ground(server: Server, settings: Settings) -> Iterator[Ground]:
     """A topic of this test's own; the server is emptied and as it came."""
     server.client.flushall()
-    settings = settings.model_copy(update={"redis": Redis(url=SecretStr(server.url))})
-    asyncio.run(ensure_topics(settings, topic_specs(settings)))
-    made = Ground(settings)
+    made = ground_of(settings, server.url)
     yield made
     made.redis.close()
+
+
+def ground_of(settings: Settings, url: str, client: Any = None) -> Ground:
+    """The topics of these settings, with this Redis."""
+    settings = settings.model_copy(update={"redis": Redis(url=SecretStr(url))})
+    asyncio.run(ensure_topics(settings, topic_specs(settings)))
+    return Ground(settings, client)
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +76,8 @@ async def running(ground: Ground, **redis: Any) -> AsyncIterator[Refill]:
         try:
             yield worker
         finally:
+            while worker._bringing and not task.done():  # noqa: ASYNC110  a cancelled start leaves its socket open
+                await asyncio.sleep(0.02)
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task  # raises what ended it

@@ -20,7 +20,7 @@ from streams.settings import Kafka, Ranker, Redis, Settings, SettingsError
 from streams.topics import ensure_topics, topic_specs
 from streams.worker_process import environment
 from tests.field.redises import HOST, Server
-from tests.field.test_redis_refusals import running, until
+from tests.field.test_redis_refusals import checked, running, until
 from tests.published import Ground
 
 
@@ -54,14 +54,6 @@ def command(settings: Settings, *arguments: str, **more: str) -> subprocess.Comp
         check=False,
         timeout=120,
     )
-
-
-async def checked(settings: Settings) -> str:
-    cache = ListCache(settings)
-    try:
-        return await cache.check(await owner_of(settings))
-    finally:
-        await cache.close()
 
 
 @pytest.mark.parametrize("arguments", [("worker",), ("doctor",), ("recommend", "ann")], ids=lambda words: words[0])

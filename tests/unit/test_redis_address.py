@@ -73,6 +73,7 @@ def test_sentinels_have_a_login_of_their_own() -> None:
         ("redis://cache?SECRET9", "options as name=value"),
         ("redis://cache?db=1&db=1", "once"),
         ("redis://:a@cache?password=SECRET9", "the login in one place"),
+        ("redis://cache?password=SECRET9+c", "%2B"),
         ("redis://cache?username=app", "a password with the user"),
         ("redis://cache?ssl_ca_certs=/ca.pem", "rediss://"),
         ("rediss://cache?ssl_cert_reqs=CERT_NONE", "ssl_cert_reqs"),
