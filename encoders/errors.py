@@ -4,7 +4,7 @@
     ├── SettingsError        (streams.settings)       a setting is wrong
     ├── TopicError           (streams.topics)         topics are missing or not as needed
     ├── KafkaUnavailable     (streams.kafka_client)   Kafka does not answer, or refuses us
-    ├── CacheUnavailable     (streams.publish)        Redis does not answer
+    ├── CacheUnavailable     (streams.redis_refusal)  Redis does not answer, or refuses us
     ├── ListUnreadable       (streams.publish)        a list from a newer worker
     ├── WorkerFailed         (streams.worker_process)  a worker that we started ended, or does not do its work
     ├── EmbeddedUnavailable  (streams.embedded)       a part of the demo is not installed

@@ -129,14 +129,14 @@ def recommend(user: User, config: Config = None, as_json: Json = False) -> None:
     from streams.publish import ListCache
 
     settings = load(config)
-    stored = asyncio.run(ListCache.read_once(settings.redis, pseudonym(user, settings.pseudonym_key)))
+    stored = asyncio.run(ListCache.read_once(settings, pseudonym(user, settings.pseudonym_key)))
     if stored is None:
         typer.echo(
             f"no list for {user!r}: no event of theirs was accepted, the list expired, or they were forgotten; this is "
             f"the one for newcomers ({NEWCOMERS!r})",
             err=True,
         )
-        stored = asyncio.run(ListCache.read_once(settings.redis, NEWCOMERS))
+        stored = asyncio.run(ListCache.read_once(settings, NEWCOMERS))
     if stored is None:
         typer.echo("there is none for newcomers yet either: no worker runs, or there are no items", err=True)
         raise typer.Exit(1)

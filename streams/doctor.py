@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 
@@ -15,7 +16,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from streams import kafka_client, received_lately, rights, scrape, topics
-from streams.publish import CacheUnavailable, ListCache
+from streams.publish import ListCache
+from streams.redis_refusal import CacheUnavailable
+from streams.refill import owner_of
 from streams.repeats import ADVICE, MANY
 from streams.settings import PREFIX, Kafka, Metrics, Ranker, Settings, SettingsError
 
@@ -136,31 +139,18 @@ async def _messages(settings: Settings, present: Mapping[str, int]) -> list[Chec
 
 
 async def _redis(settings: Settings) -> Check:
-    url = settings.redis.url.get_secret_value()
-    name = f"Redis at {masked(url)}"
-    seconds = kafka_client.CONNECT_TIMEOUT_S
+    name = f"Redis at {settings.redis.address}"
+    patient = settings.redis.model_copy(update={"timeout_ms": round(kafka_client.CONNECT_TIMEOUT_S * 1000)})
+    cache = ListCache(settings.model_copy(update={"redis": patient}))
+    owner = None
+    with suppress(kafka_client.KafkaUnavailable, SettingsError):  # Kafka's own check says so
+        owner = await owner_of(settings)
     try:
-        cache = ListCache(settings.redis.model_copy(update={"timeout_ms": round(seconds * 1000)}))
-    except SettingsError as error:
-        return Check(name, False, "an address that cannot be read", str(error))
-    try:
-        await cache.check()
+        return Check(name, True, await cache.check(owner))
     except (CacheUnavailable, SettingsError) as error:
         return Check(name, False, "not to be used", str(error))
     finally:
         await cache.close()
-    return Check(name, True, "takes lists")
-
-
-def masked(url: str) -> str:
-    """Give a URL without its user, password and options.
-
-    >>> masked("redis://app:hunter2@cache:6379/0?password=hunter3")
-    'redis://***@cache:6379/0'
-    """
-    scheme, _, rest = url.partition("://")
-    login, at, address = rest.rpartition("@")
-    return f"{scheme}://{'***' if login else ''}{at}{address.partition('?')[0]}"
 
 
 def _repeats(metrics: Metrics) -> Check:

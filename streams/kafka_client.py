@@ -157,7 +157,13 @@ async def started(client: Any, kafka: settings.Kafka) -> AsyncIterator[None]:
         kind = KafkaRefuses if answer.lasts else KafkaUnavailable
         raise kind(f"{where}: {answer.refusal or _no_answer(kafka, error)}") from error
     finally:
-        await stop()
+        # In a task of its own: aiokafka's `stop` waits for its tasks in a way that swallows a cancellation of ours.
+        stopping = asyncio.ensure_future(stop())
+        try:
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            await asyncio.wait([stopping])
+            raise
 
 
 def _no_answer(kafka: settings.Kafka, error: BaseException) -> str:

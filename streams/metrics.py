@@ -231,7 +231,13 @@ list_age_seconds = Gauge(
 )
 cache_writes = Counter("afterclick_cache_writes_total", "Writes to Redis, by outcome", ["outcome"])
 from_zero(cache_writes, ("written", "older", "erased", "failed", "unreadable"))
-cache_pending = Gauge("afterclick_cache_pending_lists", "Published lists that Redis may not have yet")
+cache_refusals = Counter(
+    "afterclick_cache_refusals_total", "What Redis refused or did not answer, by reason", ["reason"]
+)
+cache_pending = Gauge(
+    "afterclick_cache_pending_lists",
+    "Published lists that Redis may not have; of a user with several all count, until it is known that it has the last",
+)
 cache_refilled = Counter("afterclick_cache_refilled_total", "Lists brought to Redis from their topic")
 
 REPLACED = "replaced"

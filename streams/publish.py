@@ -9,22 +9,21 @@ made.
 
 from __future__ import annotations
 
-import logging
-import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
 
 import msgspec
-from redis import asyncio as aioredis
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from encoders.errors import AfterclickError
 from streams import metrics
+from streams.cache_check import check, unusable
+from streams.cache_marks import Marks
+from streams.cache_trouble import Trouble
 from streams.contracts import LIST_SCHEMA, Recommendations
-from streams.settings import PREFIX, Redis, SettingsError
-
-logger = logging.getLogger(__name__)
+from streams.redis_connection import Command, RedisConnection
+from streams.redis_refusal import ERRORS, OWN, explain
+from streams.settings import Settings
 
 _NEWEST_WINS = """
 local stored = redis.call('GET', KEYS[1])
@@ -38,27 +37,18 @@ end
 redis.call('SET', KEYS[1], ARGV[1], ARGV[4], ARGV[5])
 return 1
 """
-_MAY_ALL = "redis.call('DEL', KEYS[1]) return redis.call('GET', KEYS[1])"
-"""Run on the key of the user without a name, which no list has."""
-_ADVANCE = """
-local moved = {}
-for place = 1, #ARGV, 3 do
-  local stored = redis.call('HGET', KEYS[1], ARGV[place]) or ''
-  if stored == ARGV[place + 1] then
-    redis.call('HSET', KEYS[1], ARGV[place], ARGV[place + 2])
-    moved[#moved + 1] = ARGV[place]
-  end
-end
-return moved
-"""
-
-
-class CacheUnavailable(AfterclickError):
-    """Redis did not answer; the message says what to check."""
 
 
 class ListUnreadable(AfterclickError):
     """What is stored is not a list that this program knows."""
+
+
+class Taken(Enum):
+    """What became of a list: Redis has it (or a newer one), will be asked again, or refuses this key alone."""
+
+    YES = "yes"
+    LATER = "later"
+    NEVER = "never"
 
 
 class _Schema(msgspec.Struct):
@@ -87,103 +77,75 @@ class Published:
 
 
 class ListCache:
-    """The lists in Redis.
+    """The lists in Redis, and the marks beside them. Whatever Redis refuses is told once and counted."""
 
-    Raises
-    ------
-    SettingsError
-        The address cannot be read.
-    """
-
-    def __init__(self, settings: Redis) -> None:
-        seconds = settings.timeout_ms / 1000
-        try:
-            self._redis = aioredis.from_url(
-                settings.url.get_secret_value(), socket_timeout=seconds, socket_connect_timeout=seconds
-            )
-        except ValueError:  # its text may hold a part of the password
-            raise SettingsError(
-                f"{PREFIX}REDIS__URL: got an address that cannot be read, expected redis://user:password@host:port/0; "
-                "correct it, and write special letters of the password as %XX"
-            ) from None
+    def __init__(self, settings: Settings) -> None:
+        self._redis = RedisConnection(settings.redis.address, settings.redis.timeout_ms / 1000)
         self._prefix = settings.key_prefix
-        self._marks = settings.key_prefix  # the key of the user without a name, whom the contract forbids
-        self._ttl_s = settings.ttl_s
-        self._away = False
+        self.marks = Marks(self._redis, settings.key_prefix)  # of the user without a name, whom the contract forbids
+        self._ttl_s = settings.redis.ttl_s
+        self._writing = Trouble("does not take lists", "they go to the topic, and here once it does")
 
-    async def write(self, published: Sequence[Published]) -> bool:
-        """Write or erase; False, counted, if Redis cannot take it now."""
-        try:
-            await self._write(published)
-        except (RedisError, OSError) as error:
+    async def write(self, published: Sequence[Published]) -> list[Taken]:
+        """Write or erase each; raises nothing that is Redis' doing.
+
+        A key that holds something else than a list, or that alone is refused, is passed by, so that it does not hold
+        the marks up: the user's next list tries again.
+        """
+        if not published:
+            return []
+        if self.marks.foreign:
+            self._writing.note(self.marks.foreign)
             metrics.cache_writes.labels("failed").inc(len(published))
-            if not self._away:
-                logger.warning("Redis does not take lists (%s); they go to the topic, and here once it is back", error)
-            self._away = True
-            return False
-        self._away = False
-        return True
+            return [Taken.LATER] * len(published)
+        answers = await self._redis.run([self._command(one) for one in published])
+        some = any(not isinstance(answer, ERRORS) for answer in answers)
+        taken = []
+        for one, answer in zip(published, answers, strict=True):
+            if isinstance(answer, ERRORS):
+                refusal = explain(answer, self._redis.address)
+                alone = refusal.reason == "wrong-type" or (some and refusal.reason in OWN)
+                self._writing.note(refusal)
+                metrics.cache_writes.labels("failed").inc()
+                taken.append(Taken.NEVER if alone else Taken.LATER)
+            else:
+                metrics.cache_writes.labels("erased" if one.payload is None else "written" if answer else "older").inc()
+                taken.append(Taken.YES)
+        return taken
 
-    async def marks(self) -> dict[int, int]:
-        """Partition of the topic -> the offset up to which Redis has every list. An empty Redis has none.
+    def whole(self) -> None:
+        """Redis has all that it should: whatever it refused is over."""
+        self._writing.over()
+        self.marks.all_kept()
 
-        Raises
-        ------
-        RedisError, OSError
-        """
-        redis: Any = self._redis
-        stored = await redis.hgetall(self._marks)
-        return {int(partition): int(offset) for partition, offset in stored.items()}
+    @property
+    def changes(self) -> int:
+        """Times that another server may have come in the place of ours, without our last lists."""
+        return self._redis.changes
 
-    async def advance(self, moves: Mapping[int, tuple[int | None, int]]) -> set[int]:
-        """Move marks from what they are (None: not there) to what they shall be; those that were not as told stay.
-
-        Raises
-        ------
-        RedisError, OSError
-        """
-        if not moves:
-            return set()
-        flat = [("" if part is None else part) for p, (old, new) in moves.items() for part in (p, old, new)]
-        redis: Any = self._redis
-        return {int(partition) for partition in await redis.eval(_ADVANCE, 1, self._marks, *flat)}
-
-    async def check(self) -> None:
-        """See whether Redis lets us do our work; changes nothing.
-
-        Raises
-        ------
-        SettingsError
-            It refuses us, or we it: that does not mend itself, so a worker does not start.
-        CacheUnavailable
-            It did not answer.
-        """
-        try:
-            await self._redis.eval(_MAY_ALL, 1, self._prefix)
-        except (RedisError, OSError) as error:
-            if refusal := _refusal(error):
-                raise SettingsError(f"Redis: {refusal}") from error
-            raise _unavailable(error) from error
+    async def check(self, owner: str | None = None) -> str:
+        """See whether Redis lets us do all of our work; see `cache_check`."""
+        return await check(self._redis, self._prefix, owner)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._redis.close()
 
     @classmethod
-    async def read_once(cls, settings: Redis, user_id: str) -> bytes | None:
+    async def read_once(cls, settings: Settings, user_id: str) -> bytes | None:
         """A user's list as stored, None if there is none.
 
         Raises
         ------
-        CacheUnavailable
-            Redis did not answer.
+        SettingsError, CacheUnavailable
+            Redis refused us, or did not answer.
         ListUnreadable
             A newer worker wrote it, or nobody of us.
         """
         cache = cls(settings)
         try:
-            stored = await cache._redis.get(cache._prefix + user_id)
-        except (RedisError, OSError) as error:
-            raise _unavailable(error) from error
+            stored = await cache._redis.one("GET", cache._prefix + user_id)
+        except ERRORS as error:
+            raise await unusable(cache._redis, error) from None
         finally:
             await cache.close()
         if stored is None:
@@ -197,43 +159,11 @@ class ListCache:
                 f"Redis: got a list of schema {schema}, expected at most {LIST_SCHEMA}; a newer worker wrote it: "
                 "upgrade this command"
             )
-        return stored.encode() if isinstance(stored, str) else stored
+        return bytes(stored)
 
-    async def _write(self, published: Sequence[Published]) -> None:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for one in published:
-                key = self._prefix + one.user_id
-                if one.payload is None:
-                    pipe.delete(key)
-                else:
-                    expiry = ("EX", self._ttl_s) if one.expires_s is None else ("EXAT", one.expires_s)
-                    pipe.eval(_NEWEST_WINS, 1, key, one.payload, one.as_of, one.state_version, *expiry)
-            for one, outcome in zip(published, await pipe.execute(), strict=True):
-                written = "erased" if one.payload is None else "written" if outcome else "older"
-                metrics.cache_writes.labels(written).inc()
-
-
-def _unavailable(error: Exception) -> CacheUnavailable:
-    why = _refusal(error) or (
-        f"{error}; expected an answer at {PREFIX}REDIS__URL; is it running, and is the URL right? (rediss:// for TLS)"
-    )
-    return CacheUnavailable(f"Redis: {why}")
-
-
-def _refusal(error: Exception) -> str:
-    """Say why Redis refuses us, or we it; nothing if it is only away. The URL is not shown, for it holds a password."""
-    cause = error.__cause__ or error.__context__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return (
-            f"got a certificate that is not to be trusted ({cause.verify_message}), expected a valid one for this "
-            f"address; renew it, or name whom to trust in {PREFIX}REDIS__URL: rediss://…?ssl_ca_certs=/path/ca.pem"
-        )
-    if isinstance(cause, ssl.SSLError):
-        return f"got no TLS ({cause.reason}), expected it at a rediss:// address; correct {PREFIX}REDIS__URL"
-    if isinstance(error, NoPermissionError):
-        return f"got no permission ({error}), expected GET, SET, DEL and EVAL on our keys; correct the user's ACL"
-    if isinstance(error, AuthenticationError):
-        return (
-            f"got a refusal of the login ({error}), expected user and password to be right; correct {PREFIX}REDIS__URL"
-        )
-    return ""
+    def _command(self, one: Published) -> Command:
+        key = self._prefix + one.user_id
+        if one.payload is None:
+            return ("DEL", key)
+        expiry = ("EX", self._ttl_s) if one.expires_s is None else ("EXAT", one.expires_s)
+        return ("EVAL", _NEWEST_WINS, 1, key, one.payload, one.as_of, one.state_version, *expiry)

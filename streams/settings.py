@@ -28,7 +28,7 @@ from pydantic_settings import (
 )
 
 from encoders.errors import AfterclickError
-from streams import setting_errors
+from streams import redis_address, setting_errors
 from streams.service_links import is_service_link
 
 PREFIX = "AFTERCLICK_"
@@ -169,18 +169,25 @@ class Redis(Group):
 
     url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="redis://, rediss:// (TLS) or unix://, with password",
+        description="redis:// or rediss:// (TLS), also of a cluster; redis+sentinel://; unix://: with password",
     )
-    key_prefix: str = Field("afterclick:list:", description="the key of a list is this and the user id")
+    key_prefix: str | None = Field(
+        None,
+        description="the key of a list is this and the user id; unset: afterclick:list:, then the topic prefix and :",
+    )
     ttl_s: int = Field(30 * 86_400, ge=1, description="a list that nobody renewed goes after this time")
     timeout_ms: int = Field(500, ge=1, description="of one write; past it the list is only in the topic; counted")
 
     @field_validator("url")
     @classmethod
-    def _scheme(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("redis://host:port/database, rediss://… for TLS, or unix://path")
+    def _readable(cls, value: SecretStr) -> SecretStr:
+        redis_address.parse(value.get_secret_value())
         return value
+
+    @property
+    def address(self) -> redis_address.Address:
+        """What is dialled."""
+        return redis_address.parse(self.url.get_secret_value())
 
 
 class Tables(Group):
@@ -363,6 +370,13 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo | None:
         """The zone of times that have none."""
         return ZoneInfo(self.time_zone) if self.time_zone else None
+
+    @property
+    def key_prefix(self) -> str:
+        """Of the lists in Redis: installations that share a Redis differ in their topics' prefix."""
+        if self.redis.key_prefix is not None:
+            return self.redis.key_prefix
+        return f"afterclick:list:{self.topic_prefix}{':' if self.topic_prefix else ''}"
 
     def topic(self, name: str) -> str:
         """The topic's name in Kafka: the contract's name behind the prefix."""

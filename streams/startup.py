@@ -15,8 +15,10 @@ from typing import TypeVar
 
 from streams import kafka_client, metrics, rights
 from streams.health import Health
-from streams.publish import CacheUnavailable, ListCache
-from streams.settings import Redis, Settings
+from streams.publish import ListCache
+from streams.redis_refusal import CacheUnavailable
+from streams.refill import owner_of
+from streams.settings import Settings
 from streams.topics import ensure_topics, topic_specs
 
 logger = logging.getLogger(__name__)
@@ -49,12 +51,11 @@ async def _prepare(settings: Settings, roles: Sequence[rights.Role], health: Hea
             await rights.check(settings, roles)  # a topic that we may not see looks like one that is not there
             largest = await ensure_topics(settings, topic_specs(settings))
             await rights.check(settings, roles)
-            break
+            if "rank" in roles:
+                await _check_redis(settings)
+            return largest
         except kafka_client.KafkaUnavailable as error:
             await _wait(settings, health, str(error))
-    if "rank" in roles:
-        await _check_redis(settings.redis)
-    return largest
 
 
 async def _answered(settings: Settings, health: Health) -> bool:
@@ -75,11 +76,11 @@ async def _wait(settings: Settings, health: Health, why: str) -> None:
     health.away = ""
 
 
-async def _check_redis(settings: Redis) -> None:
+async def _check_redis(settings: Settings) -> None:
     """Stop where Redis refuses us; one that is away is waited for later, and lists go to the topic meanwhile."""
     cache = ListCache(settings)
     try:
-        await cache.check()
+        await cache.check(await owner_of(settings))
     except CacheUnavailable as error:
         logger.warning("%s; lists go to the topic, and here once it is back", error)
     finally:

@@ -232,7 +232,7 @@ def rank_app(
 ) -> faust.App:
     """The rank tier: scores, selects, publishes."""
     app = _app(settings, "rank", ending, largest)
-    cache = Refill(settings, ListCache(settings.redis))
+    cache = Refill(settings, ListCache(settings))
     tier = RankTier(settings, *serving.scorers)
     tier.warm_up()
     worker = RankWorker(settings, tier, Outbox(app, largest), cache, ThreadPoolExecutor(AT_MODEL, "rank"))

@@ -97,7 +97,7 @@ class Client:
         return {key: value for key, value in self.consume("recommendations") if key not in (None, NEWCOMERS)}
 
     def cached(self, user_id: str) -> Any:
-        stored = self.redis.get(self.settings.redis.key_prefix + user_id)
+        stored = self.redis.get(self.settings.key_prefix + user_id)
         return None if stored is None else json.loads(stored)
 
 

@@ -87,7 +87,7 @@ def settings(kafka: str, redis_url: str, tmp_path: Path) -> Settings:
     return Settings(
         topic_prefix=f"t{unique}.",
         kafka=Kafka(bootstrap_servers=kafka, group_id=f"g{unique}", partitions=4),
-        redis=Redis(url=SecretStr(redis_url), key_prefix=f"t{unique}:list:"),
+        redis=Redis(url=SecretStr(redis_url)),
         tables=Tables(data_dir=tmp_path / "data"),
         metrics=Metrics(port=free_port()),
     )

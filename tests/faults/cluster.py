@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import redis
+
 from streams.embedded import free_port, packaged_redis_server
 from tests.faults.waiting import reachable, until
 
@@ -103,7 +105,11 @@ group.initial.rebalance.delay.ms=0
 
 
 class Redis(Server):
-    """A redis-server that keeps nothing on disk: killed and started, it is empty."""
+    """A redis-server that keeps nothing on disk: killed and started, it is empty. `client` is its operator's."""
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port)
 
     def __init__(self, folder: Path) -> None:
         port = free_port()
@@ -150,6 +156,10 @@ class Wire:
 
     def slow(self, delay_s: float) -> None:
         self._delay_s = delay_s
+
+    def lead_to(self, port: int) -> None:
+        """From now on new connections go there; those that stand stay."""
+        self._to_port = port
 
     def mend(self) -> None:
         self._let, self._delay_s = "pass", 0.0

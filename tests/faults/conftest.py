@@ -12,7 +12,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--minutes", type=float, default=4, help="how long the load lasts")
     group.addoption("--events", type=int, default=20_000, help="messages in that time")
-    group.addoption("--faults", type=int, default=19, help="how many faults")
+    group.addoption("--faults", type=int, default=21, help="how many faults")
     group.addoption("--seed", type=int, default=1)
     group.addoption("--brokers", type=int, default=3)
     group.addoption("--kinds", default="", help="only these faults, with commas")

@@ -10,11 +10,18 @@ import random
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import redis
 
 from tests.faults import contents
 from tests.faults.cluster import Kafka, Redis, Wire
 from tests.faults.load import Load
+from tests.faults.waiting import until
 from tests.faults.workers import Fleet, Member
 
 KiB = 1024
@@ -119,6 +126,47 @@ def slow_redis(ground: Ground, dice: random.Random) -> None:
     ground.wire.mend()
 
 
+def fail_redis_over(ground: Ground, dice: random.Random) -> None:
+    """The master becomes a replica and keeps its connections, READONLY; its successor has its address. Then back."""
+    with TemporaryDirectory() as folder:
+        successor = Redis(Path(folder))
+        successor.start()
+        try:
+            successor.wait(10)
+            with successor.client as new, ground.redis.client as old:
+                for master, replica, port in ((old, new, successor.port), (new, old, ground.redis.port)):
+                    _succeed(master, replica)
+                    ground.wire.lead_to(port)
+                    time.sleep(dice.uniform(3, 6))
+        except redis.RedisError:
+            raise NobodyLeft from None
+        finally:
+            ground.wire.lead_to(ground.redis.port)
+            with ground.redis.client as old, suppress(redis.RedisError):
+                old.replicaof("NO", "ONE")
+            successor.kill()
+
+
+def _succeed(master: Any, replica: Any) -> None:
+    """The replica gets all that the master has, and its place."""
+    host, port = "127.0.0.1", master.connection_pool.connection_kwargs["port"]
+    replica.replicaof(host, port)
+    until(lambda: replica.info("replication")["master_link_status"] == "up", 30, "the replica is not in step")
+    replica.replicaof("NO", "ONE")
+    master.replicaof(host, replica.connection_pool.connection_kwargs["port"])
+
+
+def fill_redis(ground: Ground, dice: random.Random) -> None:
+    """Not a byte more, and nothing is evicted."""
+    with (
+        ground.redis.client as client,
+        suppress(redis.RedisError),
+    ):  # another fault has it down: it comes back with room
+        client.config_set("maxmemory", 1)
+        time.sleep(dice.uniform(3, 8))
+        client.config_set("maxmemory", 0)
+
+
 def kill_worker_without_redis(ground: Ground, dice: random.Random) -> None:
     """What a rank worker could not write to Redis must not die with it."""
     ground.wire.cut()
@@ -192,6 +240,8 @@ FAULTS: dict[str, Fault] = {
     "Redis unreachable": cut_redis,
     "Redis hangs": stall_redis,
     "Redis slow": slow_redis,
+    "READONLY failover of Redis": fail_redis_over,
+    "Redis is full": fill_redis,
     "kill -9 without Redis": kill_worker_without_redis,
     "a worker comes and goes": add_and_remove_worker,
     "data folder deleted": delete_folder,

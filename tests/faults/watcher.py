@@ -87,7 +87,7 @@ class Watcher:
 
     def cached(self, user_ids: list[str]) -> Iterator[tuple[str, Seen | None]]:
         """What Redis has; nothing while it is away."""
-        prefix = self._settings.redis.key_prefix
+        prefix = self._settings.key_prefix
         for start in range(0, len(user_ids), AT_ONCE):
             some = user_ids[start : start + AT_ONCE]
             try:

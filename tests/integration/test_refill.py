@@ -5,70 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
-from aiokafka.structs import RecordMetadata
-from confluent_kafka import Message, Producer
 from pydantic import SecretStr
 
 from streams import metrics
 from streams.embedded import free_port
 from streams.kafka_client import partition_of
-from streams.publish import ListCache, Published
-from streams.refill import Refill
 from streams.settings import Settings
 from streams.topics import ensure_topics, topic_specs
-
-
-class Ground:
-    """The topic, Redis, and what a rank worker does."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.redis = redis.Redis.from_url(settings.redis.url.get_secret_value())
-        self._producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
-
-    def publish(self, user_id: str, version: int | None, age_s: float = 0) -> tuple[Published, RecordMetadata]:
-        """A list into the topic; what goes to Redis."""
-        at = round((time.time() - age_s) * 1000)
-        value = {"user_id": user_id, "as_of": 1, "state_version": version, "generated_at": at}
-        payload = None if version is None else json.dumps(value).encode()
-        partition = partition_of(user_id.encode(), self.settings.kafka.partitions)
-        offsets: list[int] = []
-
-        def stored(_: Any, message: Message) -> None:
-            offsets.append(message.offset() or 0)
-
-        topic = self.settings.topic("recommendations")
-        self._producer.produce(topic, payload, user_id, partition, on_delivery=stored)
-        assert self._producer.flush(10) == 0
-        place = RecordMetadata(topic, partition, None, offsets[0], 0, 0, 0)
-        return Published(user_id, payload, 1, version or 0), place
-
-    def foreign(self, key: str, value: bytes) -> None:
-        self._producer.produce(self.settings.topic("recommendations"), value, key, 0)
-        assert self._producer.flush(10) == 0
-
-    def version(self, user_id: str) -> Any:
-        stored: Any = self.redis.get(self.settings.redis.key_prefix + user_id)
-        return None if stored is None else json.loads(stored)["state_version"]
-
-    @asynccontextmanager
-    async def worker(self, **redis: Any) -> AsyncIterator[Refill]:
-        settings = self.settings.model_copy(update={"redis": self.settings.redis.model_copy(update=redis)})
-        cache = ListCache(settings.redis)
-        refill = Refill(settings, cache)
-        refill.own(range(self.settings.kafka.partitions))
-        yield refill
-        await cache.close()
-
-    def wipe(self) -> None:
-        for key in self.redis.scan_iter(self.settings.redis.key_prefix + "*"):
-            self.redis.delete(key)
+from tests.published import Ground
 
 
 @pytest.fixture
@@ -94,7 +42,7 @@ def test_an_emptied_redis_gets_the_newest_lists_again(ground: Ground) -> None:
             await worker._look()
         assert [ground.version(f"u{number}") for number in range(30)] == [2] * 30
         assert ground.version("gone") is None
-        ttl: Any = ground.redis.ttl(ground.settings.redis.key_prefix + "u3")
+        ttl: Any = ground.redis.ttl(ground.settings.key_prefix + "u3")
         assert 0 < ttl <= ground.settings.redis.ttl_s
 
     asyncio.run(played())
@@ -178,7 +126,7 @@ def test_what_is_brought_does_not_undo_what_is_written_meanwhile(
 
             monkeypatch.setattr(worker, "_put", overtaken)
             await worker._look()
-            stored: Any = ground.redis.get(ground.settings.redis.key_prefix + "ann")
+            stored: Any = ground.redis.get(ground.settings.key_prefix + "ann")
             assert json.loads(stored)["generated_at"] > time.time() * 1000
             assert ground.version("gone") is None
             monkeypatch.undo()
@@ -195,10 +143,10 @@ def test_a_redis_that_is_whole_is_left_alone(ground: Ground) -> None:
             await worker._look()
             await worker.write(*([one] for one in ground.publish("ann", 1)))
             await worker._look()
-            marks: Any = ground.redis.hgetall(ground.settings.redis.key_prefix)
+            marks: Any = ground.redis.hgetall(ground.settings.key_prefix)
             partition = partition_of(b"ann", ground.settings.kafka.partitions)
             assert marks[str(partition).encode()] == b"1"
-            ground.redis.delete(ground.settings.redis.key_prefix + "ann")  # an operator's hand: not ours to undo
+            ground.redis.delete(ground.settings.key_prefix + "ann")  # an operator's hand: not ours to undo
             await worker._look()
             assert ground.version("ann") is None
 

@@ -51,7 +51,7 @@ def test_a_click_becomes_a_list_in_kafka_and_redis(settings: Settings, client: C
         kinds = {KINDS[int(item["item_id"].split("-")[1]) % len(KINDS)] for item in newcomers["items"][: len(KINDS)]}
         assert kinds == set(KINDS), "one of each kind first"
         assert newcomers["degraded"] == "cold-user"
-        assert 0 < client.redis.ttl(settings.redis.key_prefix + "ann") <= settings.redis.ttl_s
+        assert 0 < client.redis.ttl(settings.key_prefix + "ann") <= settings.redis.ttl_s
         check_metrics(running)
         assert running.stop() == 0
 

@@ -22,7 +22,7 @@ from streams.contracts import Recommendations
 from streams.embedded import EmbeddedRedis
 from streams.event_memory import seen_of
 from streams.publish import ListCache, ListUnreadable, Published
-from streams.settings import Redis
+from streams.settings import Redis, Settings
 from streams.user_record import Record, decode_record, encode_record
 from streams.users import Users
 
@@ -111,7 +111,7 @@ def test_lists_of_every_version_live_together_in_redis() -> None:
         await cache.close()
 
     with EmbeddedRedis() as server, redis.Redis.from_url(server.url) as plain:
-        settings = Redis(url=SecretStr(server.url))
+        settings = Settings(redis=Redis(url=SecretStr(server.url)))
         key = f"{settings.key_prefix}ann"
         for junk in (b"5", b'{"as_of": "x"}', b"[1]", b"null", b'{"as_of": 1e300}', b"\xff", b"[" * 5000):
             plain.set(key, junk)

@@ -1,0 +1,197 @@
+"""Wrong addresses stop every command with one line, and installations that share a Redis leave each other alone."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from pydantic import SecretStr
+
+from streams import metrics
+from streams.embedded import free_port
+from streams.publish import ListCache
+from streams.redis_refusal import CacheUnavailable
+from streams.refill import owner_of
+from streams.settings import Kafka, Ranker, Redis, Settings, SettingsError
+from streams.topics import ensure_topics, topic_specs
+from streams.worker_process import environment
+from tests.field.redises import HOST, Server
+from tests.field.test_redis_refusals import checked, running, until
+from tests.published import Ground
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    monkeypatch.setattr("streams.refill.LOOK_EVERY_S", 0.1)
+    server.client.flushall()
+
+
+@pytest.fixture
+def shared(server: Server, settings: Settings) -> Settings:
+    """Settings with a key prefix that others use, too."""
+    redis = Redis(url=SecretStr(server.url), key_prefix="afterclick:list:")
+    settings = settings.model_copy(update={"redis": redis, "ranker": Ranker(model="none")})
+    asyncio.run(ensure_topics(settings, topic_specs(settings)))
+    return settings
+
+
+def command(settings: Settings, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "streams.cli", *arguments],
+        env=environment(settings) | more,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("arguments", [("worker",), ("doctor",), ("recommend", "ann")], ids=lambda words: words[0])
+def test_a_wrong_address_is_one_line_before_kafka_is_asked(arguments: tuple[str, ...]) -> None:
+    nowhere = Settings(kafka=Kafka(bootstrap_servers=f"{HOST}:{free_port()}"))
+    ended = command(nowhere, *arguments, AFTERCLICK_REDIS__URL="redis://:12#hunter2@cache:6379/0")
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        "afterclick: AFTERCLICK_REDIS__URL: got a value not shown, expected no '#' in it (in a password write %23); "
+        "correct it"
+    ]
+
+
+def test_a_database_that_is_not_there_stops_the_start(shared: Settings, server: Server) -> None:
+    wrong = shared.model_copy(update={"redis": Redis(url=SecretStr(f"redis://{HOST}:{server.port}/99"))})
+    ended = command(wrong, "worker", "--role", "rank")
+    assert ended.returncode == 2
+    assert "Redis: got no database 99 (DB index is out of range)" in ended.stderr.splitlines()[-1]
+
+
+def test_tls_where_there_is_none_is_told_the_right_way_round(server: Server) -> None:
+    wrong = Settings(redis=Redis(url=SecretStr(f"rediss://:hunter2@{HOST}:{server.port}")))
+
+    async def read() -> None:
+        await ListCache.read_once(wrong, "ann")
+
+    with pytest.raises(SettingsError, match=r"write redis:// \(the server has no TLS there\)$"):
+        asyncio.run(read())
+    missing = Settings(redis=Redis(url=SecretStr(f"rediss://{HOST}:{server.port}?ssl_ca_certs=/no/ca.pem")))
+
+    async def check() -> None:
+        cache = ListCache(missing)
+        await cache.check()
+
+    with pytest.raises(SettingsError, match=r"got No such file or directory of ssl_ca_certs=/no/ca.pem, expected"):
+        asyncio.run(check())
+
+
+def test_another_installation_under_the_same_keys_does_not_start(shared: Settings) -> None:
+    async def first() -> None:
+        async with Ground(shared).worker() as worker:
+            await worker._look()
+
+    asyncio.run(first())
+    other = shared.model_copy(update={"topic_prefix": shared.topic_prefix + "other."})
+    ended = command(other, "worker", "--role", "rank")
+    assert ended.returncode == 2
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith("afterclick: Redis: got lists of another Afterclick under afterclick:list:*")
+    assert "set another AFTERCLICK_REDIS__KEY_PREFIX" in line
+    green = shared.model_copy(update={"kafka": shared.kafka.model_copy(update={"group_id": "green"})})
+    own = other.model_copy(update={"redis": Redis(url=other.redis.url)})
+    for fine in (shared, green, own):
+        assert asyncio.run(checked(fine)) == "takes lists"
+
+
+def test_one_that_came_while_redis_was_away_writes_nothing(shared: Settings) -> None:
+    """It could not be stopped at its start; its lists must not replace the first one's."""
+    first = Ground(shared)
+    second = Ground(shared.model_copy(update={"topic_prefix": shared.topic_prefix + "other."}))
+    asyncio.run(ensure_topics(second.settings, topic_specs(second.settings)))
+
+    async def played() -> None:
+        async with running(first) as one, running(second) as two:
+            await one.write(*([each] for each in first.publish("ann", 1)))
+            await until(lambda: first.redis.hgetall(shared.key_prefix))
+            before = metrics.cache_refusals.labels("foreign-mark")._value.get()
+            await until(lambda: metrics.cache_refusals.labels("foreign-mark")._value.get() > before)
+            await two.write(*([each] for each in second.publish("ann", 9)))
+            await asyncio.sleep(0.5)
+            assert first.version("ann") == 1
+
+    asyncio.run(played())
+
+
+def test_marks_without_an_owner_become_ours_and_nothing_is_read_again(shared: Settings) -> None:
+    ground = Ground(shared)
+
+    async def played() -> None:
+        async with ground.worker() as worker:
+            await worker.write(*([one] for one in ground.publish("ann", 1)))
+            await worker._look()
+            await worker._look()
+        ground.redis.hdel(shared.key_prefix, "owner", "beat")  # as version 1 left them
+        before = metrics.cache_refilled._value.get()
+        async with ground.worker() as worker:
+            await worker._look()
+        assert metrics.cache_refilled._value.get() == before
+        assert ground.redis.hget(shared.key_prefix, "owner").endswith(shared.topic("recommendations").encode())
+
+    asyncio.run(played())
+
+
+def test_a_kafka_made_anew_takes_over_once_the_old_one_is_silent(
+    shared: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same topic, another cluster: two live Kafkas are an error, one that was wiped is not."""
+    monkeypatch.setattr("streams.cache_check.GONE_S", 1.0)
+    monkeypatch.setattr("streams.cache_marks.GONE_S", 1.0)
+    ground = Ground(shared)
+    ground.redis.hset(
+        shared.key_prefix, mapping={"owner": f"old {shared.topic('recommendations')}", "beat": 1, 0: 9000}
+    )
+
+    async def beating() -> None:
+        while True:
+            ground.redis.hset(shared.key_prefix, "beat", time.monotonic_ns())
+            await asyncio.sleep(0.05)
+
+    async def played() -> None:
+        alive = asyncio.create_task(beating())
+        with pytest.raises(SettingsError, match="got lists of another Afterclick"):
+            await checked(shared)
+        async with ground.worker() as worker:
+            with pytest.raises(CacheUnavailable, match="another Afterclick"):
+                await worker._look()
+        alive.cancel()
+        assert await checked(shared) == "takes lists"
+        for number in range(20):
+            ground.publish(f"u{number}", 1)
+        async with running(ground):
+            await until(lambda: all(ground.version(f"u{number}") == 1 for number in range(20)))
+        assert int(ground.redis.hget(shared.key_prefix, 0)) < 9000
+
+    asyncio.run(played())
+
+
+def test_a_mark_beyond_the_log_is_of_another_log(shared: Settings) -> None:
+    """A Kafka made anew may have the same cluster id."""
+    ground = Ground(shared)
+    owner = asyncio.run(owner_of(shared))
+    ground.redis.hset(shared.key_prefix, mapping={"owner": owner, "beat": 1, **dict.fromkeys("0123", 9000)})
+    for number in range(8):
+        ground.publish(f"u{number}", 1)
+
+    async def played() -> None:
+        async with ground.worker() as worker:
+            await worker._look()
+
+    asyncio.run(played())
+    assert [ground.version(f"u{number}") for number in range(8)] == [1] * 8
