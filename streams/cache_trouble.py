@@ -13,8 +13,7 @@ logger = logging.getLogger(__name__)
 QUIET_S = 30.0
 """A reason that was not seen for so long is told again."""
 
-for reason in REASONS:
-    metrics.cache_refusals.labels(reason)
+metrics.from_zero(metrics.cache_refusals, REASONS)
 
 
 class Trouble:
