@@ -123,7 +123,7 @@ async def _messages(settings: Settings, present: Mapping[str, int]) -> list[Chec
     """What producers send: the newest messages of each input, and what workers rejected."""
     try:
         found, letters = await received_lately.look(settings, present)
-    except kafka_client.KafkaUnavailable as error:
+    except (kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses) as error:
         return [Check("messages", False, "not to be read", str(error))]
     checks = []
     for topic, finding in found.items():
@@ -143,7 +143,7 @@ async def _redis(settings: Settings) -> Check:
     patient = settings.redis.model_copy(update={"timeout_ms": round(kafka_client.CONNECT_TIMEOUT_S * 1000)})
     cache = ListCache(settings.model_copy(update={"redis": patient}))
     owner = None
-    with suppress(kafka_client.KafkaUnavailable, SettingsError):  # Kafka's own check says so
+    with suppress(kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses, SettingsError):  # Kafka's own check says so
         owner = await owner_of(settings)
     try:
         return Check(name, True, await cache.check(owner))

@@ -73,7 +73,7 @@ class Arm:
         if ranker is None or not self._follows or not self._stamp:
             return
         seen = self._stamp
-        metrics.from_zero(metrics.model_swaps, [ranker.model], ("served", "refused"))
+        metrics.from_zero(metrics.model_swaps, [version.name(ranker.model)], ("served", "refused"))
         while True:
             await asyncio.sleep(ranker.follow_s)
             before, seen = seen, await asyncio.to_thread(_stamp, ranker.model)

@@ -12,12 +12,14 @@ from streams.settings import Ranker, Settings
 def test_it_sees_topics_come_right_and_go_wrong(settings: Settings) -> None:
     settings = settings.model_copy(update={"ranker": Ranker(model="none")})
     specs = topics.topic_specs(settings)
-    asyncio.run(topics.ensure_topics(settings, [replace(specs[0], partitions=2), *specs[1:]]))
+    input_, ours = (next(spec for spec in specs if spec.is_input is is_input) for is_input in (True, False))
+    asyncio.run(
+        topics.ensure_topics(settings, [replace(ours, partitions=2), *(spec for spec in specs if spec != ours)])
+    )
     found = {check.name: check for check in asyncio.run(doctor.examine(settings))}
-    assert not found[f"topic {specs[0].name}"].ok
-    assert "expected 4" in found[f"topic {specs[0].name}"].advice
-    assert [name for name, check in found.items() if not check.ok] == [f"topic {specs[0].name}"]
-    assert found[f"topic {specs[1].name}"].found == "partitions: 4"
+    assert "expected 4" in found[f"topic {ours.name}"].advice
+    assert [name for name, check in found.items() if not check.ok] == [f"topic {ours.name}"]
+    assert found[f"topic {input_.name}"].found == "partitions: 4"
 
 
 def test_a_missing_topic_that_nobody_creates_is_a_failure(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -36,8 +37,15 @@ def made(folder: Path, version: tuple[int, int, int], target: str = "setup") -> 
     fake = folder / "some-python"
     fake.write_text(FAKE.format(python=sys.executable, version=version))
     fake.chmod(0o755)
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # it may have begun us
     return subprocess.run(
-        ["make", target, f"PYTHON={fake}"], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+        ["make", target, f"PYTHON={fake}"],
+        cwd=folder,
+        env=outer,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 

@@ -19,7 +19,7 @@ from streams.state_tier import Outcome
 ROOT = Path(__file__).parents[2]
 NAMES = """
 from prometheus_client import generate_latest
-from streams import lenient, metrics, receive
+from streams import cache_trouble, metrics
 metrics.model_from_zero("m@1")
 metrics.topics_from_zero(["clicks"])
 metrics.from_zero(metrics.model_swaps, ["m"], ("served", "refused"))

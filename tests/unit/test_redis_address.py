@@ -97,7 +97,6 @@ def test_sentinels_have_a_login_of_their_own() -> None:
         ("http://:SECRET9@cache", "redis://user:password@host:6379/0"),
         ("cache:6379", "redis://user:password@host:6379/0"),
         ('"redis://:SECRET9@cache"', "redis://user:password@host:6379/0"),
-        ("", "redis://user:password@host:6379/0"),
     ],
 )
 def test_what_is_ambiguous_is_refused_without_a_secret(

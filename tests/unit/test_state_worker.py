@@ -336,10 +336,10 @@ def test_many_repeats_are_told_once_but_not_those_of_a_replay(caplog: pytest.Log
     repeats = world.worker._repeats
 
     async def work() -> None:
-        repeats._since_ms = NOW + 1  # all is from before this worker
+        repeats._since_ms = NOW + 1_001  # all is from before this worker
         await world.work([world.click("u", "order-1") for _ in range(50)])
         assert not [line for line in caplog.messages if "repeats" in line]
-        repeats._since_ms = NOW
+        repeats._since_ms = NOW + 1_000
         await world.work([world.click("u", "order-1") for _ in range(50)])
         await world.work([world.click("u", f"e{number}") for number in range(50)])
 

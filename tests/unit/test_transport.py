@@ -155,7 +155,7 @@ def test_a_changelog_is_taken_only_by_the_restore_that_reads_it(
 
     async def run() -> dict[TP, Any]:
         async def getmany(*_: object) -> dict[TP, list[Any]]:
-            return {TP("states", 0): [SimpleNamespace(offset=offset) for offset in (2, 3, 4, 5)]}
+            return {TP("states", 0): [SimpleNamespace(offset=offset, value=b"") for offset in (2, 3, 4, 5)]}
 
         consumer: Any = object.__new__(Consumer)
         consumer._asking = asyncio.Lock()
