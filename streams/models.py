@@ -117,7 +117,8 @@ class Models:
         """End the process: once it has done what it is at, or at once if it is still loading."""
         if not self.loaded:
             self._kill()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        # Of a process that is killed the pool's thread ends at once; left alone, it may complain at the very end.
+        self._pool.shutdown(wait=not self.loaded, cancel_futures=True)
 
     def _replace(self, pool: ProcessPoolExecutor, what: str) -> None:
         with self._lock:

@@ -29,6 +29,8 @@ _SIGN = re.compile(
     r"|coordinator \(node .*\) is either not started or not valid"
 )
 
+_MEMBERSHIP = re.compile(r"Heartbeat failed.*(rebalancing|not recognized|not\s+current)|will rejoin$|LeaseLost")
+"""A group that moves, or has given up a member: every rebalance has such lines, and what we drop for it we tell."""
 _REFUSED = re.compile(r"[Aa]uthori|[Aa]uthenticat|S(ASL|asl)|SSL|certificate|[Cc]odec|TooLarge|[Cc]orrupt")
 
 
@@ -98,6 +100,8 @@ class Quiet(logging.Filter):
         if not record.name.startswith("aiokafka") or record.levelno < logging.WARNING or record.exc_info:
             return True
         text = record.getMessage()
+        if _MEMBERSHIP.search(text):
+            return self._keep
         if not is_sign(text):
             return True
         self._outage.seen(text)

@@ -21,12 +21,17 @@ SIGNS = [
     "Got error produce response: [Error 6] NotLeaderForPartitionError",
     "Error sending OffsetCommitRequest_v2 to node 1 [[Error 7] RequestTimedOutError] -- marking coordinator dead",
 ]
+MOVES = [
+    "Heartbeat failed for group g because it is rebalancing",
+    "Heartbeat failed: local member_id was not recognized; resetting and re-joining group",
+    "OffsetCommit failed for group g due to group error ([Error 25] UnknownMemberIdError: g), will rejoin",
+    "Got error produce response: LeaseLost: our partitions are another worker's by now: what was in hand is dropped",
+]
 OTHERS = [
     "Topic clicks is not authorized for this client",
     "Not authorized to read from topic clicks.",
     "OffsetCommit failed for unauthorized topics {'clicks'}",
     "Libraries for zstd compression codec not found",
-    "Heartbeat failed for group g because it is rebalancing",
     "Unable connect to node with id 1: [Error 58] SaslAuthenticationFailed: Authentication failed",
     "Unable connect to node with id 1: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed",
     "Unable connect to node with id 1: KafkaConnectionError: Connection closed during SSL handshake",
@@ -94,6 +99,7 @@ def test_only_signs_are_kept_from_the_log(told: tuple[Outage, list[str]], keep: 
         return quiet.filter(logging.LogRecord(name, level, "f.py", 1, "%s", (text,), None))
 
     assert [passes(sign) for sign in SIGNS] == [keep] * len(SIGNS)
+    assert [passes(move) for move in MOVES] == [keep] * len(MOVES)
     assert all(passes(text) for text in OTHERS)
     assert all(passes(sign, "streams.worker") for sign in SIGNS)
 
