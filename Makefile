@@ -6,7 +6,7 @@ STAMP := .venv/.set-up
 # `make faults` in its short form; `make faults MINUTES=100 EVENTS=1000000 FAULTS=200 SEED=7 USERS=1000000 OVERLOAD=300`
 MINUTES ?= 2
 EVENTS ?= 15000
-FAULTS ?= 21
+FAULTS ?= 24
 SEED ?= 1
 USERS ?= 20000
 OVERLOAD ?= 8

@@ -49,19 +49,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[str]:
+def kafka_home() -> Path:
+    """Where to run brokers from that a test may damage, restart or configure."""
+    home = os.environ.get("KAFKA_HOME")
+    if not home or not shutil.which("java"):
+        pytest.skip("no Kafka of our own: needs KAFKA_HOME (a folder with Kafka's jars in libs/) and java")
+    return Path(home)
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> Iterator[str]:
     """A real Kafka's address: KAFKA_BOOTSTRAP_SERVERS, or one node run from KAFKA_HOME."""
     if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         yield given
         return
-    home = os.environ.get("KAFKA_HOME")
-    if not home:
-        pytest.skip("no Kafka: needs KAFKA_HOME (a folder with Kafka's jars in libs/) or KAFKA_BOOTSTRAP_SERVERS")
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(ApacheKafka(Path(home)))
-        except EmbeddedUnavailable as error:
-            pytest.skip(f"no Kafka: {error}")
+    home: Path = request.getfixturevalue("kafka_home")
+    with ApacheKafka(home) as server:
         yield server.bootstrap_servers
 
 

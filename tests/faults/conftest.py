@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 
@@ -12,18 +9,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--minutes", type=float, default=4, help="how long the load lasts")
     group.addoption("--events", type=int, default=20_000, help="messages in that time")
-    group.addoption("--faults", type=int, default=21, help="how many faults")
+    group.addoption("--faults", type=int, default=24, help="how many faults")
     group.addoption("--seed", type=int, default=1)
     group.addoption("--brokers", type=int, default=3)
     group.addoption("--kinds", default="", help="only these faults, with commas")
     group.addoption("--users", type=int, default=20_000, help="whose states a worker restores")
     group.addoption("--overload", type=float, default=20, help="seconds at five times the load that is carried")
     group.addoption("--report", default="", help="write the campaign's outcome to this file as JSON")
-
-
-@pytest.fixture
-def kafka_home() -> Path:
-    home = os.environ.get("KAFKA_HOME")
-    if not home:
-        pytest.skip("no Kafka: needs KAFKA_HOME, a folder with Kafka's jars in libs/")
-    return Path(home)

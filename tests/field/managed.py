@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from streams.embedded import free_port
 from tests.faults.cluster import CLUSTER_ID, Server
@@ -45,11 +41,8 @@ def unsigned(user: str, lifetime_s: float) -> str:
 
 
 @contextmanager
-def kafka(folder: Path) -> Iterator[Addresses]:
-    """Run the node; skips where there is none to run."""
-    home = os.environ.get("KAFKA_HOME")
-    if not home or not shutil.which("java"):
-        pytest.skip("no Kafka to manage: needs KAFKA_HOME (a folder with Kafka's jars in libs/) and java")
+def kafka(home: Path, folder: Path) -> Iterator[Addresses]:
+    """Run the node."""
     (folder / "RefusesSettings.class").write_bytes(bytes.fromhex((FIXTURES / "RefusesSettings.hex").read_text()))
     ports = {name: free_port() for name in ("TOKEN", "PLAIN", "CONTROLLER")}
     listeners = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())

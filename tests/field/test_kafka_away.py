@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -25,12 +23,9 @@ STUCK_S = 5.0
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(kafka_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One broker that may be killed and started again; not started."""
-    home = os.environ.get("KAFKA_HOME")
-    if not home or not shutil.which("java"):
-        pytest.skip("no Kafka to kill: needs KAFKA_HOME (a folder with Kafka's jars in libs/) and java")
-    made = Cluster(Path(home), tmp_path_factory.mktemp("kafka"), 1)
+    made = Cluster(kafka_home, tmp_path_factory.mktemp("kafka"), 1)
     yield made
     made.kill()
 

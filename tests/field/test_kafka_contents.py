@@ -6,7 +6,6 @@ Each test has users of its own. The worker ranks without a model: what is read m
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from confluent_kafka import Producer
 from pydantic import SecretStr
 
 from streams import kafka_client
-from streams.embedded import ApacheKafka, EmbeddedUnavailable, free_port
+from streams.embedded import ApacheKafka, free_port
 from streams.receive import Unreadable
 from streams.settings import Health, Interest, Kafka, Metrics, Ranker, Redis, Settings, Tables
 from streams.topics import ensure_topics, topic_specs
@@ -33,16 +32,10 @@ STUCK_S = 5.0
 
 
 @pytest.fixture(scope="module")
-def own_kafka() -> Iterator[ApacheKafka]:
+def own_kafka(kafka_home: Path) -> Iterator[ApacheKafka]:
     """A broker whose disk this file may damage."""
-    home = os.environ.get("KAFKA_HOME")
-    if not home:
-        pytest.skip("no Kafka of our own: needs KAFKA_HOME (a folder with Kafka's jars in libs/)")
-    try:
-        with ApacheKafka(Path(home)) as running:
-            yield running
-    except EmbeddedUnavailable as error:
-        pytest.skip(f"no Kafka: {error}")
+    with ApacheKafka(kafka_home) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

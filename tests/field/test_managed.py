@@ -35,8 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def addresses(folder: Path) -> Iterator[Addresses]:
-    with managed.kafka(folder) as found:
+def addresses(kafka_home: Path, folder: Path) -> Iterator[Addresses]:
+    with managed.kafka(kafka_home, folder) as found:
         yield found
 
 

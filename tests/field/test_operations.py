@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -34,11 +32,8 @@ SERVICES = {
 
 
 @pytest.fixture(scope="module")
-def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
-    home = os.environ.get("KAFKA_HOME")
-    if not home or not shutil.which("java"):
-        pytest.skip("no Kafka to kill: needs KAFKA_HOME (a folder with Kafka's jars in libs/) and java")
-    made = Brokers(Path(home), tmp_path_factory.mktemp("brokers"), 1)
+def brokers(kafka_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    made = Brokers(kafka_home, tmp_path_factory.mktemp("brokers"), 1)
     made.start()
     yield made
     made.kill()

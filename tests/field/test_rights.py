@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -24,7 +23,7 @@ from pydantic import SecretStr
 
 from streams import rights
 from streams.doctor import examine
-from streams.embedded import ApacheKafka, EmbeddedUnavailable, free_port
+from streams.embedded import ApacheKafka, free_port
 from streams.rights import Right
 from streams.settings import Encoder, Kafka, Metrics, Ranker, Redis, Security, Settings, Tables
 from streams.topics import ensure_topics, topic_specs
@@ -44,15 +43,9 @@ listener.name.plaintext.plain.sasl.jaas.config={PLAIN} username="admin" password
 
 
 @pytest.fixture(scope="module")
-def authorised() -> Iterator[str]:
-    home = os.environ.get("KAFKA_HOME")
-    if not home:
-        pytest.skip("no Kafka of our own: needs KAFKA_HOME (a folder with Kafka's jars in libs/)")
-    try:
-        with ApacheKafka(Path(home), PROPERTIES) as running:
-            yield running.bootstrap_servers
-    except EmbeddedUnavailable as error:
-        pytest.skip(f"no Kafka: {error}")
+def authorised(kafka_home: Path) -> Iterator[str]:
+    with ApacheKafka(kafka_home, PROPERTIES) as running:
+        yield running.bootstrap_servers
 
 
 def settings_of(user: str, password: str, servers: str, redis_url: str, folder: Path) -> Settings:

@@ -6,7 +6,6 @@ has expired; Redis likewise with two servers' certificates and ACLs.
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -71,11 +70,8 @@ class Addresses:
 
 
 @contextmanager
-def kafka(certificates: Certificates, folder: Path) -> Iterator[Addresses]:
-    """Run the node; skips where there is none to run."""
-    home = os.environ.get("KAFKA_HOME")
-    if not home or not shutil.which("java"):
-        pytest.skip("no Kafka to secure: needs KAFKA_HOME (a folder with Kafka's jars in libs/) and java")
+def kafka(home: Path, certificates: Certificates, folder: Path) -> Iterator[Addresses]:
+    """Run the node."""
     ports = {name: free_port() for name in ("SCRAM", "MUTUAL", "EXPIRED", "CONTROLLER")}
     properties = folder / "server.properties"
     listeners = ",".join(f"{name}://{HOST}:{port}" for name, port in ports.items())

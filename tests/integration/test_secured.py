@@ -51,8 +51,8 @@ def certificates(folder: Path) -> Certificates:
 
 
 @pytest.fixture(scope="module")
-def addresses(certificates: Certificates, folder: Path) -> Iterator[Addresses]:
-    with secured.kafka(certificates, folder) as found:
+def addresses(kafka_home: Path, certificates: Certificates, folder: Path) -> Iterator[Addresses]:
+    with secured.kafka(kafka_home, certificates, folder) as found:
         yield found
 
 
