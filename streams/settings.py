@@ -104,7 +104,7 @@ class Kafka(Group):
     instance_id: str | None = Field(
         None, description="static membership: a stable name, unique per worker; a restart then takes a second"
     )
-    partitions: int = Field(8, ge=1, description="of every topic; all must have the same number")
+    partitions: int = Field(8, ge=1, description="of every topic that we create; only inputs may have another number")
     replication_factor: int = Field(
         1, description="of every topic that we create; 3 in production; -1: the broker's default"
     )

@@ -145,6 +145,7 @@ class Consumer(Eager, aiokafka.Consumer):
         super().__init__(*args, **kwargs)
         self._delivered: dict[TP, int] = {}  # the offset behind the last message that was given to Faust
         self._done: dict[TP, int] = {}  # the offset behind the last acknowledged and committed one
+        self._group_error = ""
         self._to_resume: set[TP] = set()
         self._asking = asyncio.Lock()
 
@@ -225,8 +226,9 @@ class Consumer(Eager, aiokafka.Consumer):
     def _tell_group_error(self, error: KafkaError) -> None:
         if isinstance(error, NO_RIGHT):
             cast(Transport, self.transport).on_refusal(error)
-        else:
+        elif repr(error) != self._group_error:  # it is answered again and again
             logger.warning("the consumer group's coordinator: %r", error)
+        self._group_error = repr(error)
 
     def _is_over(self, generation: int) -> bool:
         return not self.flow_active or cast(Any, self.app).consumer_generation_id != generation
