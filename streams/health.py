@@ -25,7 +25,8 @@ class Work:
     lag : messages that are not done.
     held : of these, the ones behind the open transaction of a producer: nobody can read them before it ends.
     silent : partitions whose leader has not answered since they became ours.
-    away : why no server of Kafka answers, in words; empty if one does.
+    away : why no server of Kafka answers, or takes what we send, in words; empty if they do.
+    missing : topics that the tier reads and that are not there.
     mute_s : seconds for which Kafka has answered everybody but this tier's consumer; 0 if it answers.
     """
 
@@ -35,6 +36,7 @@ class Work:
     silent: int = 0
     away: str = ""
     mute_s: float = 0.0
+    missing: tuple[str, ...] = ()
 
 
 @dataclass
@@ -118,7 +120,7 @@ class Health:
         elif work.lag > self._limits.max_lag:
             held = f", {work.held} of them held by the open transaction of a producer" if work.held else ""
             wrong.append(f"{name}: {work.lag} messages behind, more than {self._limits.max_lag}{held}")
-        return wrong
+        return [*wrong, *(f"{name}: topic {topic} is not there any more; create it again" for topic in work.missing)]
 
     def worth_knowing(self) -> list[str]:
         """What is no reason to call the worker not ready: it would be the same after a restart."""

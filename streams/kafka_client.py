@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
@@ -111,10 +111,29 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
-async def why_away(kafka: settings.Kafka) -> str:
-    """Why no server answers us: who refuses us and how, or that none is there; nothing if one answers."""
+async def why_away(kafka: settings.Kafka, group: str | None = None) -> str:
+    """Why Kafka cannot work with us: who refuses us and how, or that no server answers; nothing if one does.
+
+    Parameters
+    ----------
+    group : a consumer group whose coordinator has to answer, too: it may be on a broker that is down, with nobody left
+        to move it.
+    """
     answer = await _ask(kafka, ANSWER_TIMEOUT_S)
-    return "" if answer.comes else answer.refusal or f"no server of {kafka.bootstrap_servers} answers"
+    if not answer.comes:
+        return answer.refusal or f"no server of {kafka.bootstrap_servers} answers"
+    if group is None:
+        return ""
+    client = AIOKafkaClient(**client_options(kafka), request_timeout_ms=int(ANSWER_TIMEOUT_S * 1000))
+    try:
+        await client.bootstrap()
+        coordinator = await client.coordinator_lookup(CoordinationType.GROUP, group)
+        is_there = bool(await client.ready(coordinator))
+    except KafkaError as error:
+        return f"has no coordinator for the consumer group {group} ({error!r})"
+    finally:
+        await client.close()
+    return "" if is_there else f"the coordinator of the consumer group {group} takes no connection"
 
 
 @asynccontextmanager

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import faust
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
@@ -16,12 +18,16 @@ from aiokafka.structs import RecordMetadata
 from faust.exceptions import NotReady, ProducerSendError
 
 from streams import outage
+from streams.kafka_client import NO_RIGHT
 from streams.lease import LeaseLost
 from streams.outgoing import BROKERS_LARGEST, OVERHEAD_BYTES, Outgoing
+from streams.transport import Transport
 
 logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+PATIENCE_S = 10.0
+"""What Kafka takes, it takes within milliseconds, and within seconds while a partition's leader moves; chosen by us."""
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
@@ -31,11 +37,22 @@ class Outbox:
     Parameters
     ----------
     largest : the `max.message.bytes` of topics, as far as they are known; of the others it is Kafka's default.
+
     """
 
     def __init__(self, app: faust.App, largest: Mapping[str, int] | None = None) -> None:
+        self._begun: list[float] = []  # when each delivery that is under way began
+        self._error = ""
         self._app = app
         self._largest = largest or {}
+
+    @property
+    def stuck(self) -> str:
+        """Why nothing gets out, in words; empty if something does, or there is nothing. aiokafka tries for long."""
+        waited_s = time.monotonic() - min(self._begun, default=float("inf"))
+        if waited_s < PATIENCE_S:
+            return ""
+        return f"has not taken for {waited_s:.0f} s what we send{self._error and f' ({self._error})'}"
 
     async def deliver(self, messages: Sequence[Outgoing]) -> list[RecordMetadata]:
         """Return where each message was stored, once all are; in the order given within a partition.
@@ -45,6 +62,14 @@ class Outbox:
         LeaseLost
             Some of it may be out, some will never be: its partitions are another worker's.
         """
+        began_s = time.monotonic()
+        self._begun.append(began_s)
+        try:
+            return await self._deliver(messages)
+        finally:
+            self._begun.remove(began_s)
+
+    async def _deliver(self, messages: Sequence[Outgoing]) -> list[RecordMetadata]:
         fitting = [self._fitting(message) for message in messages]
         while True:
             try:
@@ -58,6 +83,7 @@ class Outbox:
                 for outcome in sorted(outcomes, key=lambda outcome: not isinstance(outcome, LeaseLost)):
                     if isinstance(outcome, BaseException):
                         raise outcome
+                self._error = ""
                 return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
             except NotReady:
                 if not self._app.should_stop:
@@ -66,6 +92,9 @@ class Outbox:
             except LeaseLost:
                 raise
             except (KafkaError, ProducerSendError) as error:
+                self._error = repr(error)
+                if isinstance(error, NO_RIGHT):
+                    cast(Transport, self._app.transport).on_refusal(error)
                 if outage.is_sign(repr(error)):
                     outage.kafka.seen(repr(error))
                 else:

@@ -27,9 +27,9 @@ Role = Literal["state", "rank"]
 NO_PARTITION = 2**31 - 1
 NO_RIGHT = TopicAuthorizationFailedError.errno
 WAIT_MS = 10_000
-READ_BY_STATE = ("clicks", "purchases", "impressions", "items", "forget", "routed-events", "item-counts")
+READ_BY_STATE = (*topics.SOURCES["state"], "item-counts")
 WRITTEN_BY_STATE = ("routed-events", "item-counts", "rank-requests", "dead-letters")
-READ_BY_RANK = ("rank-requests", "items", "recommendations")
+READ_BY_RANK = (*topics.SOURCES["rank"], "items", "recommendations")
 WRITTEN_BY_RANK = ("recommendations", "dead-letters")
 
 

@@ -31,6 +31,11 @@ STATE_BYTES = 200_000
 """Of a user: the hashes of 16,384 event ids are 128 KiB, and everything else is less."""
 _LARGEST = "max.message.bytes"
 USERS_TABLE = "users"
+SOURCES = {
+    "state": ("clicks", "purchases", "impressions", "items", "forget", "routed-events"),
+    "rank": ("rank-requests",),
+}
+"""What the consumer group of each tier reads."""
 OF_OTHERS = ("clicks", "purchases", "impressions", "items", "forget")
 _ERASED_WITHIN_MS = 86_400_000  # chosen by us: a forgotten user's old values leave the disk within a day
 _KEPT_MS = 7 * _ERASED_WITHIN_MS  # chosen by us: time to mend what was rejected; Kafka cannot erase one message of them

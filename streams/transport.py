@@ -189,11 +189,9 @@ class Consumer(Eager, aiokafka.Consumer):
         sources = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
         return {tp: self._progress(tp) for tp in sources}
 
-    def partition_counts(self) -> dict[str, int]:
-        """How many partitions each source topic has, as Kafka's metadata told last."""
-        topics = {tp.topic for tp in self.assignment() if not self._is_changelog_tp(tp)}
-        counts = {topic: cast(ConsumerThread, self._thread).partition_count(topic) for topic in topics}
-        return {topic: count for topic, count in counts.items() if count}
+    def partition_counts(self, topics: Iterable[str]) -> dict[str, int]:
+        """How many partitions each of these topics has, as Kafka's metadata told last; 0 of one that is not there."""
+        return {topic: cast(ConsumerThread, self._thread).partition_count(topic) for topic in topics}
 
     def _progress(self, tp: TP) -> Progress | None:
         reached = cast(ConsumerThread, self._thread).reached(tp)

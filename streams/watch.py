@@ -17,8 +17,9 @@ from faust.types import TP
 
 from streams import kafka_client, metrics, outage
 from streams.health import Health, Work
+from streams.outbox import Outbox
 from streams.settings import Settings
-from streams.topics import topic_specs
+from streams.topics import SOURCES, topic_specs
 from streams.transport import Progress, Transport
 
 logger = logging.getLogger(__name__)
@@ -31,10 +32,12 @@ SILENT_BEATS = 2.5
 class Watch:
     """One tier's app, watched."""
 
-    def __init__(self, app: faust.App, tier: str, settings: Settings, health: Health) -> None:
+    def __init__(self, app: faust.App, tier: str, settings: Settings, health: Health, outbox: Outbox) -> None:
         self._app = app
         self._tier = tier
         self._kafka = settings.kafka
+        self._outbox = outbox
+        self._sources = [settings.topic(name) for name in SOURCES[tier]]
         self._internal = {spec.name for spec in topic_specs(settings) if not spec.is_input}
         self._health = health
         self._shown: set[TP] = set()
@@ -49,6 +52,7 @@ class Watch:
             progress: Mapping[TP, Progress | None] = consumer.progress()
             told = {tp: how_far for tp, how_far in progress.items() if how_far is not None}
             self._show(told)
+            counts = consumer.partition_counts(self._sources)
             away, mute_s = await self._contact()
             if away:
                 outage.kafka.seen(away)
@@ -59,11 +63,12 @@ class Watch:
                 lag=sum(_lag(p) for p in told.values()),
                 held=sum(_held(p) for p in told.values()),
                 silent=len(progress) - len(told),
-                away=away,
+                away=away or self._outbox.stuck,
                 mute_s=mute_s,
+                missing=tuple(topic for topic, count in counts.items() if not count),
             )
             self._health.note(self._tier, work)
-            self._look_at_counts(consumer.partition_counts())
+            self._look_at_counts(counts)
 
     def _show(self, told: Mapping[TP, Progress]) -> None:
         for tp, how_far in told.items():
@@ -79,13 +84,17 @@ class Watch:
         silent_s = cast(Transport, self._app.transport).lease.silent_s()
         if silent_s < SILENT_BEATS * self._kafka.heartbeat_s:
             return "", 0.0
-        away = await kafka_client.why_away(self._kafka)
+        away = await kafka_client.why_away(self._kafka, self._app.conf.id)
         return away, silent_s if not away and self._kafka.session_timeout_s < silent_s < float("inf") else 0.0
 
     def _look_at_counts(self, counts: Mapping[str, int]) -> None:
         """Say it once when a topic of ours has been given partitions: we read them, but the next start will refuse."""
         for topic, count in counts.items():
-            if topic in self._internal and count != self._kafka.partitions and self._counts.get(topic) != count:
+            if (
+                topic in self._internal
+                and count not in (0, self._kafka.partitions)
+                and self._counts.get(topic) != count
+            ):
                 logger.error(
                     "topic %s: got %d partitions, expected %d like every other that is no input; the next start of a "
                     "worker will stop for it: set kafka.partitions to what these topics have, or make it again",

@@ -45,9 +45,9 @@ from streams.restore import watch_restore
 from streams.serving import Serving
 from streams.settings import Kafka, Settings, SettingsError
 from streams.state_tier import StateTier, counts_of
-from streams.state_worker import COUNTS, ROUTED, StateWorker
+from streams.state_worker import COUNTS, StateWorker
 from streams.table_store import TableStore
-from streams.topics import USERS_TABLE, changelog_name, group_id
+from streams.topics import SOURCES, USERS_TABLE, changelog_name, group_id
 from streams.transport import Transport, arrived
 from streams.users import Users
 from streams.watch import Watch
@@ -162,17 +162,16 @@ def state_app(
     thread = ThreadPoolExecutor(1, "encode")
     store = TableStore(table, changelog_name(settings))
     cast(Transport, app.transport).restore = store.restore
-    worker = StateWorker(settings, tier, stored, thread, Outbox(app, largest), store, changelog_name(settings))
+    outbox = Outbox(app, largest)
+    worker = StateWorker(settings, tier, stored, thread, outbox, store, changelog_name(settings))
     health.notes.append(worker.notes)
     follower = Follower(
         settings.kafka,
         {settings.topic("items"): worker.put_items, settings.topic(COUNTS): worker.put_counts},
     )
-    topics = ("clicks", "purchases", "impressions", "items", "forget", ROUTED)
-
     snapshot = graph_snapshot.GraphSnapshot(catalogue, graph_path, encoder.identity)
 
-    @app.agent(_raw(app, [settings.topic(topic) for topic in topics]))
+    @app.agent(_raw(app, [settings.topic(topic) for topic in SOURCES["state"]]))
     async def receive(stream: Any) -> None:
         await follower.caught_up.wait()
         async for events in arrived(stream):
@@ -221,7 +220,7 @@ def state_app(
         worker.store_counts,
         newcomers,
         partial(_look_at_models, tier, settings.ranker.follow_s),
-        Watch(app, "state", settings, health).run,
+        Watch(app, "state", settings, health, outbox).run,
     ):
         app.task(ending.guarded(task))
     return app
@@ -235,7 +234,8 @@ def rank_app(
     cache = Refill(settings, ListCache(settings))
     tier = RankTier(settings, *serving.scorers)
     tier.warm_up()
-    worker = RankWorker(settings, tier, Outbox(app, largest), cache, ThreadPoolExecutor(AT_MODEL, "rank"))
+    outbox = Outbox(app, largest)
+    worker = RankWorker(settings, tier, outbox, cache, ThreadPoolExecutor(AT_MODEL, "rank"))
     cast(Transport, app.transport).on_resume = worker.resume
 
     follower = Follower(settings.kafka, {settings.topic("items"): worker.prepare})
@@ -245,7 +245,7 @@ def rank_app(
 
     app.close = close
 
-    @app.agent(_raw(app, [settings.topic("rank-requests")]))
+    @app.agent(_raw(app, [settings.topic(topic) for topic in SOURCES["rank"]]))
     async def rank(stream: Any) -> None:
         await follower.caught_up.wait()
         async for event in stream.noack().events():
@@ -272,7 +272,7 @@ def rank_app(
         worker.run,
         cache.run,
         partial(serving.follow, tier),
-        Watch(app, "rank", settings, health).run,
+        Watch(app, "rank", settings, health, outbox).run,
     ):
         app.task(ending.guarded(task))
     return app

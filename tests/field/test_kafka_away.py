@@ -87,6 +87,28 @@ def test_a_worker_waits_for_a_kafka_that_goes(cluster: Cluster, settings: Settin
         assert running.stop() == 0
 
 
+def test_a_topic_that_goes_is_told_and_the_others_are_read(cluster: Cluster, settings: Settings) -> None:
+    cluster.kill()
+    cluster.start()
+    client = Client(settings)
+    client.items()
+    purchases = settings.topic("purchases")
+
+    async def delete() -> None:
+        async with kafka_client.admin(settings.kafka) as admin:
+            await admin.delete_topics([purchases])
+
+    with worker(settings) as running:
+        running.wait_ready()
+        asyncio.run(delete())
+        until(lambda: f"topic {purchases} is not there" in running.get("/readyz")[1])
+        assert running.total("afterclick_worker_ready", tier="state") == 0
+        client.click("ann", "item-5")
+        client.flush()
+        until(lambda: version(client, "ann", 1), 60)
+        assert running.get("/livez") == (200, "ok\n")
+
+
 @pytest.mark.parametrize("while_it_runs", [False, True])
 def test_a_topic_that_is_made_again_is_read_from_its_beginning(
     cluster: Cluster, settings: Settings, while_it_runs: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
     AclBindingFilter,
@@ -28,7 +30,7 @@ from streams.rights import Right
 from streams.settings import Encoder, Kafka, Metrics, Ranker, Redis, Security, Settings, Tables
 from streams.topics import ensure_topics, topic_specs
 from streams.worker_process import WorkerProcess, worker
-from tests.client import until
+from tests.client import now_ms, until
 
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 PROPERTIES = f"""authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
@@ -70,19 +72,32 @@ def settings(authorised: str, redis_url: str, tmp_path: Path) -> Settings:
     return settings_of("app", "secret", authorised, redis_url, tmp_path)
 
 
+def click(settings: Settings) -> None:
+    """The shop has an item and a click, so that the worker has something to write."""
+    sending = Producer(login(settings.kafka.bootstrap_servers))
+    sending.produce("items", json.dumps({"item_id": "i", "title": "A boot"}), "i")
+    for number in range(3):
+        event = {"event_id": str(number), "user_id": "ann", "item_id": "i", "timestamp": now_ms()}
+        sending.produce("clicks", json.dumps(event), "ann")
+    assert sending.flush(10) == 0
+
+
+def login(servers: str) -> dict[str, Any]:
+    """The administrator's."""
+    return {
+        "bootstrap.servers": servers,
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": "admin",
+        "sasl.password": "root",
+    }
+
+
 class Grants:
     """What our user may, set by the administrator."""
 
     def __init__(self, servers: str) -> None:
-        self._admin = AdminClient(
-            {
-                "bootstrap.servers": servers,
-                "security.protocol": "SASL_PLAINTEXT",
-                "sasl.mechanism": "PLAIN",
-                "sasl.username": "admin",
-                "sasl.password": "root",
-            }
-        )
+        self._admin = AdminClient(login(servers))
 
     def only(self, granted: Sequence[Right]) -> None:
         anything: Any = None
@@ -174,7 +189,13 @@ def test_a_worker_without_any_right_names_what_it_cannot_see(settings: Settings,
 
 
 @pytest.mark.parametrize(
-    "lost", [Right("READ", "topic", "clicks"), Right("READ", "group", "afterclick-rank")], ids=lambda right: right.kind
+    "lost",
+    [
+        Right("READ", "topic", "clicks"),
+        Right("READ", "group", "afterclick-rank"),
+        Right("WRITE", "topic", "rank-requests"),
+    ],
+    ids=lambda right: f"{right.operation} {right.kind}",
 )
 def test_a_right_that_is_taken_away_ends_a_worker_with_its_name(
     settings: Settings, grants: Grants, lost: Right
@@ -185,6 +206,7 @@ def test_a_right_that_is_taken_away_ends_a_worker_with_its_name(
     with worker(settings) as running:
         running.wait_ready()
         grants.only([right for right in needed if right != lost])
+        click(settings)
         assert running.process.wait(60) == 2, running.log_end()
         said = running.log.read_text()
         assert f"AuthorizationFailedError: {lost.name}, expected the right to work with it" in said
