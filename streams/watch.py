@@ -16,11 +16,12 @@ import faust
 from faust.types import TP
 
 from streams import kafka_client, metrics, outage
+from streams.consumer import Progress
 from streams.health import Health, Work
 from streams.outbox import Outbox
 from streams.settings import Settings
 from streams.topics import SOURCES, topic_specs
-from streams.transport import Progress, Transport
+from streams.transport import Transport
 
 logger = logging.getLogger(__name__)
 

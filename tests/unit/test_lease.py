@@ -14,10 +14,10 @@ from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGro
 from faust.exceptions import ProducerSendError
 
 from streams import outbox
+from streams.consumer_thread import _keep
 from streams.lease import Lease, LeaseLost
 from streams.outbox import Outbox
 from streams.outgoing import Outgoing
-from streams.transport import _keep
 
 SESSION_S = 5.0
 
