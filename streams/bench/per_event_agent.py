@@ -13,11 +13,12 @@ import msgspec
 import numpy as np
 
 from encoders.event_time import milliseconds
-from encoders.interest import Event, Vector, decode, empty, encode, item_key, update
+from encoders.interest import Event, Vector, empty, item_key, update
 from streams.contracts import Click
 from streams.settings import load
 from streams.state_tier import decay_of
 from streams.topics import USERS_TABLE, group_id
+from streams.user_record import Record, decode_record, encode_record
 
 DIM = 384
 
@@ -50,9 +51,9 @@ def main() -> None:
             item, user = item_key(click.item_id), b"u" + click.user_id.encode()
             vector = vectors.setdefault(item, np.random.default_rng(item).random(DIM, np.float32))
             stored = states.get(user)
-            state = empty(DIM) if stored is None else decode(msgspec.msgpack.decode(stored)[0])
+            state = empty(DIM) if stored is None else decode_record(stored).interest
             event = Event(item, milliseconds(click.timestamp), "click")
-            states[user] = msgspec.msgpack.encode((encode(update(state, event, vector, decay)), b""))
+            states[user] = encode_record(Record(update(state, event, vector, decay)))
 
     worker = faust.Worker(app, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None
