@@ -99,19 +99,23 @@ class Grants:
     def __init__(self, servers: str) -> None:
         self._admin = AdminClient(login(servers))
 
-    def only(self, granted: Sequence[Right]) -> None:
+    def take(self, right: Right | None) -> None:
+        """Take this right away and no other, not even for a moment; all, for None."""
         anything: Any = None
-        everything = AclBindingFilter(
-            ResourceType.ANY,
-            anything,
-            ResourcePatternType.ANY,
+        rights_ = AclBindingFilter(
+            ResourceType[right.kind.upper()] if right else ResourceType.ANY,
+            right.name if right else anything,
+            ResourcePatternType.LITERAL if right else ResourcePatternType.ANY,
             "User:app",
             anything,
-            AclOperation.ANY,
+            AclOperation[right.operation] if right else AclOperation.ANY,
             AclPermissionType.ANY,
         )
-        for deleted in self._admin.delete_acls([everything]).values():
+        for deleted in self._admin.delete_acls([rights_]).values():
             deleted.result(10)
+
+    def only(self, granted: Sequence[Right]) -> None:
+        self.take(None)
         bindings = [
             AclBinding(
                 ResourceType[right.kind.upper()],
@@ -205,7 +209,7 @@ def test_a_right_that_is_taken_away_ends_a_worker_with_its_name(
     until(lambda: asyncio.run(rights.missing(settings, needed)) == [], 10)
     with worker(settings) as running:
         running.wait_ready()
-        grants.only([right for right in needed if right != lost])
+        grants.take(lost)
         click(settings)
         assert running.process.wait(60) == 2, running.log_end()
         said = running.log.read_text()
