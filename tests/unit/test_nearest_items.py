@@ -97,6 +97,18 @@ def test_a_sold_out_neighbourhood_still_gives_the_count() -> None:
     assert world.recall(10) >= 0.95
 
 
+def test_every_item_of_a_new_graph_is_found() -> None:
+    for seed in range(5):
+        catalogue = Mirrored(seed, items=2 * EXACT).catalogue
+        catalogue.index.graph.expansion_search = 2 * EXACT  # type: ignore[misc]  # mypy misses the setter
+        found = catalogue.index.graph.search(np.zeros(DIM, np.int8), 2 * EXACT)
+        assert len(found) == len(catalogue.index.graph)
+
+
+def test_the_nearest_item_is_found_where_two_are_about_as_near() -> None:
+    assert Mirrored(2, 5_000).recall(300, count=1) >= 0.995
+
+
 def test_a_new_item_is_found_at_once() -> None:
     world = Mirrored(2, 2_000)
     for number in range(2_000, 2_100):
