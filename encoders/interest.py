@@ -2,7 +2,7 @@
 
 `update` is pure and O(dim) per event. Everything in a state is a function of the *set* of events, not of the order in
 which they arrived: sums decay by event time, and every bounded list keeps the newest by event time. `recompute` is the
-plain reference. Knows neither Kafka nor clocks; called by `streams.state_tier`.
+plain reference. Knows neither Kafka nor clocks; called by `streams.state.tier`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Several interests, not one mean: a user's recent history as a few prototypes.
 
 A mean of two tastes is neither (PinnerSage, Pal et al. 2020, section 3). The prototypes are a pure function of the
-state's history, so they cost a state no bytes and do not depend on the order of arrival. Called by `ranker.candidates`.
+state's history, so they cost a state no bytes and do not depend on the order of arrival.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 All candidates of a list at once, from the state, the catalogue and everybody's counts as they are at that moment;
 so a list that is built from a log in the order of time holds nothing that came later. Every number depends on the user
 and that candidate, never on the rest of the list, and none on the size of the shop: counts are relative to the
-catalogue's mean. Knows no model; called by `streams.state_tier`, read by `ranker.head`.
+catalogue's mean. Knows no model; called by `streams.state.tier`, read by `ranker.fusion.head`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.interest import TYPES, Vector
-from ranker.candidates import Merged, Shopper
-from ranker.catalogue import NOTHING
+from ranker.recall.candidates import Merged, Shopper
+from ranker.recall.catalogue import NOTHING
 
 Features = npt.NDArray[np.float16]
 """(n, len(NAMES)): half precision tells numbers 0.1% apart, and a request carries 100 rows of them."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from encoders import model_source
-from encoders.device import choose
-from encoders.model_files import INT8_FILE
-from ranker import known_answers, known_pairs
+from encoders.models import source as model_source
+from encoders.models.device import choose
+from encoders.models.files import INT8_FILE
 from ranker.folder import folder_of
 from ranker.score import Scorer
-from ranker.template import FILE
+from ranker.scorers import known_answers, known_pairs
+from ranker.scorers.template import FILE
 
 
 def load_scorer(
@@ -30,9 +30,9 @@ def load_scorer(
         `config.json` decides:
         `...ForCausalLM` is a packed decoder, `...ForSequenceClassification` a cross-encoder, or a packed encoder
         if its `afterclick.json` says `{"packed": true}`, else a bi-encoder. An `afterclick.json` that says `fusion` has
-        a head on top (`ranker.fusion`), and one that says `base` is a head on top of that model, `none` for no model.
+        a head on top (`ranker.fusion.fused`), and one that says `base` is a head on that model, `none` for no model.
     device, dtype : str
-        See `encoders.device.choose`.
+        See `encoders.models.device.choose`.
     cache_bytes : int, optional
         Memory for what recurs from list to list: a bi-encoder's vectors, a decoder's contexts. By default, what the
         scorer chooses.
@@ -44,8 +44,8 @@ def load_scorer(
     ModelNotFound
         There is no such model, or it cannot be reached.
     ModelUnsupported
-        It cannot be run correctly, does not give its known answers (`ranker.known_answers`), or gives no scores that
-        rank (`ranker.known_pairs`); the message says why.
+        It cannot be run correctly, does not give its known answers (`ranker.scorers.known_answers`), or its scores do
+        not rank (`ranker.scorers.known_pairs`); the message says why.
     DeviceUnavailable
         CUDA was asked for and is not there.
     """
@@ -68,8 +68,8 @@ def _load(model: str, folder: Path, device: str, dtype: str, cache_bytes: int | 
     base = (given or {}).get("base", model)
     scorer = None if base == "none" else _plain(base, device, dtype, cache_bytes, in_training)
     if given is not None and "fusion" in given:
-        from ranker.fusion import FusedScorer
-        from ranker.head import read
+        from ranker.fusion.fused import FusedScorer
+        from ranker.fusion.head import read
 
         return FusedScorer(model, scorer, read(folder, given["fusion"]))
     if scorer is None:
@@ -88,17 +88,17 @@ def _plain(model: str, device: str, dtype: str, cache_bytes: int | None, in_trai
     config = model_source.read_json(model_source.fetch(model), "config.json", dict) or {}
     architecture = str((config.get("architectures") or [""])[0])
     if architecture.endswith(("ForCausalLM", "LMHeadModel")):
-        from ranker.packed_decoder import PackedDecoder
+        from ranker.scorers.packed.decoder import PackedDecoder
 
         return PackedDecoder(model, device, dtype, **cache, in_training=in_training)
     if architecture.endswith("ForSequenceClassification"):
         if (model_source.read_json(model_source.fetch(model), FILE, dict) or {}).get("packed"):
-            from ranker.packed_encoder import PackedEncoder
+            from ranker.scorers.packed.encoder import PackedEncoder
 
             return PackedEncoder(model, device, dtype)
-        from ranker.cross_encoder import CrossEncoder
+        from ranker.scorers.cross_encoder import CrossEncoder
 
         return CrossEncoder(model, device, dtype, in_training)
-    from ranker.bi_encoder import BiEncoder
+    from ranker.scorers.bi_encoder import BiEncoder
 
     return BiEncoder(model, device, dtype, **cache)

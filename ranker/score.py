@@ -13,8 +13,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.device import Placement
-from encoders.usage import Usage
+from encoders.models.device import Placement
+from encoders.models.usage import Usage
 
 MOST_LISTS = 10_000
 """Lists that are remembered so that their answers count, newest first to stay: by who publishes them, and by a scorer
@@ -47,7 +47,7 @@ class ScoreRequest:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ListFeedback:
     """What a user chose of a list.
 
     Attributes
@@ -106,14 +106,14 @@ class Scorer(Protocol):
 
 
 @dataclass
-class Lessons:
+class LearningTotals:
     """Running totals of what was learnt. `live_loss` and `frozen_loss` are sums over the answers, in nats.
 
-    `set_back` counts how often what was learnt was taken back.
+    `rolled_back` counts how often what was learnt was taken back.
     """
 
-    answers: int = 0
-    set_back: int = 0
+    feedback: int = 0
+    rolled_back: int = 0
     live_loss: float = 0.0
     frozen_loss: float = 0.0
 
@@ -124,13 +124,13 @@ class Learner(Protocol):
 
     Attributes
     ----------
-    lessons : Lessons, optional
+    learning : LearningTotals, optional
         What it learnt so far; None if it is not to learn.
     """
 
     @property
-    def lessons(self) -> Lessons | None: ...
+    def learning(self) -> LearningTotals | None: ...
 
-    def learn(self, answers: Sequence[Answer]) -> None:
+    def learn(self, feedback: Sequence[ListFeedback]) -> None:
         """Take in answers to lists that it scored."""
         ...

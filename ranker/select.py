@@ -1,6 +1,6 @@
 """Step 5, select: scores to a list, by rules that hold whatever the model says, with a reason for each item.
 
-Pure; knows no transport and no model. Called by `streams.rank_tier`.
+Pure; knows no transport and no model. Called by `streams.rank.tier`.
 """
 
 from __future__ import annotations

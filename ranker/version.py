@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from encoders import model_source
+from encoders.models import source as model_source
 from ranker.folder import folder_of
-from ranker.template import FILE
+from ranker.scorers.template import FILE
 
 DIGITS, BLOCK = 8, 1 << 20
-Stamp: TypeAlias = "tuple[tuple[str, int, int], ...]"
+Fingerprint: TypeAlias = "tuple[tuple[str, int, int], ...]"
 
 
 def name(model: str) -> str:
@@ -43,7 +43,7 @@ def version(model: str) -> str:
     return name(model) if empty else f"{name(model)}@{digest.hexdigest()[:DIGITS]}"
 
 
-def stamp(model: str) -> Stamp:
+def fingerprint(model: str) -> Fingerprint:
     """What changes whenever a file in the model's folder does: each one's path, size and time; () for no folder."""
     found = []
     for folder in _folders(model):

@@ -21,7 +21,7 @@ from encoders.errors import AfterclickError
 from streams.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
-    from streams.evaluate.recorded import Recorded
+    from streams.datasets.recorded import Recorded
 
 app = typer.Typer(
     name="afterclick",
@@ -66,15 +66,15 @@ def worker(
     config: Config = None,
 ) -> None:
     """Work until SIGTERM: read events from Kafka, write lists to Kafka and Redis."""
-    from streams.log import set_up
-    from streams.serving import Serving
+    from streams.rank.serving import Serving
+    from streams.worker.log import set_up
 
     settings = load(config)
     set_up(settings)
     encoder = settings.encoder if role is not Role.rank else None
     ranker = settings.ranker if role is not Role.state else None
     with closing(Serving(encoder, ranker)) as serving:  # which load while the rest is imported and Kafka is asked
-        from streams.worker import run
+        from streams.worker.run import run
 
         raise typer.Exit(run(settings, role.value, serving))
 
@@ -86,7 +86,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Watch the whole product work on a generated shop; needs no Kafka, no Redis, no internet."""
-    from streams.demo.command import run
+    from streams.commands.demo.command import run
 
     run(events=events, seed=seed, as_json=as_json)
 
@@ -111,7 +111,7 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     """Check Kafka, the topics, Redis and the models, and say what to do about each failure."""
     from rich.console import Console
 
-    from streams.doctor import examine, render
+    from streams.commands.doctor.doctor import examine, render
 
     checks = asyncio.run(examine(load(config)))
     if as_json:
@@ -124,19 +124,19 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
 @app.command(context_settings=ANY_ID)
 def recommend(user: User, config: Config = None, as_json: Json = False) -> None:
     """Print a user's list as it is in Redis."""
-    from streams.contracts import NEWCOMERS
-    from streams.pseudonym import pseudonym
-    from streams.publish import ListCache
+    from streams.contracts import COLD_START_USER
+    from streams.publish.list_cache import ListCache
+    from streams.receive.pseudonym import pseudonym
 
     settings = load(config)
     stored = asyncio.run(ListCache.read_once(settings, pseudonym(user, settings.pseudonym_key)))
     if stored is None:
         typer.echo(
             f"no list for {user!r}: no event of theirs was accepted, the list expired, or they were forgotten; this is "
-            f"the one for newcomers ({NEWCOMERS!r})",
+            f"the one for newcomers ({COLD_START_USER!r})",
             err=True,
         )
-        stored = asyncio.run(ListCache.read_once(settings, NEWCOMERS))
+        stored = asyncio.run(ListCache.read_once(settings, COLD_START_USER))
     if stored is None:
         typer.echo("there is none for newcomers yet either: no worker runs, or there are no items", err=True)
         raise typer.Exit(1)
@@ -149,7 +149,7 @@ def recommend(user: User, config: Config = None, as_json: Json = False) -> None:
 @app.command(context_settings=ANY_ID)
 def forget(user: User, config: Config = None) -> None:
     """Have a user erased: state, list and pending requests."""
-    from streams.forget import send
+    from streams.commands.forget import send
 
     asyncio.run(send(load(config), user))
     typer.echo(f"asked to forget {user!r}; the workers erase state, list and pending requests as they read it")
@@ -204,7 +204,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure how good the lists are, beside every traditional method, on recorded events."""
-    from streams.evaluate.command import Options, run
+    from streams.commands.evaluate import Options, run
 
     settings = load(config)
     if model is not None:
@@ -240,7 +240,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Learn from recorded events what to rank where, and write a model for ranker.model."""
-    from streams.train.command import Options, run
+    from streams.commands.train import Options, run
 
     settings = load(config)
     run(
@@ -277,8 +277,8 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Make a model smaller and faster, and measure what of its quality is kept."""
-    from streams.replay.messages import InputError
-    from streams.train.compress import Options, run
+    from streams.commands.compress import Options, run
+    from streams.datasets.messages import InputError
 
     ways = [way for way, asked in (("distil", distil), ("prune", prune), ("int8", int8)) if asked]
     if len(ways) != 1:
@@ -295,10 +295,13 @@ def compress(
 
 def main() -> None:
     """Run the command line; errors that a person can mend become one line and status 2."""
-    from streams.dead_letters import commands as dead_letters
-    from streams.replay.command import commands as replay
+    from streams.commands.dead_letters import commands as dead_letters
+    from streams.commands.replay import commands as replay
 
-    for said_in_the_end in ("aiokafka", "streams.token_provider"):  # a command that keeps no log ends with one line
+    for said_in_the_end in (
+        "aiokafka",
+        "streams.kafka.token_provider",
+    ):  # a command that keeps no log ends with one line
         logging.getLogger(said_in_the_end).addHandler(logging.NullHandler())
     app.add_typer(dead_letters, name="dead-letters", help="Look at rejected messages, and send mended ones again.")
     app.add_typer(replay, name="replay", help="Send recorded events to Kafka, at their own pace or as fast as it goes.")
@@ -318,8 +321,8 @@ def _recorded(
     settings: Settings,
 ) -> Recorded:
     """The items and events of files, or of a data set."""
-    from streams.evaluate.recorded import read_dataset, read_jsonl
-    from streams.replay.messages import InputError
+    from streams.datasets.messages import InputError
+    from streams.datasets.recorded import read_dataset, read_jsonl
 
     if items is not None and dataset is None:
         return read_jsonl(items, clicks, purchases, impressions, settings.zone)

@@ -38,7 +38,7 @@ Title = Annotated[str, Meta(max_length=1_000)]
 Name = Annotated[str, Meta(max_length=256)]
 Categories = Annotated[list[Name], Meta(max_length=64, description="from the root to the leaf")]
 EventType = Literal["click", "purchase"]
-NEWCOMERS = "*"
+COLD_START_USER = "*"
 """The user id of the list for whoever has none; refused as the id of a user in everything that comes in."""
 
 
@@ -131,11 +131,11 @@ class Candidate(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     text: str
     sources: list[Name] = []
     categories: Categories = []
-    prior: float = 0.0
+    retrieval_score: float = 0.0
     because: Id | None = None
 
 
-class Behaviour(msgspec.Struct, kw_only=True, frozen=True):
+class Features(msgspec.Struct, kw_only=True, frozen=True):
     """What behaviour says about the candidates, for a fused model: made by the state tier, read by the rank tier.
 
     `values` is base64 in JSON: little-endian float16, a row of `ranker.features.NAMES` for each candidate; in decimal
@@ -146,7 +146,7 @@ class Behaviour(msgspec.Struct, kw_only=True, frozen=True):
     values: bytes
 
 
-class Answer(msgspec.Struct, kw_only=True, frozen=True):
+class Feedback(msgspec.Struct, kw_only=True, frozen=True):
     """An item that the user chose from a list of ours: their click or purchase named the list."""
 
     list_id: Id
@@ -166,8 +166,8 @@ class RankRequest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
     as_of: Timestamp
     history: list[HistoryEvent]
     candidates: list[Candidate]
-    behaviour: Behaviour | None = None
-    answers: list[Answer] = []
+    features: Features | None = None
+    feedback: list[Feedback] = []
     state_version: Count = 0
     trigger: Trigger | None = None
     arrived_at: Milliseconds | None = None

@@ -16,7 +16,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.
 PLACES = (1, 2, 3, 5, 10, 20, 50, 100)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096)
 REJECTED = ("topic", "null", "too-large", "malformed", "invalid", "key", "time", "reserved", "unreadable")
-"""Why a message is dead-lettered: `streams.receive.BadMessage.reason`."""
+"""Why a message is dead-lettered: `streams.receive.decode.BadMessage.reason`."""
 DEGRADED = (
     "cold-user",
     "no-model",
@@ -43,7 +43,7 @@ COERCED = (
     "time",
     "bom",
 )
-"""What is taken though it is not as the contract has it: `streams.lenient`."""
+"""What is taken though it is not as the contract has it: `streams.receive.lenient`."""
 INPUTS = ("clicks", "purchases", "impressions", "items", "rank-requests", "forget")
 
 
@@ -66,14 +66,14 @@ def model_from_zero(model: str) -> None:
         context_tokens_reused,
         truncated_contexts,
         truncated_texts,
-        answers,
-        heads_set_back,
+        feedback,
+        heads_rolled_back,
         lists,
         scores_not_finite,
     ):
         from_zero(counter, [model])
     from_zero(contexts, [model], ("some", "none"))
-    from_zero(answer_loss, [model], ("live", "frozen"))
+    from_zero(feedback_loss, [model], ("live", "frozen"))
     from_zero(lists_degraded, [model], DEGRADED)
 
 
@@ -194,20 +194,20 @@ model_swaps = Counter(
     "the folder's name",
     ["model", "outcome"],
 )
-answers = Counter(
-    "afterclick_answers_total",
+feedback = Counter(
+    "afterclick_feedback_total",
     "Items that users chose from lists that a model ranked; `model` is 'replaced' for all that are not served any more",
     ["model"],
 )
-answer_rank = Histogram(
-    "afterclick_answer_rank", "The place in its list of an item that a user chose, from 1", ["model"], buckets=PLACES
+feedback_rank = Histogram(
+    "afterclick_feedback_rank", "The place in its list of an item that a user chose, from 1", ["model"], buckets=PLACES
 )
-answer_loss = Counter(
-    "afterclick_answer_loss_nats_total",
+feedback_loss = Counter(
+    "afterclick_feedback_loss_nats_total",
     "Surprise at what users chose: of the head that learns, and of the one that was trained",
     ["model", "head"],
 )
-heads_set_back = Counter("afterclick_heads_set_back_total", "Heads that had learnt themselves worse", ["model"])
+heads_rolled_back = Counter("afterclick_heads_rolled_back_total", "Heads that had learnt themselves worse", ["model"])
 scores_not_finite = Counter(
     "afterclick_scores_not_finite_total", "Candidates whose score was no number; they come last", ["model"]
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ranker.candidates import Found, Shopper
+from ranker.recall.candidates import Found, Shopper
 
 
 class Source:

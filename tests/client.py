@@ -12,9 +12,9 @@ from typing import Any
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from streams.contracts import NEWCOMERS
+from streams.contracts import COLD_START_USER
+from streams.kafka.topics import ensure_topics, topic_specs
 from streams.settings import Settings
-from streams.topics import ensure_topics, topic_specs
 
 MOST_BYTES = 16 << 20
 KINDS = ["walking boots", "tent for two", "reading lamp", "garden chair", "coffee grinder"]
@@ -94,7 +94,7 @@ class Client:
 
     def newest(self) -> dict[str, Any]:
         """Each user's newest list on the topic; None where it was erased. Without the one for newcomers."""
-        return {key: value for key, value in self.consume("recommendations") if key not in (None, NEWCOMERS)}
+        return {key: value for key, value in self.consume("recommendations") if key not in (None, COLD_START_USER)}
 
     def cached(self, user_id: str) -> Any:
         stored = self.redis.get(self.settings.key_prefix + user_id)

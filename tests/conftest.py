@@ -19,8 +19,8 @@ import hypothesis
 import pytest
 from pydantic import SecretStr
 
-from streams.embedded import ApacheKafka, EmbeddedRedis, EmbeddedUnavailable, free_port
 from streams.settings import Kafka, Metrics, Redis, Settings, Tables
+from streams.testing.embedded import ApacheKafka, EmbeddedRedis, EmbeddedUnavailable, free_port
 from tests.client import Client
 
 hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no fault

@@ -12,9 +12,9 @@ import redis
 from aiokafka.structs import RecordMetadata
 from confluent_kafka import Message, Producer
 
-from streams.kafka_client import partition_of
-from streams.publish import ListCache, Published
-from streams.refill import Refill
+from streams.kafka.client import partition_of
+from streams.publish.backfill import Refill
+from streams.publish.list_cache import ListCache, Published
 from streams.settings import Settings
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from ranker.template import Template
+from ranker.scorers.template import Template
 
 TOLERANCE = 1e-4
 CONTEXT = "Clicked Wool hat 3 days ago\nBought Trail running jacket (Outdoor, 89.00 EUR) 2 days ago"

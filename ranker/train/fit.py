@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from encoders import model_source
 from encoders.errors import AfterclickError
 from encoders.interest import Vector
-from ranker.head import FusionHead, describe
-from ranker.template import FILE
+from encoders.models import source as model_source
+from ranker.fusion.head import FusionHead, describe
+from ranker.scorers.template import FILE
 from ranker.train import fusion_fit
 from ranker.train.curve import svg
 from ranker.train.fusion_fit import Epoch, Progress, fused

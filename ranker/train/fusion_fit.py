@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from encoders.interest import Vector
-from ranker.head import FARTHEST, INPUTS, FusionHead
+from ranker.fusion.head import FARTHEST, INPUTS, FusionHead
 from ranker.train.lists import NOBODY, Lists, ndcg
 from ranker.train.losses import Loss
 

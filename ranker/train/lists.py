@@ -1,7 +1,7 @@
 """The lists to learn from: what was asked, which candidates there were, which of them the user then chose.
 
 Compact, for there are many: candidates are numbers of texts, features half precision. Knows neither models nor where
-lists come from; `streams.train` builds them, the rest of this package learns from them.
+lists come from; `streams.offline.training_material` builds them, the rest of this package learns from them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.interest import Vector
+from ranker.evaluation.protocols import Case, Interaction, basket_numbers
 from ranker.features import NAMES, Features
-from ranker.protocols import Case, Interaction, basket_numbers
 from ranker.score import ScoreRequest
 
 NOBODY = -1
@@ -122,7 +122,8 @@ class Lists:
 def ndcg(scores: Vector, lists: Lists) -> npt.NDArray[np.float64]:
     """NDCG@10 of each list ordered by scores, (lists, most); ties keep the candidates' order.
 
-    `ranker.measures.ndcg_at` for all lists at once; what recall did not find counts against it, as in an evaluation.
+    `ranker.evaluation.measures.ndcg_at` for all lists at once; what recall did not find counts against it, as in an
+    evaluation.
     """
     if not len(lists):
         return np.zeros(0)

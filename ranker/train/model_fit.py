@@ -17,11 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from encoders import model_source
 from encoders.interest import Vector
-from ranker import template
-from ranker.packed_decoder import AnswerHead
+from encoders.models import source as model_source
 from ranker.score import Scorer, ScoreRequest
+from ranker.scorers import template
+from ranker.scorers.packed.decoder import AnswerHead
 from ranker.train.fusion_fit import Epoch
 from ranker.train.lists import NOBODY, Lists, ndcg
 from ranker.train.losses import Loss

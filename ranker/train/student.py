@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from encoders import int8, model_source
-from encoders.device import Placement
-from encoders.model_files import INT8_FILE
-from ranker import template
-from ranker.template import FILE
+from encoders.models import int8
+from encoders.models import source as model_source
+from encoders.models.device import Placement
+from encoders.models.files import INT8_FILE
+from ranker.scorers import template
+from ranker.scorers.template import FILE
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.onnx", "onnx", "openvino")
 AUTO_CLASSES: tuple[tuple[str, model_source.AutoClass], ...] = (

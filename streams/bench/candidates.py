@@ -22,12 +22,12 @@ from threadpoolctl import threadpool_limits
 from usearch.index import Index
 
 from encoders.interest import Vector
-from ranker import graph_file
-from ranker.catalogue import Catalogue, CatalogueItem
-from ranker.nearest_items import top
+from ranker.recall import graph_file
+from ranker.recall.catalogue import Catalogue, CatalogueItem
+from ranker.recall.nearest_items import top
 from streams.bench.rows import Row, Target, percentile
 from streams.bench.vectors import interests_in, text_like
-from streams.graph_snapshot import PATIENCE_S, GraphSnapshot
+from streams.state.graph_snapshot import PATIENCE_S, GraphSnapshot
 
 DIM, SEED, LIMIT = 384, 7, 100
 ROUNDS, SEARCHES, EXACT_SEARCHES = 5, 100, 8

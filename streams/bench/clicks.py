@@ -16,7 +16,7 @@ import numpy as np
 from streams.bench.ground import ECHO, BenchFailed
 from streams.bench.traffic import Message, Reader, Received, Timings, answers, producer, send, timed
 from streams.contracts import Click, Trigger
-from streams.demo.shop import Shop
+from streams.datasets.shop import Shop
 from streams.settings import Settings
 
 SEED, ITEMS = 7, 1_000

@@ -64,7 +64,7 @@ def run(name: str | None, as_json: bool, sizes: Sizes) -> None:
     ------
     SettingsError
         There is no such benchmark, or a setting is wrong.
-    streams.bench.ground.BenchFailed, streams.embedded.EmbeddedUnavailable
+    streams.bench.ground.BenchFailed, streams.testing.embedded.EmbeddedUnavailable
     """
     if name is not None and name not in BENCHES:
         raise SettingsError(f"bench: got {name!r}, expected one of {', '.join(BENCHES)}, or nothing for all of them")

@@ -17,10 +17,10 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from encoders.errors import AfterclickError
-from streams import kafka_client
-from streams.embedded import PARTITIONS, ApacheKafka, EmbeddedKafka, EmbeddedRedis, free_port
+from streams.kafka import client as kafka_client
+from streams.kafka.topics import TopicSpec, ensure_topics, topic_specs
 from streams.settings import PREFIX, Metrics, Settings, Tables
-from streams.topics import TopicSpec, ensure_topics, topic_specs
+from streams.testing.embedded import PARTITIONS, ApacheKafka, EmbeddedKafka, EmbeddedRedis, free_port
 
 ECHO = "echo"
 """A topic of the benchmark's own, split like the others, for plain round trips."""

@@ -23,19 +23,19 @@ from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
 from encoders.interest import BOUGHT, WAITING, Decay, Event, EventType, Interest, Vector, empty, item_key, update
-from ranker.candidates import BUILT_IN, Shopper, recall
-from ranker.catalogue import Catalogue, CatalogueItem
-from ranker.counts import Counts
-from ranker.nearest_items import top
+from ranker.recall.candidates import BUILT_IN, Shopper, recall
+from ranker.recall.catalogue import Catalogue, CatalogueItem
+from ranker.recall.counts import Counts
+from ranker.recall.nearest_items import top
 from streams.bench.rows import Row, Target, percentile
 from streams.bench.vectors import interests_in, text_like
 from streams.contracts import Click
-from streams.event_memory import seen_of
+from streams.faust_compat.table_store import TableStore
 from streams.settings import Settings
-from streams.state_tier import StateTier
-from streams.table_store import TableStore
-from streams.user_record import Record, encode_record
-from streams.users import RECENT, Changes, Users
+from streams.state.event_memory import seen_of
+from streams.state.tier import StateTier
+from streams.state.user_record import Record, encode_record
+from streams.state.users import RECENT, Changes, Users
 
 DIM, SEED, LIMIT = 384, 7, 100
 SMALLEST, STEP = 1_000, 10

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from encoders.device import choose
-from ranker import Scorer, ScoreRequest, load_scorer
+from encoders.models.device import choose
+from ranker.load import load_scorer
+from ranker.score import Scorer, ScoreRequest
 from streams.bench import peers, shapes
 from streams.bench.rows import Row, Target
 from streams.bench.shapes import Lists, Made, Size

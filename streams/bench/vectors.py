@@ -52,7 +52,7 @@ def text_like(items: int, dim: int, seed: int) -> Vector:
 
 
 def interests_in(vectors: Vector, seed: int) -> Callable[[], Vector]:
-    """Draw users' queries as `ranker.candidates.interests` makes them, (6, dim): four prototypes and two means."""
+    """Draw queries as `ranker.recall.candidates.interests` makes them, (6, dim): four prototypes and two means."""
     rng = np.random.default_rng(seed)
 
     def draw() -> Vector:

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import torch
 
-from encoders import model_source
-from encoders.device import Placement
+from encoders.models import source as model_source
+from encoders.models.device import Placement
 
 MATMULS = 8
 

@@ -15,8 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoders import fit
-from ranker import Scorer, ScoreRequest, load_scorer
+from encoders.text import fit
+from ranker.load import load_scorer
+from ranker.score import Scorer, ScoreRequest
 from tests import models, references
 from tests.references import CANDIDATES, CONTEXT, TOLERANCE, Reference, close
 

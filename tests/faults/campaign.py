@@ -20,9 +20,9 @@ from pathlib import Path
 from pydantic import SecretStr
 from rich.console import Console
 
-from streams.embedded import free_port
+from streams.kafka.topics import ensure_topics, topic_specs
 from streams.settings import Encoder, Kafka, Metrics, Ranker, Redis, Settings, Tables
-from streams.topics import ensure_topics, topic_specs
+from streams.testing.embedded import free_port
 from tests import models
 from tests.faults import cluster
 from tests.faults.checks import Verdict, verdict

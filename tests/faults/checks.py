@@ -18,12 +18,12 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
 
 from encoders.describe import describe_item
 from encoders.interest import Event, EventType, Interest, Vector, item_key, recompute
-from encoders.text import TextEncoder
+from encoders.text.encoder import TextEncoder
 from streams.contracts import Item
+from streams.kafka.topics import changelog_name
 from streams.settings import Settings
-from streams.state_tier import decay_of
-from streams.topics import changelog_name
-from streams.users import Users
+from streams.state.tier import decay_of
+from streams.state.users import Users
 from tests.faults.load import ITEMS, Load, item
 from tests.faults.watcher import Watcher, consumer
 

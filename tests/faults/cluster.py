@@ -1,7 +1,7 @@
 """Kafka and Redis to be broken: brokers that come back with their data, a Redis that comes back without, a wire.
 
-Unlike `streams.embedded`, each server here may be killed and started again at the same address. Knows no worker and no
-fault; called by `campaign`.
+Unlike `streams.testing.embedded`, each server here may be killed and started again at the same address. Knows no worker
+and no fault.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import redis
 
-from streams.embedded import free_port, packaged_redis_server
+from streams.testing.embedded import free_port, packaged_redis_server
 from tests.faults.waiting import reachable, until
 
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"

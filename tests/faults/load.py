@@ -17,7 +17,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from streams.kafka_client import partition_of
+from streams.kafka.client import partition_of
 from streams.settings import Settings
 
 KINDS = ["walking boots", "tent for two", "reading lamp", "garden chair", "coffee grinder"]

@@ -13,12 +13,12 @@ from confluent_kafka import OFFSET_BEGINNING, Producer, TopicPartition
 from rich.console import Console
 
 from encoders.interest import Decay, Event, empty, update
-from streams.embedded import free_port
-from streams.kafka_client import partition_of
+from streams.kafka.client import partition_of
+from streams.kafka.topics import changelog_name, ensure_topics, topic_specs
 from streams.settings import Encoder, Kafka, Metrics, Settings, Tables
-from streams.topics import changelog_name, ensure_topics, topic_specs
-from streams.user_record import Record, encode_record
-from streams.worker_process import worker
+from streams.state.user_record import Record, encode_record
+from streams.testing.embedded import free_port
+from streams.testing.worker_process import worker
 from tests import models
 from tests.faults import cluster
 from tests.faults.load import item

@@ -16,7 +16,7 @@ from typing import Any
 import redis
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-from streams.contracts import NEWCOMERS
+from streams.contracts import COLD_START_USER
 from streams.settings import Settings
 
 AT_ONCE = 500
@@ -107,7 +107,7 @@ class Watcher:
             if message is None or message.error() or not (value := message.value()):
                 continue
             key: Any = message.key()
-            if key == NEWCOMERS.encode():  # as of what its worker has read, which a restart sets back
+            if key == COLD_START_USER.encode():  # as of what its worker has read, which a restart sets back
                 continue
             self.lists += 1
             seen, before = read(value), self.newest.get(user_id := key.decode())

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranker import ScoreRequest
-from streams import cli, models
+from ranker.score import ScoreRequest
+from streams import cli
+from streams.models import client as models
 
 LOOK_EVERY_S = 0.2
 HANG_S = 6.0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from streams.settings import Settings
-from streams.worker_process import WorkerFailed, WorkerProcess
+from streams.testing.worker_process import WorkerFailed, WorkerProcess
 
 RESTART_AFTER_S = 0.5
 LOOK_EVERY_S = 0.1

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streams.embedded import free_port
+from streams.testing.embedded import free_port
 from tests.faults.cluster import CLUSTER_ID, Server
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from streams.embedded import free_port
+from streams.testing.embedded import free_port
 
 HOST = "127.0.0.1"
 

@@ -22,10 +22,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 from pydantic import SecretStr
 
-from streams import doctor, forget
-from streams.embedded import free_port
+from streams.commands import forget
+from streams.commands.doctor import doctor
 from streams.settings import Kafka, Metrics, Ranker, Redis, Settings, Tables
-from streams.worker_process import WorkerProcess, worker
+from streams.testing.embedded import free_port
+from streams.testing.worker_process import WorkerProcess, worker
 from tests.client import Client, now_ms, until
 
 HOUR, DAY = 3_600_000, 86_400_000

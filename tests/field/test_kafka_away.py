@@ -12,10 +12,10 @@ import pytest
 from aiokafka.admin import NewTopic
 from pydantic import SecretStr
 
-from streams import kafka_client
-from streams.embedded import free_port
+from streams.kafka import client as kafka_client
 from streams.settings import Health, Kafka, Metrics, Ranker, Redis, Settings, Tables
-from streams.worker_process import WorkerProcess, worker
+from streams.testing.embedded import free_port
+from streams.testing.worker_process import WorkerProcess, worker
 from tests.client import ITEMS, Client, until, version
 from tests.faults.cluster import Kafka as Cluster
 

@@ -18,12 +18,12 @@ from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
 from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from streams import kafka_client
-from streams.embedded import ApacheKafka, free_port
-from streams.receive import Unreadable
+from streams.kafka import client as kafka_client
+from streams.kafka.topics import ensure_topics, topic_specs
+from streams.receive.decode import Unreadable
 from streams.settings import Health, Interest, Kafka, Metrics, Ranker, Redis, Settings, Tables
-from streams.topics import ensure_topics, topic_specs
-from streams.worker_process import WorkerProcess, worker
+from streams.testing.embedded import ApacheKafka, free_port
+from streams.testing.worker_process import WorkerProcess, worker
 from tests.client import ITEMS, Client, until, version
 from tests.field import segments
 

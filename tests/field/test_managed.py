@@ -16,11 +16,11 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
 from pydantic import SecretStr
 
-from streams.embedded import free_port
-from streams.kafka_client import KafkaRefuses, KafkaUnavailable
+from streams.kafka.client import KafkaRefuses, KafkaUnavailable
+from streams.kafka.topics import ensure_topics, topic_specs
 from streams.settings import Kafka, Metrics, Ranker, Redis, Security, Settings, Tables
-from streams.topics import ensure_topics, topic_specs
-from streams.worker_process import WorkerProcess, environment, worker
+from streams.testing.embedded import free_port
+from streams.testing.worker_process import WorkerProcess, environment, worker
 from tests.client import Client, until, version
 from tests.field import managed
 from tests.field.managed import SESSION_MS, Addresses

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ranker.version import version
 from streams.settings import Settings
-from streams.worker_process import WorkerProcess, environment, worker
+from streams.testing.worker_process import WorkerProcess, environment, worker
 from tests import models
 from tests.client import Client, until
 from tests.unit.test_known_pairs import fill

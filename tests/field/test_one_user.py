@@ -9,10 +9,10 @@ from functools import partial
 
 import pytest
 
-from streams import doctor
-from streams.contracts import NEWCOMERS
+from streams.commands.doctor import doctor
+from streams.contracts import COLD_START_USER
 from streams.settings import Ranker, Settings
-from streams.worker_process import WorkerProcess, worker
+from streams.testing.worker_process import WorkerProcess, worker
 from tests.client import ITEMS, Client, now_ms, until, version
 
 pytestmark = pytest.mark.field
@@ -61,9 +61,9 @@ def test_a_heavy_user_counts_as_one(scene: Scene) -> None:
         return str(scene.client.cached(user_id)["items"][0]["item_id"])
 
     assert [user_id for user_id in OTHERS if first(user_id) == TARGET] == []
-    newcomers = until(lambda: scene.client.cached(NEWCOMERS))
-    assert newcomers["items"][0]["item_id"] != TARGET
-    trending = [item["item_id"] for item in newcomers["items"] if "trending" in item["sources"]]
+    cold_start = until(lambda: scene.client.cached(COLD_START_USER))
+    assert cold_start["items"][0]["item_id"] != TARGET
+    trending = [item["item_id"] for item in cold_start["items"] if "trending" in item["sources"]]
     assert trending.index(TARGET) > 5 if TARGET in trending else trending
     assert scene.running.total("afterclick_events_uncounted_total", reason="busy") > CLICKS / 5, "1,333 clicks an hour"
     assert scene.running.total("afterclick_events_total", outcome="accepted", topic="clicks") == (

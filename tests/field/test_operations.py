@@ -13,9 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from streams.embedded import free_port
 from streams.settings import Kafka, Metrics, Ranker, Redis, Settings, Tables
-from streams.worker_process import WorkerProcess, environment
+from streams.testing.embedded import free_port
+from streams.testing.worker_process import WorkerProcess, environment
 from tests.client import Client, until, version
 from tests.faults.cluster import Kafka as Brokers
 
@@ -60,7 +60,7 @@ def client(ours: Settings) -> Client:
 @pytest.fixture(scope="module")
 def running(ours: Settings, client: Client) -> Iterator[WorkerProcess]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("streams.worker_process.environment", lambda of: environment(of) | SERVICES)
+        patched.setattr("streams.testing.worker_process.environment", lambda of: environment(of) | SERVICES)
         started = WorkerProcess(ours)
     until(lambda: started.get("/readyz")[0] == 200, 90)
     yield started
@@ -124,15 +124,15 @@ def test_an_outage_of_kafka_is_a_line_and_its_end_another(
     brokers.kill()
     time.sleep(AWAY_S)
     during = running.log.read_text().splitlines()[before:]
-    assert sum("streams.outage: Kafka is away (" in line for line in during) == 1
+    assert sum("streams.kafka.outage: Kafka is away (" in line for line in during) == 1
     assert not [line for line in during if "aiokafka" in line.split(":")[0]]
     brokers.start()
     client.click("ann", "item-2")
     client.flush()
     until(lambda: version(client, "ann", 2), 60)
-    until(lambda: "streams.outage: Kafka is back, after" in running.log.read_text(), 60)
+    until(lambda: "streams.kafka.outage: Kafka is back, after" in running.log.read_text(), 60)
     lines = running.log.read_text().splitlines()[before:]
-    assert sum("streams.outage" in line for line in lines) == 2
+    assert sum("streams.kafka.outage" in line for line in lines) == 2
     assert not [line for line in lines if " aiokafka" in line]
     assert running.get("/readyz")[0] == 200
 

@@ -13,8 +13,8 @@ import redis
 from pydantic import SecretStr
 
 from streams import metrics
-from streams.publish import ListCache
-from streams.redis_refusal import CacheUnavailable
+from streams.publish.list_cache import ListCache
+from streams.publish.redis_refusal import CacheUnavailable
 from streams.settings import Redis, Settings, SettingsError
 from tests.field.redises import HOST, Cluster, Server, cluster, sentinels
 from tests.field.test_redis_refusals import ground_of, pending, running, until
@@ -25,8 +25,8 @@ USERS = [f"u{number}" for number in range(30)]
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.refill.LOOK_EVERY_S", 0.1)
-    monkeypatch.setattr("streams.refill.MOST_S", 1.0)
+    monkeypatch.setattr("streams.publish.backfill.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("streams.publish.backfill.MOST_S", 1.0)
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,13 @@ import redis
 from pydantic import SecretStr
 
 from encoders.errors import AfterclickError
-from streams import doctor, metrics
-from streams.publish import ListCache, Published, Taken
-from streams.redis_refusal import CacheUnavailable
-from streams.refill import Refill, owner_of
+from streams import metrics
+from streams.commands.doctor import doctor
+from streams.kafka.topics import ensure_topics, topic_specs
+from streams.publish.backfill import Refill, owner_of
+from streams.publish.list_cache import ListCache, Published, Taken
+from streams.publish.redis_refusal import CacheUnavailable
 from streams.settings import Redis, Settings, SettingsError
-from streams.topics import ensure_topics, topic_specs
 from tests.faults.cluster import Wire
 from tests.field.redises import HOST, Refusing, Server
 from tests.published import Ground
@@ -56,8 +57,8 @@ def ground_of(settings: Settings, url: str, client: Any = None) -> Ground:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.refill.LOOK_EVERY_S", 0.1)
-    monkeypatch.setattr("streams.refill.MOST_S", 1.0)
+    monkeypatch.setattr("streams.publish.backfill.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("streams.publish.backfill.MOST_S", 1.0)
 
 
 def refused(reason: str) -> float:

@@ -12,13 +12,13 @@ import pytest
 from pydantic import SecretStr
 
 from streams import metrics
-from streams.embedded import free_port
-from streams.publish import ListCache
-from streams.redis_refusal import CacheUnavailable
-from streams.refill import owner_of
+from streams.kafka.topics import ensure_topics, topic_specs
+from streams.publish.backfill import owner_of
+from streams.publish.list_cache import ListCache
+from streams.publish.redis_refusal import CacheUnavailable
 from streams.settings import Kafka, Ranker, Redis, Settings, SettingsError
-from streams.topics import ensure_topics, topic_specs
-from streams.worker_process import environment
+from streams.testing.embedded import free_port
+from streams.testing.worker_process import environment
 from tests.field.redises import HOST, Server
 from tests.field.test_redis_refusals import checked, running, until
 from tests.published import Ground
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
-    monkeypatch.setattr("streams.refill.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("streams.publish.backfill.LOOK_EVERY_S", 0.1)
     server.client.flushall()
 
 
@@ -151,8 +151,8 @@ def test_a_kafka_made_anew_takes_over_once_the_old_one_is_silent(
     shared: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Same topic, another cluster: two live Kafkas are an error, one that was wiped is not."""
-    monkeypatch.setattr("streams.cache_check.GONE_S", 1.0)
-    monkeypatch.setattr("streams.cache_marks.GONE_S", 1.0)
+    monkeypatch.setattr("streams.publish.cache_check.GONE_S", 1.0)
+    monkeypatch.setattr("streams.publish.checkpoint_offsets.GONE_S", 1.0)
     ground = Ground(shared)
     ground.redis.hset(
         shared.key_prefix, mapping={"owner": f"old {shared.topic('recommendations')}", "beat": 1, 0: 9000}

@@ -23,13 +23,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 from pydantic import SecretStr
 
-from streams import rights
-from streams.doctor import examine
-from streams.embedded import ApacheKafka, free_port
-from streams.rights import Right
+from streams.commands.doctor.doctor import examine
+from streams.kafka import rights
+from streams.kafka.rights import Right
+from streams.kafka.topics import ensure_topics, topic_specs
 from streams.settings import Encoder, Kafka, Metrics, Ranker, Redis, Security, Settings, Tables
-from streams.topics import ensure_topics, topic_specs
-from streams.worker_process import WorkerProcess, worker
+from streams.testing.embedded import ApacheKafka, free_port
+from streams.testing.worker_process import WorkerProcess, worker
 from tests.client import now_ms, until
 
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"

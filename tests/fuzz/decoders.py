@@ -15,21 +15,22 @@ import msgspec
 import numpy as np
 
 from encoders.describe import describe_item
-from encoders.device import Placement
 from encoders.interest import Decay, Event, StateUnreadable, empty, update
-from encoders.usage import Usage
-from ranker import ScoreRequest
-from ranker.candidates import BUILT_IN
-from ranker.catalogue import Catalogue
-from ranker.counts import Counts, decode_counts, encode_counts
-from streams import dead_letters, user_record
+from encoders.models.device import Placement
+from encoders.models.usage import Usage
+from ranker.recall.candidates import BUILT_IN
+from ranker.recall.catalogue import Catalogue
+from ranker.recall.counts import Counts, decode_counts, encode_counts
+from ranker.score import ScoreRequest
+from streams.commands import dead_letters
 from streams.contracts import Click, DeadLetter, Item, RankRequest
-from streams.event_memory import seen_of
-from streams.rank_tier import RankTier
-from streams.receive import INPUTS, BadMessage, Message, receive
+from streams.rank.tier import RankTier
+from streams.receive.decode import INPUTS, BadMessage, Message, receive
 from streams.settings import Settings
-from streams.state_tier import StateTier, catalogue_item, counts_of
-from streams.users import Users
+from streams.state import user_record
+from streams.state.event_memory import seen_of
+from streams.state.tier import StateTier, catalogue_item, counts_of
+from streams.state.users import Users
 
 NOW_MS = 1_790_000_000_000
 DIM = 4
@@ -155,7 +156,14 @@ def good() -> dict[str, list[bytes]]:
     """Bytes that each decoder accepts: where a search begins."""
     click = {"event_id": "e", "user_id": "u", "item_id": "i", "timestamp": NOW_MS, "text": "t", "context": {"a": [1]}}
     event = {"item_id": "i", "type": "click", "timestamp": "2026-03-01T12:00:00Z", "title": "T", "price": 1.5}
-    candidate = {"item_id": "c", "text": "C", "sources": ["nearest"], "categories": ["k"], "prior": 0.5, "because": "i"}
+    candidate = {
+        "item_id": "c",
+        "text": "C",
+        "sources": ["nearest"],
+        "categories": ["k"],
+        "retrieval_score": 0.5,
+        "because": "i",
+    }
     made: dict[str, list[Any]] = {
         "clicks": [click],
         "purchases": [click | {"quantity": 2, "price": 1.5, "currency": "EUR"}],

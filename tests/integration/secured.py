@@ -20,7 +20,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from streams.embedded import free_port
+from streams.testing.embedded import free_port
 
 USER = "afterclick"
 PASSWORD = "planted-kafka-password"

@@ -11,10 +11,11 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from typer.testing import CliRunner
 
-from streams import dead_letters, topics
+from streams.commands import dead_letters
 from streams.contracts import DeadLetter
+from streams.kafka import topics
 from streams.settings import Settings
-from streams.worker_process import environment
+from streams.testing.worker_process import environment
 
 
 @pytest.fixture

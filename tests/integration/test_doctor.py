@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from streams import doctor, topics
+from streams.commands.doctor import doctor
+from streams.kafka import topics
 from streams.settings import Ranker, Settings
 
 

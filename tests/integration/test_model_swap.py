@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ranker.version import version
 from streams.settings import Settings
-from streams.worker_process import worker
+from streams.testing.worker_process import worker
 from tests.client import ITEMS, Client, until
 from tests.client import version as has_version
 from tests.unit.test_fusion import folder
@@ -57,5 +57,5 @@ def test_a_model_is_replaced_under_load_and_learns_from_answers(settings: Settin
         shown = client.cached(USERS[0])
         client.click(USERS[0], shown["items"][3]["item_id"], list_id=shown["list_id"])
         client.flush()
-        until(lambda: running.total("afterclick_answers_total", model=after) == 1)
-        until(lambda: running.total("afterclick_answer_loss_nats_total", model=after, head="live") > 0)
+        until(lambda: running.total("afterclick_feedback_total", model=after) == 1)
+        until(lambda: running.total("afterclick_feedback_loss_nats_total", model=after, head="live") > 0)

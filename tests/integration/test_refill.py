@@ -12,10 +12,10 @@ import pytest
 from pydantic import SecretStr
 
 from streams import metrics
-from streams.embedded import free_port
-from streams.kafka_client import partition_of
+from streams.kafka.client import partition_of
+from streams.kafka.topics import ensure_topics, topic_specs
 from streams.settings import Settings
-from streams.topics import ensure_topics, topic_specs
+from streams.testing.embedded import free_port
 from tests.published import Ground
 
 
@@ -69,7 +69,7 @@ def test_a_list_is_as_old_as_the_broker_says(ground: Ground) -> None:
 
 def test_only_the_newest_list_of_a_user_is_brought(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     """An active user has hundreds in the topic until the broker compacts it."""
-    monkeypatch.setattr("streams.refill.HELD", 5)
+    monkeypatch.setattr("streams.publish.backfill.HELD", 5)
 
     async def played() -> int:
         async with ground.worker() as worker:

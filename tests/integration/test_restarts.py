@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 from confluent_kafka import Producer
 
-from streams import user_record
-from streams.embedded import free_port
-from streams.kafka_client import partition_of
+from streams.kafka.client import partition_of
+from streams.kafka.topics import changelog_name
 from streams.settings import Settings
-from streams.topics import changelog_name
-from streams.worker_process import WorkerProcess, worker
+from streams.state import user_record
+from streams.testing.embedded import free_port
+from streams.testing.worker_process import WorkerProcess, worker
 from tests.client import ITEMS, Client, now_ms, until
 
 

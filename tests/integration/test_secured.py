@@ -16,13 +16,13 @@ import redis
 from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from streams import doctor
-from streams.embedded import free_port
-from streams.kafka_client import KafkaRefuses, KafkaUnavailable
-from streams.publish import ListCache
+from streams.commands.doctor import doctor
+from streams.kafka.client import KafkaRefuses, KafkaUnavailable
+from streams.kafka.topics import ensure_topics, topic_specs
+from streams.publish.list_cache import ListCache
 from streams.settings import Kafka, Metrics, Ranker, Redis, Security, Settings, SettingsError, Tables
-from streams.topics import ensure_topics, topic_specs
-from streams.worker_process import environment, worker
+from streams.testing.embedded import free_port
+from streams.testing.worker_process import environment, worker
 from tests.client import now_ms, until
 from tests.integration import secured
 from tests.integration.secured import PASSWORD, REDIS_PASSWORD, USER, Addresses, Certificates

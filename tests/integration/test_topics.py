@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
-from streams import kafka_client
-from streams.kafka_client import KafkaUnavailable
+from streams.kafka import client as kafka_client
+from streams.kafka.client import KafkaUnavailable
+from streams.kafka.topics import OF_OTHERS, TopicError, TopicSpec, changelog_name, ensure_topics, topic_specs
 from streams.settings import Kafka, Settings
-from streams.topics import OF_OTHERS, TopicError, TopicSpec, changelog_name, ensure_topics, topic_specs
 
 
 def ensure(settings: Settings, needed: list[TopicSpec]) -> None:

@@ -13,10 +13,10 @@ from dataclasses import replace
 from confluent_kafka import Producer
 
 from ranker.version import version as version_of
-from streams.kafka_client import partition_of
+from streams.kafka.client import partition_of
+from streams.kafka.topics import changelog_name, ensure_topics, topic_specs
 from streams.settings import Settings
-from streams.topics import changelog_name, ensure_topics, topic_specs
-from streams.worker_process import WorkerProcess, environment, worker
+from streams.testing.worker_process import WorkerProcess, environment, worker
 from tests.client import ITEMS, KINDS, MOST_BYTES, Client, now_ms, until, version
 
 
@@ -47,10 +47,10 @@ def test_a_click_becomes_a_list_in_kafka_and_redis(settings: Settings, client: C
         history = {"item-0", "item-5", "item-10", "item-15"}
         assert all(set(item["reason"]["evidence"]) <= history for item in stored["items"])
         assert any(item["reason"]["text"].startswith("Because you ") for item in stored["items"])
-        newcomers = until(lambda: client.cached("*"))
-        kinds = {KINDS[int(item["item_id"].split("-")[1]) % len(KINDS)] for item in newcomers["items"][: len(KINDS)]}
+        cold_start = until(lambda: client.cached("*"))
+        kinds = {KINDS[int(item["item_id"].split("-")[1]) % len(KINDS)] for item in cold_start["items"][: len(KINDS)]}
         assert kinds == set(KINDS), "one of each kind first"
-        assert newcomers["degraded"] == "cold-user"
+        assert cold_start["degraded"] == "cold-user"
         assert 0 < client.redis.ttl(settings.key_prefix + "ann") <= settings.redis.ttl_s
         check_metrics(running)
         assert running.stop() == 0

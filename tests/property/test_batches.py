@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoders.interest import Decay, Event, Interest, Vector, empty, item_key, update, update_all
-from ranker.catalogue import Catalogue
-from ranker.count_tables import MOST_NEIGHBOURS
-from ranker.counts import Counts, ItemCounts
+from ranker.recall.catalogue import Catalogue
+from ranker.recall.count_tables import MOST_NEIGHBOURS
+from ranker.recall.counts import Counts, ItemCounts
 from streams.contracts import Click, Item, Purchase
 from streams.settings import Settings
-from streams.state_tier import Outcome, StateTier
-from streams.user_record import Record
-from streams.users import Users
+from streams.state.tier import Outcome, StateTier
+from streams.state.user_record import Record
+from streams.state.users import Users
 
 DIM, START, DAY = 16, 1_700_000_000_000, 86_400_000
 DECAY = Decay()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from encoders.interest import Vector, item_key
-from ranker import graph_file, nearest_items
-from ranker.catalogue import Catalogue, CatalogueItem
+from ranker.recall import graph_file, nearest_items
+from ranker.recall.catalogue import Catalogue, CatalogueItem
 
 DIM, EXACT, NUMBERS = 8, 40, 120
 number = st.integers(0, NUMBERS - 1)

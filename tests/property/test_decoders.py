@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoders.model_source import ModelUnsupported
-from ranker import template
+from encoders.models.source import ModelUnsupported
+from ranker.scorers import template
 from tests import models
 from tests.fuzz.decoders import DECODERS, NOW_MS, good
 

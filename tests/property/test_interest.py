@@ -26,8 +26,8 @@ from encoders.interest import (
     settle,
     update,
 )
-from streams.event_memory import seen_of
-from streams.users import Users
+from streams.state.event_memory import seen_of
+from streams.state.users import Users
 
 DIM = 384
 DECAY = Decay()

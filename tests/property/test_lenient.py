@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from encoders.event_time import milliseconds
 from encoders.lenient_time import lenient_time
 from streams.contracts import TOPICS
-from streams.lenient import KINDS, fit
-from streams.receive import INPUTS, BadMessage, Message, receive
+from streams.receive.decode import INPUTS, BadMessage, Message, receive
+from streams.receive.lenient import KINDS, fit
 from tests.fuzz.decoders import NOW_MS, good
 from tests.property.test_decoders import ANY_JSON
 

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoders.interest import item_key
-from ranker.catalogue import Catalogue
-from ranker.counts import Counts
+from ranker.recall.catalogue import Catalogue
+from ranker.recall.counts import Counts
 from streams import metrics
-from streams import users as users_module
 from streams.contracts import Click, Purchase
 from streams.settings import Candidates, Settings
-from streams.state_tier import StateTier
-from streams.users import Users
+from streams.state import users as users_module
+from streams.state.tier import StateTier
+from streams.state.users import Users
 
 START, DAY, HOUR = 1_700_000_000_000, 86_400_000, 3_600_000
 ITEM = "item-0"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranker.protocols import (
+from ranker.evaluation.protocols import (
     Interaction,
     Shown,
     Split,

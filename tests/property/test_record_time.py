@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import record_time
 from streams.contracts import Click
-from streams.receive import BadMessage, Message
-from streams.record_time import AHEAD_MS, LOG_APPEND_TIME, Record, RecordTimes, counted_at, receive_dated
+from streams.kafka import record_time
+from streams.kafka.record_time import AHEAD_MS, LOG_APPEND_TIME, Record, RecordTimes, counted_at, receive_dated
+from streams.receive.decode import BadMessage, Message
 from streams.settings import Kafka
 from tests.unit.test_state_worker import NOW, World
 

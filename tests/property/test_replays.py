@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from encoders.interest import Interest, item_key
-from ranker.catalogue import Catalogue
-from ranker.counts import Counts
-from streams import users as users_module
+from ranker.recall.catalogue import Catalogue
+from ranker.recall.counts import Counts
 from streams.contracts import Click, Item, Purchase
 from streams.settings import Settings
-from streams.state_tier import Outcome, StateTier
-from streams.users import Users
+from streams.state import users as users_module
+from streams.state.tier import Outcome, StateTier
+from streams.state.users import Users
 
 DIM, START, DAY = 8, 1_700_000_000_000, 86_400_000
 ITEMS = [f"item-{number}" for number in range(6)]

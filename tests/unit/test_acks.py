@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from streams.acks import InOrder
+from streams.kafka.acks import InOrder
 
 
 class Event:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ranker.baselines.compare import Asked, Asking, Numbers, Plan, ask, tune
-from ranker.baselines.counting import Popularity
-from ranker.baselines.method import DAY_MS, Budget, Events, Method, Query, Scores, Shop
-from ranker.baselines.methods import METHODS, with_parts
-from ranker.baselines.sasrec import LENGTH, _sequences
-from ranker.protocols import Interaction, next_basket, ordered
+from ranker.evaluation.baselines.compare import Asked, Asking, Numbers, Plan, ask, tune
+from ranker.evaluation.baselines.counting import Popularity
+from ranker.evaluation.baselines.method import DAY_MS, Budget, Events, Method, Query, Scores, Shop
+from ranker.evaluation.baselines.methods import METHODS, with_parts
+from ranker.evaluation.baselines.sasrec import LENGTH, _sequences
+from ranker.evaluation.protocols import Interaction, next_basket, ordered
 
 ITEMS, USERS = 12, 60
 PERSONAL = [name for name in METHODS if name not in ("random", "popularity", "popularity-recent", "recency")]

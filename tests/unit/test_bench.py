@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from encoders.device import Placement
-from ranker import load_scorer
+from encoders.models.device import Placement
+from ranker.load import load_scorer
 from streams.bench import command as bench
 from streams.bench import packed, peers, shapes
 from streams.bench.rows import Row, Target, percentile, report, table

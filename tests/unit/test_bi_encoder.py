@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ranker import ScoreRequest
-from ranker.bi_encoder import BiEncoder
+from ranker.score import ScoreRequest
+from ranker.scorers.bi_encoder import BiEncoder
 from tests import models, references
 from tests.references import CANDIDATES, CONTEXT, TOLERANCE, close
 

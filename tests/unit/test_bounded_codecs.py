@@ -12,7 +12,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import bounded_codecs
+from streams.faust_compat import bounded_codecs
 
 bounded_codecs.install()
 CODECS = {"gzip": 1, "lz4": 3, "zstd": 4}

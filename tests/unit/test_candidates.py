@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from encoders.interest import Decay, Event, Interest, Vector, empty, item_key, update
-from ranker.candidates import BUILT_IN, Found, Shopper, Source, recall
-from ranker.catalogue import Catalogue, CatalogueItem
-from ranker.counts import Counts
+from ranker.recall.candidates import BUILT_IN, Found, Shopper, Source, recall
+from ranker.recall.catalogue import Catalogue, CatalogueItem
+from ranker.recall.counts import Counts
 
 DIM = 16
 START = 1_700_000_000_000
@@ -50,7 +50,9 @@ class World:
         shopper = Shopper(state, self.catalogue, self.counts, DECAY)
         merged = recall(shopper, sources, limit, repeat)
         assert len({found.row for found in merged}) == len(merged) <= limit
-        assert [found.prior for found in merged] == sorted((found.prior for found in merged), reverse=True)
+        assert [found.retrieval_score for found in merged] == sorted(
+            (found.retrieval_score for found in merged), reverse=True
+        )
         return [int(self.catalogue.at(found.row).item_id) for found in merged]
 
 
@@ -133,7 +135,7 @@ def test_an_empty_catalogue_gives_an_empty_list() -> None:
 
 
 def test_the_newest_are_right_through_inserts_and_deletes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ranker.catalogue.MOST_NEWEST", 20)
+    monkeypatch.setattr("ranker.recall.catalogue.MOST_NEWEST", 20)
     rng = np.random.default_rng(5)
     catalogue, shown = Catalogue(DIM), dict[str, int]()
     for step in range(1_500):

@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams import cli, forget, kafka_client
+from streams import cli
+from streams.commands import forget
 from streams.contracts import Recommendations
-from streams.embedded import free_port
-from streams.publish import ListCache
+from streams.kafka import client as kafka_client
+from streams.publish.list_cache import ListCache
 from streams.settings import Redis, Settings
+from streams.testing.embedded import free_port
 
 
 @pytest.fixture

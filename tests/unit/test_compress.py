@@ -10,20 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.model_files import INT8_FILE
-from encoders.model_source import ModelUnsupported
-from ranker import ScoreRequest, load_scorer
+from encoders.models.files import INT8_FILE
+from encoders.models.source import ModelUnsupported
 from ranker.features import NAMES
-from ranker.fusion import FusedScorer
+from ranker.fusion.fused import FusedScorer
+from ranker.load import load_scorer
+from ranker.score import ScoreRequest
 from ranker.train import model_fit, student
 from ranker.train.fit import parted
 from ranker.train.lists import Lists, taught
 from ranker.train.losses import imitation
 from streams.cli import app
-from streams.replay.messages import InputError
+from streams.commands import compress
+from streams.commands.compress import Options, run
+from streams.datasets.messages import InputError
 from streams.settings import Settings
-from streams.train import compress
-from streams.train.compress import Options, run
 from tests import models
 from tests.unit.test_train import GROUPS, settings_of, shop
 

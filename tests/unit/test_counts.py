@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from encoders.interest import Event
-from ranker.count_tables import MOST_NEIGHBOURS
-from ranker.counts import DISTANCE_DECAY, Counts, ItemCounts
+from ranker.recall.count_tables import MOST_NEIGHBOURS
+from ranker.recall.counts import DISTANCE_DECAY, Counts, ItemCounts
 
 DAY = 86_400_000
 START = 1_700_000_000_000

@@ -11,9 +11,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Qwen3Config
 
-from encoders.model_source import ModelUnsupported
-from ranker import ScoreRequest, load_scorer
-from ranker.template import Template
+from encoders.models.source import ModelUnsupported
+from ranker.load import load_scorer
+from ranker.score import ScoreRequest
+from ranker.scorers.template import Template
 from tests import models, references
 from tests.references import CANDIDATES, CONTEXT, close
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from streams import data_folder
-from streams.data_folder import claim
 from streams.settings import SettingsError
+from streams.worker import data_folder
+from streams.worker.data_folder import claim
 
 CLAIM = """
 import os, signal, sys
 from pathlib import Path
-from streams.data_folder import claim
+from streams.worker.data_folder import claim
 claim(Path(sys.argv[1]))
 if "fork" in sys.argv and os.fork() == 0:
     signal.pause()

@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 
 from encoders.event_time import milliseconds
-from streams.contracts import NEWCOMERS, Reason, Recommendations, RecommendedItem, Trigger
-from streams.demo.command import interleaved
-from streams.demo.screen import View, changes, render
-from streams.demo.shop import Shop
+from streams.commands.demo.command import interleaved
+from streams.commands.demo.screen import View, changes, render
+from streams.contracts import COLD_START_USER, Reason, Recommendations, RecommendedItem, Trigger
+from streams.datasets.shop import Shop
 
 REPORT = [
     "events_sent",
@@ -97,7 +97,7 @@ def test_the_view_counts_and_reports(view: View, shop: Shop) -> None:
     view.judge.event("ada", two, [two])
     view.got(recommended("ada", [two], "e1"), 20.0)
     view.got(recommended("ada", [two], "e2", degraded="model-error"), None)
-    view.got(recommended(NEWCOMERS, [two], "e2", degraded="cold-user"), None)
+    view.got(recommended(COLD_START_USER, [two], "e2", degraded="cold-user"), None)
     view.accepted = 2
     report = view.report(12.34)
     assert (report["events_accepted"], report["lists"], report["degraded"]) == (2, 3, 1)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from encoders import device
-from encoders.device import DeviceUnavailable, choose
+from encoders.models import device
+from encoders.models.device import DeviceUnavailable, choose
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,14 @@ import pytest
 from pydantic import SecretStr
 from rich.console import Console
 
-import encoders.text
-import ranker
-from streams import doctor, health, metrics, probes
-from streams.doctor import Check
-from streams.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
+import encoders.text.encoder
+import ranker.load
+from streams import metrics
+from streams.commands.doctor import doctor
+from streams.commands.doctor.doctor import Check
 from streams.settings import Encoder, Health, Kafka, Metrics, Ranker, Redis, Settings
+from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
+from streams.worker import health, probes
 
 PLACEMENT = SimpleNamespace(device="cpu", dtype="float32", reason="no accelerator")
 
@@ -26,8 +28,8 @@ def _no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError("no such model")
         return SimpleNamespace(placement=PLACEMENT, dim=384, name="bi-encoder")
 
-    monkeypatch.setattr(encoders.text, "TextEncoder", load)
-    monkeypatch.setattr(ranker, "load_scorer", load)
+    monkeypatch.setattr(encoders.text.encoder, "TextEncoder", load)
+    monkeypatch.setattr(ranker.load, "load_scorer", load)
 
 
 def examine(settings: Settings) -> dict[str, Check]:

@@ -11,9 +11,9 @@ import redis
 from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Producer
 
-from streams import topics
-from streams.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
+from streams.kafka import topics
 from streams.settings import Kafka, Settings
+from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
 
 
 async def read_one(bootstrap_servers: str, topic: str) -> tuple[bytes | None, bytes | None]:

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from encoders.text import TextEncoder
-from ranker.judge import GROUPS
-from ranker.protocols import next_basket, ordered
+from encoders.text.encoder import TextEncoder
+from ranker.evaluation.judge import GROUPS
+from ranker.evaluation.protocols import next_basket, ordered
 from streams.cli import app
+from streams.commands.evaluate import Options, run
 from streams.contracts import Item
-from streams.evaluate.command import Options, run
-from streams.evaluate.production import Production
-from streams.evaluate.recorded import Recorded, read_jsonl
-from streams.replay.messages import InputError
+from streams.datasets.messages import InputError
+from streams.datasets.recorded import Recorded, read_jsonl
+from streams.offline.production import Production
 from streams.settings import Settings
 
 BEGIN_MS = 1_700_000_000_000

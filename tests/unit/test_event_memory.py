@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from encoders.interest import Event, EventType
-from ranker.counts import FIRST, Before
-from streams.event_memory import ENTRY, Memory, Older, Seen, as_entries, newest, seen_of
+from ranker.recall.counts import FIRST, Before
+from streams.state.event_memory import ENTRY, Memory, Older, Seen, as_entries, newest, seen_of
 
 START = 1_700_000_000
 

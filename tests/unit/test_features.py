@@ -10,10 +10,10 @@ import pytest
 
 from encoders.interest import Decay, Event, empty, item_key, update
 from encoders.prototypes import prototypes
-from ranker.candidates import BUILT_IN, RECENT, Merged, Shopper, recall
-from ranker.catalogue import Catalogue, CatalogueItem
-from ranker.counts import DISTANCE_DECAY, Counts
 from ranker.features import NAMES, SCHEMA, features, read
+from ranker.recall.candidates import BUILT_IN, RECENT, Merged, Shopper, recall
+from ranker.recall.catalogue import Catalogue, CatalogueItem
+from ranker.recall.counts import DISTANCE_DECAY, Counts
 
 DIM, DAY_MS = 12, 86_400_000
 DECAY = Decay()

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from ranker import ScoreRequest, flex, load_scorer, packing
-from ranker.layout import Pack, Packing, by_length, runs
+from ranker.load import load_scorer
+from ranker.score import ScoreRequest
+from ranker.scorers.packed import flex, packing
+from ranker.scorers.packed.layout import Pack, Packing, by_length, runs
 from tests import models
 
 CONTEXT = "Bought Trail running jacket 2 days ago\nClicked Wool hat today"

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoders.model_source import ModelUnsupported
-from ranker import ScoreRequest, load_scorer
+from encoders.models.source import ModelUnsupported
 from ranker.features import NAMES
-from ranker.head import FARTHEST, FILE, INPUTS, FusionHead, describe
+from ranker.fusion.head import FARTHEST, FILE, INPUTS, FusionHead, describe
+from ranker.load import load_scorer
+from ranker.score import ScoreRequest
 from ranker.train import fusion_fit
 from ranker.train.losses import softmax
 from tests import models

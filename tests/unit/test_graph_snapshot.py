@@ -16,11 +16,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from encoders.interest import Vector
-from ranker import graph_file
-from ranker.catalogue import Catalogue, CatalogueItem
-from ranker.graph_file import GraphFileError
-from streams import graph_snapshot
-from streams.graph_snapshot import GraphSnapshot
+from ranker.recall import graph_file
+from ranker.recall.catalogue import Catalogue, CatalogueItem
+from ranker.recall.graph_file import GraphFileError
+from streams.state import graph_snapshot
+from streams.state.graph_snapshot import GraphSnapshot
 
 DIM, ITEMS, EXACT, MODEL = 16, 1_200, 100, "a model"
 
@@ -136,8 +136,8 @@ def test_without_a_file_there_is_no_graph(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from ranker import graph_file
-from ranker.nearest_items import new_graph
+from ranker.recall import graph_file
+from ranker.recall.nearest_items import new_graph
 import numpy as np
 graph = new_graph(16)
 graph.add(np.arange(500), np.zeros((500, 16), np.int8))

@@ -15,14 +15,15 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from encoders.describe import MOST_CHARACTERS, describe_history, describe_item, one_line
-from encoders.model_source import ModelNotFound, ModelUnsupported
-from ranker import ScoreRequest, load_scorer
-from ranker.packed_decoder import PackedDecoder
-from ranker.packed_encoder import PackedEncoder
+from encoders.models.source import ModelNotFound, ModelUnsupported
+from ranker.load import load_scorer
+from ranker.score import ScoreRequest
+from ranker.scorers.packed.decoder import PackedDecoder
+from ranker.scorers.packed.encoder import PackedEncoder
 from ranker.select import MOST_SHOWN, select
 from streams.contracts import Candidate, HistoryEvent, Item, RankRequest
-from streams.demo.shop_catalogue import build
-from streams.rank_tier import RankTier
+from streams.datasets.shop_catalogue import build
+from streams.rank.tier import RankTier
 from streams.settings import Settings
 from tests import models
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from encoders.device import DeviceUnavailable, choose
-from encoders.int8 import Int8Linear, quantise
+from encoders.models.device import DeviceUnavailable, choose
+from encoders.models.int8 import Int8Linear, quantise
 
 
 def reference(linear: nn.Linear, row: torch.Tensor) -> torch.Tensor:

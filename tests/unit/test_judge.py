@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from ranker.judge import Answer, Questions, judge
-from ranker.measures import auc, ndcg_at, recall_at, reciprocal_rank
+from ranker.evaluation.judge import Questions, RankedList, judge
+from ranker.evaluation.measures import auc, ndcg_at, recall_at, reciprocal_rank
 
 ITEMS = 30
 
@@ -28,10 +28,10 @@ def questions(count: int, users: int, seed: int, shown: bool = False) -> Questio
     )
 
 
-def answers(count: int, seed: int) -> list[Answer]:
+def answers(count: int, seed: int) -> list[RankedList]:
     random = np.random.default_rng(seed)
     lists = [random.permutation(ITEMS).tolist() for _ in range(count)]
-    return [Answer(list_[:20], list_[:25]) for list_ in lists]
+    return [RankedList(list_[:20], list_[:25]) for list_ in lists]
 
 
 def test_every_measure_equals_its_plain_reference() -> None:

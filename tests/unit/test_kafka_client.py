@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from streams import kafka_client
-from streams.kafka_client import client_options, partition_of
+from streams.kafka import client as kafka_client
+from streams.kafka.client import client_options, partition_of
 from streams.settings import Kafka, Security, SettingsError
 
 # Kafka's own test vectors: clients/src/test/java/org/apache/kafka/common/utils/UtilsTest.java, testMurmur2

@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from encoders.model_source import ModelUnsupported, fetch
-from ranker import ScoreRequest, known_answers, known_pairs, load_scorer
-from ranker.bi_encoder import BiEncoder
-from ranker.head import FusionHead
-from streams import doctor
-from streams.models import Models
+from encoders.models.source import ModelUnsupported, fetch
+from ranker.fusion.head import FusionHead
+from ranker.load import load_scorer
+from ranker.score import ScoreRequest
+from ranker.scorers import known_answers, known_pairs
+from ranker.scorers.bi_encoder import BiEncoder
+from streams.commands.doctor import doctor
+from streams.models.client import Models
 from streams.settings import Ranker, Settings
 from tests import models
 from tests.unit.test_fusion import folder as fused
@@ -103,7 +105,7 @@ def test_an_order_that_is_upside_down_is_refused_in_words(caplog: pytest.LogCapt
 def test_a_folder_that_gives_its_known_answers_may_rank_as_it_was_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ranker.bi_encoder.BiEncoder", Reversed)
+    monkeypatch.setattr("ranker.scorers.bi_encoder.BiEncoder", Reversed)
     folder = Path(shutil.copytree(fetch(MINILM), tmp_path / "model"))
     with pytest.raises(ModelUnsupported, match="wrong way round"):
         load_scorer(str(folder), "cpu", "float32")

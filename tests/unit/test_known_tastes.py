@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from encoders.text import TextEncoder
-from ranker import load_scorer
-from ranker.measures import ndcg_at
-from ranker.protocols import Interaction, next_basket, ordered
+from encoders.text.encoder import TextEncoder
+from ranker.evaluation.measures import ndcg_at
+from ranker.evaluation.protocols import Interaction, next_basket, ordered
+from ranker.load import load_scorer
 from ranker.train import model_fit
 from ranker.train.fusion_fit import fused
 from ranker.train.lists import ndcg
+from streams.commands.train import Options, run
 from streams.contracts import Item
-from streams.evaluate.production import Production
-from streams.evaluate.recorded import Recorded, generated
+from streams.datasets.recorded import Recorded, generated
+from streams.offline.production import Production
+from streams.offline.training_material import ORDER_SEED, gather
 from streams.settings import Encoder, Ranker, Settings
-from streams.train.command import Options, run
-from streams.train.material import ORDER_SEED, gather
 
 KINDS = (
     "hat",

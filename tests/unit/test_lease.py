@@ -13,51 +13,51 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest
 from faust.exceptions import ProducerSendError
 
-from streams import outbox
-from streams.consumer_thread import _keep
-from streams.lease import Lease, LeaseLost
-from streams.outbox import Outbox
-from streams.outgoing import Outgoing
+from streams.faust_compat.consumer_thread import _keep
+from streams.faust_compat.fencing import MembershipFence, MembershipLost
+from streams.kafka import reliable_producer as producer
+from streams.kafka.outgoing import Outgoing
+from streams.kafka.reliable_producer import ReliableProducer
 
 SESSION_S = 5.0
 
 
-async def within(lease: Lease, seconds: float) -> bool:
+async def within(fence: MembershipFence, seconds: float) -> bool:
     try:
-        await asyncio.wait_for(lease.held(), seconds)
+        await asyncio.wait_for(fence.held(), seconds)
     except asyncio.TimeoutError:
         return False
     return True
 
 
 def test_it_is_held_for_a_session_from_before_the_question() -> None:
-    lease = Lease(SESSION_S)
-    assert not asyncio.run(within(lease, 0.1)), "nobody has confirmed anything"
-    lease.confirm(time.monotonic() - SESSION_S + 0.3)
-    assert asyncio.run(within(lease, 0.1))
+    fence = MembershipFence(SESSION_S)
+    assert not asyncio.run(within(fence, 0.1)), "nobody has confirmed anything"
+    fence.confirm(time.monotonic() - SESSION_S + 0.3)
+    assert asyncio.run(within(fence, 0.1))
     time.sleep(0.3)
-    assert not asyncio.run(within(lease, 0.1)), "the answer may have been old when we woke to read it"
+    assert not asyncio.run(within(fence, 0.1)), "the answer may have been old when we woke to read it"
 
 
 def test_who_waits_goes_on_when_confirmed_and_gives_up_when_lost() -> None:
     async def waited(then: str) -> None:
-        lease = Lease(SESSION_S)
-        waiting = asyncio.create_task(lease.held())
+        fence = MembershipFence(SESSION_S)
+        waiting = asyncio.create_task(fence.held())
         await asyncio.sleep(0.1)
         assert not waiting.done()
         if then == "confirmed":
-            lease.confirm(time.monotonic())
+            fence.confirm(time.monotonic())
         else:
-            lease.lose()
+            fence.lose()
         await asyncio.wait_for(waiting, 1)
 
     asyncio.run(waited("confirmed"))
-    with pytest.raises(LeaseLost):
+    with pytest.raises(MembershipLost):
         asyncio.run(waited("lost"))
 
 
 class Coordinator:
-    """Of aiokafka's group coordinator, what the lease watches."""
+    """Of aiokafka's group coordinator, what the fence watches."""
 
     def __init__(self) -> None:
         self.error_code = 0
@@ -81,11 +81,11 @@ class Coordinator:
 )
 def test_what_the_coordinator_says_keeps_it(request_: Any, error_code: int, held: bool) -> None:
     async def played() -> bool:
-        lease, coordinator = Lease(SESSION_S), Coordinator()
-        _keep(lease, coordinator, lambda: False)
+        fence, coordinator = MembershipFence(SESSION_S), Coordinator()
+        _keep(fence, coordinator, lambda: False)
         coordinator.error_code = error_code
         await coordinator._send_req(request_)
-        return await within(lease, 0.1)
+        return await within(fence, 0.1)
 
     assert asyncio.run(played()) is held
 
@@ -93,17 +93,17 @@ def test_what_the_coordinator_says_keeps_it(request_: Any, error_code: int, held
 @pytest.mark.parametrize("leave", [True, False])
 def test_a_member_that_leaves_or_is_put_out_has_lost_it(leave: bool) -> None:
     async def played() -> None:
-        lease, coordinator = Lease(SESSION_S), Coordinator()
-        _keep(lease, coordinator, lambda: False)
+        fence, coordinator = MembershipFence(SESSION_S), Coordinator()
+        _keep(fence, coordinator, lambda: False)
         await coordinator._send_req(HeartbeatRequest("group", 1, "me"))
-        assert await within(lease, 0.1)
+        assert await within(fence, 0.1)
         if leave:
             await coordinator._send_req(LeaveGroupRequest("group", "me"))
         else:
             coordinator.reset_generation()
-        await lease.held()
+        await fence.held()
 
-    with pytest.raises(LeaseLost):
+    with pytest.raises(MembershipLost):
         asyncio.run(played())
 
 
@@ -116,15 +116,15 @@ def test_who_is_ending_has_lost_it_with_the_next_rebalance(requests: Sequence[An
     """Nothing is handed over or restored for it any more."""
 
     async def played() -> None:
-        lease, coordinator = Lease(SESSION_S), Coordinator()
-        _keep(lease, coordinator, lambda: True)
+        fence, coordinator = MembershipFence(SESSION_S), Coordinator()
+        _keep(fence, coordinator, lambda: True)
         await coordinator._send_req(HeartbeatRequest("group", 1, "me"))
-        assert await within(lease, 0.1)
+        assert await within(fence, 0.1)
         for request in requests:
             await coordinator._send_req(request)
-        await lease.held()
+        await fence.held()
 
-    with pytest.raises(LeaseLost):
+    with pytest.raises(MembershipLost):
         asyncio.run(played())
 
 
@@ -153,15 +153,15 @@ class Flaky:
 
 @pytest.mark.parametrize("failure", [KafkaTimeoutError(), ProducerSendError("a full buffer")])
 def test_the_outbox_is_patient_with_kafka(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "RETRY_S", 0.01)
+    monkeypatch.setattr(producer, "RETRY_S", 0.01)
     app: Any = Flaky(failure)
-    assert asyncio.run(Outbox(app).deliver([Outgoing("t", b"k", b"v")])) == ["place"]
+    assert asyncio.run(ReliableProducer(app).deliver([Outgoing("t", b"k", b"v")])) == ["place"]
     assert app.sent == 2
 
 
 def test_the_outbox_gives_up_what_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "RETRY_S", 60)
-    app: Any = Flaky(KafkaTimeoutError(), LeaseLost("gone"), None)
-    with pytest.raises(LeaseLost):
-        asyncio.run(Outbox(app).deliver([Outgoing("t", b"k", b"v")] * 3))
-    assert issubclass(LeaseLost, KafkaError)
+    monkeypatch.setattr(producer, "RETRY_S", 60)
+    app: Any = Flaky(KafkaTimeoutError(), MembershipLost("gone"), None)
+    with pytest.raises(MembershipLost):
+        asyncio.run(ReliableProducer(app).deliver([Outgoing("t", b"k", b"v")] * 3))
+    assert issubclass(MembershipLost, KafkaError)

@@ -11,7 +11,7 @@ import pytest
 
 from encoders.event_time import milliseconds
 from streams.contracts import Click, Impression, Item, Purchase, RankRequest
-from streams.receive import BadMessage, Message, receive
+from streams.receive.decode import BadMessage, Message, receive
 
 NOW_MS = 1_800_000_000_000
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -107,12 +107,12 @@ def test_of_events() -> None:
 
 def test_of_a_request_within() -> None:
     event = {"item_id": 3, "type": "click", "timestamp": str(NOW_MS), "title": "Hat", "brand": None}
-    candidate = {"item_id": 4, "text": "Cap", "prior": "0.5", "sources": None}
+    candidate = {"item_id": 4, "text": "Cap", "retrieval_score": "0.5", "sources": None}
     asked = {"request_id": 1, "user_id": "u", "as_of": NOW_MS, "history": [event], "candidates": [candidate]}
     request, taken = read("rank-requests", asked)
     assert isinstance(request, RankRequest)
     assert (request.history[0].item_id, request.history[0].timestamp) == ("3", NOW_MS)
-    assert (request.candidates[0].prior, request.candidates[0].sources) == (0.5, [])
+    assert (request.candidates[0].retrieval_score, request.candidates[0].sources) == (0.5, [])
     assert len(taken) == 7
 
 

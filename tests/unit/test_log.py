@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from streams import log, reject
-from streams.log import BURST, EVERY_S, MOST_KINDS, RateLimit
-from streams.receive import BadMessage, Message
-from streams.reject import rejected
+from streams.kafka import reject
+from streams.kafka.reject import rejected
+from streams.receive.decode import BadMessage, Message
 from streams.settings import Settings
+from streams.worker import log
+from streams.worker.log import BURST, EVERY_S, MOST_KINDS, RateLimit
 
 
 @pytest.fixture

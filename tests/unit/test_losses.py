@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from ranker.evaluation.measures import ndcg_at
 from ranker.features import NAMES
-from ranker.head import INPUTS
-from ranker.measures import ndcg_at
+from ranker.fusion.head import INPUTS
 from ranker.train.lists import NOBODY, Lists, joined, ndcg
 from ranker.train.losses import lambdarank, ranknet, softmax
 from tests.unit.test_compress import made

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ranker.measures import Prequential, Tally, hit_rate_at, ndcg_at
+from ranker.evaluation.measures import Prequential, Tally, hit_rate_at, ndcg_at
 
 
 @pytest.mark.parametrize(

@@ -13,27 +13,27 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
 from ranker import features
-from streams import outbox
 from streams.contracts import (
     MAX_REQUEST_BYTES,
-    Behaviour,
     Candidate,
     DeadLetter,
+    Features,
     HistoryEvent,
     RankRequest,
     Reason,
     Recommendations,
     RecommendedItem,
 )
-from streams.message_size import (
+from streams.kafka import reliable_producer
+from streams.kafka.message_size import (
     list_bytes,
     outgoing_letter,
     outgoing_list,
     outgoing_request,
     request_bytes,
 )
-from streams.outbox import Outbox
-from streams.outgoing import BROKERS_LARGEST, OVERHEAD_BYTES, Outgoing
+from streams.kafka.outgoing import BROKERS_LARGEST, OVERHEAD_BYTES, Outgoing
+from streams.kafka.reliable_producer import ReliableProducer
 from streams.settings import Candidates, Interest, Ranker, Settings
 
 
@@ -47,16 +47,16 @@ def request(candidates: int = 100, text: str = "t", categories: int = 1, history
         as_of=1,
         history=[event] * history,
         candidates=[
-            Candidate(item_id=f"i{number}", text=text, prior=float(-number % 7), categories=path)
+            Candidate(item_id=f"i{number}", text=text, retrieval_score=float(-number % 7), categories=path)
             for number in range(candidates)
         ],
-        behaviour=Behaviour(schema=features.SCHEMA, values=rows.tobytes()),
+        features=Features(schema=features.SCHEMA, values=rows.tobytes()),
     )
 
 
 def features_of(made: RankRequest) -> features.Features:
-    assert made.behaviour
-    read = features.read(made.behaviour.schema, made.behaviour.values, len(made.candidates))
+    assert made.features
+    read = features.read(made.features.schema, made.features.values, len(made.candidates))
     assert read is not None
     return read
 
@@ -123,7 +123,7 @@ def test_then_the_ends_of_texts_then_candidates_and_their_features_with_them() -
     assert len(fewer.candidates) in (125, 250)
     numbers = [int(one.item_id[1:]) for one in fewer.candidates]
     assert numbers == sorted(numbers)
-    assert min(one.prior for one in fewer.candidates) >= 5, "the best by their own order"
+    assert min(one.retrieval_score for one in fewer.candidates) >= 5, "the best by their own order"
     kept, given = features_of(fewer), features_of(long)
     assert np.array_equal(kept, given[numbers])
 
@@ -186,12 +186,12 @@ class FakeProducer:
 
 def deliver(producer: FakeProducer, largest: dict[str, int], *messages: Outgoing) -> list[Any]:
     app: Any = SimpleNamespace(producer=producer, should_stop=False)
-    return asyncio.run(asyncio.wait_for(Outbox(app, largest).deliver(messages), 20))
+    return asyncio.run(asyncio.wait_for(ReliableProducer(app, largest).deliver(messages), 20))
 
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "RETRY_S", 0.001)
+    monkeypatch.setattr(reliable_producer, "RETRY_S", 0.001)
 
 
 def letter_of(payload: bytes) -> Outgoing:
@@ -237,6 +237,6 @@ def test_what_nothing_can_be_left_out_of_waits_for_a_wider_topic(monkeypatch: py
         if next(tries) == 5:
             producer.most = 100
 
-    monkeypatch.setattr(outbox, "asyncio", SimpleNamespace(gather=asyncio.gather, sleep=wider))
+    monkeypatch.setattr(reliable_producer, "asyncio", SimpleNamespace(gather=asyncio.gather, sleep=wider))
     assert deliver(producer, {}, Outgoing("changelog", b"k", b"v" * 50)) == ["place"]
     assert producer.asked == 7

@@ -13,13 +13,16 @@ from typing import get_args
 import pytest
 from prometheus_client import Counter
 
-from streams import lenient, metrics, receive
-from streams.state_tier import Outcome
+from streams import metrics
+from streams.receive import decode as receive
+from streams.receive import lenient
+from streams.state.tier import Outcome
 
 ROOT = Path(__file__).parents[2]
 NAMES = """
 from prometheus_client import generate_latest
-from streams import cache_trouble, metrics
+from streams import metrics
+from streams.publish import cache_errors
 metrics.model_from_zero("m@1")
 metrics.topics_from_zero(["clicks"])
 metrics.from_zero(metrics.model_swaps, ["m"], ("served", "refused"))

@@ -13,19 +13,18 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client import generate_latest
 
-from ranker import Lessons, ScoreRequest
-from ranker.fusion import FusedScorer
-from ranker.score import MOST_LISTS
+from ranker.fusion.fused import FusedScorer
+from ranker.score import MOST_LISTS, LearningTotals, ScoreRequest
 from streams import metrics
-from streams.contracts import Answer, RankRequest
-from streams.feedback import Feedback, Out
-from streams.rank_tier import RankTier
-from streams.rank_worker import RankWorker
+from streams.contracts import Feedback, RankRequest
+from streams.rank.recent_lists import PublishedList, RecentLists
+from streams.rank.tier import RankTier
+from streams.rank.worker import RankWorker
 from streams.settings import Ranker, Settings
-from tests.unit.test_feedback import request
 from tests.unit.test_fusion import CONTEXT, TEXTS, head, rows
 from tests.unit.test_rank_worker import NOW, Slow, event
 from tests.unit.test_rank_worker import Out as Published
+from tests.unit.test_recent_lists import request
 
 SWAPS = 200
 
@@ -36,14 +35,14 @@ class Version(Slow):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.lessons = Lessons()
+        self.learning = LearningTotals()
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         self.usage.requests += len(requests)
         return [np.arange(len(request.candidates), dtype=np.float32) for request in requests]
 
-    def learn(self, answers: Sequence[Any]) -> None:
-        self.lessons.answers += len(answers)
+    def learn(self, feedback: Sequence[Any]) -> None:
+        self.learning.feedback += len(feedback)
 
 
 def names_told() -> set[str]:
@@ -65,10 +64,10 @@ def test_two_hundred_swaps_do_not_grow_what_is_told() -> None:
                 for user in (f"user-{user}" for user in range(4)):
                     await worker.take(event(user, len(worker.acks) + number * 4 + int(user[-1])))
                 await worker.acks.drain(5)
-                for arm, name in enumerate(("shop", "challenger")):
-                    before = tier.scorers[arm]
+                for variant, name in enumerate(("shop", "challenger")):
+                    before = tier.scorers[variant]
                     assert before is not None
-                    tier.serve(Version(f"{name}@{number + 1}"), arm)
+                    tier.serve(Version(f"{name}@{number + 1}"), variant)
                     tier.retire(before)
                 if number == 1:
                     size = len(generate_latest())
@@ -85,30 +84,30 @@ def test_answers_to_a_model_that_is_gone_count_under_no_name() -> None:
     [list_] = tier.rank([request("ann", 0)], NOW)
     tier.serve(second, 0)
     tier.retire(first)
-    before = metrics.answers.labels(metrics.REPLACED)._value.get()
+    before = metrics.feedback.labels(metrics.REPLACED)._value.get()
     tier.rank([request("ann", 1, ("r0", list_.items[0].item_id))], NOW)
-    assert metrics.answers.labels(metrics.REPLACED)._value.get() == before + 1
-    assert first.lessons.answers == second.lessons.answers == 0
+    assert metrics.feedback.labels(metrics.REPLACED)._value.get() == before + 1
+    assert first.learning.feedback == second.learning.feedback == 0
     assert "shop@1" not in names_told()
 
 
 def test_who_publishes_and_who_learns_remember_as_many_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = FusedScorer("mine", None, head(1))
     scorer.start_learning()
-    feedback = Feedback()
+    recent = RecentLists()
     features = rows(1, len(TEXTS))
     for number in range(MOST_LISTS + 1):
         scorer.score([ScoreRequest(CONTEXT, TEXTS[:1], "ann", features[:1], list_id=f"r{number}")])
-        feedback.remember(f"r{number}", Out(scorer, "ann", ["c0"], [0], set()))
+        recent.remember(f"r{number}", PublishedList(scorer, "ann", ["c0"], [0], set()))
 
     def answered(list_id: str) -> int:
         plain = msgspec.json.decode(event("ann", 0).message.value, type=RankRequest)
-        given = msgspec.structs.replace(plain, answers=[Answer(list_id=list_id, item_id="c0")])
-        for whose, answers in feedback.answers([given]).items():
+        given = msgspec.structs.replace(plain, feedback=[Feedback(list_id=list_id, item_id="c0")])
+        for whose, feedback in recent.feedback([given]).items():
             assert whose is scorer
-            scorer.learn(answers)
-        assert scorer.lessons is not None
-        return scorer.lessons.answers
+            scorer.learn(feedback)
+        assert scorer.learning is not None
+        return scorer.learning.feedback
 
     assert answered("r0") == 0, "forgotten by both"
     assert answered("r1") == 1, "known to both"

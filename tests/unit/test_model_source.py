@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from encoders import model_source
-from encoders.model_source import ModelNotFound, ModelUnsupported, fetch, read_json, resolve
-from encoders.text import TextEncoder
-from ranker import load_scorer
+from encoders.models import source as model_source
+from encoders.models.source import ModelNotFound, ModelUnsupported, fetch, read_json, resolve
+from encoders.text.encoder import TextEncoder
+from ranker.load import load_scorer
 from tests import models
 
 
@@ -123,5 +123,5 @@ def test_read_json(tmp_path: Path) -> None:
 
 
 def test_public_modules_import_no_torch() -> None:
-    code = "import sys, ranker, encoders.model_source, encoders.device; sys.exit('torch' in sys.modules)"
+    code = "import sys, ranker, encoders.models.source, encoders.models.device; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encoders.model_source import ModelNotFound, ModelUnsupported
-from encoders.vector_store import identity
-from ranker import ScoreRequest, load_scorer, version
-from streams import metrics, model_process
-from streams.model_process import EncoderFacts, Wanted
-from streams.models import Models, RemoteEncoder
+from encoders.models.source import ModelNotFound, ModelUnsupported
+from encoders.text.vector_store import identity
+from ranker import version
+from ranker.load import load_scorer
+from ranker.score import ScoreRequest
+from streams import metrics
+from streams.models import process as model_process
+from streams.models.client import Models, RemoteEncoder
+from streams.models.process import EncoderFacts, Wanted
 from streams.settings import Encoder, Ranker
 from tests import models as tiny
 
@@ -80,7 +83,7 @@ def test_a_process_that_dies_is_replaced(models: Models) -> None:
 def test_a_process_that_hangs_is_replaced(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     assert models.scorer is not None
     models.scorer.score([REQUEST])
-    monkeypatch.setattr("streams.models.HUNG_S", 0.5)
+    monkeypatch.setattr("streams.models.client.HUNG_S", 0.5)
     with pytest.raises(BrokenProcessPool):
         models.call(hang)
     monkeypatch.undo()

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from encoders.interest import Vector
-from ranker.catalogue import Catalogue, CatalogueItem
+from ranker.recall.catalogue import Catalogue, CatalogueItem
 
 DIM = 64
 EXACT = 300

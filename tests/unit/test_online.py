@@ -12,11 +12,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ranker import Answer, ScoreRequest, load_scorer
 from ranker.features import NAMES
-from ranker.fusion import FusedScorer
-from ranker.head import FusionHead, describe
-from ranker.online import LEARNT, LEAST, OnlineHead, gradient
+from ranker.fusion.fused import FusedScorer
+from ranker.fusion.head import FusionHead, describe
+from ranker.fusion.online import LEARNT, LEAST, OnlineHead, gradient
+from ranker.load import load_scorer
+from ranker.score import ListFeedback, ScoreRequest
 from tests import models
 from tests.unit.test_fusion import head, rows
 
@@ -47,7 +48,7 @@ def neutral() -> FusionHead:
     return replace(one, linear=one.linear * np.float32(0.01), out=one.out * np.float32(0.01))
 
 
-def answers(online: OnlineHead, taste: FusionHead, count: int, random: np.random.Generator) -> None:
+def feedback(online: OnlineHead, taste: FusionHead, count: int, random: np.random.Generator) -> None:
     """Users look at the lists that it makes, from the top, and choose by their own taste."""
     for _ in range(count):
         scores, features = random.normal(size=SHOWN).astype(np.float32), _rows(random)
@@ -68,11 +69,11 @@ def opposite(one: FusionHead) -> FusionHead:
 
 def test_it_learns_what_people_want() -> None:
     online, random = OnlineHead(neutral()), np.random.default_rng(1)
-    answers(online, head(9), 1_500, random)
-    lessons = online.lessons
-    assert lessons.answers == 1_500
-    assert lessons.set_back == 0
-    assert lessons.live_loss < 0.8 * lessons.frozen_loss
+    feedback(online, head(9), 1_500, random)
+    learning = online.learning
+    assert learning.feedback == 1_500
+    assert learning.rolled_back == 0
+    assert learning.live_loss < 0.8 * learning.frozen_loss
 
 
 def test_what_it_learnt_is_taken_back_where_it_harms() -> None:
@@ -80,9 +81,9 @@ def test_what_it_learnt_is_taken_back_where_it_harms() -> None:
     online, random = OnlineHead(neutral()), np.random.default_rng(2)
     tastes = head(9), opposite(head(9))
     for number in range(LEAST // 2):
-        answers(online, tastes[number % 2], 20, random)
-    assert online.lessons.set_back >= 1
-    assert online.lessons.live_loss < 1.1 * online.lessons.frozen_loss
+        feedback(online, tastes[number % 2], 20, random)
+    assert online.learning.rolled_back >= 1
+    assert online.learning.live_loss < 1.1 * online.learning.frozen_loss
 
 
 def test_who_chooses_the_first_place_whatever_it_is_teaches_nothing() -> None:
@@ -105,7 +106,7 @@ def folder(at: Path, base: Path) -> Path:
 
 
 def learnt(scorer: FusedScorer) -> int | None:
-    return scorer.lessons.answers if scorer.lessons else None
+    return scorer.learning.feedback if scorer.learning else None
 
 
 def served(tmp_path: Path) -> FusedScorer:
@@ -119,12 +120,12 @@ def test_a_scorer_learns_from_the_answers_to_its_lists(tmp_path: Path) -> None:
     request = ScoreRequest(CONTEXT, TEXTS, "ann", features, "list-1")
     assert learnt(scorer) is None
     [before] = scorer.score([request])
-    scorer.learn([Answer("list-1", [0, 1, 2], 2)])
+    scorer.learn([ListFeedback("list-1", [0, 1, 2], 2)])
     assert (scorer.score([request])[0] == before).all(), "it was not told to learn"
     scorer.start_learning()
     scorer.score([request])
     for _ in range(50):
-        scorer.learn([Answer("list-1", [0, 1, 2], 2), Answer("unknown", [0, 1], 1)])
+        scorer.learn([ListFeedback("list-1", [0, 1, 2], 2), ListFeedback("unknown", [0, 1], 1)])
     assert learnt(scorer) == 50
     [after] = scorer.score([request])
     assert after[2] - after[0] > before[2] - before[0]
@@ -136,5 +137,5 @@ def test_what_it_keeps_of_a_user_is_forgotten(tmp_path: Path, users: list[str] |
     scorer.start_learning()
     scorer.score([ScoreRequest(CONTEXT, TEXTS, name, features, f"list-of-{name}") for name in ("ann", "bob")])
     scorer.forget(users)
-    scorer.learn([Answer("list-of-ann", [0, 1], 1), Answer("list-of-bob", [0, 1], 1)])
+    scorer.learn([ListFeedback("list-of-ann", [0, 1], 1), ListFeedback("list-of-bob", [0, 1], 1)])
     assert learnt(scorer) == (1 if users else 0)

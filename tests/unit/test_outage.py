@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from streams import outage
-from streams.outage import CALM_S, LASTS_S, Outage, Quiet
+from streams.kafka import outage
+from streams.kafka.outage import CALM_S, LASTS_S, Outage, Quiet
 
 SIGNS = [
     "Unable connect to \"127.0.0.1:9092\": [Errno 111] Connect call failed ('127.0.0.1', 9092)",
@@ -25,7 +25,8 @@ MOVES = [
     "Heartbeat failed for group g because it is rebalancing",
     "Heartbeat failed: local member_id was not recognized; resetting and re-joining group",
     "OffsetCommit failed for group g due to group error ([Error 25] UnknownMemberIdError: g), will rejoin",
-    "Got error produce response: LeaseLost: our partitions are another worker's by now: what was in hand is dropped",
+    "Got error produce response: MembershipLost: our partitions are another worker's by now: "
+    "what was in hand is dropped",
 ]
 OTHERS = [
     "Topic clicks is not authorized for this client",
@@ -101,7 +102,7 @@ def test_only_signs_are_kept_from_the_log(told: tuple[Outage, list[str]], keep: 
     assert [passes(sign) for sign in SIGNS] == [keep] * len(SIGNS)
     assert [passes(move) for move in MOVES] == [keep] * len(MOVES)
     assert all(passes(text) for text in OTHERS)
-    assert all(passes(sign, "streams.worker") for sign in SIGNS)
+    assert all(passes(sign, "streams.worker.run") for sign in SIGNS)
 
 
 def test_a_bug_is_never_taken_for_an_outage(told: tuple[Outage, list[str]]) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from aiokafka.errors import NotEnoughReplicasError
 
-from streams import outbox
-from streams.outbox import Outbox
-from streams.outgoing import Outgoing
+from streams.kafka import reliable_producer as producer
+from streams.kafka.outgoing import Outgoing
+from streams.kafka.reliable_producer import ReliableProducer
 
 
 def test_a_kafka_that_takes_nothing_is_told_until_it_takes_something(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(outbox, "RETRY_S", 0.0)
+    monkeypatch.setattr(producer, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(producer, "RETRY_S", 0.0)
     futures: list[asyncio.Future[str]] = []
 
     async def send(*_: object) -> asyncio.Future[str]:
@@ -25,7 +25,7 @@ def test_a_kafka_that_takes_nothing_is_told_until_it_takes_something(monkeypatch
 
     async def run() -> None:
         app: Any = SimpleNamespace(producer=SimpleNamespace(send=send), should_stop=False)
-        box = Outbox(app)
+        box = ReliableProducer(app)
         assert box.stuck == ""
         waiting = asyncio.create_task(box.deliver([Outgoing("clicks", b"k", b"v")]))
         await asyncio.sleep(0.01)

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from streams.contracts import NEWCOMERS
-from streams.kafka_client import partition_of
-from streams.own_messages import OUR_REQUEST, is_our_request, origin, routed_headers, written_ms
-from streams.rank_tier import RankTier
-from streams.rank_worker import RankWorker
-from streams.record_time import RecordTimes
+from streams.contracts import COLD_START_USER
+from streams.kafka.client import partition_of
+from streams.kafka.own_messages import OUR_REQUEST, is_our_request, origin, routed_headers, written_ms
+from streams.kafka.record_time import RecordTimes
+from streams.rank.tier import RankTier
+from streams.rank.worker import RankWorker
 from streams.settings import Settings
-from streams.state_worker import ROUTED
+from streams.state.worker import ROUTED
 from tests.unit.test_rank_worker import Slow, event
 from tests.unit.test_state_worker import NOW, SETTINGS, World
 
@@ -143,4 +143,4 @@ def test_headers_that_are_none_of_ours() -> None:
         assert written_ms(headers) is None
         assert origin(headers) in ("", "\ufffd")
     assert (origin(routed_headers("clicks", 5)), written_ms(routed_headers("clicks", 5))) == ("clicks", 5)
-    assert NEWCOMERS == "*"
+    assert COLD_START_USER == "*"

@@ -24,9 +24,11 @@ from transformers import (
 )
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
 
-from encoders.model_source import ModelUnsupported
-from ranker import ScoreRequest, load_scorer, packed_decoder
-from ranker.packed_decoder import PackedDecoder
+from encoders.models.source import ModelUnsupported
+from ranker.load import load_scorer
+from ranker.score import ScoreRequest
+from ranker.scorers.packed import decoder as packed_decoder
+from ranker.scorers.packed.decoder import PackedDecoder
 from tests import models, references
 from tests.references import CANDIDATES, CONTEXT, close
 

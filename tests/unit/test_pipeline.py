@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from encoders.device import Placement
-from encoders.text import TextEncoder
-from encoders.usage import Usage
-from ranker import Scorer, ScoreRequest, load_scorer
+from encoders.models.device import Placement
+from encoders.models.usage import Usage
+from encoders.text.encoder import TextEncoder
+from ranker.load import load_scorer
+from ranker.score import Scorer, ScoreRequest
 from streams.contracts import Item, Recommendations
-from streams.pipeline import Pipeline
-from streams.receive import BadMessage, Message
+from streams.offline.pipeline import Pipeline
+from streams.receive.decode import BadMessage, Message
 from streams.settings import Candidates, Ranker, Settings
 
 NOW = 1_790_000_000_000

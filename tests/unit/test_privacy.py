@@ -16,20 +16,20 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from ranker import ScoreRequest
-from ranker.candidates import BUILT_IN
-from ranker.catalogue import Catalogue
-from ranker.packed_decoder import PackedDecoder
-from streams.contracts import NEWCOMERS, Candidate, Click, HistoryEvent, RankRequest
-from streams.kafka_client import partition_of
-from streams.outgoing import Outgoing
-from streams.pseudonym import pseudonym
-from streams.rank_tier import RankTier
-from streams.rank_worker import RankWorker
+from ranker.recall.candidates import BUILT_IN
+from ranker.recall.catalogue import Catalogue
+from ranker.score import ScoreRequest
+from ranker.scorers.packed.decoder import PackedDecoder
+from streams.contracts import COLD_START_USER, Candidate, Click, HistoryEvent, RankRequest
+from streams.kafka.client import partition_of
+from streams.kafka.outgoing import Outgoing
+from streams.rank.tier import RankTier
+from streams.rank.worker import RankWorker
+from streams.receive.pseudonym import pseudonym
 from streams.settings import Settings
-from streams.state_tier import StateTier, counts_of
-from streams.state_worker import StateWorker
-from streams.users import Users
+from streams.state.tier import StateTier, counts_of
+from streams.state.users import Users
+from streams.state.worker import StateWorker
 from tests import models
 
 NOW = 1_790_000_000_000
@@ -176,7 +176,7 @@ def test_the_command_looks_under_the_pseudonym(tmp_path: Path, monkeypatch: pyte
     from typer.testing import CliRunner
 
     from streams.cli import app
-    from streams.publish import ListCache
+    from streams.publish.list_cache import ListCache
 
     asked = []
 
@@ -186,4 +186,4 @@ def test_the_command_looks_under_the_pseudonym(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(ListCache, "read_once", read_once)
     monkeypatch.setenv("AFTERCLICK_PSEUDONYM_KEY", KEY.get_secret_value())
     CliRunner().invoke(app, ["recommend", "ann"])
-    assert asked == [pseudonym("ann", KEY), NEWCOMERS], "hers, and as there is none, everybody's"
+    assert asked == [pseudonym("ann", KEY), COLD_START_USER], "hers, and as there is none, everybody's"

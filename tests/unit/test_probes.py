@@ -17,11 +17,11 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr, ValidationError
 
-from streams import health, probes
-from streams.embedded import EmbeddedKafka, free_port
-from streams.health import Work
-from streams.kafka_client import why_away
+from streams.kafka.client import why_away
 from streams.settings import Health, Kafka, Metrics, SettingsError
+from streams.testing.embedded import EmbeddedKafka, free_port
+from streams.worker import health, probes
+from streams.worker.health import Work
 
 LIMITS = Health(stuck_s=5, max_lag=10)
 TOKEN = "a-token-of-some-length"

@@ -14,14 +14,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.device import Placement
-from encoders.usage import Usage
-from ranker import ScoreRequest
+from encoders.models.device import Placement
+from encoders.models.usage import Usage
+from ranker.score import ScoreRequest
 from streams import metrics
 from streams.contracts import Candidate, HistoryEvent, RankRequest, Recommendations
-from streams.outgoing import Outgoing
-from streams.rank_tier import RankTier
-from streams.rank_worker import RankWorker
+from streams.kafka.outgoing import Outgoing
+from streams.rank.tier import RankTier
+from streams.rank.worker import RankWorker
 from streams.settings import Ranker, Settings
 
 NOW = 1_790_000_000_000

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from streams.contracts import TOPICS, Click, Item, Purchase, RankRequest
-from streams.receive import BadMessage, Message, Tombstone, receive
+from streams.receive.decode import BadMessage, Message, Tombstone, receive
 
 NOW_MS = 1_790_000_000_000
 GOOD: dict[str, Any] = {"event_id": "e1", "user_id": "u1", "item_id": "i1", "timestamp": NOW_MS - 1000}

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from streams import record_time
 from streams.contracts import Click, Forget
-from streams.receive import BadMessage, Message
-from streams.record_time import LOG_APPEND_TIME, Record, RecordTimes, counted_at, receive_dated
+from streams.kafka import record_time
+from streams.kafka.record_time import LOG_APPEND_TIME, Record, RecordTimes, counted_at, receive_dated
+from streams.receive.decode import BadMessage, Message
 from streams.settings import Kafka
 
 NOW = 1_790_000_000_000

@@ -9,9 +9,9 @@ from pydantic import SecretStr, ValidationError
 from redis.exceptions import AuthenticationError, ConnectionError, ResponseError
 
 from streams import settings
-from streams.redis_address import Address, AddressError, parse
-from streams.redis_refusal import LASTING, explain, reason_of
+from streams.publish.redis_refusal import LASTING, explain, reason_of
 from streams.settings import Redis, Settings, SettingsError
+from streams.settings.redis_address import Address, AddressError, parse
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from streams import forget, reject
+from streams.commands import forget
 from streams.contracts import Item
-from streams.receive import BadMessage, Message
-from streams.reject import told
+from streams.kafka import reject
+from streams.kafka.reject import told
+from streams.receive.decode import BadMessage, Message
 from streams.settings import Settings
-from streams.state_worker import StateWorker
+from streams.state.worker import StateWorker
 from tests.unit.test_probes import ready, served
 from tests.unit.test_state_worker import NOW, World
 
@@ -37,7 +38,7 @@ def test_the_first_is_told_at_once_and_the_rest_in_one_line(
         await asyncio.sleep(0.2)
         bad("clicks", 8, "no JSON")
 
-    with caplog.at_level(logging.WARNING, "streams.reject"):
+    with caplog.at_level(logging.WARNING, "streams.kafka.reject"):
         asyncio.run(rejections())
     assert caplog.messages == [
         "rejected items/0/0: no title",
@@ -87,7 +88,7 @@ def outcomes(worker: StateWorker, *received: Any) -> list[str]:
 
 
 def test_a_tombstone_that_deletes_nothing_is_unknown() -> None:
-    from streams.receive import Tombstone
+    from streams.receive.decode import Tombstone
 
     world = empty_world()
     later = Item(item_id="later", title="T")

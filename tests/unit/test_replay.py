@@ -13,12 +13,12 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
 from streams import cli
+from streams.commands import replay as replaying
+from streams.commands.replay import send
 from streams.contracts import Item, Purchase
-from streams.replay import command as replaying
-from streams.replay.command import send
-from streams.replay.jsonl import jsonl
-from streams.replay.messages import InputError, Message
-from streams.replay.online_retail import OnlineRetail, online_retail
+from streams.datasets.jsonl import jsonl
+from streams.datasets.messages import InputError, Message
+from streams.datasets.online_retail import OnlineRetail, online_retail
 from streams.settings import Settings
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\r\n"

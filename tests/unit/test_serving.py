@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 from prometheus_client import generate_latest
 
-from encoders.model_source import ModelUnsupported
-from ranker import ScoreRequest, known_answers, load_scorer, version
+from encoders.models.source import ModelUnsupported
+from ranker import version
 from ranker.features import NAMES
+from ranker.load import load_scorer
+from ranker.score import ScoreRequest
+from ranker.scorers import known_answers
 from streams import metrics
 from streams.contracts import Candidate, HistoryEvent, RankRequest, Recommendations
-from streams.models import Models
-from streams.rank_tier import RankTier
-from streams.serving import Serving
+from streams.models.client import Models
+from streams.rank.serving import Serving
+from streams.rank.tier import RankTier
 from streams.settings import Ranker, Settings
 from tests import models
 from tests.unit.test_fusion import folder as fused
@@ -135,11 +138,11 @@ def test_two_models_share_the_users(tmp_path: Path) -> None:
     with closing(Serving(None, settings.ranker)) as serving:
         serving.load()
         tier = RankTier(settings, *serving.scorers)
-        arms = [tier.arm(user) for user in USERS]
-        assert 0.18 < sum(arms) / len(arms) < 0.32
-        assert arms == [tier.arm(user) for user in USERS], "a user stays with a model"
-        for arm, name in enumerate((one, other)):
-            user = USERS[arms.index(arm)]
+        variants = [tier.variant(user) for user in USERS]
+        assert 0.18 < sum(variants) / len(variants) < 0.32
+        assert variants == [tier.variant(user) for user in USERS], "a user stays with a model"
+        for variant, name in enumerate((one, other)):
+            user = USERS[variants.index(variant)]
             [list_] = tier.rank([request(user)], NOW)
             assert list_.model == version.version(str(name))
             [list_] = tier.rank_without_model([request(user)], "overload", NOW)
@@ -148,8 +151,8 @@ def test_two_models_share_the_users(tmp_path: Path) -> None:
 
 def test_no_model_may_challenge_a_model() -> None:
     tier = RankTier(Settings(ranker=Ranker(challenger="none", challenger_share=0.5)), Slow(), None)
-    for arm, expected in enumerate((("slow", None), ("none", "no-model"))):
-        user = next(user for user in USERS if tier.arm(user) == arm)
+    for variant, expected in enumerate((("slow", None), ("none", "no-model"))):
+        user = next(user for user in USERS if tier.variant(user) == variant)
         [list_] = tier.rank([request(user)], NOW)
         assert (list_.model, list_.degraded) == expected
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from streams import settings
 from streams.settings import SettingsError, load
-from streams.worker_process import environment
+from streams.testing.worker_process import environment
 
 
 @pytest.fixture(autouse=True)

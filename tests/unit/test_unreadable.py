@@ -14,8 +14,8 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import unreadable
-from streams.receive import BadMessage, Message, Unreadable, receive
+from streams.faust_compat import unreadable
+from streams.receive.decode import BadMessage, Message, Unreadable, receive
 from tests.field.segments import unknown_codec, wrong_checksum
 
 PART = TopicPartition("clicks", 0)

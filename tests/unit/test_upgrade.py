@@ -17,14 +17,15 @@ from pydantic import SecretStr
 
 from encoders import interest
 from encoders.interest import Decay, Event, StateUnreadable, empty, update
-from streams import contracts, user_record
+from streams import contracts
 from streams.contracts import Recommendations
-from streams.embedded import EmbeddedRedis
-from streams.event_memory import seen_of
-from streams.publish import ListCache, ListUnreadable, Published
+from streams.publish.list_cache import ListCache, ListUnreadable, Published
 from streams.settings import Redis, Settings
-from streams.user_record import Record, decode_record, encode_record
-from streams.users import Users
+from streams.state import user_record
+from streams.state.event_memory import seen_of
+from streams.state.user_record import Record, decode_record, encode_record
+from streams.state.users import Users
+from streams.testing.embedded import EmbeddedRedis
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from encoders.interest import Decay, Event, StateUnreadable, empty, update
-from streams import users as users_module
-from streams.event_memory import seen_of
-from streams.users import MIDDLE, RECENT, SEEN, Changes, Users
+from streams.state import users as users_module
+from streams.state.event_memory import seen_of
+from streams.state.users import MIDDLE, RECENT, SEEN, Changes, Users
 
 DIM, START = 8, 1_700_000_000_000
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranker import vector_blocks
-from ranker.vector_blocks import VectorBlocks
+from ranker.recall import vector_blocks
+from ranker.recall.vector_blocks import VectorBlocks
 
 DIM = 3
 

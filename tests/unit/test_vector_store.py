@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from encoders.interest import Vector
-from encoders.vector_store import LOADS_KEPT, StoredEncoder, identity
+from encoders.text.vector_store import LOADS_KEPT, StoredEncoder, identity
 
 DIM = 8
 TEXTS = [f"text {number}" for number in range(1_200)]

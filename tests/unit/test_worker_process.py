@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from streams import worker_process
-from streams.embedded import free_port
 from streams.settings import Metrics, Settings, Tables
+from streams.testing import worker_process
+from streams.testing.embedded import free_port
 
 FAKE = """
 import os, signal, sys, time

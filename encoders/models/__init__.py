@@ -1,0 +1,1 @@
+"""A model's files, its device and number format, and what it costs."""

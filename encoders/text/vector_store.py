@@ -1,0 +1,196 @@
+"""Texts' vectors on disk, so that a restart does not encode the catalogue again.
+
+A wrapper around an encoder: what it has encoded before is read from an SQLite file, the rest is encoded and written
+there. A damaged file is begun anew; where none can be written, the encoder works without. Knows no item and no
+catalogue; wired in by the worker, called from one thread at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.interest import Vector
+from encoders.models import source as model_source
+
+logger = logging.getLogger(__name__)
+
+Stored = dict[bytes, npt.NDArray[np.float16]]
+RECIPE = 2
+"""Changes with what is done to a text before it is encoded; 1 knew no prompts."""
+LOADS_KEPT = 20
+"""A vector that this many processes in a row did not ask for is dropped; chosen by us: a disk is patient."""
+_NOTE_USE_AFTER = 5
+"""Loads after which a use is noted again: noting every one would rewrite the file at each start."""
+_AT_ONCE = 500
+"""Keys in one query; old SQLites allow 999."""
+_TABLES = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+CREATE TABLE IF NOT EXISTS loads (id INTEGER PRIMARY KEY AUTOINCREMENT);
+CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL);
+"""
+
+
+class Encoder(Protocol):
+    """What puts texts into vectors: (n, dim) float32, unit length."""
+
+    dim: int
+
+    def encode(self, texts: Sequence[str]) -> Vector: ...
+
+
+class StoredEncoder:
+    """An encoder that remembers. Vectors are rounded to float16, new ones too: a restart changes none.
+
+    Parameters
+    ----------
+    model : what the vectors depend on beside the text, see `identity`; those of another are never used.
+    path : the file, made where there is none, opened at the first `encode`.
+
+    Attributes
+    ----------
+    dim : length of a vector.
+    hits, misses : different texts, per call, that were read and that were encoded.
+    """
+
+    def __init__(self, encoder: Encoder, model: str, path: Path) -> None:
+        self.dim = encoder.dim
+        self.hits = 0
+        self.misses = 0
+        self._encoder = encoder
+        self._model = blake2b(model.encode(), digest_size=32).digest()
+        self._path = path
+        self._file: _VectorFile | None = None
+        self._usable = True
+
+    def encode(self, texts: Sequence[str]) -> Vector:
+        """(n, dim) float32, in the order of `texts`. Errors are the encoder's own."""
+        keys = [blake2b(text.encode(errors="replace"), digest_size=16, key=self._model).digest() for text in texts]
+        text_of = dict(zip(keys, texts, strict=True))
+        vectors = self._read(list(text_of))
+        new = [key for key in text_of if key not in vectors]
+        self.hits += len(vectors)
+        self.misses += len(new)
+        if new:
+            encoded = self._encoder.encode([text_of[key] for key in new]).astype(np.float16)
+            fresh = dict(zip(new, encoded, strict=True))
+            self._write(fresh)
+            vectors |= fresh
+        return np.array([vectors[key] for key in keys], np.float32).reshape(-1, self.dim)
+
+    def close(self) -> None:
+        """Close the file; the next `encode` opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _read(self, keys: Sequence[bytes]) -> Stored:
+        try:
+            file = self._opened()
+            return {key: vector for key, vector in file.read(keys).items() if len(vector) == self.dim} if file else {}
+        except (sqlite3.Error, OSError) as error:
+            self._failed(error)
+            return {}
+
+    def _write(self, vectors: Stored) -> None:
+        try:
+            if file := self._opened():
+                file.write(vectors)
+        except (sqlite3.Error, OSError) as error:
+            self._failed(error)
+
+    def _opened(self) -> _VectorFile | None:
+        if self._file is None and self._usable:
+            self._file = _VectorFile(self._path)
+        return self._file
+
+    def _failed(self, error: Exception) -> None:
+        """Begin a damaged file anew; go on without one that is locked, full or not allowed."""
+        self.close()
+        damaged = type(error) is sqlite3.DatabaseError
+        if damaged:
+            logger.warning("%s: damaged (%s); begun anew, items are encoded again", self._path, error)
+            try:
+                for suffix in ("", "-wal", "-shm"):
+                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            except OSError:
+                damaged = False
+        if not damaged:
+            self._usable = False
+            logger.warning("%s: %s; vectors are not kept, a restart will encode all items again", self._path, error)
+
+
+class _VectorFile:
+    """Key to vector. A value is the float16 vector and a checksum, which SQLite has not.
+
+    Raises
+    ------
+    sqlite3.Error, OSError
+        Every method.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._sql = sqlite3.connect(path, check_same_thread=False)
+        try:
+            self._sql.executescript(_TABLES)
+            with self._sql:
+                self._load = self._sql.execute("INSERT INTO loads DEFAULT VALUES").lastrowid or 0
+                self._sql.execute("DELETE FROM vectors WHERE used < ?", (self._load - LOADS_KEPT,))
+        except sqlite3.Error:
+            self._sql.close()
+            raise
+
+    def read(self, keys: Sequence[bytes]) -> Stored:
+        """Those of the keys that are there and whole."""
+        found: Stored = {}
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            which = f"key IN ({','.join('?' * len(some))})"
+            for key, value in self._sql.execute(f"SELECT key, value FROM vectors WHERE {which}", some):
+                if value[-4:] == _checksum(key, value[:-4]):
+                    found[key] = np.frombuffer(value[:-4], np.float16)
+            with self._sql:
+                self._sql.execute(
+                    f"UPDATE vectors SET used = ? WHERE used <= ? AND {which}",
+                    (self._load, self._load - _NOTE_USE_AFTER, *some),
+                )
+        return found
+
+    def write(self, vectors: Stored) -> None:
+        rows = ((key, vector.tobytes(), self._load) for key, vector in vectors.items())
+        with self._sql:
+            self._sql.executemany(
+                "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)",
+                ((key, value + _checksum(key, value), used) for key, value, used in rows),
+            )
+
+    def close(self) -> None:
+        self._sql.close()
+
+
+def identity(model: str, dtype: str) -> str:
+    """What the vectors of a model depend on: its name, its precision and, where they are local, its files' times.
+
+    Parameters
+    ----------
+    model : see `encoders.models.source.resolve`.
+    dtype : that it runs in, not `auto`: another processor may choose another one.
+    """
+    folder = Path(model_source.resolve(model))
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
+    return repr((RECIPE, model, dtype, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]))
+
+
+def _checksum(key: bytes, value: bytes) -> bytes:
+    return zlib.crc32(value, zlib.crc32(key)).to_bytes(4, "little")

@@ -1,0 +1,1 @@
+"""Measures, protocols and judges of lists, and the baselines they are compared with."""

@@ -1,0 +1,1 @@
+"""Step 3: candidates from several sources, each with its retrieval score."""

@@ -1,0 +1,1 @@
+"""Step 4: the models that score candidates, one module each."""

@@ -1,0 +1,1 @@
+"""Several users and all their candidates in one sequence of a language model."""

@@ -1,0 +1,163 @@
+"""Several users in one sequence, `[context | c1 | c2 | ... ] [context | c1 | ...]`, and the attention over it.
+
+A context is read once for all its candidates: the work is `P + N c` tokens and not `N (P + c)`. A candidate sees its
+context and itself and nothing else, so its score is what it would be alone. Nothing is padded and there is no
+`(sum c)^2` mask: a candidate's attention is computed over the context and over itself, and the two are joined by their
+log-sum-exp, as FlashAttention joins blocks (Dao et al. 2022, section 3.1).
+
+Registered with transformers as the attention `NAME`, so any architecture that takes its attention from there can be
+packed, decoder or encoder; on CUDA `flex` does the same. Knows no model; called by `packed_decoder` and
+`packed_encoder`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from ranker.scorers.packed import flex
+from ranker.scorers.packed.layout import KeysValues, Packing, Run, context_of
+
+NAME = "afterclick_packed"
+"""For `set_attn_implementation`; each forward pass then needs `packing=`."""
+
+LEAST_FLEX_SIZE = 16
+"""Of a head, for CUDA's FlexAttention; smaller ones go the plain way."""
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    packing: Packing | None = None,
+    **_others: Any,
+) -> tuple[torch.Tensor, None]:
+    """The attention of one layer.
+
+    Parameters
+    ----------
+    query : (1, heads, tokens, head size).
+    key, value : (1, key heads, tokens, head size), the new tokens' own.
+
+    Returns
+    -------
+    (1, tokens, heads, head size), and no weights.
+    """
+    if packing is None:
+        raise TypeError(f"attention {NAME} needs packing=")
+    _, heads, tokens, size = query.shape
+    layer = int(getattr(module, "layer_idx", 0) or 0)
+    if query.is_cuda and size >= LEAST_FLEX_SIZE:
+        return flex.attend(layer, query, key, value, scaling, packing), None
+    out = query.new_empty(1, tokens, heads, size)
+    for pack in packing.packs:
+        begin, end = pack.start, pack.start + pack.new
+        context = context_of(pack, layer, key, value)
+        if pack.new:
+            seen = _context(query[:, :, begin:end], *context, scaling, packing.causal)
+            out[:, begin:end] = seen.transpose(1, 2)
+        if pack.runs:
+            _candidates(out, query, key, value, context, pack.runs, scaling, packing.causal)
+    return out, None
+
+
+def _context(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, causal: bool
+) -> torch.Tensor:
+    """Attention of the context's new tokens, the last of `key`, within the context."""
+    new, whole = query.shape[2], key.shape[2]
+    mask = None
+    if causal and new < whole:
+        places = torch.arange(whole, device=query.device)
+        mask = places <= places[whole - new :, None]
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=causal and mask is None,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+
+
+def _candidates(
+    out: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    context: KeysValues,
+    of_lengths: list[Run],
+    scaling: float | None,
+    causal: bool,
+) -> None:
+    """Attention of candidates' tokens, over the context and over themselves; heads that share keys go side by side."""
+    heads, size, key_heads = query.shape[1], query.shape[3], key.shape[1]
+    shared = heads // key_heads
+    begin, end = of_lengths[0].start, of_lengths[-1].start + of_lengths[-1].rows * of_lengths[-1].length
+    folded = query[:, :, begin:end].reshape(1, key_heads, shared * (end - begin), size)
+    over_context, weight_context = _over_all(folded, context[0], context[1], scaling)
+    over_context = over_context.view(heads, end - begin, size)
+    weight_context = weight_context.reshape(heads, end - begin)
+    for start, count, length in of_lengths:
+        stop = start + count * length
+        mask = _causal(length, shared, query) if causal else None
+        q, k, v = (_alone(tensor[0, :, start:stop], count, key_heads) for tensor in (query, key, value))
+        own, weight_own = _over_few(q, k, v, scaling, mask)
+        own = own.reshape(count, heads, length, size).transpose(0, 1)
+        weight_own = weight_own.reshape(count, heads, length).transpose(0, 1)
+        part = slice(start - begin, stop - begin)
+        share = torch.sigmoid(weight_context[:, part].view(heads, count, length) - weight_own).to(own.dtype)
+        joined = torch.lerp(own, over_context[:, part].view(heads, count, length, size), share[..., None])
+        out[0, start:stop] = joined.permute(1, 2, 0, 3).reshape(stop - start, heads, size)
+
+
+def _alone(tokens: torch.Tensor, count: int, key_heads: int) -> torch.Tensor:
+    """Take a run of candidates, (heads, tokens, size), apart: (count, key heads, tokens of those heads, size)."""
+    heads, _, size = tokens.shape
+    return tokens.view(heads, count, -1, size).transpose(0, 1).reshape(count, key_heads, -1, size)
+
+
+def _causal(length: int, shared: int, like: torch.Tensor) -> torch.Tensor:
+    """Mask of `shared` heads side by side, (shared * length, length): -inf where a token would see a later one."""
+    places = torch.arange(length, device=like.device)
+    hidden = (places[:, None] < places).repeat(shared, 1)
+    return torch.zeros(hidden.shape, device=like.device).masked_fill_(hidden, float("-inf"))
+
+
+def _over_all(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention to many keys and the logarithm of its softmax' denominator, float32, without its weights in memory."""
+    if query.device.type == "cpu" and not torch.is_grad_enabled():  # flash gives the sum's logarithm no gradient
+        flash: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        attended, log_sum = flash(query, key, value, scale=scaling)
+        return attended, log_sum
+    return _over_few(query, key, value, scaling, None)
+
+
+def _over_few(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same, written out."""
+    logits = (query @ key.transpose(-1, -2)).float() * (scaling or query.shape[-1] ** -0.5)
+    if mask is not None:
+        logits += mask
+    largest = logits.amax(-1, keepdim=True)
+    weights = (logits - largest).exp_()
+    total = weights.sum(-1, keepdim=True)
+    return weights.to(value.dtype) @ value / total.to(value.dtype), (largest + total.log())[..., 0]
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    """The packing says who sees whom."""
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, _no_mask)

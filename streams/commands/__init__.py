@@ -1,0 +1,1 @@
+"""What `afterclick ...` runs: one module or folder per command."""

@@ -1,0 +1,217 @@
+"""`afterclick demo`: the whole product at work on a generated shop, and how good its lists were.
+
+An embedded Kafka and Redis, a real worker in a process of its own, the shop's items, then its events at a steady pace.
+Knows the worker only by its environment, its topics and its metrics, as any team that runs one. Called by the command
+line; `screen` shows what happens here.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from pydantic import SecretStr
+
+from encoders.event_time import milliseconds
+from streams.commands.demo.screen import Screen, View
+from streams.contracts import Click, Purchase, Recommendations
+from streams.datasets.shop import Shop
+from streams.settings import Kafka, Metrics, Redis, Settings, Tables
+from streams.testing import worker_process
+from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
+from streams.testing.worker_process import WorkerFailed, WorkerProcess
+
+if TYPE_CHECKING:
+    from confluent_kafka import Producer
+
+ITEMS = 600, 2_000  # least and most: twice the events between, so that a short demo starts soon
+EVENTS_PER_SHOPPER = 10  # chosen by us: enough for tastes to show, and newcomers all the time
+EVENTS_PER_S = 40  # chosen by us: 1,500 events in under 40 s, and one shopper's lists can still be followed
+READY_TIMEOUT_S, CATALOGUE_TIMEOUT_S, SETTLE_TIMEOUT_S, STOP_TIMEOUT_S = 60.0, 90.0, 45.0, 5.0
+QUIET_LOG = {"log_level": 2}  # librdkafka's: to lose the embedded cluster at the end is no news
+QUIET_S = 1.0  # no list for this long: none is coming
+LOOK_EVERY_S = 0.2
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+def run(events: int, seed: int, as_json: bool) -> None:
+    """Run the demo: a screen for a person, or with `as_json` one object on stdout.
+
+    Raises
+    ------
+    SystemExit
+        Status 1: the worker failed, or not every event was accepted.
+    streams.testing.embedded.EmbeddedUnavailable
+        A package for the embedded servers is missing.
+    """
+    started = time.monotonic()
+    screen = Screen(as_json)
+    try:
+        with _ended_by_signals(), ExitStack() as running:
+            view = _play(running, screen, events, seed)
+        screen.finish(view, time.monotonic() - started)
+        if view.accepted != view.sent:
+            raise DemoFailed(f"got {view.accepted} of {view.sent} events accepted, expected all of them")
+    except (DemoFailed, WorkerFailed) as error:
+        sys.stderr.write(f"afterclick demo: {error}\n")
+        raise SystemExit(1) from error
+
+
+def interleaved(events: Sequence[Click]) -> list[Click]:
+    """Spread each shopper's events evenly over the demo, in their own order: everybody shops side by side.
+
+    Days pass in seconds here, so at the shop's own rhythm a visit would be over before its first list could be there.
+
+    >>> visits = [Click(event_id=e, user_id=e[0], item_id="mug", timestamp=0) for e in ("a1", "a2", "a3", "b1", "b2")]
+    >>> [event.event_id for event in interleaved(visits)]
+    ['a1', 'b1', 'a2', 'a3', 'b2']
+    """
+    of_user: dict[str, list[Click]] = {}
+    for event in events:
+        of_user.setdefault(event.user_id, []).append(event)
+    timed = [
+        ((place + number * 0.618 % 1) / len(own), event)  # the golden section keeps shoppers' beats apart
+        for number, own in enumerate(of_user.values())
+        for place, event in enumerate(own)
+    ]
+    return [event for _, event in sorted(timed, key=lambda one: one[0])]
+
+
+class Traffic:
+    """Events out, lists in, each timed and judged; `view` shows it. `send` and `read` each want a thread."""
+
+    def __init__(self, kafka: str, events: list[Click], view: View) -> None:
+        self.stop = threading.Event()
+        self.view = view
+        self._kafka = kafka
+        self._events = events
+        self._sent_at: dict[str, float] = {}
+        self._lists: dict[str, Recommendations] = {}
+        self._last_list_at = self._all_sent_at = float("inf")
+
+    def send(self, producer: Producer) -> None:
+        """Send the events at `EVENTS_PER_S`, their times moved so that the last one happens now."""
+        view, start = self.view, time.monotonic()
+        to_now_ms = round(time.time() * 1000) - max(milliseconds(event.timestamp) for event in self._events)
+        for number, event in enumerate(self._events):
+            if self.stop.wait(max(0.0, start + number / EVENTS_PER_S - time.monotonic())):
+                return
+            user, at_ms = event.user_id, milliseconds(event.timestamp) + to_now_ms
+            known = self._lists.get(user)
+            view.judge.event(user, event.item_id, [item.item_id for item in known.items] if known else None)
+            moved = msgspec.structs.replace(event, timestamp=at_ms)
+            topic = "purchases" if isinstance(event, Purchase) else "clicks"
+            self._sent_at[event.event_id] = time.monotonic()
+            producer.produce(topic, key=user, value=msgspec.json.encode(moved))
+            producer.poll(0)
+            view.saw(moved)
+        producer.flush(SETTLE_TIMEOUT_S)
+        self._all_sent_at = time.monotonic()
+
+    def read(self) -> None:
+        """Read the topic `recommendations` until `stop` is set."""
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+        # The embedded cluster holds a fetch back for as long as it may wait, whatever arrives meanwhile.
+        options = {"group.id": "demo", "enable.auto.commit": False, "fetch.wait.max.ms": 5}
+        consumer = Consumer({"bootstrap.servers": self._kafka, **options, **QUIET_LOG})
+        consumer.assign([TopicPartition("recommendations", number, OFFSET_BEGINNING) for number in range(PARTITIONS)])
+        while not self.stop.is_set():
+            message = consumer.poll(0.1)
+            value = message.value() if message and not message.error() else None
+            if value is not None:
+                self._take(msgspec.json.decode(value, type=Recommendations), time.monotonic())
+        consumer.close()
+
+    def settled(self, worker: WorkerProcess) -> bool:
+        """Whether every event and every list is accounted for; true after a while in any case."""
+        view, now = self.view, time.monotonic()
+        view.accepted, repeated = (
+            int(sum(worker.total("afterclick_events_total", topic=t, outcome=o) for t in ("clicks", "purchases")))
+            for o in ("accepted", "duplicate")
+        )
+        view.dead_letters = int(worker.total("afterclick_dead_letters_total"))
+        done = view.accepted + repeated + view.dead_letters >= view.total
+        quiet = now - max(self._last_list_at, self._all_sent_at) > QUIET_S
+        ranked = worker.total("afterclick_consumer_lag_messages", topic="rank-requests") == 0
+        return (done and ranked and quiet) or now - self._all_sent_at > SETTLE_TIMEOUT_S
+
+    def _take(self, received: Recommendations, now: float) -> None:
+        self._lists[received.user_id] = received
+        self._last_list_at = now
+        sent_at = self._sent_at.pop(received.trigger.event_id, None) if received.trigger else None
+        self.view.got(received, None if sent_at is None else (now - sent_at) * 1000)
+
+
+def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
+    """Start everything, play the shop, and give what was to be seen at the end."""
+    items = min(max(ITEMS[0], 2 * events), ITEMS[1])
+    shop = Shop(seed, items, shoppers=max(20, events // EVENTS_PER_SHOPPER))
+    kafka = running.enter_context(EmbeddedKafka()).bootstrap_servers
+    from confluent_kafka import Producer  # optional: EmbeddedKafka has just said what to do where it is missing
+
+    redis_url = running.enter_context(EmbeddedRedis()).url
+    folder = running.enter_context(tempfile.TemporaryDirectory(prefix="afterclick-"))
+    worker = running.enter_context(worker_process.worker(_settings(kafka, redis_url, Path(folder))))
+    with screen.bar("Starting a worker", None) as advance:
+        worker.wait_ready(READY_TIMEOUT_S, advance)
+    producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random", "linger.ms": 0, **QUIET_LOG})
+    for item in shop.items:
+        producer.produce("items", key=item.item_id, value=msgspec.json.encode(item))
+    producer.flush(CATALOGUE_TIMEOUT_S)
+    with screen.bar(f"Encoding {len(shop.items):,} items", len(shop.items)) as advance:
+        worker.wait("afterclick_catalogue_items", len(shop.items), CATALOGUE_TIMEOUT_S, advance)
+    to_send = interleaved(list(shop.events(events)))
+    traffic = Traffic(kafka, to_send, View(shop.items, to_send, seed))
+    with ThreadPoolExecutor(2) as threads, screen.live(traffic.view) as show:
+        jobs = [threads.submit(traffic.send, producer), threads.submit(traffic.read)]
+        try:
+            while not traffic.settled(worker):
+                show()
+                for job in jobs:
+                    if job.done():
+                        job.result()  # raises what ended it
+                time.sleep(LOOK_EVERY_S)
+        finally:
+            traffic.stop.set()
+    return traffic.view
+
+
+def _settings(kafka: str, redis_url: str, folder: Path) -> Settings:
+    """The defaults, whatever the environment says: the demo is the same for everybody."""
+    return Settings.model_construct(
+        kafka=Kafka(
+            bootstrap_servers=kafka,
+            partitions=PARTITIONS,
+            create_topics=False,
+            fetch_wait_ms=10,  # the embedded cluster does not end a wait when data arrives
+        ),
+        redis=Redis(url=SecretStr(redis_url)),
+        tables=Tables(data_dir=folder / "data"),
+        metrics=Metrics(port=free_port()),
+        grace_s=STOP_TIMEOUT_S,
+    )
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does: nothing that it started stays behind."""
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

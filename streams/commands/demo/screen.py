@@ -1,0 +1,269 @@
+"""What is to be seen of the demo: bars while things start, a live screen, and what came of it.
+
+`View` holds it, moved by the demo's threads; `Screen` draws it on a terminal, as lines in a log, or as one JSON object.
+Knows no Kafka and no worker; called by `demo`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress_bar import ProgressBar
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from encoders.describe import describe_history
+from encoders.event_time import milliseconds
+from ranker.evaluation.measures import K, Prequential
+from streams.contracts import COLD_START_USER, Click, HistoryEvent, Item, Purchase, Recommendations
+
+HISTORY_LINES = 4
+RATE_OVER_S = 3.0
+REPORT_EVERY_S = 5.0  # where there is no terminal
+WHY_PREFIX = "Because you "
+NEXT = """Next, with Kafka and Redis of your own: `afterclick doctor`, `afterclick worker`.
+README.md says how to produce clicks, consume lists, and monitor it all."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One shopper's list, what they had done when it was made, newest first, and the list before it."""
+
+    now: Recommendations
+    before: Recommendations | None
+    history: list[HistoryEvent]
+    after_ms: float | None
+
+
+class View:
+    """Counts of everything, and one shopper in full: the one with the most events.
+
+    Parameters
+    ----------
+    items : the shop's.
+    events : what will be sent.
+    seed : of the random lists that ours are judged against.
+    """
+
+    def __init__(self, items: Sequence[Item], events: Sequence[Click], seed: int) -> None:
+        self.items = {item.item_id: item for item in items}
+        self.total = len(events)
+        self.shopper = Counter(event.user_id for event in events).most_common(1)[0][0]
+        self.judge = Prequential([item.item_id for item in items if item.available], seed)
+        self.sent = self.accepted = self.dead_letters = self.lists = self.degraded = 0
+        self.scorer: str | None = None
+        self.latencies_ms: list[float] = []
+        self.shown: Shown | None = None
+        self._history: dict[str, HistoryEvent] = {}
+
+    def saw(self, event: Click) -> None:
+        """Note an event that is about to be sent."""
+        self.sent += 1
+        if event.user_id == self.shopper:
+            item = self.items[event.item_id]
+            self._history[event.event_id] = HistoryEvent(
+                item_id=item.item_id,
+                type="purchase" if isinstance(event, Purchase) else "click",
+                timestamp=event.timestamp,
+                title=item.title,
+                categories=item.categories,
+                price=item.price,
+                currency=item.currency,
+            )
+
+    def got(self, received: Recommendations, after_ms: float | None) -> None:
+        """Note a list, `after_ms` after the event that it answers (None: no event of its own)."""
+        self.lists += 1
+        if received.user_id != COLD_START_USER:  # that list has no user to know, and is cold as it is meant to be
+            self.degraded += received.degraded is not None
+        self.scorer = received.model
+        if after_ms is not None:
+            self.latencies_ms.append(after_ms)
+        if received.user_id == self.shopper:
+            ids = list(self._history)
+            trigger = received.trigger.event_id if received.trigger else None
+            until = ids.index(trigger) + 1 if trigger in self._history else len(ids)
+            history = [self._history[event_id] for event_id in ids[max(0, until - HISTORY_LINES) : until]]
+            self.shown = Shown(received, self.shown.now if self.shown else None, history[::-1], after_ms)
+
+    def percentile_ms(self, percent: int) -> float | None:
+        """Event-to-list time; None before the first list."""
+        return round(float(np.percentile(self.latencies_ms, percent)), 1) if self.latencies_ms else None
+
+    def report(self, seconds: float) -> dict[str, Any]:
+        """What `--json` prints."""
+        judge = self.judge
+        tallies = {"afterclick": judge.afterclick, "popularity": judge.popularity, "random": judge.random}
+        return {
+            "events_sent": self.sent,
+            "events_accepted": self.accepted,
+            "dead_letters": self.dead_letters,
+            "lists": self.lists,
+            "degraded": self.degraded,
+            "event_to_list_ms": {"p50": self.percentile_ms(50), "p99": self.percentile_ms(99)},
+            "ndcg_at_10": {name: tally.ndcg and round(tally.ndcg, 4) for name, tally in tallies.items()},
+            "scorer": self.scorer,
+            "seconds": round(seconds, 1),
+        }
+
+
+class Screen:
+    """Draws the demo on stdout; with `as_json` it is one object there, and bars on stderr if that is a terminal."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._console = Console(stderr=as_json, quiet=as_json and not sys.stderr.isatty(), highlight=False)
+
+    @contextmanager
+    def bar(self, label: str, total: int | None) -> Iterator[Callable[[float], None]]:
+        """Show progress; the caller tells how far it is. `total` None: nobody knows how long."""
+        started = time.monotonic()
+        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+        terminal = self._console.is_terminal
+        with Progress(*columns, console=self._console, transient=True, disable=not terminal) as progress:
+            task = progress.add_task(label, total=total)
+            yield lambda done: progress.update(task, completed=done)
+        self._console.print(f"{label}: {time.monotonic() - started:.1f} s")
+
+    @contextmanager
+    def live(self, view: View) -> Iterator[Callable[[], None]]:
+        """Show the view each time that the caller asks for it."""
+        if self._as_json:
+            with self.bar(f"Sending {view.total:,} events", view.total) as advance:
+                yield lambda: advance(view.sent)
+        elif self._console.is_terminal:
+            pace = Pace(view)
+            with Live(console=self._console, auto_refresh=False, vertical_overflow="crop") as live:
+                yield lambda: live.update(render(view, pace.per_s()), refresh=True)
+        else:
+            yield self._lines(view)
+
+    def finish(self, view: View, seconds: float) -> None:
+        """Say what came of it."""
+        if self._as_json:
+            sys.stdout.write(json.dumps(view.report(seconds)) + "\n")
+            return
+        self._console.print("", verdict(view), sep="\n")
+        for line in (
+            f"{view.sent:,} events sent, {view.accepted:,} accepted, {view.dead_letters:,} dead letters",
+            f"{view.lists:,} lists by {view.scorer}, {view.degraded:,} degraded",
+            f"{_times(view)}; {seconds:.0f} s in all",
+            f"\n{NEXT}",
+        ):
+            self._console.print(line, soft_wrap=True)
+
+    def _lines(self, view: View) -> Callable[[], None]:
+        last = time.monotonic()
+
+        def show() -> None:
+            nonlocal last
+            if time.monotonic() - last >= REPORT_EVERY_S:
+                last = time.monotonic()
+                self._console.print(f"{view.sent:,} of {view.total:,} events, {view.lists:,} lists, {_times(view)}")
+
+        return show
+
+
+class Pace:
+    """Events and lists per second over the last moments."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def per_s(self) -> tuple[float, float]:
+        now = time.monotonic()
+        self._seen.append((now, self._view.sent, self._view.lists))
+        while now - self._seen[0][0] > RATE_OVER_S:
+            self._seen.popleft()
+        then, sent, lists = self._seen[0]
+        over_s = max(now - then, 0.1)
+        return (self._view.sent - sent) / over_s, (self._view.lists - lists) / over_s
+
+
+def changes(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """Say for each item of a list how it moved since the list before: new, up, down, or nothing.
+
+    >>> changes(["mug", "rug", "lamp"], ["lamp", "vase", "mug"])
+    ['▲2', 'new', '▼2']
+    """
+    places = {item: place for place, item in enumerate(before)}
+    moved = [places[item] - place if item in places else None for place, item in enumerate(now)]
+    return ["new" if up is None else f"▲{up}" if up > 0 else f"▼{-up}" if up < 0 else "" for up in moved]
+
+
+def render(view: View, per_s: tuple[float, float]) -> RenderableType:
+    """Draw the live screen: 21 lines, 80 columns or more."""
+    progress = Table.grid(padding=(0, 2), expand=True)
+    progress.add_column(ratio=1)
+    pace = f"{per_s[0]:.0f} events/s" if view.sent < view.total else "all sent"
+    progress.add_row(ProgressBar(view.total, view.sent), f"{view.sent:,} of {view.total:,} events  {pace}")
+    counts = f"{view.lists:,} lists  {per_s[1]:.0f} lists/s   {_times(view)}"
+    state = f"{view.accepted:,} accepted   {view.dead_letters:,} dead letters   {view.degraded:,} degraded"
+    head = (Rule("[bold]Afterclick: every click re-ranks the list"), progress, counts, state)
+    if view.shown is None:
+        return Group(*head, Rule(f"waiting for the first list of {view.shopper}", align="left"))
+    return Group(*head, *_shopper(view, view.shown))
+
+
+def _shopper(view: View, shown: Shown) -> Iterator[RenderableType]:
+    yield Rule(f"what [bold]{view.shopper}[/] did, newest first", align="left")
+    newest_ms = milliseconds(shown.history[0].timestamp) if shown.history else 0
+    for number, event in enumerate(shown.history):
+        sentence = describe_history([event], newest_ms)
+        yield Text(sentence, "bold" if number == 0 else "dim", no_wrap=True, overflow="ellipsis")
+    took = "" if shown.after_ms is None else f", {shown.after_ms:,.0f} ms later"
+    yield Rule(f"their list{took}", align="left")
+    table = Table(box=None, padding=(0, 1, 0, 0), expand=True, header_style="dim")
+    for heading in ("", "#", "title", "category", "price", "why"):
+        table.add_column(
+            heading,
+            no_wrap=True,
+            overflow="ellipsis",
+            width={"": 3, "#": 2, "category": 14, "price": 6}.get(heading),
+            ratio=1 if heading in ("title", "why") else None,
+            justify="right" if heading in ("#", "price") else "left",
+        )
+    before = [item.item_id for item in shown.before.items] if shown.before else []
+    now = [item.item_id for item in shown.now.items]
+    for place, change in list(zip(shown.now.items, changes(before, now), strict=True))[:K]:
+        item = view.items[place.item_id]
+        colour = "green" if change == "new" or change.startswith("▲") else "red"
+        price = "" if item.price is None else f"{item.price:,.2f}"
+        why = place.reason.text.removeprefix(WHY_PREFIX)
+        table.add_row(Text(change, colour), str(place.rank), item.title, item.categories[-1], price, why)
+    yield table
+
+
+def _times(view: View) -> str:
+    p50, p99 = view.percentile_ms(50), view.percentile_ms(99)
+    return "no list yet" if p50 is None else f"event to list: p50 {p50:,.0f} ms, p99 {p99:,.0f} ms"
+
+
+def verdict(view: View) -> Table:
+    """Draw the lists against popularity and chance."""
+    judge = view.judge
+    table = Table(title=f"Did the next click fall into the top {K}? ({judge.afterclick.judged:,} asked)", min_width=60)
+    for heading in ("", f"NDCG@{K}", f"hit rate@{K}", "different items"):
+        table.add_column(heading, justify="right" if heading else "left")
+    tallies = {"[bold]afterclick": judge.afterclick, "popularity": judge.popularity, "random": judge.random}
+    for name, tally in tallies.items():
+        ndcg, hits = tally.ndcg, tally.hit_rate
+        table.add_row(name, _or_dash(ndcg, ".3f"), _or_dash(hits, ".1%"), f"{tally.distinct:,}")
+    return table
+
+
+def _or_dash(number: float | None, form: str) -> str:
+    return "-" if number is None else format(number, form)

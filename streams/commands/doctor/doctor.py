@@ -1,0 +1,206 @@
+"""Is everything there that a worker needs? One check a server, topic and model, with what to do about it.
+
+Changes nothing: it creates no topic and writes no key. Never shows a secret. `afterclick doctor` calls it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+
+from aiokafka.admin import AIOKafkaAdminClient
+from rich.table import Column, Table
+from rich.text import Text
+
+from streams.commands.doctor import recent_messages as received_lately
+from streams.commands.doctor import scrape
+from streams.kafka import client as kafka_client
+from streams.kafka import rights, topics
+from streams.publish.backfill import owner_of
+from streams.publish.list_cache import ListCache
+from streams.publish.redis_refusal import CacheUnavailable
+from streams.settings import PREFIX, Kafka, Metrics, Ranker, Settings, SettingsError
+from streams.state.repeats import ADVICE, MANY
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes
+    ----------
+    found
+        What is there, in words.
+    advice
+        What to do about it; empty when there is nothing to do.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+async def examine(settings: Settings) -> list[Check]:
+    """Look at Kafka, its topics, Redis, the encoder, the ranker and a worker's events; raises for none of them.
+
+    Loading the models takes some seconds.
+    """
+    return [
+        *await _kafka(settings),
+        await _redis(settings),
+        await asyncio.to_thread(_encoder, settings),
+        *[
+            await asyncio.to_thread(_ranker, settings.ranker, model)
+            for model in (settings.ranker.model, settings.ranker.challenger)
+            if model is not None
+        ],
+        await asyncio.to_thread(_repeats, settings.metrics),
+    ]
+
+
+def render(checks: Sequence[Check]) -> Table:
+    """Draw the checks as a table, failures in red."""
+    table = Table(*(Column(name, overflow="fold") for name in ("", "check", "found", "what to do")))
+    for check in checks:
+        mark, style = ("ok", "") if check.ok else ("fails", "red")
+        table.add_row(*(Text(text) for text in (mark, check.name, check.found, check.advice)), style=style)
+    return table
+
+
+async def _kafka(settings: Settings) -> list[Check]:
+    name = f"Kafka at {settings.kafka.bootstrap_servers}"
+    try:
+        async with kafka_client.admin(settings.kafka) as admin:
+            cluster = await admin.describe_cluster()
+            checks = [_brokers(name, cluster, settings.kafka), *await _topics(settings, admin)]
+            present = await topics.partitions_by_topic(admin)
+        granted = await _rights(settings)
+        return [*checks, granted, *(await _messages(settings, present) if granted.ok else [])]
+    except (kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses, SettingsError) as error:
+        return [
+            Check(name, False, "not reachable", str(error)),
+            Check("topics", False, "not asked for", "see to Kafka first"),
+        ]
+
+
+def _brokers(name: str, cluster: dict[str, object], kafka: Kafka) -> Check:
+    count = len(list(cluster["brokers"]))  # type: ignore[call-overload]
+    found = f"brokers: {count}, cluster {cluster.get('cluster_id')}"
+    if kafka.create_topics and kafka.replication_factor > count:
+        advice = f"lower {PREFIX}KAFKA__REPLICATION_FACTOR (now {kafka.replication_factor}), or add brokers"
+        return Check(name, False, found, advice)
+    return Check(name, True, found)
+
+
+async def _topics(settings: Settings, admin: AIOKafkaAdminClient) -> list[Check]:
+    specs = topics.topic_specs(settings)
+    present = await topics.partitions_by_topic(admin)
+    wrong = await topics.problems(admin, specs, present)
+    narrow = topics.narrow(specs, await topics.largest_messages(admin, [s.name for s in specs if s.name in present]))
+    checks = []
+    for spec in specs:
+        name = f"topic {spec.name}"
+        if spec.name not in present and settings.kafka.create_topics:
+            checks.append(Check(name, True, "not there yet", "nothing: the first worker creates it"))
+        else:
+            count = present.get(spec.name)
+            found = f"partitions: {count}" if count else "not there"
+            checks.append(Check(name, spec.name not in wrong, found, wrong.get(spec.name, narrow.get(spec.name, ""))))
+    return checks
+
+
+async def _rights(settings: Settings) -> Check:
+    """Try each right that a worker of both roles needs, on what is there."""
+    refused = await rights.missing(settings, rights.needed(settings, ("state", "rank")))
+    advice = "\n".join(rights.describe(settings, right) for right in refused)
+    return Check(
+        "rights in Kafka", not refused, "not all that work needs" if refused else "enough for both roles", advice
+    )
+
+
+async def _messages(settings: Settings, present: Mapping[str, int]) -> list[Check]:
+    """What producers send: the newest messages of each input, and what workers rejected."""
+    try:
+        found, letters = await received_lately.look(settings, present)
+    except (kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses) as error:
+        return [Check("messages", False, "not to be read", str(error))]
+    checks = []
+    for topic, finding in found.items():
+        name = f"messages of {settings.topic(topic)}"
+        empty = topic == "items" and finding.whole and not finding.items
+        if finding.rejected or finding.taken or empty:
+            told = f"{finding}{'; the catalogue is empty' if empty else ''}"
+            advice = "mend what sends them, then: afterclick dead-letters retry" if finding.rejected else ""
+            checks.append(Check(name, not finding.too_many, told, "send items" if empty and not advice else advice))
+    if letters.causes:
+        checks.append(Check("dead letters", True, str(letters), "afterclick dead-letters list shows them"))
+    return checks
+
+
+async def _redis(settings: Settings) -> Check:
+    name = f"Redis at {settings.redis.address}"
+    patient = settings.redis.model_copy(update={"timeout_ms": round(kafka_client.CONNECT_TIMEOUT_S * 1000)})
+    cache = ListCache(settings.model_copy(update={"redis": patient}))
+    owner = None
+    with suppress(kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses, SettingsError):  # Kafka's own check says so
+        owner = await owner_of(settings)
+    try:
+        return Check(name, True, await cache.check(owner))
+    except (CacheUnavailable, SettingsError) as error:
+        return Check(name, False, "not to be used", str(error))
+    finally:
+        await cache.close()
+
+
+def _repeats(metrics: Metrics) -> Check:
+    """Ask the worker that these settings are of; only a worker knows which events are repeats."""
+    name = "repeated events"
+    if not metrics.port:
+        return Check(name, True, "not looked at: AFTERCLICK_METRICS__PORT is 0")
+    try:
+        samples = scrape.scrape(metrics)
+    except (OSError, ValueError, HTTPException) as error:
+        found = f"not looked at: {scrape.url_of(metrics)}: {error}"
+        return Check(name, True, found, "to have it looked at, run doctor with the settings of a running state worker")
+    if not any(sample.name == "afterclick_worker_ready" and sample.labels["tier"] == "state" for sample in samples):
+        return Check(name, True, f"not looked at: no state worker is at {scrape.url_of(metrics)}")
+    share = sum(sample.value for sample in samples if sample.name == "afterclick_repeats_ratio")
+    found = f"{share:.1%} of the latest clicks and purchases at {scrape.url_of(metrics)}"
+    return Check(name, share <= MANY, found, "" if share <= MANY else ADVICE)
+
+
+def _encoder(settings: Settings) -> Check:
+    from encoders.text.encoder import TextEncoder
+
+    chosen = settings.encoder
+    name = f"encoder {chosen.model}"
+    try:
+        encoder = TextEncoder(chosen.model, chosen.device, chosen.dtype)
+    except Exception as error:  # noqa: BLE001  whatever the loading of a model raises is a finding
+        return _not_loaded(name, error, "ENCODER")
+    place = encoder.placement
+    return Check(name, True, f"{encoder.dim} dimensions, {place.dtype} on {place.device}: {place.reason}")
+
+
+def _ranker(chosen: Ranker, model: str) -> Check:
+    name = f"ranker {model}"
+    if model == "none":
+        return Check(name, True, "no model: candidates keep their order, and each list says so")
+    from ranker.load import load_scorer
+    from ranker.version import version
+
+    try:
+        scorer = load_scorer(model, chosen.device, chosen.dtype)
+    except Exception as error:  # noqa: BLE001  whatever the loading of a model raises is a finding
+        return _not_loaded(name, error, "RANKER")
+    place = scorer.placement
+    return Check(name, True, f"{version(scorer.name)}, {place.dtype} on {place.device}: {place.reason}")
+
+
+def _not_loaded(name: str, error: Exception, group: str) -> Check:
+    advice = f"check {PREFIX}{group}__MODEL, {PREFIX}{group}__DEVICE and {PREFIX}{group}__DTYPE"
+    return Check(name, False, f"{type(error).__name__}: {error}", advice)

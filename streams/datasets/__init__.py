@@ -1,0 +1,1 @@
+"""Logs of events, recorded or synthetic, as one stream of messages."""

@@ -1,1 +1,0 @@
-"""`afterclick evaluate`: how good the lists are, beside every traditional method, on anybody's data."""

@@ -1,0 +1,300 @@
+"""Connections to Kafka: what aiokafka's clients need from the settings, and one bounded way to start them.
+
+Knows no topic and no message. Called by `topics`, `doctor`, `dead_letters`, the worker and the command line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.partitioner import murmur2
+
+from encoders.errors import AfterclickError
+from streams import settings
+from streams.faust_compat import bounded_codecs, unreadable
+from streams.kafka.token_provider import TokenProvider, TokenUnavailable
+
+bounded_codecs.install()
+unreadable.install()
+
+NO_RIGHT = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
+ISOLATION = "read_committed"
+"""Of every consumer: what a producer's transaction has not committed, or has aborted, is not there for us."""
+ANSWER_TIMEOUT_S = 2.0  # chosen by us: a broker that is there answers the first question in milliseconds
+METADATA_AGE_MS = 15_000  # chosen by us: a partition that is added to a topic is read within this time
+CONNECT_TIMEOUT_S = 10.0  # chosen by us: an election is over by then, and a person still waits
+
+
+class KafkaUnavailable(AfterclickError):
+    """Kafka did not answer; the message says which servers and what to do. Try again later."""
+
+
+class KafkaRefuses(AfterclickError):
+    """Kafka refused us, or we it: a login, a certificate, a right. That does not mend itself."""
+
+
+def client_options(kafka: settings.Kafka) -> dict[str, Any]:
+    """Give the keyword arguments with which each client of aiokafka connects.
+
+    Raises
+    ------
+    streams.settings.SettingsError
+        A certificate or key file is missing or cannot be read; a token provider cannot be imported.
+    """
+    security = kafka.security
+    options: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap_servers.split(","),
+        "security_protocol": security.protocol,
+    }
+    if security.protocol in ("SSL", "SASL_SSL"):
+        options["ssl_context"] = _ssl_context(security)
+    if security.protocol in ("SASL_PLAINTEXT", "SASL_SSL"):
+        options["sasl_mechanism"] = security.sasl_mechanism
+    if options.get("sasl_mechanism") == "OAUTHBEARER":
+        options["sasl_oauth_token_provider"] = _token_provider(security.token_provider or "")
+    elif "sasl_mechanism" in options:
+        options["sasl_plain_username"] = security.sasl_username
+        options["sasl_plain_password"] = security.sasl_password and security.sasl_password.get_secret_value()
+    return options
+
+
+def consumer(kafka: settings.Kafka, *topics: str, **more: Any) -> AIOKafkaConsumer:
+    """Make a consumer that begins at the beginning, reads what is committed, and commits nothing by itself.
+
+    Parameters
+    ----------
+    topics : what it subscribes to; none if it will be assigned partitions.
+    more : further keyword arguments of aiokafka's.
+
+    Raises
+    ------
+    streams.settings.SettingsError
+        See `client_options`.
+    """
+    return AIOKafkaConsumer(
+        *topics,
+        **client_options(kafka),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level=ISOLATION,
+        fetch_max_wait_ms=kafka.fetch_wait_ms,
+        metadata_max_age_ms=METADATA_AGE_MS,
+        **more,
+    )
+
+
+@lru_cache(maxsize=65_536)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Tell the partition to which Kafka's own (Java) clients send a key: murmur2, its sign cut off, modulo.
+
+    >>> partition_of(b"foobar", 8)
+    6
+    """
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+async def why_away(kafka: settings.Kafka, group: str | None = None) -> str:
+    """Why Kafka cannot work with us: who refuses us and how, or that no server answers; nothing if one does.
+
+    Parameters
+    ----------
+    group : a consumer group whose coordinator has to answer, too: it may be on a broker that is down, with nobody left
+        to move it.
+    """
+    answer = await _ask(kafka, ANSWER_TIMEOUT_S)
+    if not answer.comes:
+        return answer.refusal or f"no server of {kafka.bootstrap_servers} answers"
+    if group is None:
+        return ""
+    client = AIOKafkaClient(**client_options(kafka), request_timeout_ms=int(ANSWER_TIMEOUT_S * 1000))
+    try:
+        await client.bootstrap()
+        coordinator = await client.coordinator_lookup(CoordinationType.GROUP, group)
+        is_there = bool(await client.ready(coordinator))
+    except KafkaError as error:
+        return f"has no coordinator for the consumer group {group} ({error!r})"
+    finally:
+        await client.close()
+    return "" if is_there else f"the coordinator of the consumer group {group} takes no connection"
+
+
+@asynccontextmanager
+async def admin(kafka: settings.Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Open a connection for questions about the cluster, and close it.
+
+    Raises
+    ------
+    KafkaUnavailable
+        No server answered within `CONNECT_TIMEOUT_S`, then or later.
+    """
+    client = AIOKafkaAdminClient(
+        **client_options(kafka), request_timeout_ms=int(CONNECT_TIMEOUT_S * 1000), client_id="afterclick"
+    )
+    async with started(client, kafka):
+        yield client
+
+
+@asynccontextmanager
+async def started(client: Any, kafka: settings.Kafka) -> AsyncIterator[None]:
+    """Start a client of aiokafka (consumer, producer, admin or bare client), and stop it, come what may.
+
+    Raises
+    ------
+    KafkaUnavailable
+        It could not start within `CONNECT_TIMEOUT_S`, or lost Kafka while in use.
+    KafkaRefuses
+        Kafka refused its login, its certificate or a right.
+    """
+    start = client.bootstrap if isinstance(client, AIOKafkaClient) else client.start
+    stop = client.close if isinstance(client, (AIOKafkaAdminClient, AIOKafkaClient)) else client.stop
+    try:
+        await asyncio.wait_for(start(), CONNECT_TIMEOUT_S)
+        yield
+    except (KafkaError, asyncio.TimeoutError) as error:
+        where = f"Kafka at {kafka.bootstrap_servers}"
+        if isinstance(error, NO_RIGHT):
+            raise no_right(kafka, error) from error
+        answer = await _ask(kafka, CONNECT_TIMEOUT_S)
+        kind = KafkaRefuses if answer.lasts else KafkaUnavailable
+        raise kind(f"{where}: {answer.refusal or _no_answer(kafka, error)}") from error
+    finally:
+        # In a task of its own: aiokafka's `stop` waits for its tasks in a way that swallows a cancellation of ours.
+        stopping = asyncio.ensure_future(stop())
+        try:
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            await asyncio.wait([stopping])
+            raise
+
+
+def _no_answer(kafka: settings.Kafka, error: BaseException) -> str:
+    return (
+        f"got {error!r}, expected an answer to {kafka.security.protocol} within {CONNECT_TIMEOUT_S:g} s; check that it "
+        f"runs, then {settings.PREFIX}KAFKA__BOOTSTRAP_SERVERS and {settings.PREFIX}KAFKA__SECURITY__…"
+    )
+
+
+def no_right(kafka: settings.Kafka, error: BaseException) -> KafkaRefuses:
+    """Say which resource Kafka refuses us; `rights` tells at the start which right it is."""
+    return KafkaRefuses(
+        f"Kafka at {kafka.bootstrap_servers}: got {error}, expected the right to work with it; grant it to our user "
+        f"({settings.PREFIX}KAFKA__SECURITY__…)"
+    )
+
+
+class _Contact(NamedTuple):
+    """What came of asking the servers.
+
+    Attributes
+    ----------
+    comes : a server answers, login included.
+    refusal : else, why one refuses us, or we it; empty if none is there.
+    lasts : the refusal is for certain one that waiting does not end.
+    """
+
+    comes: bool
+    refusal: str = ""
+    lasts: bool = False
+
+
+async def _ask(kafka: settings.Kafka, timeout_s: float) -> _Contact:
+    """Connect as aiokafka does, which keeps to its log why it cannot."""
+    options, prefix = client_options(kafka), f"{settings.PREFIX}KAFKA__SECURITY__"
+    del options["bootstrap_servers"]
+    contact = _Contact(False)
+    for host, port in kafka.servers:
+        try:
+            connection = await asyncio.wait_for(create_conn(host, port, **options), timeout_s)
+        except TokenUnavailable as error:
+            refusal = f"got {error.args[0]}, expected a token; see to that function, or correct {prefix}TOKEN_PROVIDER"
+            return _Contact(False, refusal)
+        except (AuthenticationFailedError, SaslAuthenticationFailed) as error:
+            return _Contact(False, _login_refused(kafka.security, error), True)
+        except ssl.SSLCertVerificationError as error:
+            refusal = (
+                f"got a certificate that is not to be trusted ({error.verify_message}), expected a valid one for this "
+                f"address from {kafka.security.ssl_cafile or 'an authority that this system knows'}; renew it, or "
+                f"correct {prefix}SSL_CAFILE"
+            )
+            return _Contact(False, refusal, True)
+        except KafkaConnectionError:  # taken, then closed; with TLS 1.3 that is how a client's certificate is refused
+            own = kafka.security.ssl_certfile or "none"
+            refusal = (
+                f"got the connection closed by the server, expected an answer to {kafka.security.protocol}; check "
+                f"{prefix}PROTOCOL, and {prefix}SSL_CERTFILE ({own}): the server may want another certificate of ours"
+            )
+            contact = _Contact(False, refusal, kafka.security.protocol.endswith("SSL"))
+        except (KafkaError, OSError, asyncio.TimeoutError, ValueError):
+            continue
+        else:
+            connection.close()
+            return _Contact(True)
+    return contact
+
+
+def _login_refused(security: settings.Security, error: Exception) -> str:
+    prefix = f"{settings.PREFIX}KAFKA__SECURITY__"
+    if security.sasl_mechanism == "OAUTHBEARER":
+        return (
+            f"got a refusal of the token from {security.token_provider} ({error}), expected the servers to take it; "
+            f"check its issuer, audience and end, or correct {prefix}TOKEN_PROVIDER"
+        )
+    password = security.sasl_password.get_secret_value() if security.sasl_password else ""
+    padded = " (it has white space at its ends: a line feed from a file?)" if password != password.strip() else ""
+    return (
+        f"got a refusal of user {security.sasl_username!r}, expected its name and password to be right "
+        f"for {security.sasl_mechanism}; correct {prefix}SASL_USERNAME or {prefix}SASL_PASSWORD{padded}"
+    )
+
+
+@lru_cache
+def _token_provider(path: str) -> TokenProvider:
+    """One for all clients of the process: they share its tokens."""
+    return TokenProvider(path)
+
+
+def _ssl_context(security: settings.Security) -> ssl.SSLContext:
+    """Like `ssl.create_default_context`, with errors that name the setting."""
+    prefix = f"{settings.PREFIX}KAFKA__SECURITY__"
+    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+        file: Path | None = getattr(security, name)
+        if file is not None and not file.is_file():
+            raise settings.SettingsError(
+                f"{prefix}{name.upper()}: got {file}, expected a PEM file that exists; check the path"
+            )
+    try:
+        context = ssl.create_default_context(cafile=security.ssl_cafile)
+    except (ssl.SSLError, OSError) as error:
+        raise settings.SettingsError(
+            f"{prefix}SSL_CAFILE: got {security.ssl_cafile} ({error}), expected certificates in PEM; check the file"
+        ) from error
+    if security.ssl_certfile is None:
+        return context
+    password = security.ssl_key_password.get_secret_value() if security.ssl_key_password else ""
+    try:
+        context.load_cert_chain(security.ssl_certfile, security.ssl_keyfile, password=password)
+    except (ssl.SSLError, OSError) as error:
+        raise settings.SettingsError(
+            f"{prefix}SSL_CERTFILE: got {security.ssl_certfile} ({error}), expected a certificate with its "
+            f"key in PEM; check it, {prefix}SSL_KEYFILE and {prefix}SSL_KEY_PASSWORD"
+        ) from error
+    return context

@@ -1,0 +1,1 @@
+"""The tiers without Kafka, fed from a log of events."""

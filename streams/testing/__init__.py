@@ -1,0 +1,1 @@
+"""Embedded Kafka, Redis and a worker process, for the demo, benchmarks and users' own tests."""

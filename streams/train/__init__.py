@@ -1,1 +1,0 @@
-"""`afterclick train`: from recorded events to a model that `ranker.load_scorer` serves."""
