@@ -31,9 +31,9 @@ from faust.transport.drivers import aiokafka
 from faust.types import TP
 
 from streams import metrics
+from streams.faust_compat.constants import NO_RIGHT
 from streams.faust_compat.consumer_thread import ConsumerThread
 from streams.faust_compat.eager import Eager
-from streams.kafka.client import NO_RIGHT
 from streams.receive.decode import Unreadable
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGro
 from faust.transport.drivers import aiokafka
 from faust.types import TP
 
+from streams.faust_compat.constants import ISOLATION, NO_RIGHT
 from streams.faust_compat.fencing import MembershipFence
-from streams.kafka.client import ISOLATION, NO_RIGHT
 
 logger = logging.getLogger(__name__)
 

@@ -19,26 +19,21 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
     KafkaConnectionError,
     KafkaError,
     SaslAuthenticationFailed,
-    TopicAuthorizationFailedError,
 )
 from aiokafka.partitioner import murmur2
 
 from encoders.errors import AfterclickError
 from streams import settings
 from streams.faust_compat import bounded_codecs, unreadable
+from streams.faust_compat.constants import ISOLATION, NO_RIGHT
 from streams.kafka.token_provider import TokenProvider, TokenUnavailable
 
 bounded_codecs.install()
 unreadable.install()
 
-NO_RIGHT = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
-ISOLATION = "read_committed"
-"""Of every consumer: what a producer's transaction has not committed, or has aborted, is not there for us."""
 ANSWER_TIMEOUT_S = 2.0  # chosen by us: a broker that is there answers the first question in milliseconds
 METADATA_AGE_MS = 15_000  # chosen by us: a partition that is added to a topic is read within this time
 CONNECT_TIMEOUT_S = 10.0  # chosen by us: an election is over by then, and a person still waits

@@ -17,10 +17,10 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from aiokafka.structs import RecordMetadata
 from faust.exceptions import NotReady, ProducerSendError
 
+from streams.faust_compat.constants import NO_RIGHT
 from streams.faust_compat.fencing import MembershipLost
 from streams.faust_compat.transport import Transport
 from streams.kafka import outage
-from streams.kafka.client import NO_RIGHT
 from streams.kafka.outgoing import BROKERS_LARGEST, OVERHEAD_BYTES, Outgoing
 
 logger = logging.getLogger(__name__)
