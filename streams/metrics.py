@@ -16,7 +16,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.
 PLACES = (1, 2, 3, 5, 10, 20, 50, 100)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096)
 REJECTED = ("topic", "null", "too-large", "malformed", "invalid", "key", "time", "reserved", "unreadable")
-"""Why a message is dead-lettered: `streams.receive.decode.BadMessage.reason`."""
+"""Why a message is dead-lettered: `streams.receive.message.BadMessage.reason`."""
 DEGRADED = (
     "cold-user",
     "no-model",

@@ -9,7 +9,8 @@ from encoders.errors import AfterclickError
 from streams.contracts import Forget
 from streams.kafka.client import client_options, started
 from streams.kafka.record_time import now_ms
-from streams.receive.decode import BadMessage, Message, receive
+from streams.receive.decode import receive
+from streams.receive.message import BadMessage, Message
 from streams.settings import Settings
 
 

@@ -20,7 +20,8 @@ from streams.datasets.jsonl import jsonl
 from streams.datasets.messages import InputError, Progress
 from streams.datasets.online_retail import online_retail
 from streams.datasets.shop import Shop
-from streams.receive.decode import BadMessage, Message, Tombstone, receive
+from streams.receive.decode import receive
+from streams.receive.message import BadMessage, Message, Tombstone
 
 DATASETS = ("online-retail", "generated-shop")
 GENERATED_ITEMS, GENERATED_SHOPPERS, GENERATED_EVENTS = 3_000, 600, 12_000

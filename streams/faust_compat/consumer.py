@@ -34,7 +34,7 @@ from streams import metrics
 from streams.faust_compat.constants import NO_RIGHT
 from streams.faust_compat.consumer_thread import ConsumerThread
 from streams.faust_compat.eager import Eager
-from streams.receive.decode import Unreadable
+from streams.receive.message import Unreadable
 
 logger = logging.getLogger(__name__)
 

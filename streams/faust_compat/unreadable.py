@@ -23,7 +23,7 @@ from aiokafka.errors import CorruptRecordException, RecordTooLargeError
 from aiokafka.protocol.fetch import FetchRequest
 
 from streams import metrics
-from streams.receive.decode import Unreadable
+from streams.receive.message import Unreadable
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from aiokafka import ConsumerRecord
 from streams.contracts import Item
 from streams.kafka import client as kafka_client
 from streams.kafka.record_time import Record, RecordTimes, counted_at, receive_dated
-from streams.receive.decode import BadMessage, Message, Tombstone
+from streams.receive.message import BadMessage, Message, Tombstone
 from streams.settings import Kafka
 
 logger = logging.getLogger(__name__)

@@ -29,7 +29,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from encoders.event_time import milliseconds
 from streams.contracts import Forget, RankRequest
 from streams.kafka import client as kafka_client
-from streams.receive.decode import EARLIEST_MS, FUTURE_MS, Accepted, BadMessage, Message, Tombstone, receive
+from streams.receive.decode import EARLIEST_MS, FUTURE_MS, Accepted, receive
+from streams.receive.message import BadMessage, Message, Tombstone
 from streams.settings import Kafka
 
 logger = logging.getLogger(__name__)

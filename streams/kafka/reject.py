@@ -12,7 +12,7 @@ from collections import Counter
 from streams import metrics
 from streams.kafka.message_size import outgoing_letter
 from streams.kafka.outgoing import Outgoing
-from streams.receive.decode import BadMessage, Message
+from streams.receive.message import BadMessage, Message
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)

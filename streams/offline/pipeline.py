@@ -17,7 +17,8 @@ from ranker.recall.catalogue import Catalogue
 from ranker.score import Scorer
 from streams.contracts import Click, Feedback, Item, Recommendations, Trigger
 from streams.rank.tier import RankTier
-from streams.receive.decode import Message, receive
+from streams.receive.decode import receive
+from streams.receive.message import Message
 from streams.settings import Settings
 from streams.state.tier import StateTier, counts_of, type_of
 from streams.state.users import Users

@@ -39,7 +39,7 @@ from streams.kafka.reliable_producer import ReliableProducer
 from streams.publish.backfill import Refill
 from streams.publish.list_cache import Published
 from streams.rank.tier import RankTier
-from streams.receive.decode import BadMessage, Message, Tombstone
+from streams.receive.message import BadMessage, Message, Tombstone
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)

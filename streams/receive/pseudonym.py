@@ -1,7 +1,7 @@
-"""Users under pseudonyms: every user id is replaced as a message is received, before anything of it is stored.
+"""Pseudonyms: a worker replaces every user id when it receives a message, before it stores anything.
 
-A pseudonym is HMAC-SHA256 of the id (RFC 2104) under a key of the shop's: the same for every event of a user, and
-of use only to who has the key. Called by the state worker and the command line.
+A pseudonym is the HMAC-SHA256 of the user id (RFC 2104) under a secret key of the operator. It is the same for every
+event of a user. Only the holder of the key can compute the pseudonym of a known id. Knows neither Kafka nor settings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from streams.contracts import Click, Forget, Impression
 
 
 def pseudonym(user_id: str, key: SecretStr | None) -> str:
-    """Give the name under which a user is kept: 64 hexadecimal digits; without a key, the id itself.
+    """Give the id under which a user is stored: 64 hexadecimal digits, or without a key the user id itself.
 
     >>> pseudonym("u1", SecretStr("a key of 16 letters or more"))[:16]
     'e7d25963c82f9f7c'
@@ -28,7 +28,7 @@ def pseudonym(user_id: str, key: SecretStr | None) -> str:
 
 
 def under_pseudonym(message: Click | Impression | Forget, key: SecretStr | None) -> Click | Impression | Forget:
-    """Put the pseudonym in the place of the message's user id."""
+    """Replace the message's user id by its pseudonym. Without a key the message stays as it is."""
     if key is None:
         return message
     return msgspec.structs.replace(message, user_id=pseudonym(message.user_id, key))

@@ -1,7 +1,7 @@
-"""Name the format of a message that is not plain JSON of the contract.
+"""Name the format of a message that is not plain JSON of the contract, for the error text of its producer.
 
-A schema registry's wire format, a compression, another encoding, an envelope. Reads none of them: it says what was
-found and what to do about it. Knows no contract.
+Formats are those of schema registries, compressions, other encodings and envelopes. They are only recognised, never
+decoded. Knows no contract.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _CONNECT = (
     "with Kafka Connect set value.converter=org.apache.kafka.connect.json.JsonConverter and "
     "value.converter.schemas.enable=false"
 )
-_COMPRESS = "send it plain, and let the producer compress (compression.type)"
+_COMPRESS = "send plain JSON, and let the producer compress (compression.type)"
 _ENCODE = "encode the text as UTF-8"
 _OBJECT = "send one JSON object a message"
-_STARTS = (
+_PREFIXES = (
     (b"\x1f\x8b", "gzip", _COMPRESS),
     (b"\x28\xb5\x2f\xfd", "Zstandard", _COMPRESS),
     (b"\x04\x22\x4d\x18", "an LZ4 frame", _COMPRESS),
@@ -50,13 +50,13 @@ _TEXTS = (
     (re.compile(rb"[\w.%+-]+=[^&\s]*(&[\w.%+\[\]-]+=[^&\s]*)+$"), "a form (key=value&…)", _OBJECT),
     (re.compile(rb"---\s|\w+: \S"), "YAML", _OBJECT),
 )
-_LOOKED_AT = 512
-"""Bytes of a text that tell what it is; chosen by us: the expressions above read no more."""
+_INSPECTED_BYTES = 512
+"""Length of the beginning of a text that is inspected; chosen by us, because the patterns above read no more."""
 _CONFLUENT, _GLUE = b"\x00", b"\x03"
 
 
 def of_bytes(value: bytes) -> str | None:
-    """Say what bytes are that are no JSON, and what to do; None if nobody can tell.
+    """Name the format of bytes that are not JSON, and say what to do; None if the format is unknown.
 
     >>> of_bytes(b'\\0\\0\\0\\0\\7{"event_id": "e"}')[:60]
     'Confluent wire format, schema id 7, JSON after it; write pla'
@@ -66,22 +66,22 @@ def of_bytes(value: bytes) -> str | None:
     if wide := _wide(value):
         return f"{wide}; {_ENCODE}"
     if value[:1] == _CONFLUENT and len(value) > 5:
-        inside = "JSON" if value[5:].lstrip()[:1] in (b"{", b"[") else "Avro or Protobuf"
-        number = int.from_bytes(value[1:5], "big")
+        content = "JSON" if value[5:].lstrip()[:1] in (b"{", b"[") else "Avro or Protobuf"
+        schema_id = int.from_bytes(value[1:5], "big")
         return (
-            f"Confluent wire format, schema id {number}, {inside} after it; write plain JSON without a schema registry:"
-            f" a serialiser of plain JSON, or {_CONNECT}"
+            f"Confluent wire format, schema id {schema_id}, {content} after it; write plain JSON without a schema "
+            f"registry: use a plain JSON serialiser, or {_CONNECT}"
         )
     if value[:1] == _GLUE and value[1:2] in (b"\x00", b"\x05") and len(value) > 18:
         return "the wire format of AWS Glue's schema registry; write plain JSON without a schema registry"
-    for start, name, advice in _STARTS:
-        if value.startswith(start):
+    for prefix, name, advice in _PREFIXES:
+        if value.startswith(prefix):
             return f"{name}; {advice}"
     return _text(value)
 
 
 def _wide(value: bytes) -> str | None:
-    """UTF-16 and UTF-32 without a byte order mark: of a JSON text the first two characters are ASCII."""
+    """Recognise UTF-16 and UTF-32 without a byte order mark: the first two characters of a JSON text are ASCII."""
     zeros = tuple(byte == 0 for byte in value[:8])
     if zeros[:8] in ((False, True, True, True) * 2, (True, True, True, False) * 2):
         return "UTF-32"
@@ -91,11 +91,11 @@ def _wide(value: bytes) -> str | None:
 
 
 def _text(value: bytes) -> str | None:
-    start = value.removeprefix(BOM).lstrip()[:_LOOKED_AT]
+    start = value.removeprefix(BOM).lstrip()[:_INSPECTED_BYTES]
     try:
         start.decode()
     except UnicodeDecodeError as error:
-        if len(start) < _LOOKED_AT or error.start < len(start) - 3:  # else our cut went through a letter
+        if len(start) < _INSPECTED_BYTES or error.start < len(start) - 3:  # else the cut went through a character
             return "text that is not UTF-8, perhaps Latin-1; " + _ENCODE if start[:1] in (b"{", b'"') else None
     for pattern, name, advice in _TEXTS:
         if pattern.match(start):
@@ -104,22 +104,22 @@ def _text(value: bytes) -> str | None:
         return f"CSV; {_OBJECT}"
     if re.search(rb"[:,\[]\s*-?(NaN|Infinity|undefined)\b", start):
         return "NaN, Infinity or undefined, which JSON does not have; send null or leave the field out"
-    return _several(value)
+    return _several_objects(value)
 
 
-def _several(value: bytes) -> str | None:
-    """One JSON object a line, or one behind the other."""
+def _several_objects(value: bytes) -> str | None:
+    """Recognise one JSON object a line, and objects one behind the other."""
     lines = value.split(b"\n", 1)
-    whole = lines[0] if len(lines) > 1 else re.split(rb"(?<=})\s*(?={)", value, maxsplit=1)[0]
+    text = lines[0] if len(lines) > 1 else re.split(rb"(?<=})\s*(?={)", value, maxsplit=1)[0]
     try:
-        first: Any = msgspec.json.decode(whole)
+        first: Any = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return f"several JSON objects; {_OBJECT}" if isinstance(first, dict) else None
 
 
 _ENVELOPES: tuple[tuple[Collection[str], Collection[str], str, str], ...] = (
-    # all of these fields, and at least one of those
+    # fields that are all present, fields of which at least one is present, name, advice
     (("schema", "payload"), (), "Kafka Connect's envelope {schema, payload}", _CONNECT),
     (
         ("op",),
@@ -134,7 +134,7 @@ _ENVELOPES: tuple[tuple[Collection[str], Collection[str], str, str], ...] = (
 
 
 def of_json(value: Any) -> str | None:
-    """Say what a JSON value is that is not an object of the contract, and what to do; None if nobody can tell.
+    """Name what a JSON value is that violates the contract, and say what to do; None if it is a plain object.
 
     >>> of_json([{"event_id": "e"}])
     'a JSON array of 1; send each object as a message of its own'
@@ -144,8 +144,8 @@ def of_json(value: Any) -> str | None:
     if isinstance(value, list):
         return f"a JSON array of {len(value)}; send each object as a message of its own"
     if isinstance(value, str):
-        twice = value.lstrip()[:1] in ("{", "[")
-        return f"a JSON text{' that holds JSON: it was encoded twice' if twice else ''}; send the object itself"
+        encoded_twice = value.lstrip()[:1] in ("{", "[")
+        return f"a JSON text{' that holds JSON: it was encoded twice' if encoded_twice else ''}; send the object itself"
     if not isinstance(value, dict):
         return f"a JSON {'boolean' if isinstance(value, bool) else 'number'}; {_OBJECT}"
     for all_of, any_of, name, advice in _ENVELOPES:

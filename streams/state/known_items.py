@@ -11,7 +11,7 @@ from typing import Literal
 from encoders.interest import item_key
 from ranker.recall.catalogue import Catalogue
 from streams.contracts import Impression, Item
-from streams.receive.decode import Tombstone
+from streams.receive.message import Tombstone
 
 LATELY = 65_536
 """Items remembered in each of both ways: the readings differ by seconds. Some 6 MB each, at the most."""

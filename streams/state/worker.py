@@ -42,7 +42,8 @@ from streams.kafka.own_messages import OUR_REQUEST, origin, routed_headers, writ
 from streams.kafka.record_time import Record, RecordTimes, counted_at, receive_dated
 from streams.kafka.reject import rejected, told
 from streams.kafka.reliable_producer import ReliableProducer
-from streams.receive.decode import FUTURE_MS, INPUTS, BadMessage, Message, Tombstone
+from streams.receive.decode import FUTURE_MS, INPUTS
+from streams.receive.message import BadMessage, Message, Tombstone
 from streams.receive.pseudonym import under_pseudonym
 from streams.settings import Settings
 from streams.state.known_items import KnownItems

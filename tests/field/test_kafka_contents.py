@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from streams.kafka import client as kafka_client
 from streams.kafka.topics import ensure_topics, topic_specs
-from streams.receive.decode import Unreadable
+from streams.receive.message import Unreadable
 from streams.settings import Health, Interest, Kafka, Metrics, Ranker, Redis, Settings, Tables
 from streams.testing.embedded import ApacheKafka, free_port
 from streams.testing.worker_process import WorkerProcess, worker

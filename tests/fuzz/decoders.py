@@ -25,7 +25,8 @@ from ranker.score import ScoreRequest
 from streams.commands import dead_letters
 from streams.contracts import Click, DeadLetter, Item, RankRequest
 from streams.rank.tier import RankTier
-from streams.receive.decode import INPUTS, BadMessage, Message, receive
+from streams.receive.decode import INPUTS, receive
+from streams.receive.message import BadMessage, Message
 from streams.settings import Settings
 from streams.state import user_record
 from streams.state.event_memory import seen_of

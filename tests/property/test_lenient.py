@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from encoders.event_time import milliseconds
 from encoders.lenient_time import lenient_time
 from streams.contracts import TOPICS
-from streams.receive.decode import INPUTS, BadMessage, Message, receive
+from streams.receive.decode import INPUTS, receive
 from streams.receive.lenient import KINDS, fit
+from streams.receive.message import BadMessage, Message
 from tests.fuzz.decoders import NOW_MS, good
 from tests.property.test_decoders import ANY_JSON
 
@@ -55,17 +56,17 @@ def test_what_is_taken_meets_the_contract(topic: str) -> None:
 
     @given(st.dictionaries(st.sampled_from(schema.__struct_fields__), LOOSE, max_size=4))
     def loose(changed: dict[str, Any]) -> None:
-        taken: list[str] = []
+        coerced: list[str] = []
         try:
             raw = json.dumps(fields | changed).encode()
         except UnicodeEncodeError:
             return
         key = str((fields | changed).get("item_id")).encode("utf-8", "replace")
         try:
-            received = receive(Message(topic, 0, 0, key, raw), NOW_MS, taken=taken)
+            received = receive(Message(topic, 0, 0, key, raw), NOW_MS, coerced=coerced)
         except BadMessage:
             return
-        assert set(taken) <= {*KINDS, "bom"}
+        assert set(coerced) <= {*KINDS, "bom"}
         assert all(map(math.isfinite, numbers(received)))
         again = msgspec.json.decode(msgspec.json.encode(received), type=schema)
         assert again == received, "written anew, it is strictly right"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from streams.contracts import Click
 from streams.kafka import record_time
 from streams.kafka.record_time import AHEAD_MS, LOG_APPEND_TIME, Record, RecordTimes, counted_at, receive_dated
-from streams.receive.decode import BadMessage, Message
+from streams.receive.message import BadMessage, Message
 from streams.settings import Kafka
 from tests.unit.test_state_worker import NOW, World
 

@@ -1,4 +1,4 @@
-"""Loose JSON: what is harmless is taken for what it means, what would change a meaning is refused."""
+"""Loose JSON: what is harmless is coerced for what it means, what would change a meaning is refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from encoders.event_time import milliseconds
 from streams.contracts import Click, Impression, Item, Purchase, RankRequest
-from streams.receive.decode import BadMessage, Message, receive
+from streams.receive.decode import receive
+from streams.receive.message import BadMessage, Message
 
 NOW_MS = 1_800_000_000_000
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -21,8 +22,8 @@ ITEM: dict[str, Any] = {"item_id": "i1", "title": "Trail jacket"}
 
 def read(topic: str, value: dict[str, Any] | bytes, zone: Any = None) -> tuple[Any, list[str]]:
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-    taken: list[str] = []
-    return receive(Message(topic, 0, 0, b"i1", raw), NOW_MS, zone, taken=taken), taken
+    coerced: list[str] = []
+    return receive(Message(topic, 0, 0, b"i1", raw), NOW_MS, zone, coerced=coerced), coerced
 
 
 @pytest.mark.parametrize(
@@ -55,9 +56,9 @@ def read(topic: str, value: dict[str, Any] | bytes, zone: Any = None) -> tuple[A
     ],
 )
 def test_of_an_item_it_is_taken_and_counted(field: str, given: Any, meant: Any, kind: str) -> None:
-    item, taken = read("items", {**ITEM, field: given})
+    item, coerced = read("items", {**ITEM, field: given})
     assert getattr(item, field) == meant
-    assert taken == [kind]
+    assert coerced == [kind]
 
 
 REFUSED: dict[tuple[str, str], list[Any]] = {
@@ -89,11 +90,11 @@ def test_what_would_change_a_meaning_is_refused(topic: str, field: str, given: A
 
 def test_of_events() -> None:
     loose = {"event_id": 7, "item_id": 42, "context": None, "session_id": "", "position": 3.0, "dwell_ms": "1200"}
-    click, taken = read("clicks", CLICK | loose)
+    click, coerced = read("clicks", CLICK | loose)
     assert click == Click(
         event_id="7", user_id="u1", item_id="42", timestamp=NOW_MS - 1000, position=3, dwell_ms=1200, context={}
     )
-    assert sorted(taken) == sorted(
+    assert sorted(coerced) == sorted(
         ["number-as-text", "number-as-text", "null", "empty", "float-as-integer", "text-as-number"]
     )
     purchase, _ = read("purchases", CLICK | {"quantity": None, "price": "9.50", "currency": "chf"})
@@ -109,11 +110,11 @@ def test_of_a_request_within() -> None:
     event = {"item_id": 3, "type": "click", "timestamp": str(NOW_MS), "title": "Hat", "brand": None}
     candidate = {"item_id": 4, "text": "Cap", "retrieval_score": "0.5", "sources": None}
     asked = {"request_id": 1, "user_id": "u", "as_of": NOW_MS, "history": [event], "candidates": [candidate]}
-    request, taken = read("rank-requests", asked)
+    request, coerced = read("rank-requests", asked)
     assert isinstance(request, RankRequest)
     assert (request.history[0].item_id, request.history[0].timestamp) == ("3", NOW_MS)
     assert (request.candidates[0].retrieval_score, request.candidates[0].sources) == (0.5, [])
-    assert len(taken) == 7
+    assert len(coerced) == 7
 
 
 def test_what_is_as_the_contract_has_it_is_no_finding() -> None:
@@ -125,8 +126,8 @@ def test_what_is_as_the_contract_has_it_is_no_finding() -> None:
 
 
 def test_a_byte_order_mark_is_taken() -> None:
-    item, taken = read("items", b"\xef\xbb\xbf" + json.dumps(ITEM).encode())
-    assert (item, taken) == (Item(**ITEM), ["bom"])
+    item, coerced = read("items", b"\xef\xbb\xbf" + json.dumps(ITEM).encode())
+    assert (item, coerced) == (Item(**ITEM), ["bom"])
 
 
 SIX_PM = milliseconds(datetime(2026, 11, 22, 18, tzinfo=timezone.utc))
@@ -150,9 +151,9 @@ SIX_PM = milliseconds(datetime(2026, 11, 22, 18, tzinfo=timezone.utc))
     ],
 )
 def test_times_of_other_forms(written: Any, ms: int) -> None:
-    click, taken = read("clicks", CLICK | {"timestamp": written})
+    click, coerced = read("clicks", CLICK | {"timestamp": written})
     assert milliseconds(click.timestamp) == ms
-    assert taken == ["time"]
+    assert coerced == ["time"]
 
 
 @pytest.mark.parametrize(
@@ -165,9 +166,9 @@ def test_times_of_other_forms(written: Any, ms: int) -> None:
     ],
 )
 def test_a_time_without_a_zone_is_of_the_configured_one(local: str, utc: str) -> None:
-    click, taken = read("clicks", CLICK | {"timestamp": local}, BERLIN)
+    click, coerced = read("clicks", CLICK | {"timestamp": local}, BERLIN)
     assert click.timestamp.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M") == utc
-    assert taken == ["time"]
+    assert coerced == ["time"]
     with pytest.raises(BadMessage, match="AFTERCLICK_TIME_ZONE"):
         read("clicks", CLICK | {"timestamp": local})
 

@@ -9,7 +9,7 @@ import pytest
 
 from streams.kafka import reject
 from streams.kafka.reject import rejected
-from streams.receive.decode import BadMessage, Message
+from streams.receive.message import BadMessage, Message
 from streams.settings import Settings
 from streams.worker import log
 from streams.worker.log import BURST, EVERY_S, MOST_KINDS, RateLimit

@@ -16,7 +16,7 @@ from ranker.load import load_scorer
 from ranker.score import Scorer, ScoreRequest
 from streams.contracts import Item, Recommendations
 from streams.offline.pipeline import Pipeline
-from streams.receive.decode import BadMessage, Message
+from streams.receive.message import BadMessage, Message
 from streams.settings import Candidates, Ranker, Settings
 
 NOW = 1_790_000_000_000

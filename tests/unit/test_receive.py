@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from streams.contracts import TOPICS, Click, Item, Purchase, RankRequest
-from streams.receive.decode import BadMessage, Message, Tombstone, receive
+from streams.receive.decode import receive
+from streams.receive.message import BadMessage, Message, Tombstone
 
 NOW_MS = 1_790_000_000_000
 GOOD: dict[str, Any] = {"event_id": "e1", "user_id": "u1", "item_id": "i1", "timestamp": NOW_MS - 1000}
@@ -127,10 +128,10 @@ def test_what_a_worker_of_ours_wrote_is_not_refused_for_its_user_or_its_time() -
     candidates = [{"item_id": f"i{number}", "text": "x" * 2_000} for number in range(600)]  # over 1 MiB
     late = NOW_MS + 40 * 86_400_000
     asked = {"request_id": "r", "user_id": "*", "as_of": late, "history": [], "candidates": candidates}
-    ours = receive(message("rank-requests", asked), NOW_MS, ours=True)
+    ours = receive(message("rank-requests", asked), NOW_MS, from_worker=True)
     assert isinstance(ours, RankRequest)
     assert (ours.user_id, ours.as_of) == ("*", late)
-    assert receive(message("rank-requests", None, key=b"*"), NOW_MS, ours=True) == Tombstone("*")
+    assert receive(message("rank-requests", None, key=b"*"), NOW_MS, from_worker=True) == Tombstone("*")
     with pytest.raises(BadMessage, match=r"user_id: got '\*'"):
         receive(message("rank-requests", None, key=b"*"), NOW_MS)
     with pytest.raises(BadMessage, match=r"user_id: got '\*'"):

@@ -11,7 +11,7 @@ import pytest
 from streams.contracts import Click, Forget
 from streams.kafka import record_time
 from streams.kafka.record_time import LOG_APPEND_TIME, Record, RecordTimes, counted_at, receive_dated
-from streams.receive.decode import BadMessage, Message
+from streams.receive.message import BadMessage, Message
 from streams.settings import Kafka
 
 NOW = 1_790_000_000_000

@@ -15,7 +15,7 @@ from streams.commands import forget
 from streams.contracts import Item
 from streams.kafka import reject
 from streams.kafka.reject import told
-from streams.receive.decode import BadMessage, Message
+from streams.receive.message import BadMessage, Message
 from streams.settings import Settings
 from streams.state.worker import StateWorker
 from tests.unit.test_probes import ready, served
@@ -88,7 +88,7 @@ def outcomes(worker: StateWorker, *received: Any) -> list[str]:
 
 
 def test_a_tombstone_that_deletes_nothing_is_unknown() -> None:
-    from streams.receive.decode import Tombstone
+    from streams.receive.message import Tombstone
 
     world = empty_world()
     later = Item(item_id="later", title="T")

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.faust_compat import unreadable
-from streams.receive.decode import BadMessage, Message, Unreadable, receive
+from streams.receive.decode import receive
+from streams.receive.message import BadMessage, Message, Unreadable
 from tests.field.segments import unknown_codec, wrong_checksum
 
 PART = TopicPartition("clicks", 0)

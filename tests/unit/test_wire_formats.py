@@ -13,7 +13,8 @@ from typing import Any
 import cramjam
 import pytest
 
-from streams.receive.decode import BadMessage, Message, receive
+from streams.receive.decode import receive
+from streams.receive.message import BadMessage, Message
 
 NOW_MS = 1_790_000_000_000
 CLICK: dict[str, Any] = {"event_id": "e1", "user_id": "ü1", "item_id": "i1", "timestamp": NOW_MS}

@@ -20,7 +20,8 @@ from streams.kafka import client as kafka_client
 from streams.kafka.own_messages import is_our_request
 from streams.kafka.record_time import Record, RecordTimes, receive_dated
 from streams.kafka.reject import told
-from streams.receive.decode import INPUTS, BadMessage, Message, Tombstone
+from streams.receive.decode import INPUTS
+from streams.receive.message import BadMessage, Message, Tombstone
 from streams.settings import Settings
 
 MOST_MESSAGES, MOST_LETTERS, SECONDS = 1_000, 10_000, 5.0
