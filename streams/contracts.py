@@ -1,9 +1,8 @@
-"""The messages of every topic: what a producer may send and what a consumer can rely on.
+"""The contracts: the messages of every topic, as a producer has to send them and as a consumer can rely on them.
 
 All values are JSON (UTF-8). Incoming times are RFC 3339 strings with an offset, or integer milliseconds since the
-epoch; outgoing times are always integer milliseconds, UTC. Unknown fields are ignored, so a producer may send more.
-This is what to send; what else is taken, because it can mean one thing only, is in `lenient`.
-Knows nothing of Kafka; used by `receive`, `publish`, the command line and the tests.
+epoch. Outgoing times are always integer milliseconds, UTC. Unknown fields are ignored, so a producer may send more.
+`streams.receive.lenient` lists the deviations that are accepted as well. Knows nothing of Kafka.
 """
 
 from __future__ import annotations
@@ -15,23 +14,26 @@ import msgspec
 from msgspec import Meta
 
 LIST_SCHEMA = 2
-"""Of a list. The one before, 1, did not say its number; `as_of` and `state_version` stay what they are in every one."""
+"""Schema of a list. Lists of schema 1 have no field `schema`. `as_of` and `state_version` mean the same in all schemas."""
 MAX_ID_BYTES = 256
 MAX_MESSAGE_BYTES = 1 << 20
-EXACT = 2**53
-"""Up to here every reader of JSON has the same integer; one of hundreds of digits would be no number to a float."""
-MOST_NANOSECONDS = 2**62
-"""So that a time in nanoseconds is still told from one that is no time."""
+MAX_EXACT_INTEGER = 2**53
+"""Every JSON parser reads integers up to this one exactly, even if it stores numbers as 64-bit floats."""
+MAX_TIMESTAMP = 2**62
+"""Large enough for a time that was sent in nanoseconds by mistake, so that the error text can name the mistake."""
 MAX_REQUEST_BYTES = 48 << 20
-"""Of a rank request: 5,000 candidates with the longest texts are 40 MiB; its topic's `max.message.bytes` is less."""
+"""Limit of a rank request: 5,000 candidates with the longest texts are 40 MiB. `max.message.bytes` of its topic is
+lower by default."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES, description="1 to 256 bytes of UTF-8")]
 Timestamp = (
     Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset")]
-    | Annotated[int, Meta(description="milliseconds since the epoch, UTC", ge=-MOST_NANOSECONDS, le=MOST_NANOSECONDS)]
+    | Annotated[int, Meta(description="milliseconds since the epoch, UTC", ge=-MAX_TIMESTAMP, le=MAX_TIMESTAMP)]
 )
-Milliseconds = Annotated[int, Meta(description="milliseconds since the epoch, UTC", ge=-EXACT, le=EXACT)]
-Count = Annotated[int, Meta(ge=0, le=EXACT)]
+Milliseconds = Annotated[
+    int, Meta(description="milliseconds since the epoch, UTC", ge=-MAX_EXACT_INTEGER, le=MAX_EXACT_INTEGER)
+]
+Count = Annotated[int, Meta(ge=0, le=MAX_EXACT_INTEGER)]
 Price = Annotated[float, Meta(ge=0)]
 Currency = Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217")]
 Title = Annotated[str, Meta(max_length=1_000)]
@@ -39,7 +41,7 @@ Name = Annotated[str, Meta(max_length=256)]
 Categories = Annotated[list[Name], Meta(max_length=64, description="from the root to the leaf")]
 EventType = Literal["click", "purchase"]
 COLD_START_USER = "*"
-"""The user id of the list for whoever has none; refused as the id of a user in everything that comes in."""
+"""The user id of the cold-start list, which serves users without a list. Rejected as the id of a user."""
 
 
 class Click(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -53,7 +55,7 @@ class Click(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     list_id: Id | None = None
     position: Count | None = None
     dwell_ms: Count | None = None
-    text: Annotated[str, Meta(description="what the user wrote: a query, a review")] | None = None
+    text: Annotated[str, Meta(description="a text by the user, such as a query or a review")] | None = None
     context: dict[str, Any] = {}
 
 
@@ -76,7 +78,7 @@ class Impression(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Item(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """What can be recommended. Topic `items` (compacted), key `item_id`; a null value deletes the item."""
+    """An item that can be recommended. Topic `items` (compacted), key `item_id`. A null value deletes the item."""
 
     item_id: Id
     title: Annotated[str, Meta(min_length=1, max_length=1_000)]
@@ -101,14 +103,14 @@ class Forget(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Trigger(msgspec.Struct, kw_only=True, frozen=True):
-    """The event that made a list necessary."""
+    """The newest event that caused a list to be made."""
 
     event_id: Id
     type: EventType
 
 
 class HistoryEvent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """One event of a user's recent history, with what the ranker needs to put it into words."""
+    """One event of a user's recent history, with the fields of its item that the ranker describes it by."""
 
     item_id: Id
     type: EventType
@@ -121,10 +123,10 @@ class HistoryEvent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True
 
 
 class Candidate(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """One item that may enter the list.
+    """An item that may enter the list.
 
-    `text` is what the model reads. `prior` orders candidates when no model does: higher is better. `because` is the
-    item of the user's history that led to this one.
+    The model reads `text`. `retrieval_score` orders the candidates when no model does: higher is better. `because` is
+    the item of the user's history that led to this candidate.
     """
 
     item_id: Id
@@ -136,10 +138,10 @@ class Candidate(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class Features(msgspec.Struct, kw_only=True, frozen=True):
-    """What behaviour says about the candidates, for a fused model: made by the state tier, read by the rank tier.
+    """The features of the candidates, for a fusion model. The state tier computes them, the rank tier reads them.
 
-    `values` is base64 in JSON: little-endian float16, a row of `ranker.features.NAMES` for each candidate; in decimal
-    digits it would be most of the message. `schema` says which features they are.
+    `values` holds one row of `ranker.features.NAMES` for each candidate, as little-endian float16, base64 in JSON,
+    because decimal digits would make up most of the message. `schema` names the set of features.
     """
 
     schema: int
@@ -147,18 +149,18 @@ class Features(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Feedback(msgspec.Struct, kw_only=True, frozen=True):
-    """An item that the user chose from a list of ours: their click or purchase named the list."""
+    """An item that the user chose from one of our lists: the click or purchase named the list in `list_id`."""
 
     list_id: Id
     item_id: Id
 
 
 class RankRequest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """All that ranking needs. Topic `rank-requests`, key `user_id`; a null value means the user was forgotten.
+    """All that the rank tier needs. Topic `rank-requests`, key `user_id`. A null value means the user was forgotten.
 
-    `history` is in the order of time, newest last. Written by the state tier, or by an upstream recommender that has
-    candidates of its own; one without `behaviour` is ranked by the model's reading alone. `answers` are those since the
-    user's last request.
+    The state tier writes requests; an upstream recommender with its own candidates may write them too. `history` is in
+    the order of time, newest last. Without `features` the model ranks by the texts alone. `feedback` holds the choices
+    since the user's last request.
     """
 
     request_id: Id
@@ -174,14 +176,14 @@ class RankRequest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
 
 
 class Reason(msgspec.Struct, kw_only=True, frozen=True):
-    """Why an item is in the list, in words; `evidence` holds item ids from the user's own history."""
+    """Why an item is in the list, in words. `evidence` holds item ids from the user's own history."""
 
     text: str
     evidence: list[Id] = []
 
 
 class RecommendedItem(msgspec.Struct, kw_only=True, frozen=True):
-    """One place of a list. `rank` counts from 1; `score` orders within this list only."""
+    """One item of a list. `rank` counts from 1. Scores are comparable within one list only."""
 
     item_id: Id
     rank: Annotated[int, Meta(ge=1)]
@@ -191,12 +193,12 @@ class RecommendedItem(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
-    """A user's list. Topic `recommendations` (compacted), key `user_id`; a null value: the user was forgotten.
+    """A user's list. Topic `recommendations` (compacted), key `user_id`. A null value means the user was forgotten.
 
-    `state_version` is the number of accepted click and purchase events that the user's state holds (a repeated event,
-    of the same topic, `event_id` and item, is not accepted twice); `as_of` is the newest event time among them.
-    `degraded` is null when the model ranked the list, else the reason why it did not, or `no-candidates`: the list is
-    empty, for there is no item that may be recommended. `schema` grows when a field changes its meaning.
+    `state_version` is the number of clicks and purchases that the user's state has accepted. A repeated event, with the
+    same topic, `event_id` and item, is accepted once. `as_of` is the newest event time among them. `degraded` is null
+    when the model ranked the list. Otherwise it is the reason why the model did not, or `no-candidates`: the list is
+    empty, because no item may be recommended. `schema` grows when a field changes its meaning.
     """
 
     schema: Annotated[int, Meta(ge=1)] = 1
@@ -214,9 +216,9 @@ class Recommendations(msgspec.Struct, kw_only=True, frozen=True):
 class DeadLetter(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """A rejected message, byte for byte. Topic `dead-letters`; `payload` and `key` are base64 in JSON.
 
-    `error` is for the producer of the message. `cause` is the same for all messages that fail alike and holds nothing
-    of what they contain. Where the letter does not fit the topic's `max.message.bytes`, `payload` (or `key`) is only
-    its beginning, and `payload_bytes` (or `key_bytes`) the size of all of it.
+    `error` is for the producer of the message. `cause` is the same for all messages that fail alike, and contains
+    nothing of the message. Where the letter would exceed the topic's `max.message.bytes`, `payload` (or `key`) is cut,
+    and `payload_bytes` (or `key_bytes`) is its size before the cut.
     """
 
     topic: str

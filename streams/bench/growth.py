@@ -34,7 +34,7 @@ from streams.faust_compat.table_store import TableStore
 from streams.settings import Settings
 from streams.state.event_memory import seen_of
 from streams.state.tier import StateTier
-from streams.state.user_record import Record, encode_record
+from streams.state.user_record import UserRecord, encode_record
 from streams.state.users import RECENT, Changes, Users
 
 DIM, SEED, LIMIT = 384, 7, 100
@@ -191,7 +191,7 @@ def _records() -> Iterator[bytes]:
             event = Event(int(rng.integers(2**63)), NOW_MS - (FULL - place) * DAY_MS, kind)
             state = update(state, event, vector, Decay())
             seen.append(seen_of(f"event-{place}", event))
-        yield encode_record(Record(state, tuple(seen[-RECENT:])))
+        yield encode_record(UserRecord(state, tuple(seen[-RECENT:])))
 
 
 def _visitor(item_ids: list[str], catalogue: Catalogue, counts: Counts) -> Interest:

@@ -18,7 +18,7 @@ from streams.contracts import Click
 from streams.kafka.topics import USERS_TABLE, group_id
 from streams.settings import load
 from streams.state.tier import decay_of
-from streams.state.user_record import Record, decode_record, encode_record
+from streams.state.user_record import UserRecord, decode_record, encode_record
 
 DIM = 384
 
@@ -53,7 +53,7 @@ def main() -> None:
             stored = states.get(user)
             state = empty(DIM) if stored is None else decode_record(stored).interest
             event = Event(item, milliseconds(click.timestamp), "click")
-            states[user] = encode_record(Record(update(state, event, vector, decay)))
+            states[user] = encode_record(UserRecord(update(state, event, vector, decay)))
 
     worker = faust.Worker(app, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None

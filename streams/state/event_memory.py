@@ -34,7 +34,7 @@ NOTHING_DROPPED = -1
 Known = Literal["new", "known", "too-old"]
 
 
-class Seen(NamedTuple):
+class SeenEvent(NamedTuple):
     """An event as it is remembered; the fields of `ENTRY`."""
 
     second: int
@@ -42,7 +42,7 @@ class Seen(NamedTuple):
     id: int
 
 
-class Older(NamedTuple):
+class OlderEvents(NamedTuple):
     """The part of a memory that is not in the user's record; an event may be in several parts.
 
     Attributes
@@ -56,17 +56,17 @@ class Older(NamedTuple):
     horizon: int = NOTHING_DROPPED
 
 
-def seen_of(event_id: str, event: Event) -> Seen:
+def seen_of(event_id: str, event: Event) -> SeenEvent:
     """Give the event as it is remembered: lines of an order may share an id, and so may a click and a purchase."""
     identity = f"{event.type} {event.item} {event_id}"
-    return Seen(
+    return SeenEvent(
         second=min(max(0, event.time_ms // 1000), 2**32 - 1),
         item=event.item & 0xFFFF_FFFF,
         id=int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "little"),
     )
 
 
-class Memory:
+class EventMemory:
     """One user's memory while some of their events are looked at.
 
     Attributes
@@ -74,7 +74,7 @@ class Memory:
     recent : what the record keeps, and behind it what was added here, in the order of arrival.
     """
 
-    def __init__(self, recent: Sequence[Seen], older: Older) -> None:
+    def __init__(self, recent: Sequence[SeenEvent], older: OlderEvents) -> None:
         self.recent = list(recent)
         self._older = older
         self._second_of = {seen.id: seen.second for seen in recent}  # of one that came again later, the later one
@@ -83,7 +83,7 @@ class Memory:
             self._note_item(seen)
         self._seconds: list[int] | None = None
 
-    def look_up(self, seen: Seen) -> Known:
+    def look_up(self, seen: SeenEvent) -> Known:
         """Tell whether the event was taken in before; a later time of a known one is noted."""
         second = self._newest_of(seen.id)
         if second is None:
@@ -92,7 +92,7 @@ class Memory:
             self.add(seen)
         return "known"
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: SeenEvent) -> None:
         """Remember an event."""
         self.recent.append(seen)
         self._second_of[seen.id] = seen.second
@@ -100,7 +100,7 @@ class Memory:
         if self._seconds is not None:
             insort(self._seconds, seen.second)
 
-    def before(self, seen: Seen) -> Before:
+    def before(self, seen: SeenEvent) -> Before:
         """What the user did about the same item until now.
 
         An item that is not in the memory may be among what was dropped: then the time is since the horizon.
@@ -136,7 +136,7 @@ class Memory:
         older = [int(part["second"].max()) for part in parts if len(part)]
         return max([0, *older, *(seen.second for seen in self.recent)])
 
-    def _note_item(self, seen: Seen) -> None:
+    def _note_item(self, seen: SeenEvent) -> None:
         newest, count = self._of_item.get(seen.item, (0, 0))
         self._of_item[seen.item] = max(seen.second, newest), count + 1
 
@@ -149,7 +149,7 @@ class Memory:
         return max(seconds, default=None)
 
 
-def as_entries(seen: Sequence[Seen]) -> Entries:
+def as_entries(seen: Sequence[SeenEvent]) -> Entries:
     """(n,) `ENTRY`, in the order given."""
     return np.array(list(seen), ENTRY)
 

@@ -26,7 +26,7 @@ a shopper who waits longer than this has left the page."""
 
 
 @dataclass
-class Wanted:
+class PendingRequest:
     """A user who needs a new list, why (the newest event), and the events that the request will answer."""
 
     trigger: Trigger | None = None
@@ -35,7 +35,7 @@ class Wanted:
     events: list[Any] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
-    def add(self, newer: Wanted) -> None:
+    def add(self, newer: PendingRequest) -> None:
         """One request will answer both."""
         self.events.extend(newer.events)
         self.feedback.extend(newer.feedback)
@@ -43,7 +43,7 @@ class Wanted:
             self.trigger, self.arrived_ms = newer.trigger, newer.arrived_ms
 
 
-class Requests:
+class RequestQueue:
     """The users who wait for a request, first who has waited longest.
 
     Parameters
@@ -57,18 +57,18 @@ class Requests:
         self._producer = producer
         self._topic = topic
         self._acks = acks
-        self._wanted: dict[str, Wanted] = {}
+        self._wanted: dict[str, PendingRequest] = {}
 
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def want(self, user_id: str, newer: Wanted) -> None:
+    def want(self, user_id: str, newer: PendingRequest) -> None:
         """The user's state is durable, so a request may go out."""
-        self._wanted.setdefault(user_id, Wanted()).add(newer)
+        self._wanted.setdefault(user_id, PendingRequest()).add(newer)
 
     def forget(self, user_id: str) -> list[Any]:
         """Make no request for the user. Returns the events that it would have answered."""
-        return self._wanted.pop(user_id, Wanted()).events
+        return self._wanted.pop(user_id, PendingRequest()).events
 
     def drop(self) -> None:
         """All users are somebody else's now."""

@@ -48,7 +48,7 @@ from streams.contracts import (
     Trigger,
 )
 from streams.settings import Settings
-from streams.state.event_memory import Memory, Seen, seen_of
+from streams.state.event_memory import EventMemory, SeenEvent, seen_of
 from streams.state.users import Users
 
 Outcome = Literal["accepted", "duplicate", "forgotten"]
@@ -128,14 +128,14 @@ class StateTier:
             self._take_in(user_id, memory, events, before)
         return outcomes
 
-    def _before(self, memory: Memory, seen: Seen) -> Before:
+    def _before(self, memory: EventMemory, seen: SeenEvent) -> Before:
         """How much the event weighs in everybody's counts."""
         if memory.is_busy(seen.second, self._most_an_hour):
             metrics.events_uncounted.labels("busy").inc()
             return NOT_COUNTED
         return memory.before(seen)
 
-    def _take_in(self, user_id: str, memory: Memory, events: Sequence[Event], before: Sequence[Before]) -> None:
+    def _take_in(self, user_id: str, memory: EventMemory, events: Sequence[Event], before: Sequence[Before]) -> None:
         vectors = [self.catalogue.vector(event.item) for event in events]
         unknown = [event.item for event, vector in zip(events, vectors, strict=True) if vector is None]
         for item in unknown:

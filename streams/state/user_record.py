@@ -10,14 +10,14 @@ import numpy as np
 
 from encoders import interest
 from encoders.interest import Interest, StateUnreadable
-from streams.state.event_memory import ENTRY, Seen, as_entries
+from streams.state.event_memory import ENTRY, SeenEvent, as_entries
 
 SCHEMA = 3
 """Of a record. Those before, 1 and 2, have ids that mean something else: their events would count a second time."""
 
 
 @dataclass(frozen=True, eq=False)
-class Record:
+class UserRecord:
     """A user's state and the newest events that it took in.
 
     Attributes
@@ -28,12 +28,12 @@ class Record:
     """
 
     interest: Interest
-    recent: tuple[Seen, ...] = ()
+    recent: tuple[SeenEvent, ...] = ()
     spilt: int = 0
     stored: int = 0
 
 
-class _Wire(msgspec.Struct, array_like=True, frozen=True):
+class _StoredRecord(msgspec.Struct, array_like=True, frozen=True):
     schema: int
     interest: bytes
     recent: bytes
@@ -41,16 +41,16 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
 
 
 _any_decoder = msgspec.msgpack.Decoder(list[Any])
-_decoder = msgspec.msgpack.Decoder(_Wire)
+_decoder = msgspec.msgpack.Decoder(_StoredRecord)
 
 
-def encode_record(record: Record) -> bytes:
+def encode_record(record: UserRecord) -> bytes:
     """Serialise."""
-    wire = _Wire(SCHEMA, interest.encode(record.interest), as_entries(record.recent).tobytes(), record.spilt)
+    wire = _StoredRecord(SCHEMA, interest.encode(record.interest), as_entries(record.recent).tobytes(), record.spilt)
     return msgspec.msgpack.encode(wire)
 
 
-def decode_record(value: bytes) -> Record:
+def decode_record(value: bytes) -> UserRecord:
     """Read what `encode_record` wrote.
 
     Raises
@@ -60,8 +60,8 @@ def decode_record(value: bytes) -> Record:
     """
     try:
         wire = _wire(value)
-        recent = tuple(map(Seen._make, np.frombuffer(wire.recent, ENTRY).tolist()))
-        return Record(interest.decode(wire.interest), recent, wire.spilt, len(recent))
+        recent = tuple(map(SeenEvent._make, np.frombuffer(wire.recent, ENTRY).tolist()))
+        return UserRecord(interest.decode(wire.interest), recent, wire.spilt, len(recent))
     except ValueError as error:
         raise StateUnreadable(f"user record: got {error}, expected a record; restore the changelog topic") from error
 
@@ -71,7 +71,7 @@ def is_waiting(value: bytes) -> bool:
     return interest.is_waiting(_wire(value).interest)
 
 
-def _wire(value: bytes) -> _Wire:
+def _wire(value: bytes) -> _StoredRecord:
     try:
         first, *_ = _any_decoder.decode(value)
         schema = first if isinstance(first, int) else 1

@@ -24,8 +24,8 @@ from dataclasses import replace
 import numpy as np
 
 from encoders.interest import Interest, StateUnreadable, empty
-from streams.state.event_memory import ENTRY, NOTHING_DROPPED, Entries, Memory, Older, as_entries, newest
-from streams.state.user_record import Record, decode_record, encode_record, is_waiting
+from streams.state.event_memory import ENTRY, NOTHING_DROPPED, Entries, EventMemory, OlderEvents, as_entries, newest
+from streams.state.user_record import UserRecord, decode_record, encode_record, is_waiting
 
 RECENT = 32
 """Events remembered in the record itself, 16 bytes each: 512 bytes of the 4 KB."""
@@ -59,17 +59,17 @@ class Users:
     def __init__(self, store: Mapping[bytes, bytes], dim: int) -> None:
         self._store = store
         self._dim = dim
-        self._records: dict[str, Record] = {}
-        self._kept: dict[str, Record] = {}  # as in `_flushing` or the store; first the one that goes next
+        self._records: dict[str, UserRecord] = {}
+        self._kept: dict[str, UserRecord] = {}  # as in `_flushing` or the store; first the one that goes next
         self._changes: Changes = {}
         self._flushing: Changes = {}
 
-    def get(self, user_id: str) -> Record:
+    def get(self, user_id: str) -> UserRecord:
         """The user's record; an empty one for a user nobody has seen."""
         record = self._records.get(user_id) or self._kept.get(user_id)
         if record is None:
             value = self._read(user_id, _record_key(user_id))
-            record = Record(empty(self._dim)) if value is None else self._known(decode_record(value))
+            record = UserRecord(empty(self._dim)) if value is None else self._known(decode_record(value))
             self._keep(user_id, record)
         return record
 
@@ -77,12 +77,12 @@ class Users:
         """Replace the interest, without an event (an item arrived that it was waiting for)."""
         self._records[user_id] = replace(self.get(user_id), interest=interest)
 
-    def memory(self, user_id: str) -> Memory:
+    def memory(self, user_id: str) -> EventMemory:
         """Which events the user's state has taken in; what is added to it counts once `accept` has it."""
         record = self.get(user_id)
-        return Memory(record.recent, self._older(user_id, record))
+        return EventMemory(record.recent, self._older(user_id, record))
 
-    def accept(self, user_id: str, memory: Memory, interest: Interest) -> None:
+    def accept(self, user_id: str, memory: EventMemory, interest: Interest) -> None:
         """Replace the interest by one that has taken in the events of this memory.
 
         The record is written at the next flush in any case: an event that comes again may be one whose effects did not
@@ -147,7 +147,7 @@ class Users:
         """The store holds what `begin_flush` returned."""
         self._flushing = {}
 
-    def _spill(self, user_id: str, record: Record) -> Record:
+    def _spill(self, user_id: str, record: UserRecord) -> UserRecord:
         """Move the events out of the record into `m`, after what is in there into `s` if that is too much."""
         middle, events = self._middle(user_id, record), as_entries(record.recent)
         settled, fresh = events[: record.stored], events[record.stored :]
@@ -162,13 +162,13 @@ class Users:
         self._change(user_id, _middle_key(user_id), value)
         return replace(record, recent=(), spilt=spilt)
 
-    def _older(self, user_id: str, record: Record) -> Older:
+    def _older(self, user_id: str, record: UserRecord) -> OlderEvents:
         if not record.spilt:
-            return Older()
+            return OlderEvents()
         oldest, horizon = self._oldest(user_id)
-        return Older(self._middle(user_id, record), oldest, horizon)
+        return OlderEvents(self._middle(user_id, record), oldest, horizon)
 
-    def _middle(self, user_id: str, record: Record) -> Entries:
+    def _middle(self, user_id: str, record: UserRecord) -> Entries:
         """The events in `m` that this record has taken in: not the last ones, if the record that has them was lost."""
         value = self._read(user_id, _middle_key(user_id)) if record.spilt else None
         if value is None:
@@ -193,7 +193,7 @@ class Users:
         as_of_ms, second = self.get(user_id).interest.as_of_ms, self.memory(user_id).newest_second()
         return as_of_ms if second <= as_of_ms // 1000 else second * 1000 + 999
 
-    def _known(self, record: Record) -> Record:
+    def _known(self, record: UserRecord) -> UserRecord:
         if (dim := len(record.interest.long)) != self._dim:
             raise StateUnreadable(
                 f"user record: got vectors of {dim} numbers, expected {self._dim}; another encoder made them: set "
@@ -210,7 +210,7 @@ class Users:
         """Others may write to the store from now on: keep nothing of it."""
         self._kept = {}
 
-    def _keep(self, user_id: str, record: Record) -> None:
+    def _keep(self, user_id: str, record: UserRecord) -> None:
         self._kept.pop(user_id, None)
         self._kept[user_id] = record
         if len(self._kept) > KEPT:

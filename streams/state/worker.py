@@ -47,7 +47,7 @@ from streams.receive.message import BadMessage, Message, Tombstone
 from streams.receive.pseudonym import under_pseudonym
 from streams.settings import Settings
 from streams.state.known_items import KnownItems
-from streams.state.rank_requests import Requests, Wanted
+from streams.state.rank_requests import PendingRequest, RequestQueue
 from streams.state.repeats import Repeats
 from streams.state.tier import StateTier, type_of
 
@@ -140,10 +140,10 @@ class StateWorker:
         self._pending = Pending()
         self._taken: list[EventT[Any]] = []  # not looked at yet
         self._homes: Collection[int] = ()  # partitions of users, as of the last look
-        self._touched: dict[str, Wanted] = {}  # since the last flush
+        self._touched: dict[str, PendingRequest] = {}  # since the last flush
         self.acks = InOrder()
         self._repeats = Repeats()
-        self._requests = Requests(tier, producer, settings.topic("rank-requests"), self.acks)
+        self._requests = RequestQueue(tier, producer, settings.topic("rank-requests"), self.acks)
         self._arrived = asyncio.Event()
         self._flushed = asyncio.Condition()
         self._turn = asyncio.Lock()
@@ -291,7 +291,7 @@ class StateWorker:
     def refresh(self, user_ids: Sequence[str]) -> None:
         """Make new lists for users whose state changed without an event of theirs."""
         for user_id in user_ids:
-            self._touched.setdefault(user_id, Wanted())
+            self._touched.setdefault(user_id, PendingRequest())
             self._arrived.set()
 
     def _abandon(self, error: MembershipLost) -> None:
@@ -372,7 +372,7 @@ class StateWorker:
             if outcome == "forgotten":
                 self._pending.events.append(change.event)
             else:
-                wanted = self._touched.setdefault(user_id, Wanted())
+                wanted = self._touched.setdefault(user_id, PendingRequest())
                 wanted.events.append(change.event)
                 wanted.trigger = Trigger(event_id=click.event_id, type=type_of(click))
                 wanted.arrived_ms = _arrived_ms(change.event)
@@ -402,7 +402,7 @@ class StateWorker:
             metrics.events.labels(change.message.topic, "accepted").inc()
             self._pending.events.append(change.event)
         if any(is_new) or not self.tier.users.get(user_id).interest.version:
-            self._pending.events += self._touched.pop(user_id, Wanted()).events + self._requests.forget(user_id)
+            self._pending.events += self._touched.pop(user_id, PendingRequest()).events + self._requests.forget(user_id)
             topic = self._settings.topic("rank-requests")
             self._pending.messages.append(Outgoing(topic, user_id.encode(), None, headers=OUR_REQUEST))
         else:

@@ -16,7 +16,7 @@ from encoders.interest import Decay, Event, empty, update
 from streams.kafka.client import partition_of
 from streams.kafka.topics import changelog_name, ensure_topics, topic_specs
 from streams.settings import Encoder, Kafka, Metrics, Settings, Tables
-from streams.state.user_record import Record, encode_record
+from streams.state.user_record import UserRecord, encode_record
 from streams.testing.embedded import free_port
 from streams.testing.worker_process import worker
 from tests import models
@@ -108,7 +108,7 @@ def fill(settings: Settings, users: int) -> int:
         for number in range(EVENTS):
             event = Event(int(random.integers(1 << 60)), 1_790_000_000_000 + number * 60_000, "click")
             state = update(state, event, random.standard_normal(DIM).astype(np.float32), Decay())
-        forms.append(encode_record(Record(state)))
+        forms.append(encode_record(UserRecord(state)))
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "linger.ms": 50, "batch.size": 1 << 20})
     topic = changelog_name(settings)
     for number in range(users):

@@ -187,7 +187,7 @@ def good() -> dict[str, list[bytes]]:
     }
     clicked = Event(1, NOW_MS, "click")
     state = update(empty(DIM), clicked, None, Decay())
-    record = user_record.encode_record(user_record.Record(state, (seen_of("e", clicked),)))
+    record = user_record.encode_record(user_record.UserRecord(state, (seen_of("e", clicked),)))
     counts = Counts(1e9, 1e9)
     counts.observe([Event(2, NOW_MS, "click")], [1])
     rows = [b"\n".join(encode_counts(*row)) for row in counts.changes()]

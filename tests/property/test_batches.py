@@ -18,7 +18,7 @@ from ranker.recall.counts import Counts, ItemCounts
 from streams.contracts import Click, Item, Purchase
 from streams.settings import Settings
 from streams.state.tier import Outcome, StateTier
-from streams.state.user_record import Record
+from streams.state.user_record import UserRecord
 from streams.state.users import Users
 
 DIM, START, DAY = 16, 1_700_000_000_000, 86_400_000
@@ -91,7 +91,7 @@ class Tier:
                 outcomes[place] = one
         return outcomes
 
-    def record(self, user_id: str) -> Record:
+    def record(self, user_id: str) -> UserRecord:
         return self.users.get(user_id)
 
     def counted(self) -> dict[int, tuple[float, float, dict[int, float]]]:

@@ -8,17 +8,19 @@ import numpy as np
 
 from encoders.interest import Event, EventType
 from ranker.recall.counts import FIRST, Before
-from streams.state.event_memory import ENTRY, Memory, Older, Seen, as_entries, newest, seen_of
+from streams.state.event_memory import ENTRY, EventMemory, OlderEvents, SeenEvent, as_entries, newest, seen_of
 
 START = 1_700_000_000
 
 
-def seen(number: int, second: int = START, item: int = 1, kind: EventType = "click") -> Seen:
+def seen(number: int, second: int = START, item: int = 1, kind: EventType = "click") -> SeenEvent:
     return seen_of(f"e{number}", Event(item, second * 1000, kind))
 
 
-def memory(recent: list[Seen], middle: Sequence[Seen] = (), oldest: Sequence[Seen] = (), horizon: int = -1) -> Memory:
-    return Memory(recent, Older(as_entries(middle), as_entries(oldest), horizon))
+def memory(
+    recent: list[SeenEvent], middle: Sequence[SeenEvent] = (), oldest: Sequence[SeenEvent] = (), horizon: int = -1
+) -> EventMemory:
+    return EventMemory(recent, OlderEvents(as_entries(middle), as_entries(oldest), horizon))
 
 
 def test_any_time_fits() -> None:

@@ -23,7 +23,7 @@ from streams.publish.list_cache import ListCache, ListUnreadable, Published
 from streams.settings import Redis, Settings
 from streams.state import user_record
 from streams.state.event_memory import seen_of
-from streams.state.user_record import Record, decode_record, encode_record
+from streams.state.user_record import UserRecord, decode_record, encode_record
 from streams.state.users import Users
 from streams.testing.embedded import EmbeddedRedis
 
@@ -34,7 +34,7 @@ def stored(schema: int) -> bytes:
     return bytes.fromhex((FIXTURES / f"state-record-{schema}.hex").read_text())
 
 
-def expected() -> Record:
+def expected() -> UserRecord:
     """The events that the fixtures were made of."""
     state, seen, random = empty(4), [], np.random.default_rng(3)
     for n in range(5):
@@ -42,7 +42,7 @@ def expected() -> Record:
         event = Event(n % 3 + 1, 1_790_000_000_000 + n * 60_000, "purchase" if n % 2 else "click")
         state = update(state, event, vector, Decay())
         seen.append(seen_of(f"e{n}", event))
-    return Record(state, tuple(seen), spilt=7)
+    return UserRecord(state, tuple(seen), spilt=7)
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
