@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 LIST_SCHEMA = 2
-"""Schema of a list. Lists of schema 1 have no field `schema`. `as_of` and `state_version` mean the same in all schemas."""
+"""Schema of a list. A list of schema 1 has no field `schema`. `as_of` and `state_version` mean the same in both."""
 MAX_ID_BYTES = 256
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_EXACT_INTEGER = 2**53
@@ -23,7 +23,7 @@ MAX_TIMESTAMP = 2**62
 """Large enough for a time that was sent in nanoseconds by mistake, so that the error text can name the mistake."""
 MAX_REQUEST_BYTES = 48 << 20
 """Limit of a rank request: 5,000 candidates with the longest texts are 40 MiB. `max.message.bytes` of its topic is
-lower by default."""
+lower."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES, description="1 to 256 bytes of UTF-8")]
 Timestamp = (

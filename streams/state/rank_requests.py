@@ -1,6 +1,6 @@
-"""Step 3 on Kafka: who needs a new list, and one rank request for each, however many events made it necessary.
+"""Step 3 on Kafka: one rank request for each user who needs a new list, however many events made it necessary.
 
-Called by `state_worker` after each flush; the events that a request answers are acknowledged once it is out.
+The events that a request answers are acknowledged once the request is out. Knows nothing of how states change.
 """
 
 from __future__ import annotations
@@ -17,17 +17,32 @@ from streams.kafka.message_size import outgoing_request
 from streams.kafka.reliable_producer import ReliableProducer
 from streams.state.tier import StateTier
 
-MOST_AT_ONCE = 64
+MAX_BATCH = 64
 SLICE_S = 0.05
-"""Chosen by us: longer than a few requests take, shorter than anybody notices."""
+"""How long requests are made between two flushes. Chosen by us: longer than a few requests take, too short to be
+noticed."""
 PATIENCE_S = 2.0
-"""Chosen by us: a backlog's events go first, for the more of them a request answers, the fewer there are to make; but
-a shopper who waits longer than this has left the page."""
+"""How long a user waits until requests get more time. Chosen by us: under a backlog events go first, because the more
+events a request answers, the fewer requests there are to make; but a user who waits longer has left the page."""
 
 
 @dataclass
 class PendingRequest:
-    """A user who needs a new list, why (the newest event), and the events that the request will answer."""
+    """A request that a user needs.
+
+    Attributes
+    ----------
+    trigger : Trigger or None
+        The newest event; None if the state changed without an event of the user.
+    arrived_ms : int or None
+        When the record of the newest event was written.
+    feedback : list of Feedback
+        The items that the user chose from lists.
+    events : list of faust.Event
+        The events that the request will answer.
+    since : float
+        When the user began to wait, in seconds of the monotonic clock.
+    """
 
     trigger: Trigger | None = None
     arrived_ms: int | None = None
@@ -35,8 +50,8 @@ class PendingRequest:
     events: list[Any] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
-    def add(self, newer: PendingRequest) -> None:
-        """One request will answer both."""
+    def merge(self, newer: PendingRequest) -> None:
+        """Let one request answer both."""
         self.events.extend(newer.events)
         self.feedback.extend(newer.feedback)
         if newer.trigger is not None:
@@ -44,12 +59,18 @@ class PendingRequest:
 
 
 class RequestQueue:
-    """The users who wait for a request, first who has waited longest.
+    """The users with durable states who wait for a request; the user who has waited longest comes first.
 
     Parameters
     ----------
-    topic : full name of the topic that requests go to.
-    acks : told which events are answered.
+    tier : StateTier
+        Makes the requests.
+    producer : ReliableProducer
+        Sends messages until Kafka has acknowledged them.
+    topic : str
+        Full name of the topic that requests go to.
+    acks : InOrder
+        Is told which events are answered.
     """
 
     def __init__(self, tier: StateTier, producer: ReliableProducer, topic: str, acks: InOrder) -> None:
@@ -57,40 +78,50 @@ class RequestQueue:
         self._producer = producer
         self._topic = topic
         self._acks = acks
-        self._wanted: dict[str, PendingRequest] = {}
+        self._pending: dict[str, PendingRequest] = {}
 
     def __len__(self) -> int:
-        return len(self._wanted)
+        return len(self._pending)
 
-    def want(self, user_id: str, newer: PendingRequest) -> None:
-        """The user's state is durable, so a request may go out."""
-        self._wanted.setdefault(user_id, PendingRequest()).add(newer)
+    def add(self, user_id: str, newer: PendingRequest) -> None:
+        """Queue a request for a user whose state is durable."""
+        self._pending.setdefault(user_id, PendingRequest()).merge(newer)
 
     def forget(self, user_id: str) -> list[Any]:
-        """Make no request for the user. Returns the events that it would have answered."""
-        return self._wanted.pop(user_id, PendingRequest()).events
+        """Remove the user. Returns the events that the request would have answered."""
+        return self._pending.pop(user_id, PendingRequest()).events
 
-    def drop(self) -> None:
-        """All users are somebody else's now."""
-        self._wanted = {}
+    def clear(self) -> None:
+        """Remove all users: another worker holds them now."""
+        self._pending = {}
 
     async def send(self, flush_s: float) -> None:
-        """Make requests for a while and get them out.
+        """Make requests for a limited time, send them, and acknowledge the events that they answer.
 
-        Recall takes milliseconds. Events get what time they need in between, so under a backlog, where a flush is long,
-        requests get a small share; once somebody has waited too long, a quarter of the time.
+        One recall takes milliseconds, so the event loop gets a turn after each. Under a backlog, where a flush is long,
+        requests get a small share of the time. Once a user has waited longer than `PATIENCE_S`, they get a quarter.
+
+        Parameters
+        ----------
+        flush_s : float
+            How long the flush before took, in seconds.
+
+        Raises
+        ------
+        MembershipLost
+            Another worker holds the users now. Nothing was acknowledged.
         """
         started = time.monotonic()
-        longest = max((started - wanted.since for wanted in islice(self._wanted.values(), 1)), default=0.0)
-        until = started + (max(SLICE_S, flush_s / 3) if longest > PATIENCE_S else SLICE_S)
+        longest_wait_s = max((started - request.since for request in islice(self._pending.values(), 1)), default=0.0)
+        until = started + (max(SLICE_S, flush_s / 3) if longest_wait_s > PATIENCE_S else SLICE_S)
         messages, answered = [], []
-        for user_id in list(islice(self._wanted, MOST_AT_ONCE)):
-            wanted = self._wanted.pop(user_id, None)
-            if wanted is None:  # forgotten meanwhile
+        for user_id in list(islice(self._pending, MAX_BATCH)):
+            pending = self._pending.pop(user_id, None)
+            if pending is None:  # the user was forgotten meanwhile
                 continue
-            answered.extend(wanted.events)
-            if self._tier.users.get(user_id).interest.version:  # else forgotten meanwhile
-                request = self._tier.request(user_id, wanted.trigger, wanted.arrived_ms, wanted.feedback)
+            answered.extend(pending.events)
+            if self._tier.users.get(user_id).interest.version:  # else the user was forgotten meanwhile
+                request = self._tier.request(user_id, pending.trigger, pending.arrived_ms, pending.feedback)
                 messages.append(outgoing_request(self._topic, request))
             await asyncio.sleep(0)
             if time.monotonic() > until:

@@ -227,6 +227,11 @@ class Users:
         return self._store.get(key)
 
 
+def is_record(key: bytes) -> bool:
+    """Whether the key is the one of a user's record."""
+    return key[:1] == b"u"
+
+
 def _record_key(user_id: str) -> bytes:
     return b"u" + user_id.encode()
 

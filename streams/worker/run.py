@@ -45,9 +45,10 @@ from streams.rank.worker import AT_MODEL, RankWorker
 from streams.settings import Kafka, Settings, SettingsError
 from streams.settings.import_path import imported
 from streams.state import graph_snapshot
+from streams.state.item_counts import COUNTS
 from streams.state.tier import StateTier, counts_of
 from streams.state.users import Users
-from streams.state.worker import COUNTS, StateWorker
+from streams.state.worker import StateWorker
 from streams.worker import data_folder, probes, startup
 from streams.worker.health import Health
 from streams.worker.restore import watch_restore
@@ -189,7 +190,7 @@ def state_app(
     @app.on_partitions_revoked.connect
     async def revoke(*app_and_revoked: Any, **_: Any) -> None:
         health.set_ready("state", False)
-        await worker.hand_over(app_and_revoked[1])
+        await worker.on_revoke(app_and_revoked[1])
 
     async def cold_start() -> None:
         await follower.caught_up.wait()

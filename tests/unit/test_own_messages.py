@@ -16,7 +16,7 @@ from streams.kafka.record_time import RecordTimes
 from streams.rank.tier import RankTier
 from streams.rank.worker import RankWorker
 from streams.settings import Settings
-from streams.state.worker import ROUTED
+from streams.state.event_router import ROUTED
 from tests.unit.test_rank_worker import Slow, event
 from tests.unit.test_state_worker import NOW, SETTINGS, World
 

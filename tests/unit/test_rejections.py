@@ -84,7 +84,7 @@ def test_an_empty_catalogue_is_told_of_and_is_no_reason_to_wait() -> None:
 
 
 def outcomes(worker: StateWorker, *received: Any) -> list[str]:
-    return [worker._known_items.outcome(one) for one in received]
+    return [worker._feed.known_items.outcome(one) for one in received]
 
 
 def test_a_tombstone_that_deletes_nothing_is_unknown() -> None:
@@ -105,7 +105,7 @@ def test_an_item_that_is_sent_again_is_not_new() -> None:
     world = empty_world()
 
     def appeared_ms(**more: Any) -> int:
-        world.tier.put_item(Item(item_id="x", title="T", **more), world.worker._encoder.encode([""])[0], arrived)
+        world.tier.put_item(Item(item_id="x", title="T", **more), world.worker._feed._encoder.encode([""])[0], arrived)
         return int(world.tier.catalogue.time_ms[world.tier.catalogue.rows([next(iter(world.tier.catalogue._row))])[0]])
 
     arrived = NOW

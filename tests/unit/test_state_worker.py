@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from aiokafka.structs import RecordMetadata, TopicPartition
 
-from ranker.recall.candidates import BUILT_IN
+from ranker.recall.candidates import BUILT_IN, Source
 from ranker.recall.catalogue import Catalogue
 from ranker.recall.counts import Counts
 from streams import metrics
@@ -25,10 +25,11 @@ from streams.kafka.own_messages import ORIGIN, WRITTEN
 from streams.kafka.reliable_producer import ReliableProducer
 from streams.kafka.topics import changelog_name
 from streams.settings import Settings
-from streams.state import worker as state_worker
+from streams.state import cold_start, item_counts, worker
+from streams.state.event_router import ROUTED
 from streams.state.tier import StateTier
 from streams.state.users import Users
-from streams.state.worker import ROUTED, StateWorker
+from streams.state.worker import StateWorker
 
 DIM, NOW = 8, 1_790_000_000_000
 SETTINGS = Settings()
@@ -70,10 +71,11 @@ class Memory(dict[bytes, bytes]):
 class World:
     """A worker over such a broker, and events with the log of their acknowledgements."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Sequence[Source] = (), items: Sequence[str] = ("a",)) -> None:
         self.broker, self.store, self.acked = Broker(), Memory(), list[int]()
-        self.tier = StateTier(SETTINGS, Users(self.store, DIM), Catalogue(DIM), Counts(9e9, 9e8), ())
-        self.tier.put_item(Item(item_id="a", title="a"), np.eye(DIM, dtype=np.float32)[0], NOW)
+        self.tier = StateTier(SETTINGS, Users(self.store, DIM), Catalogue(DIM), Counts(9e9, 9e8), sources)
+        for item_id in items:
+            self.tier.put_item(Item(item_id=item_id, title=item_id), np.eye(DIM, dtype=np.float32)[0], NOW)
         producer = cast(ReliableProducer, self.broker)
         encoder: Any = SimpleNamespace(encode=lambda texts: np.eye(DIM, dtype=np.float32)[: len(texts)])
         self.worker = StateWorker(SETTINGS, self.tier, encoder, ThreadPoolExecutor(1), producer, self.store, CHANGELOG)
@@ -159,11 +161,9 @@ def test_the_lists_that_clicks_came_from_go_along_with_the_request_once_each() -
     assert answers == [{"list_id": "l1", "item_id": "a"}, {"list_id": "l2", "item_id": "a"}]
 
 
-def test_newcomers_get_a_list_whenever_it_would_be_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_worker, "NEWCOMERS_EVERY_S", 0.01)
-    world = World()
-    world.tier = StateTier(SETTINGS, Users({}, DIM), Catalogue(DIM), Counts(9e9, 9e8), BUILT_IN)
-    world.worker.tier = world.tier
+def test_the_cold_start_list_is_made_whenever_its_candidates_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold_start, "EVERY_S", 0.01)
+    world = World(BUILT_IN, items=())
     monkeypatch.setattr(time, "time", lambda: NOW / 1000 + 40 * 86_400)  # of no consequence
     world.store.held = ()
 
@@ -281,7 +281,7 @@ def test_a_closed_worker_reads_no_user_and_writes_nothing() -> None:
 
 def test_who_closes_while_kafka_is_away_makes_no_request_from_a_closed_store(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
-    monkeypatch.setattr(state_worker, "LAST_FLUSH_S", 0.05)
+    monkeypatch.setattr(worker, "LAST_FLUSH_S", 0.05)
 
     async def closed() -> None:
         away, deliver = asyncio.Event(), world.broker.deliver
@@ -308,7 +308,7 @@ def test_what_was_only_noted_is_left_to_who_gets_the_partition() -> None:
 
     async def handed_over() -> None:
         await world.worker.take([world.click("u", "e1")])
-        await world.worker.hand_over({TopicPartition("one order for all", 0)})
+        await world.worker.on_revoke({TopicPartition("one order for all", 0)})
         await world.work([world.click("v", "e2")])
 
     asyncio.run(handed_over())
@@ -334,7 +334,7 @@ def test_a_wish_to_be_forgotten_that_comes_again_leaves_who_came_back() -> None:
 
 def test_many_repeats_are_told_once_but_not_those_of_a_replay(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
-    repeats = world.worker._repeats
+    repeats = world.worker._applier.repeats
 
     async def work() -> None:
         repeats._since_ms = NOW + 1_001  # all is from before this worker
@@ -355,7 +355,7 @@ def test_many_repeats_are_told_once_but_not_those_of_a_replay(caplog: pytest.Log
 
 def test_counts_are_stored_after_the_states_that_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that dies in between has its events counted once, by who comes after it."""
-    monkeypatch.setattr(state_worker, "COUNTS_EVERY_S", 0.0)
+    monkeypatch.setattr(item_counts, "STORE_EVERY_S", 0.0)
     world = World()
     deliver = world.broker.deliver
 
