@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from encoders.event_time import milliseconds
+from encoders.interest import item_key
 from encoders.text.encoder import TextEncoder
 from ranker.evaluation.judge import RankedList
 from ranker.evaluation.protocols import Case, Interaction, Split
+from ranker.recall.candidates import Merged
 from ranker.score import Scorer
 from streams.contracts import Click, Item, Purchase, RankRequest
 from streams.offline.pipeline import Pipeline
@@ -115,8 +117,16 @@ class Production:
         return 0 if item.timestamp is None else milliseconds(item.timestamp)
 
     def _request(self, case: Case, leave_out_known: bool) -> RankRequest:
-        known = [] if case.shown or not leave_out_known else list({event.item for event in self._split.known(case)})
-        return self._pipeline.state.request(case.user, None, None, leave_out=known, instead=case.shown)
+        """Where a list was shown, its items are the candidates."""
+        tier = self._pipeline.state
+        shopper = tier.requests.shopper(tier.users.get(case.user).interest)
+        known = [] if case.shown or not leave_out_known else {event.item for event in self._split.known(case)}
+        candidates = tier.requests.recall(shopper, [item_key(item) for item in known])
+        if case.shown:
+            recalled = {candidate.row: candidate for candidate in candidates}
+            rows = tier.catalogue.rows(map(item_key, dict.fromkeys(case.shown))).tolist()
+            candidates = [recalled.get(row) or Merged(row, 0.0, {}, None) for row in rows if row >= 0]
+        return tier.requests.build(case.user, shopper, candidates)
 
 
 def message_of(event: Interaction, event_id: str) -> Click:

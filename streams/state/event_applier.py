@@ -23,8 +23,8 @@ from streams.kafka.own_messages import OUR_REQUEST
 from streams.receive.decode import FUTURE_MS
 from streams.state.event_receiver import Change, EventReceiver
 from streams.state.pending import Pending
-from streams.state.rank_requests import PendingRequest, RequestQueue
 from streams.state.repeats import Repeats
+from streams.state.request_queue import PendingRequest, RequestQueue
 from streams.state.tier import StateTier, type_of
 
 EVENTS_PER_TURN = 64

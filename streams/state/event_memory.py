@@ -1,17 +1,19 @@
-"""Which events of a user were taken in before: told by their ids while those are kept, and after that by their age.
+"""The memory of a user's accepted events: repeats are recognised by their id, and beyond the memory by their age.
 
-An event is one event id about one item in one topic. It is remembered as two hashes (of that, and of its item alone)
-and the second of its time. The memory keeps the newest events by *event time*. Its `horizon` is the newest time that
-it ever dropped. An event that is not in the memory, at or before the horizon, may be one of those that were dropped,
-and is taken for a repeat. This gives the guarantee: no event counts twice, however often and from wherever the log is
-read again, because an event that counted is either in the memory or not newer than the horizon. An id that comes again
-under a later time is kept under the later one, so that the same holds for it.
+The identity of an event is its event id, its item and its topic. The memory holds two hashes of each event (of the
+identity, and of the item alone) and its time in seconds. It keeps the newest events by *event time*. Its `horizon` is
+the newest time of all events that it ever dropped. An event that is neither in the memory nor newer than the horizon
+may be one that was dropped, so it is treated as a repeat.
 
-Why by event time: the horizon is then as low as it can be for that many ids, so as few late events as possible are
-refused for their age. In the order of arrival, one import of old events would push out the newest ones, and the rest
-of the import would be refused. Why seconds: 4 bytes do until 2106, and the order by seconds never contradicts the order
-by milliseconds, so the guarantee is the same. Why the item's hash: the memory also tells when the user last did
-something about an item, which bounds their weight in everybody's counts. Knows no store.
+The guarantee: no event counts twice, however often and from wherever the log is read again, because an event that
+counted is either in the memory or not newer than the horizon. If an identity comes again with a later time, the memory
+keeps the later time, so that the guarantee holds for it too.
+
+Why by event time: for that many events the horizon is then as low as possible, so as few late events as possible are
+treated as repeats. In the order of arrival, an import of old events would push out the newest events, and the rest of
+the import would be treated as repeats. Why seconds: 4 bytes suffice until 2106, and the order by seconds never
+contradicts the order by milliseconds, so the guarantee is the same. Why the hash of the item: the memory also gives the
+time of the user's last event about an item, which bounds the weight of one user in the counts. Knows no store.
 """
 
 from __future__ import annotations
@@ -31,11 +33,11 @@ ENTRY = np.dtype([("second", "<u4"), ("item", "<u4"), ("id", "<u8")])
 Entries = npt.NDArray[Any]
 HOUR_S = 3_600
 NOTHING_DROPPED = -1
-Known = Literal["new", "known", "too-old"]
+Novelty = Literal["new", "known", "too-old"]
 
 
 class SeenEvent(NamedTuple):
-    """An event as it is remembered; the fields of `ENTRY`."""
+    """An event in the memory: the fields of `ENTRY`."""
 
     second: int
     item: int
@@ -43,12 +45,16 @@ class SeenEvent(NamedTuple):
 
 
 class OlderEvents(NamedTuple):
-    """The part of a memory that is not in the user's record; an event may be in several parts.
+    """The part of a memory that is not in the user's record. An event may be in several parts.
 
     Attributes
     ----------
-    middle : in the order of arrival.
-    oldest : in the order of time.
+    middle : numpy.ndarray
+        (n,) `ENTRY`, in the order of arrival.
+    oldest : numpy.ndarray
+        (n,) `ENTRY`, in the order of time.
+    horizon : int
+        Newest time (seconds) of the events that were dropped; `NOTHING_DROPPED` if none was.
     """
 
     middle: Entries = np.empty(0, ENTRY)
@@ -57,7 +63,11 @@ class OlderEvents(NamedTuple):
 
 
 def seen_of(event_id: str, event: Event) -> SeenEvent:
-    """Give the event as it is remembered: lines of an order may share an id, and so may a click and a purchase."""
+    """Give an event in the memory's form.
+
+    The identity contains item and type, because the lines of an order may share an event id, and so may a click and a
+    purchase.
+    """
     identity = f"{event.type} {event.item} {event_id}"
     return SeenEvent(
         second=min(max(0, event.time_ms // 1000), 2**32 - 1),
@@ -67,24 +77,38 @@ def seen_of(event_id: str, event: Event) -> SeenEvent:
 
 
 class EventMemory:
-    """One user's memory while some of their events are looked at.
+    """One user's memory while a batch of the user's events is applied.
+
+    Parameters
+    ----------
+    recent : sequence of SeenEvent
+        The events in the user's record, in the order of arrival.
+    older : OlderEvents
+        The events before them.
 
     Attributes
     ----------
-    recent : what the record keeps, and behind it what was added here, in the order of arrival.
+    recent : list of SeenEvent
+        The events of the record, then those that were added, in the order of arrival.
     """
 
     def __init__(self, recent: Sequence[SeenEvent], older: OlderEvents) -> None:
         self.recent = list(recent)
         self._older = older
-        self._second_of = {seen.id: seen.second for seen in recent}  # of one that came again later, the later one
+        self._second_of = {seen.id: seen.second for seen in recent}  # the latest time of each
         self._of_item: dict[int, tuple[int, int]] = {}
         for seen in recent:
             self._note_item(seen)
         self._seconds: list[int] | None = None
 
-    def look_up(self, seen: SeenEvent) -> Known:
-        """Tell whether the event was taken in before; a later time of a known one is noted."""
+    def look_up(self, seen: SeenEvent) -> Novelty:
+        """Tell whether the event was accepted before. If it was, and with an earlier time, remember the later time.
+
+        Returns
+        -------
+        {"new", "known", "too-old"}
+            "too-old": not in the memory, and not newer than the horizon.
+        """
         second = self._newest_of(seen.id)
         if second is None:
             return "too-old" if seen.second <= self._older.horizon else "new"
@@ -93,7 +117,7 @@ class EventMemory:
         return "known"
 
     def add(self, seen: SeenEvent) -> None:
-        """Remember an event."""
+        """Add an event."""
         self.recent.append(seen)
         self._second_of[seen.id] = seen.second
         self._note_item(seen)
@@ -101,9 +125,9 @@ class EventMemory:
             insort(self._seconds, seen.second)
 
     def before(self, seen: SeenEvent) -> Before:
-        """What the user did about the same item until now.
+        """Give the user's earlier events about the same item: the time since the last one, and their number.
 
-        An item that is not in the memory may be among what was dropped: then the time is since the horizon.
+        If the memory has none, one may have been dropped: then the time is the one since the horizon.
         """
         newest, count = self._of_item.get(seen.item, (NOTHING_DROPPED, 0))
         for part in (self._older.middle, self._older.oldest):
@@ -113,10 +137,10 @@ class EventMemory:
         newest = newest if count else self._older.horizon
         return FIRST if newest == NOTHING_DROPPED else Before((seen.second - newest) * 1000.0, count)
 
-    def is_busy(self, second: int, most: int) -> bool:
-        """Whether so many events are remembered of the hour up to this second, or of the hour from it on."""
+    def is_busy(self, second: int, limit: int) -> bool:
+        """Whether the memory has `limit` events or more of the hour before this second, or of the hour after it."""
         middle, oldest = self._older.middle["second"], self._older.oldest["second"]
-        if len(self.recent) + len(middle) + len(oldest) < most:
+        if len(self.recent) + len(middle) + len(oldest) < limit:
             return False
         if self._seconds is None:
             self._seconds = sorted(seen.second for seen in self.recent)
@@ -128,10 +152,10 @@ class EventMemory:
         begin, end = np.searchsorted(oldest, [second, second + HOUR_S], "left").tolist()
         hour_after += int(np.count_nonzero((ahead >= 0) & (ahead < HOUR_S))) + end - begin
         busiest: int = max(hour_before, hour_after)
-        return busiest >= most
+        return busiest >= limit
 
     def newest_second(self) -> int:
-        """The newest time of all events that are remembered; 0 if there are none."""
+        """Give the newest time (seconds) of all events in the memory; 0 if it is empty."""
         parts = (self._older.middle, self._older.oldest)
         older = [int(part["second"].max()) for part in parts if len(part)]
         return max([0, *older, *(seen.second for seen in self.recent)])
@@ -150,14 +174,29 @@ class EventMemory:
 
 
 def as_entries(seen: Sequence[SeenEvent]) -> Entries:
-    """(n,) `ENTRY`, in the order given."""
+    """Give the events as an array: (n,) `ENTRY`, in the given order."""
     return np.array(list(seen), ENTRY)
 
 
 def newest(entries: Entries, limit: int, horizon: int) -> tuple[Entries, int]:
-    """Keep the newest events, each once under its latest time, by time; and say up to when others were dropped."""
+    """Keep the newest events, each once with its latest time.
+
+    Parameters
+    ----------
+    entries : numpy.ndarray
+        (n,) `ENTRY`, in any order.
+    limit : int
+        Number of events to keep.
+    horizon : int
+        The horizon so far, in seconds.
+
+    Returns
+    -------
+    tuple of numpy.ndarray and int
+        (at most `limit`,) `ENTRY` in the order of time, and the new horizon.
+    """
     by_time = entries[np.argsort(entries["second"], kind="stable")][::-1]
-    once = by_time[np.sort(np.unique(by_time["id"], return_index=True)[1])]
-    if len(once) > limit:
-        horizon = max(horizon, int(once["second"][limit]))
-    return once[:limit][::-1], horizon
+    unique = by_time[np.sort(np.unique(by_time["id"], return_index=True)[1])]
+    if len(unique) > limit:
+        horizon = max(horizon, int(unique["second"][limit]))
+    return unique[:limit][::-1], horizon

@@ -25,7 +25,7 @@ from streams import metrics
 from streams.kafka.acks import InOrder
 from streams.state.changelog import Changelog
 from streams.state.pending import Pending
-from streams.state.rank_requests import RequestQueue
+from streams.state.request_queue import RequestQueue
 from streams.state.users import Users, is_record
 
 

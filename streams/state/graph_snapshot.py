@@ -1,8 +1,8 @@
-"""When the catalogue's search graph goes to disk: once all items are known, then at intervals, and at the end.
+"""Save the catalogue's search graph to disk: once all items are in it, then at intervals, and at the end.
 
-usearch writes with Python's lock held, half a second for a million items. So a forked child writes, from its own copy
-of the memory, as Redis does: the worker stands still for the fork alone, about 10 ms for each GB of small objects.
-Called by `worker`.
+usearch holds Python's lock while it writes, half a second for a million items. So a forked child process writes, from
+its own copy of the memory, as Redis does. The worker stops only for the fork, about 10 ms for each GB of small objects.
+Knows no Kafka.
 """
 
 from __future__ import annotations
@@ -28,13 +28,23 @@ logger = logging.getLogger(__name__)
 
 FILE = "item-graph.usearch"
 EVERY_S = 600.0
-"""Chosen by us: what changes in ten minutes is inserted again in seconds."""
+"""Chosen by us: a worker that restarts inserts the changes of ten minutes again within seconds."""
 PATIENCE_S = 120.0
-"""A million items take a few seconds; a child that hangs is ended after this time."""
+"""A million items take a few seconds. A child that takes longer than this time is killed."""
 
 
 def load(path: Path, dim: int, model: str) -> Index | None:
-    """The graph of the last life, or None to begin anew: never an error."""
+    """Read the saved graph. Without a usable file, log why, count it and return None: items enter a new graph.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    dim : int
+        Length of the vectors.
+    model : str
+        Identity of the encoder that made the vectors.
+    """
     started = time.monotonic()
     try:
         graph = graph_file.read(path, dim, model)
@@ -53,11 +63,16 @@ def load(path: Path, dim: int, model: str) -> Index | None:
 
 
 class GraphSnapshot:
-    """The file of one catalogue's graph.
+    """Saves the graph of a catalogue.
 
     Parameters
     ----------
-    model : what the vectors depend on, see `encoders.text.vector_store.identity`.
+    catalogue : Catalogue
+        Has the graph.
+    path : Path
+        The file.
+    model : str
+        Identity of the encoder that made the vectors, see `encoders.text.vector_store.identity`.
     """
 
     def __init__(self, catalogue: Catalogue, path: Path, model: str) -> None:
@@ -68,7 +83,7 @@ class GraphSnapshot:
         self._saving = False
 
     async def run(self, caught_up: asyncio.Event) -> None:
-        """Run for ever: save once all items are known, then at intervals."""
+        """Save the graph once all items are in it, then at intervals, until cancelled."""
         await caught_up.wait()
         for _ in self._index.forget_unknown():
             await asyncio.sleep(0)
@@ -77,7 +92,7 @@ class GraphSnapshot:
             await asyncio.sleep(EVERY_S)
 
     async def save(self, patience_s: float) -> None:
-        """Write the graph if it changed and is not being written. A failure is counted; the file stays as it was."""
+        """Write the graph if it has changed and is not being written. A failure is counted, and the old file stays."""
         changes, started = self._index.changes, time.monotonic()
         if changes == self._saved_changes or self._saving:
             return
@@ -87,7 +102,7 @@ class GraphSnapshot:
         )
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12, of threads; the child needs none
+                warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child does not need
                 child.start()
             await _ended(child, patience_s)
         finally:
@@ -98,11 +113,11 @@ class GraphSnapshot:
             logger.info("%s: saved in %.1f s", self._path, time.monotonic() - started)
         else:
             metrics.graph_saves.labels("failed").inc()
-            logger.warning("%s: not saved; a restart will insert again what changed since the last time", self._path)
+            logger.warning("%s: not saved; a restart will insert the items again that changed since", self._path)
 
 
 async def _ended(child: ForkProcess, patience_s: float) -> None:
-    """Wait for the child, and end it if that takes too long or is of no use any more."""
+    """Wait for the child. Kill it if it takes too long, or if the wait is cancelled."""
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.add_reader(child.sentinel, ended.set)
     try:
@@ -112,11 +127,11 @@ async def _ended(child: ForkProcess, patience_s: float) -> None:
         loop.remove_reader(child.sentinel)
         if not ended.is_set():
             child.kill()
-        child.join()  # at once
+        child.join()  # returns at once
 
 
 def _write(graph: Index, path: Path, model: str) -> None:
-    """In the child: a signal to the worker's group is no business of the worker's loop here."""
+    """Write the file, in the child. A signal to the process group ends the child and leaves the worker's loop alone."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)

@@ -1,7 +1,8 @@
-"""Whether a tombstone on `items` deletes anything, as the group's reading sees it.
+"""Tell whether a tombstone on `items` deletes an item, or names an unknown one.
 
-The catalogue is filled by another reading of the same topic (`follower`), which may be ahead of this one or behind it.
-So beside the catalogue this knows what that reading deleted lately, and what this one accepted lately.
+A worker reads the topic twice: the catalogue's reader reads all partitions, and the consumer group reads the worker's
+own partitions and counts outcomes. Either may be ahead of the other. So beside the catalogue this class remembers the
+items that the catalogue's reader deleted lately, and those that the consumer group accepted lately.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ from streams.contracts import Impression, Item
 from streams.receive.message import Tombstone
 
 LATELY = 65_536
-"""Items remembered in each of both ways: the readings differ by seconds. Some 6 MB each, at the most."""
+"""Items remembered of each reader, about 6 MB. The readers are seconds apart."""
 
 
 class KnownItems:
-    """The items that a tombstone may mean."""
+    """The items that a tombstone may delete.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        As the catalogue's reader fills it.
+    """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -26,23 +33,23 @@ class KnownItems:
         self._accepted: dict[int, None] = {}
 
     def deleted(self, item_id: str) -> None:
-        """The other reading is about to delete this item, if it is there."""
+        """Note that the catalogue's reader is about to delete this item."""
         if item_key(item_id) in self._catalogue:
-            _note(self._deleted, item_key(item_id))
+            _remember(self._deleted, item_key(item_id))
 
     def outcome(self, received: Item | Tombstone | Impression) -> Literal["accepted", "unknown"]:
-        """What to count a message as that this reading received."""
+        """Give the outcome of a message that the consumer group received, as it is counted."""
         if isinstance(received, Item):
-            _note(self._accepted, item_key(received.item_id))
+            _remember(self._accepted, item_key(received.item_id))
         if not isinstance(received, Tombstone):
             return "accepted"
         key = item_key(received.key)
-        known = key in self._catalogue or key in self._deleted or key in self._accepted
-        return "accepted" if known else "unknown"
+        is_known = key in self._catalogue or key in self._deleted or key in self._accepted
+        return "accepted" if is_known else "unknown"
 
 
-def _note(lately: dict[int, None], key: int) -> None:
-    lately.pop(key, None)
-    lately[key] = None
-    if len(lately) > LATELY:
-        del lately[next(iter(lately))]
+def _remember(keys: dict[int, None], key: int) -> None:
+    keys.pop(key, None)
+    keys[key] = None
+    if len(keys) > LATELY:
+        del keys[next(iter(keys))]

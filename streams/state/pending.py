@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.kafka.outgoing import Outgoing
-from streams.state.rank_requests import PendingRequest
+from streams.state.request_queue import PendingRequest
 
 
 @dataclass

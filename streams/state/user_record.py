@@ -1,4 +1,4 @@
-"""A user's record in bytes, at most 4 KB: the interest state and the latest events that it took in."""
+"""The record of a user in bytes, at most 4 KB: the interest state and the newest events in it. Knows no store."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from encoders.interest import Interest, StateUnreadable
 from streams.state.event_memory import ENTRY, SeenEvent, as_entries
 
 SCHEMA = 3
-"""Of a record. Those before, 1 and 2, have ids that mean something else: their events would count a second time."""
+"""Schema of a record. In schemas 1 and 2 the hashes of events mean something else: events would count twice."""
 
 
 @dataclass(frozen=True, eq=False)
 class UserRecord:
-    """A user's state and the newest events that it took in.
+    """A user's state and the newest events in it.
 
     Attributes
     ----------
-    recent : in the order of arrival; more than `RECENT` only between two flushes.
-    spilt : fingerprint of the events that this record has in `m` and the one before it had not; 0 if it has none there.
-    stored : how many of `recent` the store has.
+    interest : Interest
+        The interest state.
+    recent : tuple of SeenEvent
+        In the order of arrival; more than `users.RECENT` only between two flushes.
+    spilt : int
+        Fingerprint of the events that the last move to `m` added there; 0 if this record has no events in `m`.
+    stored : int
+        Number of the events in `recent` that the store has.
     """
 
     interest: Interest
@@ -45,7 +50,7 @@ _decoder = msgspec.msgpack.Decoder(_StoredRecord)
 
 
 def encode_record(record: UserRecord) -> bytes:
-    """Serialise."""
+    """Serialise a record."""
     wire = _StoredRecord(SCHEMA, interest.encode(record.interest), as_entries(record.recent).tobytes(), record.spilt)
     return msgspec.msgpack.encode(wire)
 
@@ -67,7 +72,7 @@ def decode_record(value: bytes) -> UserRecord:
 
 
 def is_waiting(value: bytes) -> bool:
-    """Whether the user of this record has events about unknown items; a tenth of the work of `decode_record`."""
+    """Whether the record has events about unknown items. Takes a tenth of the time of `decode_record`."""
     return interest.is_waiting(_wire(value).interest)
 
 
@@ -82,6 +87,6 @@ def _wire(value: bytes) -> _StoredRecord:
     advice = (
         "a newer worker wrote it: upgrade this one"
         if schema > SCHEMA
-        else "an older worker wrote it: set AFTERCLICK_KAFKA__GROUP_ID to a new name, to make states anew from the log"
+        else "an older worker wrote it: set AFTERCLICK_KAFKA__GROUP_ID to a new name, which makes states anew from the log"
     )
     raise StateUnreadable(f"user record: got schema {schema}, expected {SCHEMA}; {advice}")

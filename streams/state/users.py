@@ -1,17 +1,19 @@
-"""Every user's record over a key-value store: interest state, what was already taken in, who was forgotten.
+"""The users' records over a key-value store: interest states, the events in them, and who was forgotten.
 
-A record is read through three layers: changes since the last flush, changes being flushed, and the store. So many
-events of a user cost one write. Records used lately are kept decoded. Knows no Kafka: `state_worker` gives it the store
-and sends what `begin_flush` returns.
+A read looks into three layers: changes since the last flush, changes that are being flushed, and the store. So many
+events of a user cost one write. Recently used records stay decoded in memory. Knows no Kafka: the caller provides the
+store, and writes what `begin_flush` returns.
 
-Keys are one letter and the user: `u` the record (at most 4 KB) with the latest events that it took in, `m` and `s` the
-events before them (see `event_memory`), `f` (by hash, for the id itself is erased) when the user was forgotten. Events
-move from a full record to `m`, and from a full `m` to `s`: per event that is under 1 KB of writes, however many events
-the user has.
+A key is a letter and the user id:
 
-A worker may die when only a first part of a flush is in the changelog. A user's keys are written in the order of
-`_ORDER`, and nothing is repeated or lost by that: `m` comes before the record, keeps apart the events that only the new
-record has, and names the record that has them.
+- `u`: the record, at most 4 KB, with the newest events that were accepted.
+- `m`, `s`: older events, see `event_memory`. Events move from a full record to `m`, and from a full `m` to `s`. That
+  costs less than 1 KB of writes per event, however many events the user has.
+- `f`: when the user was forgotten. Here a hash replaces the user id, because the id itself is erased.
+
+A worker may die when only the first part of a flush is in the changelog. The keys of a user are written in the order of
+`_ORDER`, so that no event is lost or accepted twice then: `m` is written before the record, keeps the events apart that
+only the new record has accepted, and carries the fingerprint of that record.
 """
 
 from __future__ import annotations
@@ -28,114 +30,130 @@ from streams.state.event_memory import ENTRY, NOTHING_DROPPED, Entries, EventMem
 from streams.state.user_record import UserRecord, decode_record, encode_record, is_waiting
 
 RECENT = 32
-"""Events remembered in the record itself, 16 bytes each: 512 bytes of the 4 KB."""
+"""Limit of the events in the record itself, 16 bytes each: 512 bytes of the 4 KB."""
 MIDDLE = 512
-"""Events in `m` when they move to `s`, 8 KB: a write of `s`, up to 256 KB, is then worth so many events."""
+"""Limit of the events in `m`, 8 KB. So each write of `s`, which takes up to 256 KB, adds that many events."""
 SEEN = 16_384
-"""Events remembered in `s`: the newest of the user."""
-KEPT = 4_096
-"""Records kept decoded, about 5 KB each: a user who is at it comes back within as many others; chosen by us."""
+"""Limit of the events in `s`: the newest ones of the user."""
+CACHED_RECORDS = 4_096
+"""Records that stay decoded, about 5 KB each. Chosen by us: an active user comes back within that many other users."""
 
 Changes = dict[str, dict[bytes, bytes | None]]
 """user id -> key -> value; None deletes."""
 
 _ORDER = b"smuf"
-"""Keys of a user by their first letters, as a flush writes them."""
+"""First letters of a user's keys, in the order in which a flush writes them."""
 _MIDDLE = struct.Struct("<II")
-"""In front of `m`: the fingerprint of its last events, and how many come before those."""
+"""Header of `m`: the fingerprint of its last events, and the number of events before them."""
 _HORIZON = struct.Struct("<q")
-"""In front of `s`: see `event_memory`."""
+"""Header of `s`: the horizon, see `event_memory`."""
 
 
 class Users:
-    """All users of this worker's partitions.
+    """The records of the users whom the store has, and their changes until the next flush.
 
     Parameters
     ----------
-    store : what is durable, by key; written by the caller after a flush.
-    dim : length of an interest vector.
+    store : mapping of bytes to bytes
+        The durable values. The caller writes them after a flush.
+    dim : int
+        Length of an interest vector.
     """
 
     def __init__(self, store: Mapping[bytes, bytes], dim: int) -> None:
         self._store = store
         self._dim = dim
         self._records: dict[str, UserRecord] = {}
-        self._kept: dict[str, UserRecord] = {}  # as in `_flushing` or the store; first the one that goes next
+        self._cache: dict[str, UserRecord] = {}  # as in `_flushing` or the store; the least recently used first
         self._changes: Changes = {}
         self._flushing: Changes = {}
 
     def get(self, user_id: str) -> UserRecord:
-        """The user's record; an empty one for a user nobody has seen."""
-        record = self._records.get(user_id) or self._kept.get(user_id)
-        if record is None:
-            value = self._read(user_id, _record_key(user_id))
-            record = UserRecord(empty(self._dim)) if value is None else self._known(decode_record(value))
-            self._keep(user_id, record)
-        return record
-
-    def put(self, user_id: str, interest: Interest) -> None:
-        """Replace the interest, without an event (an item arrived that it was waiting for)."""
-        self._records[user_id] = replace(self.get(user_id), interest=interest)
-
-    def memory(self, user_id: str) -> EventMemory:
-        """Which events the user's state has taken in; what is added to it counts once `accept` has it."""
-        record = self.get(user_id)
-        return EventMemory(record.recent, self._older(user_id, record))
-
-    def accept(self, user_id: str, memory: EventMemory, interest: Interest) -> None:
-        """Replace the interest by one that has taken in the events of this memory.
-
-        The record is written at the next flush in any case: an event that comes again may be one whose effects did not
-        get out.
-        """
-        self._records[user_id] = replace(self.get(user_id), interest=interest, recent=tuple(memory.recent))
-
-    def forget(self, user_id: str, time_ms: int) -> bool:
-        """Erase the user, unless this wish was heard before: what came since is a new user's.
-
-        Events up to `time_ms`, or up to the newest one that was taken in, will not bring the user back.
-
-        Returns
-        -------
-        Whether the wish is a new one.
-        """
-        until_ms, asked_ms = self._forgotten(user_id)
-        if time_ms <= asked_ms:
-            return False
-        until_ms = max(time_ms, until_ms, self._newest_ms(user_id))
-        self._records.pop(user_id, None)
-        self._kept.pop(user_id, None)
-        for key in (_record_key(user_id), _middle_key(user_id), _seen_key(user_id)):
-            self._change(user_id, key, None)
-        heard = until_ms.to_bytes(8, "little") + time_ms.to_bytes(8, "little")
-        self._change(user_id, _forgotten_key(user_id), heard)
-        return True
-
-    def forgotten_until(self, user_id: str) -> int:
-        """Events up to this time (milliseconds) are of an erased past; 0 if the user was never forgotten."""
-        return self._forgotten(user_id)[0]
-
-    def waiting(self) -> Iterator[tuple[str, Interest]]:
-        """The users in the store who have events about items unknown at the time. Reads every record.
+        """Give the user's record; an empty record for an unknown user.
 
         Raises
         ------
         StateUnreadable
-            One of them cannot be read.
+            Another version, or another encoder, wrote the record.
+        """
+        record = self._records.get(user_id) or self._cache.get(user_id)
+        if record is None:
+            value = self._read(user_id, _record_key(user_id))
+            record = UserRecord(empty(self._dim)) if value is None else self._checked(decode_record(value))
+            self._put_into_cache(user_id, record)
+        return record
+
+    def put(self, user_id: str, interest: Interest) -> None:
+        """Replace the interest state without a new event: an item arrived that events were waiting for."""
+        self._records[user_id] = replace(self.get(user_id), interest=interest)
+
+    def memory(self, user_id: str) -> EventMemory:
+        """Give the memory of the events that the user's state has accepted. `accept` stores what is added to it."""
+        record = self.get(user_id)
+        return EventMemory(record.recent, self._older(user_id, record))
+
+    def accept(self, user_id: str, memory: EventMemory, interest: Interest) -> None:
+        """Replace the interest state by one that has accepted the events of this memory.
+
+        The next flush writes the record even if nothing has changed. An event that was delivered again may be one whose
+        effects were not written the first time.
+        """
+        self._records[user_id] = replace(self.get(user_id), interest=interest, recent=tuple(memory.recent))
+
+    def forget(self, user_id: str, time_ms: int) -> bool:
+        """Erase the user, unless this request was met before: then the events since are those of a new user.
+
+        Events up to `time_ms`, and up to the newest accepted event, will not bring the user back.
+
+        Parameters
+        ----------
+        user_id : str
+            The user.
+        time_ms : int
+            Time of the request to be forgotten.
+
+        Returns
+        -------
+        bool
+            Whether the request is a new one.
+        """
+        until_ms, requested_ms = self._forgotten(user_id)
+        if time_ms <= requested_ms:
+            return False
+        until_ms = max(time_ms, until_ms, self._newest_ms(user_id))
+        self._records.pop(user_id, None)
+        self._cache.pop(user_id, None)
+        for key in (_record_key(user_id), _middle_key(user_id), _seen_key(user_id)):
+            self._change(user_id, key, None)
+        times = until_ms.to_bytes(8, "little") + time_ms.to_bytes(8, "little")
+        self._change(user_id, _forgotten_key(user_id), times)
+        return True
+
+    def forgotten_until(self, user_id: str) -> int:
+        """Give the time (milliseconds) up to which events were erased; 0 if the user was never forgotten."""
+        return self._forgotten(user_id)[0]
+
+    def waiting(self) -> Iterator[tuple[str, Interest]]:
+        """Yield the users in the store who have events about items that were unknown. Reads every record.
+
+        Raises
+        ------
+        StateUnreadable
+            Another version, or another encoder, wrote one of the records.
         """
         for key, value in self._store.items():
             if key[:1] == b"u" and is_waiting(value):
-                yield key[1:].decode(), self._known(decode_record(value)).interest
+                yield key[1:].decode(), self._checked(decode_record(value)).interest
 
     def begin_flush(self) -> Changes:
-        """What changed since the last flush, as the store shall hold it, to be written in this order.
+        """Give the changes since the last flush, to be written in this order.
 
-        It is readable here until `end_flush`. What the flush before returned is stored by now.
+        Reads still see them until `end_flush`. The store must hold the changes of the flush before by now.
         """
         for user_id, record in self._records.items():
-            written = self._spill(user_id, record) if len(record.recent) > RECENT else record
-            self._change(user_id, _record_key(user_id), encode_record(written))
-            self._keep(user_id, replace(written, stored=len(written.recent)))
+            new_record = self._spill(user_id, record) if len(record.recent) > RECENT else record
+            self._change(user_id, _record_key(user_id), encode_record(new_record))
+            self._put_into_cache(user_id, replace(new_record, stored=len(new_record.recent)))
         self._flushing = {
             user_id: {key: values[key] for key in sorted(values, key=lambda key: _ORDER.index(key[:1]))}
             for user_id, values in self._changes.items()
@@ -144,11 +162,11 @@ class Users:
         return self._flushing
 
     def end_flush(self) -> None:
-        """The store holds what `begin_flush` returned."""
+        """Note that the store holds what `begin_flush` returned."""
         self._flushing = {}
 
     def _spill(self, user_id: str, record: UserRecord) -> UserRecord:
-        """Move the events out of the record into `m`, after what is in there into `s` if that is too much."""
+        """Move the events out of the record into `m`. If `m` would exceed its limit, move its events into `s` first."""
         middle, events = self._middle(user_id, record), as_entries(record.recent)
         settled, fresh = events[: record.stored], events[record.stored :]
         if len(middle) + len(settled) > MIDDLE:
@@ -169,7 +187,7 @@ class Users:
         return OlderEvents(self._middle(user_id, record), oldest, horizon)
 
     def _middle(self, user_id: str, record: UserRecord) -> Entries:
-        """The events in `m` that this record has taken in: not the last ones, if the record that has them was lost."""
+        """Give the events in `m` that this record has accepted: without the last ones if their record was lost."""
         value = self._read(user_id, _middle_key(user_id)) if record.spilt else None
         if value is None:
             return np.empty(0, ENTRY)
@@ -184,46 +202,46 @@ class Users:
         return events, horizon
 
     def _forgotten(self, user_id: str) -> tuple[int, int]:
-        """Up to when events are of an erased past, and the time of the newest wish to be forgotten; 0 if never."""
+        """Give the time up to which events were erased, and that of the newest request to be forgotten; 0 if none."""
         value = self._read(user_id, _forgotten_key(user_id)) or b""
         return int.from_bytes(value[:8], "little"), int.from_bytes(value[8:], "little")
 
     def _newest_ms(self, user_id: str) -> int:
-        """The newest time of any event of the user; of one that came again later, the end of that second."""
+        """Give the newest time of any event of the user. A memory has seconds: the end of the second counts."""
         as_of_ms, second = self.get(user_id).interest.as_of_ms, self.memory(user_id).newest_second()
         return as_of_ms if second <= as_of_ms // 1000 else second * 1000 + 999
 
-    def _known(self, record: UserRecord) -> UserRecord:
+    def _checked(self, record: UserRecord) -> UserRecord:
         if (dim := len(record.interest.long)) != self._dim:
             raise StateUnreadable(
                 f"user record: got vectors of {dim} numbers, expected {self._dim}; another encoder made them: set "
-                "AFTERCLICK_ENCODER__MODEL to that one, or AFTERCLICK_KAFKA__GROUP_ID to a new name to begin anew"
+                "AFTERCLICK_ENCODER__MODEL to that encoder, or AFTERCLICK_KAFKA__GROUP_ID to a new name to begin anew"
             )
         return record
 
     def discard(self) -> None:
-        """What is not in the store never was: another worker has these users now."""
+        """Discard all changes that are not in the store: another worker holds these users now."""
         self._records, self._changes, self._flushing = {}, {}, {}
-        self.let_go()
+        self.drop_cache()
 
-    def let_go(self) -> None:
-        """Others may write to the store from now on: keep nothing of it."""
-        self._kept = {}
+    def drop_cache(self) -> None:
+        """Read every record from the store again: others may write to it from now on."""
+        self._cache = {}
 
-    def _keep(self, user_id: str, record: UserRecord) -> None:
-        self._kept.pop(user_id, None)
-        self._kept[user_id] = record
-        if len(self._kept) > KEPT:
-            del self._kept[next(iter(self._kept))]
+    def _put_into_cache(self, user_id: str, record: UserRecord) -> None:
+        self._cache.pop(user_id, None)
+        self._cache[user_id] = record
+        if len(self._cache) > CACHED_RECORDS:
+            del self._cache[next(iter(self._cache))]
 
     def _change(self, user_id: str, key: bytes, value: bytes | None) -> None:
         self._changes.setdefault(user_id, {})[key] = value
 
     def _read(self, user_id: str, key: bytes) -> bytes | None:
         for layer in (self._changes, self._flushing):
-            changed = layer.get(user_id, {})
-            if key in changed:
-                return changed[key]
+            values = layer.get(user_id, {})
+            if key in values:
+                return values[key]
         return self._store.get(key)
 
 

@@ -34,7 +34,7 @@ from streams.state.flush import Flush
 from streams.state.intake import Intake
 from streams.state.item_counts import COUNTS, ItemCounts
 from streams.state.pending import Pending
-from streams.state.rank_requests import RequestQueue
+from streams.state.request_queue import RequestQueue
 from streams.state.tier import StateTier
 
 logger = logging.getLogger(__name__)

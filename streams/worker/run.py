@@ -340,7 +340,7 @@ async def _look_at_models(tier: StateTier, every_s: float) -> None:
     while every_s:
         await asyncio.sleep(every_s)
         with suppress(ModelUnsupported):  # it is being written
-            tier.look_at_models()
+            tier.requests.look_at_models()
 
 
 def _sources(settings: Settings) -> list[Source]:

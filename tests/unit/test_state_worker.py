@@ -270,7 +270,7 @@ def test_a_closed_worker_reads_no_user_and_writes_nothing() -> None:
         await world.worker.take([world.click("u", "e1")])
         await world.worker.close(10)
         world.store.clear()
-        world.tier.users.let_go()
+        world.tier.users.drop_cache()
         await world.worker.take([world.click("u", "e2")])
         world.worker.refresh(["u"])
         await asyncio.wait_for(running, 10)
