@@ -87,6 +87,6 @@ def _wire(value: bytes) -> _StoredRecord:
     advice = (
         "a newer worker wrote it: upgrade this one"
         if schema > SCHEMA
-        else "an older worker wrote it: set AFTERCLICK_KAFKA__GROUP_ID to a new name, which makes states anew from the log"
+        else "an older worker wrote it: set AFTERCLICK_KAFKA__GROUP_ID to a new name; it makes states anew from the log"
     )
     raise StateUnreadable(f"user record: got schema {schema}, expected {SCHEMA}; {advice}")

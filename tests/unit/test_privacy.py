@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +31,7 @@ from streams.state.tier import StateTier, counts_of
 from streams.state.users import Users
 from streams.state.worker import StateWorker
 from tests import models
+from tests.stores import MemoryStore
 
 NOW = 1_790_000_000_000
 KEY = SecretStr("a key of 16 letters or more")
@@ -49,19 +50,13 @@ class Out:
 
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []
-        self.store: dict[bytes, bytes] = {}
+        self.store = MemoryStore()
 
     async def deliver(self, messages: Sequence[Outgoing]) -> list[Any]:
         self.sent += messages
         return [None] * len(messages)
 
     async def write(self, _: Any, places: Sequence[Any]) -> None: ...
-
-    def partitions(self) -> Collection[int]:
-        return range(Settings().kafka.partitions)
-
-    def apply(self, changes: Sequence[tuple[bytes, bytes, Any]]) -> None:
-        self.store.update({key: value for key, value, _ in changes})
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +122,7 @@ def state_worker_of(settings: Settings) -> tuple[StateWorker, StateTier, Out]:
     out: Any = Out()
     tier = StateTier(settings, Users(out.store, 4), Catalogue(4), counts_of(settings), BUILT_IN)
     encoder: Any = None
-    return StateWorker(settings, tier, encoder, ThreadPoolExecutor(1), out, out, "changelog"), tier, out
+    return StateWorker(settings, tier, encoder, ThreadPoolExecutor(1), out, out.store, "changelog"), tier, out
 
 
 async def flushed(worker: StateWorker, *messages: Any) -> None:

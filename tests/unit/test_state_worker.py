@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
@@ -30,6 +30,7 @@ from streams.state.event_router import ROUTED
 from streams.state.tier import StateTier
 from streams.state.users import Users
 from streams.state.worker import StateWorker
+from tests.stores import MemoryStore
 
 DIM, NOW = 8, 1_790_000_000_000
 SETTINGS = Settings()
@@ -52,27 +53,11 @@ class Broker:
         return [message for call in self.calls for message in call if message.topic == topic]
 
 
-class Memory(dict[bytes, bytes]):
-    """A store; of all partitions, if the test does not say otherwise."""
-
-    held: Collection[int] = range(SETTINGS.kafka.partitions)
-
-    def partitions(self) -> Collection[int]:
-        return self.held
-
-    def apply(self, changes: Sequence[tuple[bytes, bytes | None, RecordMetadata]]) -> None:
-        for key, value, _ in changes:
-            if value is None:
-                self.pop(key, None)
-            else:
-                self[key] = value
-
-
 class World:
     """A worker over such a broker, and events with the log of their acknowledgements."""
 
     def __init__(self, sources: Sequence[Source] = (), items: Sequence[str] = ("a",)) -> None:
-        self.broker, self.store, self.acked = Broker(), Memory(), list[int]()
+        self.broker, self.store, self.acked = Broker(), MemoryStore(), list[int]()
         self.tier = StateTier(SETTINGS, Users(self.store, DIM), Catalogue(DIM), Counts(9e9, 9e8), sources)
         for item_id in items:
             self.tier.put_item(Item(item_id=item_id, title=item_id), np.eye(DIM, dtype=np.float32)[0], NOW)
