@@ -50,7 +50,7 @@ def opened(kind: str, folder: Path) -> Iterator[Case]:
         """Stand in for the consumer group, which needs a broker."""
         assigned = {TopicPartition("clicks", 9), *(TopicPartition(CHANGELOG, number) for number in partitions)}
         app.consumer = SimpleNamespace(assignment=lambda: assigned)  # type: ignore[assignment]
-        app.assignor._assignment = ClientAssignment(actives={CHANGELOG: list(partitions)}, standbys={})
+        app.assignor._assignment = ClientAssignment(actives={CHANGELOG: list(partitions)}, standbys={})  # type: ignore[attr-defined]
 
     hold(range(PARTITIONS))
     try:

@@ -1,4 +1,4 @@
-"""The lenient way on anything: no number that is none gets in, and what is strictly right is left as it is."""
+"""Lenient decoding of any value: no NaN or infinity is accepted, and a valid message stays as it is."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def numbers(value: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("topic", INPUTS)
-def test_what_is_taken_meets_the_contract(topic: str) -> None:
+def test_an_accepted_message_meets_the_contract(topic: str) -> None:
     fields = json.loads(good()[topic][0])
     schema = TOPICS[topic]
 
@@ -69,13 +69,13 @@ def test_what_is_taken_meets_the_contract(topic: str) -> None:
         assert set(coerced) <= {*KINDS, "bom"}
         assert all(map(math.isfinite, numbers(received)))
         again = msgspec.json.decode(msgspec.json.encode(received), type=schema)
-        assert again == received, "written anew, it is strictly right"
+        assert again == received, "encoded again, the strict decoder accepts it"
 
     loose()
 
 
 @pytest.mark.parametrize("topic", INPUTS)
-def test_what_is_strictly_right_is_left_as_it_is(topic: str) -> None:
+def test_a_message_that_meets_the_contract_stays_as_it_is(topic: str) -> None:
     for raw in good()[topic]:
         fitted, kinds = fit(json.loads(raw), TOPICS[topic])
         assert kinds == []
@@ -88,7 +88,7 @@ def test_what_is_strictly_right_is_left_as_it_is(topic: str) -> None:
 @example("9999-12-31 23:59:59 -2359")
 @example("0001-01-01 00:00:00 +2359")
 @example("2026-11-22 18:00:00 +9999")
-def test_a_time_is_a_moment_or_none(value: Any) -> None:
+def test_a_text_gives_a_time_with_a_zone_or_none(value: Any) -> None:
     moment = lenient_time(value)
     assert moment is None or isinstance(moment, int) or moment.tzinfo is not None
     if moment is not None:
@@ -96,7 +96,7 @@ def test_a_time_is_a_moment_or_none(value: Any) -> None:
 
 
 @given(st.integers(0, 2**43))
-def test_every_form_of_a_time_is_the_same_moment(ms: int) -> None:
+def test_every_form_of_a_time_gives_the_same_milliseconds(ms: int) -> None:
     moment = datetime.fromtimestamp(ms / 1000, timezone.utc).replace(microsecond=ms % 1000 * 1000)
     for written in (str(ms), float(ms), f"{ms}.0", f"{moment:%Y-%m-%d %H:%M:%S}.{ms % 1000:03} UTC"):
         read = lenient_time(written)

@@ -1,4 +1,4 @@
-"""What one user can do to everybody's counts is bounded, whatever the number and the order of their events."""
+"""One user's weight in the counts is bounded, whatever the number and the order of their events."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Shop:
     def take(
         self, user_id: str, events: Sequence[tuple[str, int]], batch: int = 500, kind: type[Click] = Click
     ) -> None:
-        """Take in clicks, each an item and a time after the start."""
+        """Accept clicks, each an item and a time (milliseconds) after the start."""
         clicks = [
-            kind(event_id=f"{place}", user_id=user_id, item_id=item, timestamp=START + time_ms)
-            for place, (item, time_ms) in enumerate(events)
+            kind(event_id=f"{number}", user_id=user_id, item_id=item, timestamp=START + time_ms)
+            for number, (item, time_ms) in enumerate(events)
         ]
         for begin in range(0, len(clicks), batch):
             self._tier.accept(user_id, clicks[begin : begin + batch])
-            self._tier.users.begin_flush()  # no store: what is written stays readable
+            self._tier.users.begin_flush()  # there is no store: the changes stay readable
             self._tier.users._changes = self._tier.users._flushing
 
     def version(self, user_id: str) -> int:
@@ -56,8 +56,8 @@ class Shop:
     def strengths(self, item: str, time_ms: int) -> dict[int, float]:
         """The item's co-visits, decayed and not normalised, by the other item's key."""
         [row] = [row for _, key, row in self.counts.changes() if key == item_key(item)]
-        found = 2.0 ** (np.frombuffer(row.strengths, "<f8") - (START + time_ms) / (90 * DAY))
-        return dict(zip(np.frombuffer(row.neighbours, "<u8").tolist(), found.tolist(), strict=True))
+        strengths = 2.0 ** (np.frombuffer(row.strengths, "<f8") - (START + time_ms) / (90 * DAY))
+        return dict(zip(np.frombuffer(row.neighbours, "<u8").tolist(), strengths.tolist(), strict=True))
 
 
 @given(st.lists(st.integers(0, 300 * 86_400), min_size=1, max_size=60), st.integers(1, 60), st.booleans())
@@ -81,7 +81,7 @@ def test_thousands_of_clicks_weigh_less_than_three_users() -> None:
     assert shop.trend(ITEM, 40_000_000) == pytest.approx(1, rel=1e-3)
 
 
-def test_a_bot_that_goes_round_more_items_than_a_history_holds_counts_once_for_each() -> None:
+def test_a_bot_that_cycles_through_more_items_than_a_history_holds_counts_once_for_each_item() -> None:
     shop, items = Shop(16_384), [f"item-{number}" for number in range(60)]
     shop.take("bot", [(items[number % 60], number * 1_000) for number in range(6_000)])
     assert max(shop.popularity(item, 6_000_000) for item in items) == pytest.approx(1, rel=1e-3)
@@ -102,11 +102,11 @@ def test_co_visits_of_one_user_are_bounded() -> None:
     shop.take("u", [(f"item-{number % 2}", number * 1_000) for number in range(4_000)])
     for user in range(8):
         shop.take(f"v{user}", [("item-0", user), ("item-2", user + 1)])
-    found = shop.strengths("item-0", 4_000_000)
-    assert 1 < found[item_key("item-1")] < 2 * 1.65 < found[item_key("item-2")]
+    strengths = shop.strengths("item-0", 4_000_000)
+    assert 1 < strengths[item_key("item-1")] < 2 * 1.65 < strengths[item_key("item-2")]
 
 
-def test_what_is_more_than_an_hour_may_have_counts_for_its_user_alone() -> None:
+def test_events_beyond_the_limit_of_an_hour_count_for_their_user_alone() -> None:
     shop, uncounted = Shop(100), metrics.events_uncounted.labels("busy")
     before = uncounted._value.get()
     shop.take("bot", [(f"item-{number}", number * 6_000) for number in range(300)])
@@ -118,7 +118,7 @@ def test_what_is_more_than_an_hour_may_have_counts_for_its_user_alone() -> None:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_recorded_events_at_any_speed_are_not_a_bots(backwards: bool) -> None:
+def test_recorded_events_that_are_sent_at_any_speed_count(backwards: bool) -> None:
     shop, uncounted = Shop(100), metrics.events_uncounted.labels("busy")
     before = uncounted._value.get()
     events = [(f"item-{number}", number * 60_000) for number in range(1_500)]

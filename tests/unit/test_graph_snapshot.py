@@ -1,4 +1,4 @@
-"""The search graph on disk: what is read is what was written, or nothing."""
+"""The search graph on disk: it is read as it was written, or not at all."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_restart_inserts_only_what_changed(path: Path) -> None:
     vectors = drawn(ITEMS)
     vectors[:50] = drawn(50, seed=2)
     catalogue = filled(Catalogue(DIM, EXACT, graph), vectors, rng.permutation(np.arange(100, ITEMS)))
-    assert catalogue.index.changes <= ITEMS - in_file, "the same vectors again: nothing but what was still waiting"
+    assert catalogue.index.changes <= ITEMS - in_file, "unchanged items are not inserted again"
     before = catalogue.index.changes
     filled(catalogue, vectors[:50])
     for _ in catalogue.index.forget_unknown():
@@ -80,10 +80,10 @@ def test_a_restart_inserts_only_what_changed(path: Path) -> None:
     assert np.mean(shares) >= 0.95
 
 
-def test_what_was_deleted_or_sold_out_meanwhile_is_not_found(path: Path) -> None:
+def test_items_that_were_deleted_or_sold_out_meanwhile_are_not_found(path: Path) -> None:
     catalogue = Catalogue(DIM, EXACT, graph_file.read(path, DIM, MODEL))
     vectors = drawn(ITEMS)
-    assert found(catalogue, vectors[:1]) == [], "no item is known yet"
+    assert found(catalogue, vectors[:1]) == [], "the catalogue has no item yet"
     filled(catalogue, vectors[: ITEMS // 2])
     for number in range(100):
         catalogue.put(CatalogueItem(f"i{number}", "title", "text", available=False), vectors[number])
@@ -106,7 +106,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_told_from_a_whole_one(damage: str, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_recognised(damage: str, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     with pytest.raises(GraphFileError) as error:
         graph_file.read(path, DIM, MODEL)
@@ -154,7 +154,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_old_file(path: Path) -> None
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     writer.stdout.close()
-    assert len(list(path.parent.iterdir())) == 2, "what was half written lies beside it"
+    assert len(list(path.parent.iterdir())) == 2, "the half-written file lies beside it"
     assert path.read_bytes() == whole
     assert graph_file.read(path, DIM, MODEL) is not None
     assert list(path.parent.iterdir()) == [path]

@@ -1,4 +1,4 @@
-"""Loose JSON: what is harmless is coerced for what it means, what would change a meaning is refused."""
+"""Lenient decoding: harmless deviations are coerced, and a value whose meaning would change is rejected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read(topic: str, value: dict[str, Any] | bytes, zone: Any = None) -> tuple[A
 
 
 @pytest.mark.parametrize(
-    ("field", "given", "meant", "kind"),
+    ("field", "given", "expected", "kind"),
     [
         ("brand", None, "", "null"),
         ("description", None, "", "null"),
@@ -55,13 +55,13 @@ def read(topic: str, value: dict[str, Any] | bytes, zone: Any = None) -> tuple[A
         ("brand", 4711, "4711", "number-as-text"),
     ],
 )
-def test_of_an_item_it_is_taken_and_counted(field: str, given: Any, meant: Any, kind: str) -> None:
+def test_a_harmless_value_of_an_item_is_coerced_and_counted(field: str, given: Any, expected: Any, kind: str) -> None:
     item, coerced = read("items", {**ITEM, field: given})
-    assert getattr(item, field) == meant
+    assert getattr(item, field) == expected
     assert coerced == [kind]
 
 
-REFUSED: dict[tuple[str, str], list[Any]] = {
+REJECTED: dict[tuple[str, str], list[Any]] = {
     ("items", "price"): ["89,00", "€ 5", "1e309", "NaN", "inf", "-1", -1, True, [5], "0x10", "1_000", "١"],
     ("items", "available"): [2, 1.0, "", "maybe", []],
     ("items", "item_id"): [42.0, True, None, ["i1"], {}],
@@ -78,17 +78,17 @@ REFUSED: dict[tuple[str, str], list[Any]] = {
 
 
 @pytest.mark.parametrize(
-    ("topic", "field", "given"), [(*where, value) for where, values in REFUSED.items() for value in values]
+    ("topic", "field", "given"), [(*where, value) for where, values in REJECTED.items() for value in values]
 )
-def test_what_would_change_a_meaning_is_refused(topic: str, field: str, given: Any) -> None:
+def test_a_value_whose_meaning_would_change_is_rejected(topic: str, field: str, given: Any) -> None:
     value = (ITEM if topic == "items" else CLICK) | {field: given}
-    with pytest.raises(BadMessage) as refused:
+    with pytest.raises(BadMessage) as rejected:
         read(topic, value)
-    assert refused.value.reason == "invalid"
-    assert field in str(refused.value)
+    assert rejected.value.reason == "invalid"
+    assert field in str(rejected.value)
 
 
-def test_of_events() -> None:
+def test_harmless_values_of_events_are_coerced() -> None:
     loose = {"event_id": 7, "item_id": 42, "context": None, "session_id": "", "position": 3.0, "dwell_ms": "1200"}
     click, coerced = read("clicks", CLICK | loose)
     assert click == Click(
@@ -102,22 +102,22 @@ def test_of_events() -> None:
     assert (purchase.quantity, purchase.price, purchase.currency) == (1, 9.5, "CHF")
     shown, _ = read("impressions", {"event_id": 1, "user_id": 2, "list_id": 3, "items": [4, "i"], "timestamp": NOW_MS})
     assert shown == Impression(event_id="1", user_id="2", list_id="3", items=["4", "i"], timestamp=NOW_MS)
-    with pytest.raises(BadMessage, match=r"items\[1\]"):  # one that is left out would move those behind it
+    with pytest.raises(BadMessage, match=r"items\[1\]"):  # an omitted id would shift the positions behind it
         read("impressions", {"event_id": 1, "user_id": 2, "list_id": 3, "items": [4, None], "timestamp": NOW_MS})
 
 
-def test_of_a_request_within() -> None:
+def test_harmless_values_within_a_request_are_coerced() -> None:
     event = {"item_id": 3, "type": "click", "timestamp": str(NOW_MS), "title": "Hat", "brand": None}
     candidate = {"item_id": 4, "text": "Cap", "retrieval_score": "0.5", "sources": None}
-    asked = {"request_id": 1, "user_id": "u", "as_of": NOW_MS, "history": [event], "candidates": [candidate]}
-    request, coerced = read("rank-requests", asked)
+    rank_request = {"request_id": 1, "user_id": "u", "as_of": NOW_MS, "history": [event], "candidates": [candidate]}
+    request, coerced = read("rank-requests", rank_request)
     assert isinstance(request, RankRequest)
     assert (request.history[0].item_id, request.history[0].timestamp) == ("3", NOW_MS)
     assert (request.candidates[0].retrieval_score, request.candidates[0].sources) == (0.5, [])
     assert len(coerced) == 7
 
 
-def test_what_is_as_the_contract_has_it_is_no_finding() -> None:
+def test_a_message_that_meets_the_contract_has_no_coercion() -> None:
     for topic, value in (
         ("items", ITEM | {"price": 5, "currency": "EUR", "timestamp": "2026-11-22 18:00:00Z", "unknown": None}),
         ("clicks", CLICK | {"timestamp": "2026-11-22T18:00:00+0100", "session_id": None}),
@@ -125,7 +125,7 @@ def test_what_is_as_the_contract_has_it_is_no_finding() -> None:
         assert read(topic, value)[1] == []
 
 
-def test_a_byte_order_mark_is_taken() -> None:
+def test_a_byte_order_mark_is_accepted() -> None:
     item, coerced = read("items", b"\xef\xbb\xbf" + json.dumps(ITEM).encode())
     assert (item, coerced) == (Item(**ITEM), ["bom"])
 
@@ -150,7 +150,7 @@ SIX_PM = milliseconds(datetime(2026, 11, 22, 18, tzinfo=timezone.utc))
         ("2026-11-22T18:00:00,5Z", SIX_PM + 500),
     ],
 )
-def test_times_of_other_forms(written: Any, ms: int) -> None:
+def test_times_in_other_forms_are_coerced(written: Any, ms: int) -> None:
     click, coerced = read("clicks", CLICK | {"timestamp": written})
     assert milliseconds(click.timestamp) == ms
     assert coerced == ["time"]
@@ -161,11 +161,11 @@ def test_times_of_other_forms(written: Any, ms: int) -> None:
     [
         ("2026-11-22 19:00:00", "2026-11-22 18:00"),
         ("2026-07-22T19:00:00.5", "2026-07-22 17:00"),
-        ("2026-10-25 02:30:00", "2026-10-25 00:30"),  # it comes twice: the first
-        ("2026-03-29 02:30:00", "2026-03-29 01:30"),  # it never came: by the offset before the change
+        ("2026-10-25 02:30:00", "2026-10-25 00:30"),  # it comes twice: the first one counts
+        ("2026-03-29 02:30:00", "2026-03-29 01:30"),  # it does not exist: the offset before the change counts
     ],
 )
-def test_a_time_without_a_zone_is_of_the_configured_one(local: str, utc: str) -> None:
+def test_a_time_without_a_zone_is_in_the_configured_zone(local: str, utc: str) -> None:
     click, coerced = read("clicks", CLICK | {"timestamp": local}, BERLIN)
     assert click.timestamp.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M") == utc
     assert coerced == ["time"]
@@ -191,6 +191,6 @@ def test_a_time_without_a_zone_is_of_the_configured_one(local: str, utc: str) ->
         ("1e400", "datetime"),
     ],
 )
-def test_other_times_are_refused(written: Any, words: str) -> None:
+def test_other_times_are_rejected(written: Any, words: str) -> None:
     with pytest.raises(BadMessage, match=words):
         read("clicks", CLICK | {"timestamp": written}, BERLIN)

@@ -1,4 +1,4 @@
-"""A forgotten user is gone from memory too, and with a key no user is kept under their own name."""
+"""A forgotten user is erased from memory too, and with a key no user id is stored."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def event(topic: str, key: bytes, value: bytes | None, headers: Any = None, part
 
 
 class Out:
-    """Kafka and Redis of the test: keeps what goes out."""
+    """Stands in for Kafka and Redis: it records the messages."""
 
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []
@@ -108,12 +108,12 @@ def test_the_scorers_contexts_of_a_forgotten_user_are_gone(decoder: PackedDecode
     asyncio.run(ranked(decoder, event("rank-requests", b"ann", None)))
     assert kept_tokens(decoder) == {"bob": before["bob"]}
     assert decoder.usage.context_bytes == decoder._contexts.bytes < held
-    assert len(decoder._contexts._holder) == len(before["bob"][0]) // 32, "no hash of theirs either"
+    assert len(decoder._contexts._holder) == len(before["bob"][0]) // 32, "the user's hashes are gone too"
     asyncio.run(ranked(decoder, revoke=True))
-    assert kept_tokens(decoder) == {}, "whose partitions are elsewhere, their wish goes elsewhere"
+    assert kept_tokens(decoder) == {}, "another worker gets the requests to be forgotten from now on"
 
 
-def test_whose_context_it_is_moves_no_score(decoder: PackedDecoder) -> None:
+def test_the_user_of_a_context_does_not_change_the_score(decoder: PackedDecoder) -> None:
     one, other = (decoder.score([ScoreRequest("Viewed a tent today", ["A hat"], user)])[0] for user in ("x", "y"))
     np.testing.assert_array_equal(one, other)
 
@@ -132,7 +132,7 @@ async def flushed(worker: StateWorker, *messages: Any) -> None:
     running.cancel()
 
 
-def test_who_waited_for_an_item_is_not_waited_with_any_more() -> None:
+def test_a_forgotten_user_no_longer_waits_for_an_item() -> None:
     settings = Settings()
     _, tier, _ = state_worker_of(settings)
     tier.accept("ann", [Click(event_id="e", user_id="ann", item_id="unknown", timestamp=NOW)])
@@ -141,8 +141,8 @@ def test_who_waited_for_an_item_is_not_waited_with_any_more() -> None:
     assert not any("ann" in users for users in tier._waiting.values())
 
 
-def test_with_a_key_nothing_that_goes_out_has_the_users_id() -> None:
-    """The click is sent on to its pseudonym's partition, taken in there, and never renamed twice."""
+def test_with_a_key_no_outgoing_message_has_the_user_id() -> None:
+    """The click is routed to the partition of its pseudonym, accepted there, and gets no second pseudonym."""
     settings = Settings(pseudonym_key=KEY)
     name = pseudonym("secret-ann", KEY)
     assert name == hmac.new(KEY.get_secret_value().encode(), b"secret-ann", hashlib.sha256).hexdigest()
@@ -167,7 +167,7 @@ def test_with_a_key_nothing_that_goes_out_has_the_users_id() -> None:
         assert bool(tier.users.forgotten_until(name)) == (topic == "forget")
 
 
-def test_the_command_looks_under_the_pseudonym(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_looks_up_the_pseudonym(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
     from streams.cli import app
@@ -181,4 +181,4 @@ def test_the_command_looks_under_the_pseudonym(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(ListCache, "read_once", read_once)
     monkeypatch.setenv("AFTERCLICK_PSEUDONYM_KEY", KEY.get_secret_value())
     CliRunner().invoke(app, ["recommend", "ann"])
-    assert asked == [pseudonym("ann", KEY), COLD_START_USER], "hers, and as there is none, everybody's"
+    assert asked == [pseudonym("ann", KEY), COLD_START_USER], "the user's list, then the cold-start list"

@@ -1,4 +1,4 @@
-"""Step 1: every kind of bad message is refused with a text that a person understands, and kept whole."""
+"""Step 1: every kind of bad message is rejected with a text that a person understands, and kept whole."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def message(topic: str, value: Any, key: bytes | None = b"u1") -> Message:
 
 
 def changed(**fields: Any) -> dict[str, Any]:
-    """`GOOD` with other fields; `...` leaves one out."""
+    """`GOOD` with other fields; `...` omits a field."""
     return {name: value for name, value in {**GOOD, **fields}.items() if value is not ...}
 
 
@@ -95,59 +95,59 @@ BAD: dict[str, tuple[str, Any, str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_wrong_is_said_and_the_message_kept_whole(name: str) -> None:
+def test_a_bad_message_is_rejected_with_its_error_and_kept_whole(name: str) -> None:
     topic, value, reason, words = BAD[name]
     bad = message(topic, value)
-    with pytest.raises(BadMessage) as refused:
+    with pytest.raises(BadMessage) as rejected:
         receive(bad, NOW_MS)
-    assert refused.value.reason == reason
-    assert words.lower() in str(refused.value).lower()
-    assert topic in str(refused.value)
-    letter = json.loads(msgspec.json.encode(bad.dead_letter(str(refused.value))))
+    assert rejected.value.reason == reason
+    assert words.lower() in str(rejected.value).lower()
+    assert topic in str(rejected.value)
+    letter = json.loads(msgspec.json.encode(bad.dead_letter(str(rejected.value))))
     assert (letter["topic"], letter["partition"], letter["offset"]) == (topic, 3, 41)
     payload = letter["payload"]
     assert (base64.b64decode(payload) if payload is not None else None) == bad.value
     assert base64.b64decode(letter["key"]) == b"u1"
 
 
-def test_a_tombstone_without_a_key_means_nothing() -> None:
+def test_a_tombstone_without_a_usable_key_is_rejected() -> None:
     with pytest.raises(BadMessage, match="needs a key"):
         receive(message("items", None, key=None), NOW_MS)
     with pytest.raises(BadMessage, match="UTF-8"):
         receive(message("items", None, key=b"\xff"), NOW_MS)
 
 
-def test_nobody_else_is_reserved_and_blank_titles_are_few() -> None:
+def test_no_other_user_id_is_reserved_and_few_titles_are_blank() -> None:
     for user_id in ("*x", "**", " ", "\n", "u\0", "undefined", "[object Object]", " u1"):
         assert receive(message("clicks", changed(user_id=user_id)), NOW_MS).user_id == user_id  # type: ignore[union-attr]
     for title in ("帽", "👟", "-", "\u200bHat", "é", "ٱلْ", "7", "€"):
         assert receive(message("items", ITEM | {"title": title}, key=b"i1"), NOW_MS).title == title  # type: ignore[union-attr]
 
 
-def test_what_a_worker_of_ours_wrote_is_not_refused_for_its_user_or_its_time() -> None:
+def test_a_message_of_a_worker_is_not_rejected_for_its_user_or_its_time() -> None:
     candidates = [{"item_id": f"i{number}", "text": "x" * 2_000} for number in range(600)]  # over 1 MiB
     late = NOW_MS + 40 * 86_400_000
-    asked = {"request_id": "r", "user_id": "*", "as_of": late, "history": [], "candidates": candidates}
-    ours = receive(message("rank-requests", asked), NOW_MS, from_worker=True)
-    assert isinstance(ours, RankRequest)
-    assert (ours.user_id, ours.as_of) == ("*", late)
+    rank_request = {"request_id": "r", "user_id": "*", "as_of": late, "history": [], "candidates": candidates}
+    received = receive(message("rank-requests", rank_request), NOW_MS, from_worker=True)
+    assert isinstance(received, RankRequest)
+    assert (received.user_id, received.as_of) == ("*", late)
     assert receive(message("rank-requests", None, key=b"*"), NOW_MS, from_worker=True) == Tombstone("*")
     with pytest.raises(BadMessage, match=r"user_id: got '\*'"):
         receive(message("rank-requests", None, key=b"*"), NOW_MS)
     with pytest.raises(BadMessage, match=r"user_id: got '\*'"):
-        receive(message("rank-requests", asked), NOW_MS)
+        receive(message("rank-requests", rank_request), NOW_MS)
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_cause_holds_nothing_of_the_message(name: str) -> None:
+def test_a_cause_contains_nothing_of_the_message(name: str) -> None:
     topic, value, _, _ = BAD[name]
-    with pytest.raises(BadMessage) as refused:
+    with pytest.raises(BadMessage) as rejected:
         receive(message(topic, value), NOW_MS)
-    assert len(refused.value.cause) < 80
-    assert not {"e1", "u1", "i1", str(NOW_MS)} & set(refused.value.cause.split())
+    assert len(rejected.value.cause) < 80
+    assert not {"e1", "u1", "i1", str(NOW_MS)} & set(rejected.value.cause.split())
 
 
-def test_good_messages_pass() -> None:
+def test_good_messages_are_accepted() -> None:
     assert receive(message("clicks", GOOD), NOW_MS) == Click(**GOOD)
     assert receive(message("clicks", changed(unknown="ignored")), NOW_MS) == Click(**GOOD)
     purchase = receive(

@@ -1,4 +1,4 @@
-"""The state tier's batches without Kafka: who answers which event, and in which order events are acknowledged."""
+"""The state worker without Kafka: what each event causes, and in which order events are acknowledged."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHANGELOG = changelog_name(SETTINGS)
 
 
 class Broker:
-    """Takes what goes out, as Kafka would: the messages of each call, and a place for every one."""
+    """Stands in for Kafka: it records the messages of each call, and gives each message metadata."""
 
     def __init__(self) -> None:
         self.calls: list[list[Outgoing]] = []
@@ -54,7 +54,7 @@ class Broker:
 
 
 class World:
-    """A worker over such a broker, and events with the log of their acknowledgements."""
+    """A worker over such a broker, and events whose acknowledgements are recorded."""
 
     def __init__(self, sources: Sequence[Source] = (), items: Sequence[str] = ("a",)) -> None:
         self.broker, self.store, self.acked = Broker(), MemoryStore(), list[int]()
@@ -77,10 +77,10 @@ class World:
         **headers: bytes,
     ) -> Any:
         offset, self._offset = self._offset, self._offset + 1
-        place = partition_of(user_id.encode(), SETTINGS.kafka.partitions) if partition is None else partition
+        home = partition_of(user_id.encode(), SETTINGS.kafka.partitions)
         message = SimpleNamespace(
             topic=topic,
-            partition=place,
+            partition=home if partition is None else partition,
             offset=offset,
             key=user_id.encode(),
             value=value,
@@ -110,7 +110,7 @@ class World:
         return self.event("forget", user_id, json.dumps(wish).encode(), **more)
 
     async def work(self, events: Sequence[Any]) -> None:
-        """Let the worker have these at once, until all are acknowledged."""
+        """Give the worker these events at once, and wait until all are acknowledged."""
         running = asyncio.create_task(self.worker.run())
         await self.worker.take(events)
         await self.worker.acks.drain(20)
@@ -137,19 +137,19 @@ def test_many_events_are_one_write_and_one_request_per_user() -> None:
     assert world.acked == list(range(60))
 
 
-def test_the_lists_that_clicks_came_from_go_along_with_the_request_once_each() -> None:
+def test_a_request_has_the_feedback_of_each_click_once() -> None:
     world = World()
     clicks = [("e1", "l1"), ("e2", None), ("e1", "l1"), ("e3", "l2")]
     asyncio.run(world.work([world.click("u", event_id, list_id=list_id) for event_id, list_id in clicks]))
     [request] = world.broker.of("rank-requests")
-    answers = json.loads(request.value or b"")["feedback"]
-    assert answers == [{"list_id": "l1", "item_id": "a"}, {"list_id": "l2", "item_id": "a"}]
+    feedback = json.loads(request.value or b"")["feedback"]
+    assert feedback == [{"list_id": "l1", "item_id": "a"}, {"list_id": "l2", "item_id": "a"}]
 
 
 def test_the_cold_start_list_is_made_whenever_its_candidates_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold_start, "EVERY_S", 0.01)
     world = World(BUILT_IN, items=())
-    monkeypatch.setattr(time, "time", lambda: NOW / 1000 + 40 * 86_400)  # of no consequence
+    monkeypatch.setattr(time, "time", lambda: NOW / 1000 + 40 * 86_400)  # the worker's own clock is not used
     world.store.held = ()
 
     def item(item_id: str, stored_ms: int) -> Any:
@@ -179,7 +179,7 @@ def test_the_cold_start_list_is_made_whenever_its_candidates_change(monkeypatch:
     assert set(asyncio.run(lists(2))[-1]) == {"a", "b"}
 
 
-def test_forgetting_in_the_middle_of_a_batch_is_by_event_time() -> None:
+def test_a_request_to_be_forgotten_within_a_batch_applies_by_event_time() -> None:
     world = World()
     events = [
         world.click("u", "e1", 1),
@@ -196,8 +196,8 @@ def test_forgetting_in_the_middle_of_a_batch_is_by_event_time() -> None:
     assert world.acked == list(range(5))
 
 
-def test_an_event_on_its_users_partition_number_is_routed_where_another_worker_has_the_user() -> None:
-    """A topic with more partitions than ours is divided in another way."""
+def test_an_event_on_the_number_of_its_users_partition_is_routed_if_another_worker_holds_the_user() -> None:
+    """A topic with more partitions than ours is divided among the workers in another way."""
     world = World()
     home = partition_of(b"u", SETTINGS.kafka.partitions)
     world.store.held = [home + 1]
@@ -247,7 +247,7 @@ def test_nothing_is_acknowledged_before_its_state_is_durable_and_its_request_is_
 
 
 def test_a_closed_worker_reads_no_user_and_writes_nothing() -> None:
-    """Its store is closed next, and every user of it would be a new one."""
+    """Faust closes the store next, and every user would read as a new one."""
     world = World()
 
     async def closed() -> None:
@@ -264,7 +264,9 @@ def test_a_closed_worker_reads_no_user_and_writes_nothing() -> None:
     assert (len(world.broker.of(CHANGELOG)), world.acked) == (1, [0])
 
 
-def test_who_closes_while_kafka_is_away_makes_no_request_from_a_closed_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_closes_while_kafka_is_away_makes_no_request_from_a_closed_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = World()
     monkeypatch.setattr(worker, "LAST_FLUSH_S", 0.05)
 
@@ -288,20 +290,20 @@ def test_who_closes_while_kafka_is_away_makes_no_request_from_a_closed_store(mon
     assert (world.broker.of("rank-requests"), world.acked) == ([], [])
 
 
-def test_what_was_only_noted_is_left_to_who_gets_the_partition() -> None:
+def test_events_that_were_not_applied_are_left_to_the_next_holder_of_the_partition() -> None:
     world = World()
 
-    async def handed_over() -> None:
+    async def revoked() -> None:
         await world.worker.take([world.click("u", "e1")])
         await world.worker.on_revoke({TopicPartition("one order for all", 0)})
         await world.work([world.click("v", "e2")])
 
-    asyncio.run(handed_over())
+    asyncio.run(revoked())
     assert (world.version("u"), world.version("v"), world.acked) == (0, 1, [1])
 
 
-def test_a_wish_to_be_forgotten_that_comes_again_leaves_who_came_back() -> None:
-    """Its user keeps state and list, and events that wait for a request are still answered by one."""
+def test_a_repeated_request_to_be_forgotten_keeps_a_user_who_came_back() -> None:
+    """The user keeps state and list, and a request still answers the events that wait for one."""
     world = World()
 
     async def come_back() -> None:
@@ -317,12 +319,12 @@ def test_a_wish_to_be_forgotten_that_comes_again_leaves_who_came_back() -> None:
     assert world.acked == list(range(5))
 
 
-def test_many_repeats_are_told_once_but_not_those_of_a_replay(caplog: pytest.LogCaptureFixture) -> None:
+def test_many_repeats_are_logged_once_but_not_those_of_a_replay(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     repeats = world.worker._applier.repeats
 
     async def work() -> None:
-        repeats._since_ms = NOW + 1_001  # all is from before this worker
+        repeats._since_ms = NOW + 1_001  # all records are older than this worker
         await world.work([world.click("u", "order-1") for _ in range(50)])
         assert not [line for line in caplog.messages if "repeats" in line]
         repeats._since_ms = NOW + 1_000
@@ -339,7 +341,7 @@ def test_many_repeats_are_told_once_but_not_those_of_a_replay(caplog: pytest.Log
 
 
 def test_counts_are_stored_after_the_states_that_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that dies in between has its events counted once, by who comes after it."""
+    """If a worker dies in between, the next worker counts its events, once."""
     monkeypatch.setattr(item_counts, "STORE_EVERY_S", 0.0)
     world = World()
     deliver = world.broker.deliver

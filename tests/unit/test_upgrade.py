@@ -1,7 +1,7 @@
-"""What is stored outlives the program: what this version cannot read is refused and never dropped.
+"""Stored data outlives the program: a schema that this version cannot read is an error, and the data stays.
 
-Records of states are read in this version only: ids of events mean something else since 3, so a record of before would
-have its events counted a second time. Lists are read in this version and the one before.
+Records of states are read in the current schema only. The ids of events changed their meaning in schema 3, so the
+events of an older record would count twice. Lists are read in the current schema and in the one before.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def stored(schema: int) -> bytes:
 
 
 def expected() -> UserRecord:
-    """The events that the fixtures were made of."""
+    """The record that the fixtures were made from."""
     state, seen, random = empty(4), [], np.random.default_rng(3)
     for n in range(5):
         vector = None if n == 4 else random.normal(size=4).astype(np.float32)
@@ -46,19 +46,19 @@ def expected() -> UserRecord:
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    found, wanted = decode_record(stored(user_record.SCHEMA)), expected()
-    assert encode_record(wanted) == stored(user_record.SCHEMA)
-    assert (found.recent, found.spilt, found.stored) == (wanted.recent, wanted.spilt, len(wanted.recent))
+    record, reference = decode_record(stored(user_record.SCHEMA)), expected()
+    assert encode_record(reference) == stored(user_record.SCHEMA)
+    assert (record.recent, record.spilt, record.stored) == (reference.recent, reference.spilt, len(reference.recent))
     for name in ("version", "as_of_ms"):
-        assert getattr(found.interest, name) == getattr(wanted.interest, name)
+        assert getattr(record.interest, name) == getattr(reference.interest, name)
     for name in ("history", "waiting", "bought"):
-        np.testing.assert_array_equal(getattr(found.interest, name), getattr(wanted.interest, name))
+        np.testing.assert_array_equal(getattr(record.interest, name), getattr(reference.interest, name))
     for name in ("session", "long"):
-        np.testing.assert_allclose(getattr(found.interest, name), getattr(wanted.interest, name), rtol=1e-3)
+        np.testing.assert_allclose(getattr(record.interest, name), getattr(reference.interest, name), rtol=1e-3)
 
 
 @pytest.mark.parametrize("schema", range(1, user_record.SCHEMA))
-def test_a_record_of_a_version_before_is_refused_in_one_line_and_stays_as_it_is(schema: int) -> None:
+def test_an_older_record_is_refused_in_one_line_and_stays_as_it_is(schema: int) -> None:
     store = {b"uann": stored(schema)}
     for look in (lambda: Users(store, 4).get("ann"), lambda: list(Users(store, 4).waiting())):
         with pytest.raises(
@@ -103,8 +103,8 @@ def a_list(as_of: int, **more: object) -> Published:
     return Published("ann", msgspec.json.encode(msgspec.structs.replace(made, **more)), as_of, 1)
 
 
-def test_lists_of_every_version_live_together_in_redis() -> None:
-    """The newest wins, whoever wrote it; what is no list is overwritten; who reads a newer schema is told."""
+def test_lists_of_all_schemas_coexist_in_redis() -> None:
+    """The newest list wins, whatever its schema. A value that is no list is overwritten. A newer schema is an error."""
 
     async def write(published: Published) -> None:
         cache = ListCache(settings)

@@ -1,4 +1,4 @@
-"""A user's record: each event once, however often it comes; erased when asked."""
+"""A user's record accepts each event once, however often it comes, and is erased on request."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def flush(users: Users, store: dict[bytes, bytes]) -> Changes:
 
 def accept(users: Users, user_id: str, event_id: str, time_ms: int = START) -> str:
     event, memory = Event(1, time_ms, "click"), users.memory(user_id)
-    known = memory.look_up(seen_of(event_id, event))
+    novelty = memory.look_up(seen_of(event_id, event))
     state = users.get(user_id).interest
-    if known == "new":
+    if novelty == "new":
         memory.add(seen_of(event_id, event))
         state = update(state, event, None, Decay())
     users.accept(user_id, memory, state)
-    return known
+    return novelty
 
 
-def knows(users: Users, user_id: str, event_id: str, time_ms: int = START) -> str:
+def novelty_of(users: Users, user_id: str, event_id: str, time_ms: int = START) -> str:
     return users.memory(user_id).look_up(seen_of(event_id, Event(1, time_ms, "click")))
 
 
 def fill(users: Users, user_id: str, times_ms: Iterator[int] | range) -> None:
-    """Take in one event for each of these times, at once."""
+    """Accept one event at each of these times, in one batch."""
     memory = users.memory(user_id)
     for time_ms in times_ms:
         memory.add(seen_of(f"e{time_ms}", Event(1, time_ms, "click")))
@@ -64,7 +64,7 @@ def test_changes_are_readable_while_they_are_flushed() -> None:
     users = Users({}, DIM)
     accept(users, "u", "e1")
     users.begin_flush()
-    assert knows(users, "u", "e1") == "known"
+    assert novelty_of(users, "u", "e1") == "known"
     accept(users, "u", "e2")
     assert users.get("u").interest.version == 2
     users.end_flush()
@@ -79,10 +79,10 @@ def test_an_event_is_one_id_about_one_item_in_one_topic() -> None:
     assert memory.look_up(seen_of("1", Event(1, START + 9 * 86_400_000, "click"))) == "known", "sent again later"
     assert memory.look_up(seen_of("1", Event(1, START, "purchase"))) == "new"
     assert memory.look_up(seen_of("1", Event(2, START, "click"))) == "new"
-    assert knows(users, "another", "1") == "new"
+    assert novelty_of(users, "another", "1") == "new"
 
 
-def test_an_event_is_known_long_after_it_left_the_record() -> None:
+def test_an_event_is_recognised_long_after_it_left_the_record() -> None:
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
     total = 3 * MIDDLE + RECENT + 3
@@ -93,13 +93,13 @@ def test_an_event_is_known_long_after_it_left_the_record() -> None:
     flush(users, store)
     assert {key[:1] for key in store} == {b"u", b"m", b"s"}
     again = Users(store, DIM)
-    assert {knows(again, "u", f"e{number}", START - number) for number in range(total)} == {"known"}
-    assert knows(again, "u", "another") == "new"
-    assert knows(again, "other", "e0") == "new"
+    assert {novelty_of(again, "u", f"e{number}", START - number) for number in range(total)} == {"known"}
+    assert novelty_of(again, "u", "another") == "new"
+    assert novelty_of(again, "other", "e0") == "new"
 
 
-def test_the_newest_by_event_time_are_kept_and_what_is_older_is_taken_for_a_repeat() -> None:
-    """20,000 events, and then an import of older ones: the memory is bounded, and no event counts twice."""
+def test_the_newest_events_by_time_are_kept_and_older_events_are_treated_as_repeats() -> None:
+    """20,000 events, then an import of older events: the memory is bounded, and no event counts twice."""
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
     total = SEEN + 4 * MIDDLE
@@ -109,19 +109,19 @@ def test_the_newest_by_event_time_are_kept_and_what_is_older_is_taken_for_a_repe
         flush(users, store)
     assert len(store[b"su"]) == 16 * SEEN + 8
     assert len(store[b"mu"]) <= 16 * (MIDDLE + 600)
-    assert knows(users, "u", "never sent", times[0]) == "too-old"
-    found = {knows(users, "u", f"e{time_ms}", time_ms) for time_ms in times}
-    assert found == {"known", "too-old"}
-    assert knows(users, "u", f"e{times[-SEEN]}", times[-SEEN]) == "known"
-    assert knows(users, "u", "never sent", times[-SEEN]) == "new", "late, and younger than all that was dropped"
+    assert novelty_of(users, "u", "never sent", times[0]) == "too-old"
+    novelties = {novelty_of(users, "u", f"e{time_ms}", time_ms) for time_ms in times}
+    assert novelties == {"known", "too-old"}
+    assert novelty_of(users, "u", f"e{times[-SEEN]}", times[-SEEN]) == "known"
+    assert novelty_of(users, "u", "never sent", times[-SEEN]) == "new", "late, and newer than all dropped events"
     fill(users, "u", range(START - total * 1000, START, 1000))  # would push out every id if kept by arrival
     flush(users, store)
     fill(users, "u", range(START - RECENT - 1, START))
     flush(users, store)
-    assert knows(users, "u", f"e{times[-SEEN]}", times[-SEEN]) == "known"
+    assert novelty_of(users, "u", f"e{times[-SEEN]}", times[-SEEN]) == "known"
 
 
-def test_an_id_that_came_again_later_is_kept_as_long_as_the_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_that_came_again_with_a_later_time_is_kept_as_long_as_that_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in (("RECENT", 2), ("MIDDLE", 4), ("SEEN", 8)):
         monkeypatch.setattr(users_module, name, size)
     store: dict[bytes, bytes] = {}
@@ -134,7 +134,7 @@ def test_an_id_that_came_again_later_is_kept_as_long_as_the_later_one(monkeypatc
     assert users.get("u").interest.version == 40
 
 
-def test_a_record_is_written_again_for_an_event_that_comes_again() -> None:
+def test_a_repeated_event_writes_the_record_again() -> None:
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
     accept(users, "u", "e1")
@@ -143,7 +143,7 @@ def test_a_record_is_written_again_for_an_event_that_comes_again() -> None:
     assert flush(users, store) == before
 
 
-def test_forgetting_erases_all_but_a_hash_and_times() -> None:
+def test_forgetting_erases_all_but_a_hash_and_two_times() -> None:
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
     for number in range(2 * MIDDLE):
@@ -163,14 +163,14 @@ def test_forgetting_erases_all_but_a_hash_and_times() -> None:
     assert again.forgotten_until("secret-user") == START + 500
 
 
-def test_forgetting_covers_what_was_accepted_even_of_the_future() -> None:
+def test_forgetting_covers_accepted_events_of_the_future() -> None:
     users = Users({}, DIM)
     accept(users, "u", "e1", START + 86_400_000)
     assert users.forget("u", START)
     assert users.forgotten_until("u") == START + 86_400_000
 
 
-def test_a_wish_that_comes_again_leaves_who_came_back_since() -> None:
+def test_a_repeated_request_to_be_forgotten_keeps_a_user_who_came_back() -> None:
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
     accept(users, "u", "e1")
@@ -185,7 +185,7 @@ def test_a_wish_that_comes_again_leaves_who_came_back_since() -> None:
     assert again.get("u").interest.version == 0
 
 
-def test_who_waits_for_an_item_is_found_after_a_restart() -> None:
+def test_users_who_wait_for_an_item_are_found_after_a_restart() -> None:
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
     accept(users, "u", "e1")
@@ -193,7 +193,7 @@ def test_who_waits_for_an_item_is_found_after_a_restart() -> None:
     assert [user_id for user_id, _ in Users(store, DIM).waiting()] == ["u"]
 
 
-def test_what_was_not_stored_can_be_given_up() -> None:
+def test_changes_that_were_not_stored_can_be_discarded() -> None:
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
     accept(users, "ann", "e1")
@@ -203,12 +203,12 @@ def test_what_was_not_stored_can_be_given_up() -> None:
     accept(users, "ann", "e3")
     users.discard()
     assert users.get("ann").interest.version == 1
-    assert [knows(users, "ann", event_id) for event_id in ("e1", "e2")] == ["known", "new"]
+    assert [novelty_of(users, "ann", event_id) for event_id in ("e1", "e2")] == ["known", "new"]
     assert users.begin_flush() == {}
 
 
 @pytest.mark.parametrize("key", [b"mu", b"su"])
-def test_damaged_memory_is_refused(key: bytes) -> None:
+def test_a_damaged_memory_is_refused(key: bytes) -> None:
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
     for begin in range(0, 3 * MIDDLE, RECENT + 1):

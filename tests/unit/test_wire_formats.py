@@ -1,4 +1,4 @@
-"""A message in another format is refused by the format's name, with what to do."""
+"""A message in another format is rejected with the name of the format, and with what to do."""
 
 from __future__ import annotations
 
@@ -66,23 +66,23 @@ FORMATS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_it_is_named(name: str) -> None:
+def test_the_error_names_the_format(name: str) -> None:
     value, words = FORMATS[name]
-    with pytest.raises(BadMessage) as refused:
+    with pytest.raises(BadMessage) as rejected:
         receive(Message("purchases", 0, 0, b"u1", value), NOW_MS)
-    assert words in str(refused.value)
-    assert refused.value.reason in ("malformed", "invalid")
-    assert len(refused.value.cause) < 80
-    assert "e1" not in refused.value.cause
+    assert words in str(rejected.value)
+    assert rejected.value.reason in ("malformed", "invalid")
+    assert len(rejected.value.cause) < 80
+    assert "e1" not in rejected.value.cause
 
 
 @pytest.mark.parametrize("value", [b"{oops", b'{"event_id": "e1"', b"hello", b"\x82\xa1a\x01", b"\0", b"\xff\xff\xff"])
-def test_what_nobody_can_tell_is_not_guessed(value: bytes) -> None:
-    with pytest.raises(BadMessage, match="expected one JSON object in UTF-8") as refused:
+def test_an_unknown_format_is_not_guessed(value: bytes) -> None:
+    with pytest.raises(BadMessage, match="expected one JSON object in UTF-8") as rejected:
         receive(Message("clicks", 0, 0, b"u1", value), NOW_MS)
-    assert (refused.value.reason, refused.value.cause) == ("malformed", "no JSON")
+    assert (rejected.value.reason, rejected.value.cause) == ("malformed", "no JSON")
 
 
-def test_fields_of_an_envelope_are_no_envelope_where_the_contract_is_met() -> None:
+def test_a_message_that_meets_the_contract_may_have_the_fields_of_an_envelope() -> None:
     value = json.dumps(CLICK | {"schema": {}, "payload": {}, "op": "c", "after": {}}).encode()
     assert receive(Message("clicks", 0, 0, b"u1", value), NOW_MS)
