@@ -13,7 +13,7 @@ from aiokafka.structs import RecordMetadata
 from confluent_kafka import Message, Producer
 
 from streams.kafka.client import partition_of
-from streams.publish.backfill import Refill
+from streams.publish.backfill import Backfill
 from streams.publish.list_cache import ListCache, Published
 from streams.settings import Settings
 
@@ -52,10 +52,10 @@ class Ground:
         return None if stored is None else json.loads(stored)["state_version"]
 
     @asynccontextmanager
-    async def worker(self, **redis: Any) -> AsyncIterator[Refill]:
+    async def worker(self, **redis: Any) -> AsyncIterator[Backfill]:
         settings = self.settings.model_copy(update={"redis": self.settings.redis.model_copy(update=redis)})
         cache = ListCache(settings)
-        refill = Refill(settings, cache)
+        refill = Backfill(settings, cache)
         refill.own(range(self.settings.kafka.partitions))
         try:
             yield refill

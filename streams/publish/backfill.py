@@ -53,7 +53,7 @@ class _Version(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Version)
 
 
-class Refill:
+class Backfill:
     """The cache, and what it still lacks."""
 
     def __init__(self, settings: Settings, cache: ListCache) -> None:
@@ -247,7 +247,7 @@ class Refill:
             async with self._turn:  # of lists of the same version, and of a tombstone and a list, the later one stays
                 lists = [one for offset, one in read if one and offset >= self._overtaken.get(one.user_id, 0)]
                 taken = await self._write(lists)
-            metrics.cache_refilled.inc(taken.count(Taken.YES))
+            metrics.cache_backfilled_lists.inc(taken.count(Taken.YES))
             if Taken.LATER in taken:
                 raise CacheUnavailable("Redis: away again")
             await asyncio.sleep(time.monotonic() - began_s)

@@ -51,7 +51,7 @@ class Repeats:
         """Set the gauge, and write a line to the log if there are too many; at most one in ten minutes."""
         repeats, events = self._repeats + self._repeats_before, self._events + self._events_before
         share = repeats / events if repeats >= LEAST else 0.0
-        metrics.repeats_ratio.set(share)
+        metrics.duplicates_ratio.set(share)
         if share > MANY and time.monotonic() - self._said_s > SAY_EVERY_S:
             self._said_s = time.monotonic()
             logger.warning(

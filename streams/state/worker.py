@@ -239,7 +239,7 @@ class StateWorker:
             try:
                 shard, item, counts = decode_counts(record.key, record.value)
             except ValueError as error:
-                metrics.counts_unread.inc()
+                metrics.item_counts_unreadable.inc()
                 logger.warning("%s/%d/%d: %s", record.topic, record.partition, record.offset, error)
                 continue
             if not self.tier.counts.knows_better(shard, item):
@@ -296,7 +296,7 @@ class StateWorker:
     def _abandon(self, error: MembershipLost) -> None:
         """Who has the partitions now takes these events in again; none of them was acknowledged."""
         logger.warning("%s", error)
-        metrics.leases_lost.labels("state").inc()
+        metrics.memberships_lost.labels("state").inc()
         self._pending, self._taken, self._touched = Pending(), [], {}
         self._requests.drop()
         self._repeats.begin()

@@ -20,7 +20,7 @@ from encoders.errors import AfterclickError
 from streams import metrics
 from streams.commands.doctor import doctor
 from streams.kafka.topics import ensure_topics, topic_specs
-from streams.publish.backfill import Refill, owner_of
+from streams.publish.backfill import Backfill, owner_of
 from streams.publish.list_cache import ListCache, Published, Taken
 from streams.publish.redis_refusal import CacheUnavailable
 from streams.settings import Redis, Settings, SettingsError
@@ -70,7 +70,7 @@ def pending() -> float:
 
 
 @asynccontextmanager
-async def running(ground: Ground, **redis: Any) -> AsyncIterator[Refill]:
+async def running(ground: Ground, **redis: Any) -> AsyncIterator[Backfill]:
     """A worker whose refill runs."""
     async with ground.worker(**redis) as worker:
         task = asyncio.create_task(worker.run())
@@ -115,9 +115,11 @@ def test_a_check_changes_nothing(server: Server, ground: Ground) -> None:
                 assert await checked(ground.settings) == "takes lists"
             assert {key: server.client.dump(key) for key in server.client.scan_iter()} == before
             assert set(server.client.info("commandstats")) > set(commands) - {"cmdstat_keys"}
-            brought = metrics.cache_refilled._value.get()
+            brought = metrics.cache_backfilled_lists._value.get()
             await worker._look()
-            assert metrics.cache_refilled._value.get() == brought, "the marks are as they were: nothing is read again"
+            assert metrics.cache_backfilled_lists._value.get() == brought, (
+                "unchanged offsets: nothing is read again"
+            )
 
     asyncio.run(played())
 
@@ -261,9 +263,9 @@ def test_a_key_that_is_no_list_fails_nobody_elses(
             assert [ground.version(user) for user in ("ann", "bob")] == [1, 1]
             assert refused("wrong-type") == before + 1
             await until(lambda: pending() == 1)
-            brought = metrics.cache_refilled._value.get()
+            brought = metrics.cache_backfilled_lists._value.get()
             server.client.delete(ground.settings.key_prefix)  # all is read again, and stumbles there again
-            await until(lambda: metrics.cache_refilled._value.get() > brought and not worker._bringing)
+            await until(lambda: metrics.cache_backfilled_lists._value.get() > brought and not worker._bringing)
             await until(lambda: pending() == 1)
             assert server.client.lrange(key, 0, -1) == [b"someone's"]
             server.client.delete(key)

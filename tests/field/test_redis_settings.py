@@ -138,10 +138,10 @@ def test_marks_without_an_owner_become_ours_and_nothing_is_read_again(shared: Se
             await worker._look()
             await worker._look()
         ground.redis.hdel(shared.key_prefix, "owner", "beat")  # as version 1 left them
-        before = metrics.cache_refilled._value.get()
+        before = metrics.cache_backfilled_lists._value.get()
         async with ground.worker() as worker:
             await worker._look()
-        assert metrics.cache_refilled._value.get() == before
+        assert metrics.cache_backfilled_lists._value.get() == before
         assert ground.redis.hget(shared.key_prefix, "owner").endswith(shared.topic("recommendations").encode())
 
     asyncio.run(played())

@@ -85,7 +85,7 @@ def test_only_the_newest_list_of_a_user_is_brought(ground: Ground, monkeypatch: 
 
 
 def _brought() -> float:
-    return float(metrics.cache_refilled._value.get())
+    return float(metrics.cache_backfilled_lists._value.get())
 
 
 def test_lists_that_redis_could_not_take_outlive_the_worker(ground: Ground) -> None:

@@ -87,10 +87,10 @@ def test_the_first_of_each_kind_comes_after_a_zero(samples: list[str]) -> None:
 
 def test_the_values_are_the_codes_own() -> None:
     reasons = {value for _, call in calls("BadMessage") for value in literals(call.args[0])}
-    assert reasons == set(metrics.REJECTED)
-    assert {*lenient.KINDS, "bom"} == set(metrics.COERCED)
+    assert reasons == set(metrics.REJECTION_REASONS)
+    assert {*lenient.KINDS, "bom"} == set(metrics.COERCION_KINDS)
     assert metrics.INPUTS == receive.INPUTS
     outcomes = {outcome for topic, outcome in metrics.events._metrics if topic == "clicks"}
     assert set(get_args(Outcome)) <= outcomes
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [reason for reason in metrics.DEGRADED if f"`{reason}`" not in readme] == []
+    assert [reason for reason in metrics.DEGRADED_REASONS if f"`{reason}`" not in readme] == []

@@ -71,7 +71,7 @@ def test_two_hundred_swaps_do_not_grow_what_is_told() -> None:
                     tier.retire(before)
                 if number == 1:
                     size = len(generate_latest())
-                assert len(names_told() - {"none", metrics.REPLACED}) <= 2
+                assert len(names_told() - {"none", metrics.REPLACED_MODEL}) <= 2
             running.cancel()
         assert len(generate_latest()) < 1.05 * size + 2_000
 
@@ -84,9 +84,9 @@ def test_answers_to_a_model_that_is_gone_count_under_no_name() -> None:
     [list_] = tier.rank([request("ann", 0)], NOW)
     tier.serve(second, 0)
     tier.retire(first)
-    before = metrics.feedback.labels(metrics.REPLACED)._value.get()
+    before = metrics.feedback.labels(metrics.REPLACED_MODEL)._value.get()
     tier.rank([request("ann", 1, ("r0", list_.items[0].item_id))], NOW)
-    assert metrics.feedback.labels(metrics.REPLACED)._value.get() == before + 1
+    assert metrics.feedback.labels(metrics.REPLACED_MODEL)._value.get() == before + 1
     assert first.learning.feedback == second.learning.feedback == 0
     assert "shop@1" not in names_told()
 
@@ -98,7 +98,7 @@ def test_who_publishes_and_who_learns_remember_as_many_lists(monkeypatch: pytest
     features = rows(1, len(TEXTS))
     for number in range(MOST_LISTS + 1):
         scorer.score([ScoreRequest(CONTEXT, TEXTS[:1], "ann", features[:1], list_id=f"r{number}")])
-        recent.remember(f"r{number}", PublishedList(scorer, "ann", ["c0"], [0], set()))
+        recent.remember(f"r{number}", PublishedList(scorer, "ann", ["c0"], [0]))
 
     def answered(list_id: str) -> int:
         plain = msgspec.json.decode(event("ann", 0).message.value, type=RankRequest)

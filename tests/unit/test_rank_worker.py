@@ -221,7 +221,7 @@ def test_a_list_whose_partition_was_handed_over_meanwhile_is_not_published() -> 
             running = asyncio.create_task(worker.run())
             await worker.take(event("ann", 0))
             await asyncio.sleep(LIST_S / 2)  # the model has it
-            await worker.hand_over({("rank-requests", 0)})
+            await worker.on_revoke({("rank-requests", 0)})
             await asyncio.sleep(LIST_S * 3)
             assert out.lists == {}, "the new owner may have published a newer one"
             await worker.take(event("bob", 1))
