@@ -14,7 +14,7 @@ from confluent_kafka import Message, Producer
 
 from streams.kafka.client import partition_of
 from streams.publish.backfill import Backfill
-from streams.publish.list_cache import ListCache, Published
+from streams.publish.list_cache import ListCache, OutgoingList
 from streams.settings import Settings
 
 
@@ -26,7 +26,7 @@ class Ground:
         self.redis: Any = client or redis.Redis.from_url(settings.redis.url.get_secret_value())
         self._producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
 
-    def publish(self, user_id: str, version: int | None, age_s: float = 0) -> tuple[Published, RecordMetadata]:
+    def publish(self, user_id: str, version: int | None, age_s: float = 0) -> tuple[OutgoingList, RecordMetadata]:
         """A list into the topic; what goes to Redis."""
         at = round((time.time() - age_s) * 1000)
         value = {"user_id": user_id, "as_of": 1, "state_version": version, "generated_at": at}
@@ -41,7 +41,7 @@ class Ground:
         self._producer.produce(topic, payload, user_id, partition, on_delivery=stored)
         assert self._producer.flush(10) == 0
         place = RecordMetadata(topic, partition, None, offsets[0], 0, 0, 0)
-        return Published(user_id, payload, 1, version or 0), place
+        return OutgoingList(user_id, payload, 1, version or 0), place
 
     def foreign(self, key: str, value: bytes) -> None:
         self._producer.produce(self.settings.topic("recommendations"), value, key, 0)

@@ -18,7 +18,7 @@ from streams.kafka.message_size import outgoing_list
 from streams.kafka.record_time import now_ms
 from streams.kafka.reliable_producer import ReliableProducer
 from streams.publish.backfill import Backfill
-from streams.publish.list_cache import Published
+from streams.publish.list_cache import OutgoingList
 from streams.rank.batcher import RankedBatch
 
 logger = logging.getLogger(__name__)
@@ -87,8 +87,8 @@ class ListPublisher:
         requests = {pending.user_id: pending.request for pending in ranked.pending}
         forgotten = [user_id for user_id, request in requests.items() if request is None]
         published = [
-            *(Published.of(list_) for list_ in ranked.lists),
-            *(Published(user_id, None) for user_id in forgotten),
+            *(OutgoingList.of(list_) for list_ in ranked.lists),
+            *(OutgoingList(user_id, None) for user_id in forgotten),
         ]
         lists = [outgoing_list(self._topic, one.user_id, one.payload) for one in published]
         dead_letters = [rejected.dead_letter for rejected in ranked.rejected]

@@ -25,8 +25,8 @@ USERS = [f"u{number}" for number in range(30)]
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.publish.backfill.LOOK_EVERY_S", 0.1)
-    monkeypatch.setattr("streams.publish.backfill.MOST_S", 1.0)
+    monkeypatch.setattr("streams.publish.backfill.CHECK_EVERY_S", 0.1)
+    monkeypatch.setattr("streams.publish.backfill.MAX_PAUSE_S", 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def _wrong_addresses(sentinel: Server, server: Server) -> None:
     for url, said in (
         (f"redis://{HOST}:{sentinel.port}", r"got a sentinel, expected Redis; .*redis\+sentinel://"),
         (f"redis+sentinel://{HOST}:{server.port}/lists", r"got a server that is no sentinel"),
-        (f"redis://{HOST}:{server.port},{HOST}:{server.port}", r"got a server of its own .*write one host"),
+        (f"redis://{HOST}:{server.port},{HOST}:{server.port}", r"got a single server .*write one host"),
         (f"redis+sentinel://{HOST}:{sentinel.port}/other", r"got no master \(No master found for 'other'\)"),
     ):
         kind = CacheUnavailable if "other" in url else SettingsError

@@ -21,7 +21,7 @@ from streams import metrics
 from streams.commands.doctor import doctor
 from streams.kafka.topics import ensure_topics, topic_specs
 from streams.publish.backfill import Backfill, owner_of
-from streams.publish.list_cache import ListCache, Published, Taken
+from streams.publish.list_cache import ListCache, OutgoingList, WriteOutcome
 from streams.publish.redis_refusal import CacheUnavailable
 from streams.settings import Redis, Settings, SettingsError
 from tests.faults.cluster import Wire
@@ -57,8 +57,8 @@ def ground_of(settings: Settings, url: str, client: Any = None) -> Ground:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.publish.backfill.LOOK_EVERY_S", 0.1)
-    monkeypatch.setattr("streams.publish.backfill.MOST_S", 1.0)
+    monkeypatch.setattr("streams.publish.backfill.CHECK_EVERY_S", 0.1)
+    monkeypatch.setattr("streams.publish.backfill.MAX_PAUSE_S", 1.0)
 
 
 def refused(reason: str) -> float:
@@ -77,7 +77,7 @@ async def running(ground: Ground, **redis: Any) -> AsyncIterator[Backfill]:
         try:
             yield worker
         finally:
-            while worker._bringing and not task.done():  # noqa: ASYNC110  a cancelled start leaves its socket open
+            while worker.is_copying and not task.done():  # noqa: ASYNC110  a cancelled start leaves its socket open
                 await asyncio.sleep(0.02)
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -107,7 +107,7 @@ def test_a_check_changes_nothing(server: Server, ground: Ground) -> None:
     async def played() -> None:
         async with ground.worker() as worker:
             await worker.write(*([one] for one in ground.publish("ann", 1)))
-            await worker._look()
+            await worker.synchronise()
             before = {key: server.client.dump(key) for key in server.client.scan_iter()}
             assert len(before) == 2
             commands = server.client.info("commandstats")
@@ -116,10 +116,8 @@ def test_a_check_changes_nothing(server: Server, ground: Ground) -> None:
             assert {key: server.client.dump(key) for key in server.client.scan_iter()} == before
             assert set(server.client.info("commandstats")) > set(commands) - {"cmdstat_keys"}
             brought = metrics.cache_backfilled_lists._value.get()
-            await worker._look()
-            assert metrics.cache_backfilled_lists._value.get() == brought, (
-                "unchanged offsets: nothing is read again"
-            )
+            await worker.synchronise()
+            assert metrics.cache_backfilled_lists._value.get() == brought, "unchanged offsets: nothing is read again"
 
     asyncio.run(played())
 
@@ -227,7 +225,7 @@ def test_a_refusal_is_told_counted_and_over_when_mended(
             assert await checked(ground.settings) == "takes lists"
 
     asyncio.run(played())
-    told = [line for line in logged(caplog, "Redis does not") if "that is over" not in line]
+    told = [line for line in logged(caplog, "Redis does not") if "resolved" not in line]
     assert 1 <= len(told) <= 2, told  # of the lists, of the marks
     assert len({line.split(" (")[0] for line in told}) == len(told)
 
@@ -238,16 +236,16 @@ def test_a_damaged_mark_is_told_and_set_again(server: Server, ground: Ground, ca
             await worker.write(*([one] for one in ground.publish("ann", 1)))
             key = ground.settings.key_prefix
             await until(lambda: len(ground.redis.hgetall(key)) == ground.settings.kafka.partitions + 2)
-            before = refused("damaged-mark")
+            before = refused("damaged-offset")
             server.client.hset(key, mapping=dict.fromkeys(range(4), "no number"))
-            with pytest.raises(CacheUnavailable, match=r"got b'no number' for the mark of partition"):
+            with pytest.raises(CacheUnavailable, match=r"got b'no number' as the checkpoint offset of partition"):
                 await checked(ground.settings)
             await until(lambda: all(server.client.hget(key, p).isdigit() for p in range(4)))
-            assert refused("damaged-mark") == before + 4
+            assert refused("damaged-offset") == before + 4
             await until(lambda: pending() == 0)
 
     asyncio.run(played())
-    assert len(logged(caplog, "Redis does not keep our marks")) == 1
+    assert len(logged(caplog, "Redis does not keep checkpoint offsets")) == 1
 
 
 def test_a_key_that_is_no_list_fails_nobody_elses(
@@ -265,7 +263,7 @@ def test_a_key_that_is_no_list_fails_nobody_elses(
             await until(lambda: pending() == 1)
             brought = metrics.cache_backfilled_lists._value.get()
             server.client.delete(ground.settings.key_prefix)  # all is read again, and stumbles there again
-            await until(lambda: metrics.cache_backfilled_lists._value.get() > brought and not worker._bringing)
+            await until(lambda: metrics.cache_backfilled_lists._value.get() > brought and not worker.is_copying)
             await until(lambda: pending() == 1)
             assert server.client.lrange(key, 0, -1) == [b"someone's"]
             server.client.delete(key)
@@ -325,7 +323,7 @@ def test_a_master_that_kept_lists_to_itself_leaves_none_missing(server: Server, 
         ("ERR unknown command {args}, with args beginning with: {args} ", "without what we need", True),
         ("ERR syntax error", "without what we need", True),
         ("ERR DB index is out of range", "got no database 7", True),
-        ("ERR something new", "see Redis' log", False),
+        ("ERR something new", "read Redis' log", False),
     ],
 )
 def test_each_error_of_a_server_has_its_line(
@@ -336,16 +334,16 @@ def test_each_error_of_a_server_has_its_line(
     with Refusing(error) as server:
         settings = Settings(redis=Redis(url=SecretStr(f"redis://app:hunter2@{HOST}:{server.port}/7"), timeout_ms=500))
 
-        async def played() -> tuple[AfterclickError, list[Taken]]:
+        async def played() -> tuple[AfterclickError, list[WriteOutcome]]:
             cache = ListCache(settings)
             with pytest.raises(SettingsError if lasting else CacheUnavailable, match=said) as caught:
                 await cache.check()
-            taken = await cache.write([Published("ann", json.dumps({}).encode())])
+            taken = await cache.write([OutgoingList("ann", json.dumps({}).encode())])
             await cache.close()
             return caught.value, taken
 
         found, taken = asyncio.run(played())
-    assert taken == [Taken.LATER]
+    assert taken == [WriteOutcome.RETRY]
     assert "hunter2" not in str(found) + caplog.text
     assert len(logged(caplog, "Redis does not take lists")) == 1
     assert "\n" not in str(found)

@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
-    monkeypatch.setattr("streams.publish.backfill.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("streams.publish.backfill.CHECK_EVERY_S", 0.1)
     server.client.flushall()
 
 
@@ -95,7 +95,7 @@ def test_tls_where_there_is_none_is_told_the_right_way_round(server: Server) -> 
 def test_another_installation_under_the_same_keys_does_not_start(shared: Settings) -> None:
     async def first() -> None:
         async with Ground(shared).worker() as worker:
-            await worker._look()
+            await worker.synchronise()
 
     asyncio.run(first())
     other = shared.model_copy(update={"topic_prefix": shared.topic_prefix + "other."})
@@ -120,8 +120,8 @@ def test_one_that_came_while_redis_was_away_writes_nothing(shared: Settings) -> 
         async with running(first) as one, running(second) as two:
             await one.write(*([each] for each in first.publish("ann", 1)))
             await until(lambda: first.redis.hgetall(shared.key_prefix))
-            before = metrics.cache_refusals.labels("foreign-mark")._value.get()
-            await until(lambda: metrics.cache_refusals.labels("foreign-mark")._value.get() > before)
+            before = metrics.cache_refusals.labels("foreign-owner")._value.get()
+            await until(lambda: metrics.cache_refusals.labels("foreign-owner")._value.get() > before)
             await two.write(*([each] for each in second.publish("ann", 9)))
             await asyncio.sleep(0.5)
             assert first.version("ann") == 1
@@ -135,12 +135,12 @@ def test_marks_without_an_owner_become_ours_and_nothing_is_read_again(shared: Se
     async def played() -> None:
         async with ground.worker() as worker:
             await worker.write(*([one] for one in ground.publish("ann", 1)))
-            await worker._look()
-            await worker._look()
+            await worker.synchronise()
+            await worker.synchronise()
         ground.redis.hdel(shared.key_prefix, "owner", "beat")  # as version 1 left them
         before = metrics.cache_backfilled_lists._value.get()
         async with ground.worker() as worker:
-            await worker._look()
+            await worker.synchronise()
         assert metrics.cache_backfilled_lists._value.get() == before
         assert ground.redis.hget(shared.key_prefix, "owner").endswith(shared.topic("recommendations").encode())
 
@@ -169,7 +169,7 @@ def test_a_kafka_made_anew_takes_over_once_the_old_one_is_silent(
             await checked(shared)
         async with ground.worker() as worker:
             with pytest.raises(CacheUnavailable, match="another Afterclick"):
-                await worker._look()
+                await worker.synchronise()
         alive.cancel()
         assert await checked(shared) == "takes lists"
         for number in range(20):
@@ -191,7 +191,7 @@ def test_a_mark_beyond_the_log_is_of_another_log(shared: Settings) -> None:
 
     async def played() -> None:
         async with ground.worker() as worker:
-            await worker._look()
+            await worker.synchronise()
 
     asyncio.run(played())
     assert [ground.version(f"u{number}") for number in range(8)] == [1] * 8

@@ -36,10 +36,10 @@ def test_an_emptied_redis_gets_the_newest_lists_again(ground: Ground) -> None:
                     await worker.write([published], [place])
             await worker.write(*([one] for one in ground.publish("gone", None)))
             ground.foreign("stranger", b"no list")
-            await worker._look()
+            await worker.synchronise()
             ground.wipe()
             assert ground.version("u3") is None
-            await worker._look()
+            await worker.synchronise()
         assert [ground.version(f"u{number}") for number in range(30)] == [2] * 30
         assert ground.version("gone") is None
         ttl: Any = ground.redis.ttl(ground.settings.key_prefix + "u3")
@@ -54,13 +54,13 @@ def test_a_list_is_as_old_as_the_broker_says(ground: Ground) -> None:
     async def played() -> None:
         ground.publish("by a clock a year slow", 1, age_s=365 * 86_400)
         async with ground.worker() as worker:
-            await worker._look()
+            await worker.synchronise()
         assert ground.version("by a clock a year slow") == 1
         ground.wipe()
         await asyncio.sleep(2.1)
         ground.publish("new", 1)
         async with ground.worker(ttl_s=2) as worker:
-            await worker._look()
+            await worker.synchronise()
         assert ground.version("by a clock a year slow") is None, "its time is over"
         assert ground.version("new") == 1
 
@@ -69,7 +69,7 @@ def test_a_list_is_as_old_as_the_broker_says(ground: Ground) -> None:
 
 def test_only_the_newest_list_of_a_user_is_brought(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     """An active user has hundreds in the topic until the broker compacts it."""
-    monkeypatch.setattr("streams.publish.backfill.HELD", 5)
+    monkeypatch.setattr("streams.publish.topic_replay.MAX_GATHERED", 5)
 
     async def played() -> int:
         async with ground.worker() as worker:
@@ -77,7 +77,7 @@ def test_only_the_newest_list_of_a_user_is_brought(ground: Ground, monkeypatch: 
                 for user in range(4):
                     ground.publish(f"u{user}", version)
             before = _brought()
-            await worker._look()
+            await worker.synchronise()
             return round(_brought() - before)
 
     assert asyncio.run(played()) == 4
@@ -98,10 +98,10 @@ def test_lists_that_redis_could_not_take_outlive_the_worker(ground: Ground) -> N
             ground.worker() as third,
         ):
             await first.write(*([one] for one in ground.publish("ann", 1)))
-            await first._look()
+            await first.synchronise()
             await second.write(*([one] for one in ground.publish("ann", 2)))
             assert ground.version("ann") == 1
-            await third._look()  # the second was killed: the next owner begins where Redis says
+            await third.synchronise()  # the second was killed: the next owner begins where Redis says
             assert ground.version("ann") == 2
 
     asyncio.run(played())
@@ -125,13 +125,13 @@ def test_what_is_brought_does_not_undo_what_is_written_meanwhile(
                 return await put(records)
 
             monkeypatch.setattr(worker, "_put", overtaken)
-            await worker._look()
+            await worker.synchronise()
             stored: Any = ground.redis.get(ground.settings.key_prefix + "ann")
             assert json.loads(stored)["generated_at"] > time.time() * 1000
             assert ground.version("gone") is None
             monkeypatch.undo()
             ground.wipe()
-            await worker._look()
+            await worker.synchronise()
             assert ground.version("ann") == 7
 
     asyncio.run(played())
@@ -140,14 +140,14 @@ def test_what_is_brought_does_not_undo_what_is_written_meanwhile(
 def test_a_redis_that_is_whole_is_left_alone(ground: Ground) -> None:
     async def played() -> None:
         async with ground.worker() as worker:
-            await worker._look()
+            await worker.synchronise()
             await worker.write(*([one] for one in ground.publish("ann", 1)))
-            await worker._look()
+            await worker.synchronise()
             marks: Any = ground.redis.hgetall(ground.settings.key_prefix)
             partition = partition_of(b"ann", ground.settings.kafka.partitions)
             assert marks[str(partition).encode()] == b"1"
             ground.redis.delete(ground.settings.key_prefix + "ann")  # an operator's hand: not ours to undo
-            await worker._look()
+            await worker.synchronise()
             assert ground.version("ann") is None
 
     asyncio.run(played())
