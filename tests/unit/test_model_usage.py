@@ -19,7 +19,7 @@ from tests.unit.test_rank_worker import NOW, Slow
 from tests.unit.test_recent_lists import request
 
 
-class Counting(Slow):
+class CountingScorer(Slow):
     """A scorer whose totals a test sets, as a client of another process does after each call."""
 
     def __init__(self, name: str = "shop@1", padding_tokens: int = 0) -> None:
@@ -54,7 +54,7 @@ def padding(registry: CollectorRegistry, model: str = "shop@1") -> float | None:
 
 
 def test_each_counter_is_at_zero_before_the_first_call(usage: ModelUsage, registry: CollectorRegistry) -> None:
-    usage.add(Counting(padding_tokens=70))
+    usage.add(CountingScorer(padding_tokens=70))
     samples = {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in registry.collect()
@@ -79,7 +79,7 @@ def test_each_counter_is_at_zero_before_the_first_call(usage: ModelUsage, regist
 def test_counters_go_on_where_a_restarted_process_begins_at_zero(
     usage: ModelUsage, registry: CollectorRegistry
 ) -> None:
-    scorer = Counting(padding_tokens=70)
+    scorer = CountingScorer(padding_tokens=70)
     usage.add(scorer)
     scorer.answered(requests=100, padding_tokens=100)
     assert padding(registry) == 30
@@ -91,7 +91,7 @@ def test_counters_go_on_where_a_restarted_process_begins_at_zero(
 
 
 def test_what_was_learnt_goes_on_too(usage: ModelUsage, registry: CollectorRegistry) -> None:
-    scorer = Counting()
+    scorer = CountingScorer()
     usage.add(scorer)
     read = []
     for learning in (LearningTotals(4, 1, 2.0, 3.0), LearningTotals(1, 0, 0.5, 1.0), None):
@@ -106,7 +106,7 @@ def test_what_was_learnt_goes_on_too(usage: ModelUsage, registry: CollectorRegis
 def test_scorers_of_one_name_add_up_and_none_takes_its_calls_along(
     usage: ModelUsage, registry: CollectorRegistry
 ) -> None:
-    older, newer = Counting(), Counting()
+    older, newer = CountingScorer(), CountingScorer()
     usage.add(older)
     usage.add(newer)
     older.answered(requests=5, padding_tokens=5)
@@ -120,7 +120,7 @@ def test_scorers_of_one_name_add_up_and_none_takes_its_calls_along(
 
 
 def test_a_call_that_ends_after_its_scorer_was_retired_is_not_observed(usage: ModelUsage) -> None:
-    scorer = Counting("late@1")
+    scorer = CountingScorer("late@1")
     usage.add(scorer)
     usage.retire(scorer, set())
     usage.observe_batch(scorer, 1)
@@ -128,7 +128,7 @@ def test_a_call_that_ends_after_its_scorer_was_retired_is_not_observed(usage: Mo
 
 
 def test_the_tier_observes_each_call_and_not_its_warm_up(registry: CollectorRegistry) -> None:
-    class Reading(Counting):
+    class Reading(CountingScorer):
         def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
             self.usage.requests += 1
             self.usage.context_tokens += 1000
