@@ -64,7 +64,7 @@ async def check(redis: RedisConnection, prefix: str, owner: str | None) -> str:
     """
     try:
         masters = await _try_all(redis, prefix)
-        stored = await redis.one("HGETALL", prefix)
+        stored = await redis.run_one("HGETALL", prefix)
         if owner is not None and await _is_foreign(redis, prefix, stored.get(b"owner"), owner):
             raise _error(foreign(stored[b"owner"], owner, prefix))
     except ERRORS as error:
@@ -110,10 +110,10 @@ async def _is_foreign(redis: RedisConnection, key: str, other: bytes | None, own
         return False
     if not same_topic(other, owner):
         return True
-    first = await redis.one("HGET", key, "beat")
+    first = await redis.run_one("HGET", key, "beat")
     for _ in range(10):
         await asyncio.sleep(GONE_S / 10)
-        if await redis.one("HGET", key, "beat") != first:
+        if await redis.run_one("HGET", key, "beat") != first:
             return True
     return False
 

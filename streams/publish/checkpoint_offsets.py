@@ -124,7 +124,7 @@ class CheckpointOffsets:
 
     async def _ask(self, *command: Any) -> Any:
         try:
-            return await self._redis.one(*command)
+            return await self._redis.run_one(*command)
         except ERRORS as error:
             refusal = explain(error, self._redis.address)
             self._errors.note(refusal)

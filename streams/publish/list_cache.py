@@ -173,7 +173,7 @@ class ListCache:
         """
         cache = cls(settings)
         try:
-            stored = await cache._redis.one("GET", cache._prefix + user_id)
+            stored = await cache._redis.run_one("GET", cache._prefix + user_id)
         except ERRORS as error:
             raise await unusable(cache._redis, error) from None
         finally:

@@ -43,7 +43,7 @@ class PartitionProgress:
         self._refused_users: set[str] = set()
 
     def own(self, partitions: Iterable[int]) -> None:
-        """Set the owned partitions, and drop what is known of those that went, and of the ends of those that came."""
+        """Set the owned partitions. What is known of lost partitions is dropped, and so are the ends of new ones."""
         before, self.owned = self.owned, set(partitions)
         self.ends = {p: end for p, end in self.ends.items() if p in before or p not in self.owned}
         self.checkpoints = {p: offset for p, offset in self.checkpoints.items() if p in self.owned}

@@ -91,7 +91,7 @@ class RedisConnection:
                     answers[index] = answer
             return answers
 
-    async def one(self, *command: Any) -> Any:
+    async def run_one(self, *command: Any) -> Any:
         """Send one command, and return its answer.
 
         Raises

@@ -86,15 +86,15 @@ class ListPublisher:
         """
         requests = {pending.user_id: pending.request for pending in ranked.pending}
         forgotten = [user_id for user_id, request in requests.items() if request is None]
-        published = [
+        outgoing = [
             *(OutgoingList.of(list_) for list_ in ranked.lists),
             *(OutgoingList(user_id, None) for user_id in forgotten),
         ]
-        lists = [outgoing_list(self._topic, one.user_id, one.payload) for one in published]
+        messages = [outgoing_list(self._topic, list_.user_id, list_.payload) for list_ in outgoing]
         dead_letters = [rejected.dead_letter for rejected in ranked.rejected]
-        written = await self._producer.deliver([*lists, *dead_letters])
-        if published:
-            await self._cache.write(published, written[: len(lists)])
+        written = await self._producer.deliver([*messages, *dead_letters])
+        if outgoing:
+            await self._cache.write(outgoing, written[: len(outgoing)])
         if forgotten:
             self._forget(set(forgotten))
         self._acks.done(

@@ -189,5 +189,5 @@ def _learning(scorer: Scorer) -> LearningTotals:
     return totals or LearningTotals()
 
 
-def _sum(one: Totals, other: Totals) -> Totals:
-    return {field: one.get(field, 0.0) + value for field, value in other.items()}
+def _sum(partial: Totals, added: Totals) -> Totals:
+    return {field: partial.get(field, 0.0) + value for field, value in added.items()}
