@@ -1,14 +1,15 @@
-"""Redis kept whole: what it has not got, or has lost, comes again from the compacted topic of lists.
+"""Keeps Redis complete: lists that it did not take, or has lost, are copied from the compacted topic of lists.
 
-Beside the lists Redis holds a mark per partition: it has every list before this offset. Who owns the partition moves
-the mark on as its writes succeed. A mark that is not where we left it (Redis was away when we wrote, came back empty or
-as an older copy, or the partition is newly ours) is where we read the topic from, up to its end. So nothing is kept in
-memory for a Redis that is away, and nothing is lost with the worker. Of what lies in the topic only each user's newest
-list is written, as far as `HELD` lists tell: an active user has hundreds before the broker compacts them. It is no
-flood: half of the time is a pause, and where Redis refuses us the attempts back off, until it takes a list again. A
-list whose key alone is refused (something else is stored there) does not hold the mark up: it counts as pending until
-its user's next list is taken. How old a list is, is between the broker, who says when it came, and Redis, who drops
-it: a worker's clock may be wrong. Called by the rank worker, after its lists are in the topic.
+Beside the lists Redis holds a checkpoint offset per partition: it has every list before this offset. The worker that
+owns a partition advances the offset as its writes succeed. If the offset is not what the worker left there (Redis was
+away, came back empty or as an older copy, or the partition was assigned just now), the worker reads the topic from
+that offset to its end and writes each user's newest list. So no memory is needed for a Redis that is away, and nothing
+is lost with the worker.
+
+Copying takes at most half of the time, and attempts back off while Redis refuses, until it takes a list again. A list
+whose key alone is refused (something else is stored there) does not hold the offset back; it counts as pending until
+Redis takes the user's next list. A list's age depends on the broker's time stamp and on Redis' clock, for a worker's
+clock may be wrong. Does not know how lists are made.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
 
 import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
@@ -26,23 +27,21 @@ from aiokafka.structs import RecordMetadata
 
 from streams import metrics
 from streams.kafka import client as kafka_client
-from streams.publish.list_cache import ListCache, Published, Taken
+from streams.publish.list_cache import ListCache, OutgoingList, WriteOutcome
+from streams.publish.partition_progress import PartitionProgress
 from streams.publish.redis_refusal import CacheUnavailable
+from streams.publish.topic_replay import TopicReplay
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 1.0
-MOST_S = 10.0
-"""Between attempts where Redis or Kafka refuses us: chosen by us, as a person who has mended it waits for that."""
-LOST_S = 30.0
+CHECK_EVERY_S = 1.0
+MAX_PAUSE_S = 10.0
+"""Between attempts while Redis or Kafka refuses; chosen by us, as the person who repaired it waits for this."""
+FAILOVER_S = 30.0
 """Chosen by us: how long a master that is cut off may go on before its replica takes over."""
-REFUSED_USERS = 10_000
-"""Users whose key alone is refused, remembered one by one."""
-BATCH = 100
-"""Lists written in one round trip: a few milliseconds of the worker's and of Redis' time."""
-HELD = 4_096
-"""Users whose newest list is looked for at a time: some 12 MB."""
+BATCH_LISTS = 100
+"""Lists copied in one round trip: a few milliseconds of the worker's and of Redis' time."""
 
 
 class _Version(msgspec.Struct):
@@ -53,225 +52,236 @@ class _Version(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Version)
 
 
-class Refill:
-    """The cache, and what it still lacks."""
+class Backfill:
+    """Writes new lists to Redis, and copies those that it lacks.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the installation.
+    cache : ListCache
+        The lists in Redis.
+
+    Attributes
+    ----------
+    is_copying : bool
+        Whether lists are being copied from the topic.
+    """
 
     def __init__(self, settings: Settings, cache: ListCache) -> None:
+        self.is_copying = False
         self._settings = settings
-        self._kafka = settings.kafka
-        self._partitions = settings.kafka.partitions
         self._topic = settings.topic("recommendations")
         self._ttl_s = settings.redis.ttl_s
         self._cache = cache
         self._owner = ""
-        self._owned: set[int] = set()
-        self._marked: dict[int, int] = {}  # of the whole ones, as we left it in Redis
-        self._sure: dict[int, int] = {}  # partition -> up to which offset Redis had every list when we last knew
-        self._end: dict[int, int] = {}  # after the newest list there
-        self._failed: dict[int, int] = {}  # partition -> our first list there that Redis did not take
-        self._refused: set[str] = set()  # users whose key alone is refused
-        self._bringing = False
-        self._overtaken: dict[str, int] = {}  # user -> offset of the list that we wrote while others were brought
-        self._turn = asyncio.Lock()
+        self._progress = PartitionProgress(settings.kafka.partitions)
+        self._written_meanwhile: dict[str, int] = {}  # while copying: user -> offset of their newest list
+        self._writing = asyncio.Lock()
         self._takes_again = asyncio.Event()
-        self._changes = cache.changes
-        self._earlier: deque[tuple[float, dict[int, int]]] = deque()  # when, and the marks then: the last LOST_S
+        self._server_changes = cache.server_changes
+        self._history: deque[tuple[float, dict[int, int]]] = deque()  # when, and the checkpoints: since FAILOVER_S
 
     def own(self, partitions: Iterable[int]) -> None:
-        """From now on these partitions are ours to keep whole."""
-        before, self._owned = self._owned, set(partitions)
-        self._end = {p: end for p, end in self._end.items() if p in before or p not in self._owned}
-        self._marked = {partition: mark for partition, mark in self._marked.items() if partition in self._owned}
-        self._sure = {partition: mark for partition, mark in self._sure.items() if partition in self._owned}
-        self._refused = {
-            user for user in self._refused if kafka_client.partition_of(user.encode(), self._partitions) in self._owned
-        }
+        """Keep these partitions complete from now on, and no others."""
+        self._progress.own(partitions)
 
-    async def write(self, published: Sequence[Published], places: Sequence[RecordMetadata]) -> None:
-        """Write lists to Redis that lie in the topic at these places."""
-        async with self._turn:
-            taken = await self._write(published)
-            if self._bringing:
-                self._overtaken |= {one.user_id: place.offset for one, place in zip(published, places, strict=True)}
-        for one, place in zip(taken, places, strict=True):
-            self._end[place.partition] = max(place.offset + 1, self._end.get(place.partition, 0))
-            if one is Taken.LATER:
-                first = self._failed.get(place.partition, place.offset)
-                self._failed[place.partition] = min(place.offset, first)
-        if self._failed and Taken.LATER not in taken:
+    async def write(self, lists: Sequence[OutgoingList], written: Sequence[RecordMetadata]) -> None:
+        """Write new lists to Redis. No error of Redis is raised.
+
+        Parameters
+        ----------
+        lists : sequence of OutgoingList
+            They are in the topic.
+        written : sequence of RecordMetadata
+            Where each one is.
+        """
+        async with self._writing:
+            outcomes = await self._write(lists)
+            if self.is_copying:
+                offsets = {list_.user_id: record.offset for list_, record in zip(lists, written, strict=True)}
+                self._written_meanwhile |= offsets
+        for outcome, record in zip(outcomes, written, strict=True):
+            self._progress.note_list(record.partition, record.offset, outcome)
+        if self._progress.failed and WriteOutcome.RETRY not in outcomes:
             self._takes_again.set()
         self._observe()
 
     async def run(self) -> None:
-        """Run for ever: move the marks on, and bring what is missing."""
-        pause_s = LOOK_EVERY_S
+        """Synchronise for ever, at growing intervals while Redis or Kafka refuses."""
+        pause_s = CHECK_EVERY_S
         while True:
             await self._pause(pause_s)
             try:
-                await self._look()
-                pause_s = LOOK_EVERY_S
-            except CacheUnavailable:  # the cache says so
-                self._marked = {}
-                pause_s = min(2 * pause_s, MOST_S)
+                await self.synchronise()
+                pause_s = CHECK_EVERY_S
+            except CacheUnavailable:  # the cache has logged it
+                self._progress.checkpoints = {}
+                pause_s = min(2 * pause_s, MAX_PAUSE_S)
             except kafka_client.KafkaUnavailable as error:
-                if pause_s == LOOK_EVERY_S:
-                    logger.warning("%s; Redis is refilled later", error)
-                pause_s = min(2 * pause_s, MOST_S)
+                if pause_s == CHECK_EVERY_S:
+                    logger.warning("%s; lists are copied to Redis later", error)
+                pause_s = min(2 * pause_s, MAX_PAUSE_S)
             self._observe()
 
+    async def synchronise(self) -> None:
+        """Advance the checkpoint offsets, and copy what Redis lacks.
+
+        1. Find the ends of partitions that are new to this worker.
+        2. Read the checkpoint offsets; after a failover put them back first.
+        3. Advance the offsets of complete partitions to their ends.
+        4. Put back the offsets of other workers' partitions where our writes failed.
+        5. Copy the lists of all other partitions of ours.
+
+        Raises
+        ------
+        CacheUnavailable, KafkaUnavailable
+            The next call goes on.
+        """
+        self._owner = self._owner or await owner_of(self._settings)
+        await self._find_ends()
+        stored = await self._put_back_after_failover(await self._cache.offsets.read(self._owner))
+        complete = await self._advance(stored)
+        await self._put_back_others(stored)
+        if incomplete := self._progress.owned - complete:
+            self.is_copying = True
+            try:
+                await self._copy({p: stored.get(p) for p in incomplete})
+            finally:
+                self.is_copying, self._written_meanwhile = False, {}
+        self._cache.resolved()
+        now_s = time.monotonic()
+        self._history.append((now_s, dict(self._progress.checkpoints)))
+        while len(self._history) > 1 and self._history[1][0] < now_s - FAILOVER_S:
+            self._history.popleft()
+
     async def _pause(self, seconds: float) -> None:
-        """Wait; after trouble no longer than until Redis takes a list again."""
+        """Wait; beyond the usual interval only until Redis takes a list again."""
         self._takes_again.clear()
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(CHECK_EVERY_S)
         with suppress(asyncio.TimeoutError):
-            if seconds > LOOK_EVERY_S:
-                await asyncio.wait_for(self._takes_again.wait(), seconds - LOOK_EVERY_S)
+            if seconds > CHECK_EVERY_S:
+                await asyncio.wait_for(self._takes_again.wait(), seconds - CHECK_EVERY_S)
 
     def _observe(self) -> None:
-        """What Redis may lack: of a partition that is not known to be whole, all since it was; and single lists."""
-        lacking = (self._owned - self._marked.keys()) | self._failed.keys()
-        since = self._failed | {p: self._sure.get(p, 0) for p in self._owned}
-        pending = sum(max(0, self._end.get(p, 0) - since[p]) for p in lacking)
-        metrics.cache_pending.set(pending + len(self._refused))
+        metrics.cache_pending.set(self._progress.pending())
 
-    async def _write(self, published: Sequence[Published]) -> list[Taken]:
-        taken = await self._cache.write(published)
-        for one, outcome in zip(published, taken, strict=True):
-            if outcome is Taken.YES:
-                self._refused.discard(one.user_id)
-            elif outcome is Taken.NEVER and len(self._refused) < REFUSED_USERS:
-                self._refused.add(one.user_id)
-        return taken
+    async def _write(self, lists: Sequence[OutgoingList]) -> list[WriteOutcome]:
+        outcomes = await self._cache.write(lists)
+        self._progress.note_users(lists, outcomes)
+        return outcomes
 
-    async def _look(self) -> None:
-        self._owner = self._owner or await owner_of(self._settings)
-        await self._see_ends()
-        marks = await self._set_back(await self._cache.marks.read(self._owner))
-        whole = {p for p, mark in self._marked.items() if marks.get(p) == mark and p not in self._failed}
-        moves = {p: (self._marked[p], self._end[p]) for p in whole if self._end.get(p, 0) > self._marked[p]}
-        moved = await self._cache.marks.advance(moves)
-        self._mark({p: moves[p][1] for p in moved})
-        whole -= moves.keys() - moved
-        # A request that lay elsewhere than our key hash would put it: the list's partition is another worker's.
-        others = {p: first for p, first in self._failed.items() if p not in self._owned}
-        await self._cache.marks.advance(
-            {p: (marks[p], first) for p, first in others.items() if marks.get(p, 0) > first}
-        )
-        for partition in others:
-            del self._failed[partition]
-        if missing := self._owned - whole:
-            self._bringing = True
-            try:
-                await self._bring({p: marks.get(p) for p in missing})
-            finally:
-                self._bringing, self._overtaken = False, {}
-        self._cache.whole()
-        now_s = time.monotonic()
-        self._earlier.append((now_s, dict(self._marked)))
-        while len(self._earlier) > 1 and self._earlier[1][0] < now_s - LOST_S:
-            self._earlier.popleft()
-
-    async def _set_back(self, marks: dict[int, int]) -> dict[int, int]:
-        """After a failover read again from where the marks were `LOST_S` before: a replica may lack what it had."""
-        if self._changes == self._cache.changes:
-            return marks
-        earlier = self._earlier[0][1] if self._earlier else {}
-        back = {p: (marks[p], mark) for p, mark in earlier.items() if p in self._owned and mark < marks.get(p, 0)}
-        moved = await self._cache.marks.advance(back)
-        self._changes, self._marked = self._cache.changes, {}
-        return marks | {p: back[p][1] for p in moved}
-
-    async def _see_ends(self) -> None:
-        """Where the partitions end that we have not written to: what Redis may lack is to be told while it is away."""
-        if unseen := self._owned - self._end.keys():
-            consumer = kafka_client.consumer(self._kafka)
-            partitions = [TopicPartition(self._topic, p) for p in unseen]
-            async with kafka_client.started(consumer, self._kafka):
-                first = await consumer.beginning_offsets(partitions)
+    async def _find_ends(self) -> None:
+        """Find the ends of partitions that are new to us: pending lists are counted while Redis is away, too."""
+        progress = self._progress
+        if unknown := progress.owned - progress.ends.keys():
+            consumer = kafka_client.consumer(self._settings.kafka)
+            partitions = [TopicPartition(self._topic, p) for p in unknown]
+            async with kafka_client.started(consumer, self._settings.kafka):
+                beginnings = await consumer.beginning_offsets(partitions)
                 ends = await consumer.end_offsets(partitions)
-            self._sure = {p.partition: offset for p, offset in first.items()} | self._sure
-            self._end = {p.partition: end for p, end in ends.items()} | self._end
+            progress.complete_to = {p.partition: offset for p, offset in beginnings.items()} | progress.complete_to
+            progress.ends = {p.partition: end for p, end in ends.items()} | progress.ends
 
-    def _mark(self, marks: dict[int, int]) -> None:
-        self._marked |= marks
-        self._sure |= marks
+    async def _put_back_after_failover(self, stored: dict[int, int]) -> dict[int, int]:
+        """After a failover, go back to the offsets of `FAILOVER_S` ago: the new master may lack our latest lists.
 
-    async def _bring(self, marks: dict[int, int | None]) -> None:
-        """Read these partitions from their marks to their ends into Redis."""
-        self._marked = {p: mark for p, mark in self._marked.items() if p not in marks}
-        begin = {p: mark or 0 for p, mark in marks.items()}
-        begun = await self._cache.marks.advance({p: (marks[p], begin[p]) for p in begin})  # gone again if Redis is lost
-        self._sure |= begin
+        Returns
+        -------
+        dict
+            The checkpoint offsets in Redis now.
+        """
+        if self._server_changes == self._cache.server_changes:
+            return stored
+        earlier = self._history[0][1] if self._history else {}
+        owned = self._progress.owned
+        moves = {p: (stored[p], offset) for p, offset in earlier.items() if p in owned and offset < stored.get(p, 0)}
+        moved = await self._cache.offsets.move(moves)
+        self._server_changes, self._progress.checkpoints = self._cache.server_changes, {}
+        return stored | {p: moves[p][1] for p in moved}
+
+    async def _advance(self, stored: Mapping[int, int]) -> set[int]:
+        """Advance the offsets of complete partitions to their ends. Returns the partitions that are complete."""
+        progress = self._progress
+        checkpoints = progress.checkpoints
+        complete = {p for p, offset in checkpoints.items() if stored.get(p) == offset and p not in progress.failed}
+        moves = {p: (checkpoints[p], progress.ends[p]) for p in complete if progress.ends.get(p, 0) > checkpoints[p]}
+        moved = await self._cache.offsets.move(moves)
+        progress.note_checkpoints({p: moves[p][1] for p in moved})
+        return complete - (moves.keys() - moved)
+
+    async def _put_back_others(self, stored: Mapping[int, int]) -> None:
+        """Let the owners of other partitions copy what we failed to write there.
+
+        We write to another worker's partition if a request was not on the partition that its key hashes to.
+        """
+        progress = self._progress
+        others = {p: offset for p, offset in progress.failed.items() if p not in progress.owned}
+        moves = {p: (stored[p], offset) for p, offset in others.items() if stored.get(p, 0) > offset}
+        await self._cache.offsets.move(moves)
+        for partition in others:
+            del progress.failed[partition]
+
+    async def _copy(self, stored: Mapping[int, int | None]) -> None:
+        """Copy the lists of some partitions from their checkpoint offsets (None: from the beginning) to their ends."""
+        progress = self._progress
+        progress.checkpoints = {p: offset for p, offset in progress.checkpoints.items() if p not in stored}
+        begin = {p: offset or 0 for p, offset in stored.items()}
+        # The offset is written before the lists are copied, so that it is gone if Redis loses its data meanwhile.
+        begun = await self._cache.offsets.move({p: (stored[p], begin[p]) for p in begin})
+        progress.complete_to |= begin
         for partition in begun:
-            self._failed.pop(partition, None)
+            progress.failed.pop(partition, None)
         started_s, lists = time.monotonic(), 0
-        consumer = kafka_client.consumer(self._kafka)
-        async with kafka_client.started(consumer, self._kafka):
-            partitions = {TopicPartition(self._topic, p): begin[p] for p in begun}
-            consumer.assign(list(partitions))
-            first = await consumer.beginning_offsets(list(partitions))
-            ends = await consumer.end_offsets(list(partitions))
-            for partition, offset in partitions.items():
-                if offset > ends[partition]:  # the mark of a log that is no more
-                    partitions[partition] = 0
-                partitions[partition] = max(partitions[partition], first[partition])
-                consumer.seek(partition, partitions[partition])
-                self._sure[partition.partition] = partitions[partition]
-                self._end[partition.partition] = max(ends[partition], self._end.get(partition.partition, 0))
-            left = {p for p in partitions if partitions[p] < ends[p]}
-            newest: dict[bytes, ConsumerRecord] = {}
-            while left:
-                began_s = time.monotonic()
-                for partition, records in (await consumer.getmany(timeout_ms=200)).items():
-                    newest |= {record.key: record for record in records if record.key}
-                    partitions[partition] = await consumer.position(partition)
-                    if partitions[partition] >= ends[partition]:
-                        left.discard(partition)
-                await asyncio.sleep(time.monotonic() - began_s)
-                if len(newest) >= HELD or not left:
-                    lists += await self._put(list(newest.values()))
-                    newest = {}
-                    self._sure |= {p.partition: offset for p, offset in partitions.items()}
+        async with TopicReplay.open(self._settings.kafka, self._topic, {p: begin[p] for p in begun}) as replay:
+            progress.complete_to |= replay.positions
+            progress.ends |= {p: max(end, progress.ends.get(p, 0)) for p, end in replay.ends.items()}
+            async with aclosing(replay.newest()) as newest:
+                async for records in newest:
+                    lists += await self._put(records)
+                    progress.complete_to |= replay.positions
                     self._observe()
-        moves = {p.partition: (begin[p.partition], ends[p]) for p in partitions}
-        moved = await self._cache.marks.advance({p: move for p, move in moves.items() if p not in self._failed})
-        self._mark({p: moves[p][1] for p in moved})
+        moves = {p: (begin[p], end) for p, end in replay.ends.items()}
+        moved = await self._cache.offsets.move({p: move for p, move in moves.items() if p not in progress.failed})
+        progress.note_checkpoints({p: moves[p][1] for p in moved})
         if lists:
-            logger.info("brought %d lists to Redis in %.1f s", lists, time.monotonic() - started_s)
+            logger.info("copied %d lists to Redis in %.1f s", lists, time.monotonic() - started_s)
 
     async def _put(self, records: Sequence[ConsumerRecord]) -> int:
-        for begin in range(0, len(records), BATCH):
+        """Write the lists of these records, of each user at most one. Returns their number."""
+        for begin in range(0, len(records), BATCH_LISTS):
             began_s = time.monotonic()
-            some = records[begin : begin + BATCH]
-            read = [(record.offset, self._published(record)) for record in some]
-            async with self._turn:  # of lists of the same version, and of a tombstone and a list, the later one stays
-                lists = [one for offset, one in read if one and offset >= self._overtaken.get(one.user_id, 0)]
-                taken = await self._write(lists)
-            metrics.cache_refilled.inc(taken.count(Taken.YES))
-            if Taken.LATER in taken:
+            decoded = [(record.offset, self._list(record)) for record in records[begin : begin + BATCH_LISTS]]
+            # Of two lists of one version, and of a list and its erasure, the later one must stay.
+            async with self._writing:
+                newest = self._written_meanwhile
+                lists = [list_ for offset, list_ in decoded if list_ and offset >= newest.get(list_.user_id, 0)]
+                outcomes = await self._write(lists)
+            metrics.cache_backfilled_lists.inc(outcomes.count(WriteOutcome.STORED))
+            if WriteOutcome.RETRY in outcomes:
                 raise CacheUnavailable("Redis: away again")
             await asyncio.sleep(time.monotonic() - began_s)
         return len(records)
 
-    def _published(self, record: ConsumerRecord) -> Published | None:
-        """What a record of the topic says, None if nobody of ours wrote it."""
+    def _list(self, record: ConsumerRecord) -> OutgoingList | None:
+        """The list in a record of the topic; None if no worker wrote it."""
         key, value = record.key, record.value
         try:
             user_id = key.decode()
-            list_ = None if value is None else _decoder.decode(value)
+            version = None if value is None else _decoder.decode(value)
         except (UnicodeDecodeError, msgspec.DecodeError) as error:
-            logger.warning(
-                "recommendations: got a record of key %r that is no list (%s); Redis goes without", key, error
-            )
+            logger.warning("recommendations: got a record of key %r that is no list (%s); it is skipped", key, error)
             metrics.cache_writes.labels("unreadable").inc()
             return None
-        if list_ is None:
-            return Published(user_id, None)
-        return Published(user_id, value, list_.as_of, list_.state_version, record.timestamp // 1000 + self._ttl_s)
+        if version is None:
+            return OutgoingList(user_id, None)
+        return OutgoingList(
+            user_id, value, version.as_of, version.state_version, record.timestamp // 1000 + self._ttl_s
+        )
 
 
 async def owner_of(settings: Settings) -> str:
-    """Whose offsets the marks are: Kafka's cluster, and the topic.
+    """The owner of the checkpoint offsets: the id of Kafka's cluster, and the topic.
 
     Raises
     ------

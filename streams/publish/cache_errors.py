@@ -1,4 +1,4 @@
-"""What keeps Redis from its work: each refusal counted, each reason told once. Knows no command."""
+"""The log and the metric of what Redis refuses: each one is counted, each reason is logged once. Sends no command."""
 
 from __future__ import annotations
 
@@ -6,40 +6,44 @@ import logging
 import time
 
 from streams import metrics
-from streams.publish.redis_refusal import OWN, REASONS, Refusal
+from streams.publish.redis_refusal import REASONS, SINGLE_KEY, Refusal
 
 logger = logging.getLogger(__name__)
 
 QUIET_S = 30.0
-"""A reason that was not seen for so long is told again."""
+"""A reason that was absent for this long is logged again; chosen by us."""
 
 metrics.from_zero(metrics.cache_refusals, REASONS)
 
 
-class Trouble:
+class CacheErrors:
     """The refusals of one kind of work.
 
     Parameters
     ----------
-    what, meanwhile : "Redis …" and what follows from it, for the log.
+    failure : str
+        What Redis does not do, as it follows "Redis" in the log.
+    consequence : str
+        What happens until Redis does it again, for the log.
     """
 
-    def __init__(self, what: str, meanwhile: str) -> None:
-        self._what = what
-        self._meanwhile = meanwhile
-        self._seen_s: dict[str, float] = {}
-        self._told = False
+    def __init__(self, failure: str, consequence: str) -> None:
+        self._failure = failure
+        self._consequence = consequence
+        self._seen_s: dict[str, float] = {}  # reason -> monotonic time
+        self._logged = False
 
     def note(self, refusal: Refusal) -> None:
+        """Count a refusal, and log it if its reason is new."""
         metrics.cache_refusals.labels(refusal.reason).inc()
         now_s = time.monotonic()
         if now_s - self._seen_s.get(refusal.reason, float("-inf")) > QUIET_S:
-            logger.warning("Redis %s (%s); %s", self._what, refusal.text, self._meanwhile)
-            self._told |= refusal.reason not in OWN
+            logger.warning("Redis %s (%s); %s", self._failure, refusal.text, self._consequence)
+            self._logged |= refusal.reason not in SINGLE_KEY
         self._seen_s[refusal.reason] = now_s
 
-    def over(self) -> None:
-        """All is well again: told if the trouble was."""
-        if self._told:
-            logger.info("Redis %s: that is over", self._what)
-        self._told = False
+    def resolved(self) -> None:
+        """Log that Redis works again, if it was logged that it does not."""
+        if self._logged:
+            logger.info("Redis %s: resolved", self._failure)
+        self._logged = False

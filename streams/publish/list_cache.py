@@ -1,10 +1,9 @@
-"""Step 6, publish: a list to its topic and to Redis, newest wins.
+"""Step 6, publish: lists in Redis, where the newest one wins.
 
-Kafka and Redis share no transaction, so a cache write is versioned instead: it replaces the stored list unless that
-one is newer by `(as_of, state_version)`. An equal one is replaced, for a request that is delivered twice also writes
-the topic twice. Redis being away never stops the stream: the topic has every list, and beside the lists Redis keeps
-marks, up to which offset of the topic it has them; `refill` brings what is missing. Knows nothing of how a list is
-made.
+Kafka and Redis share no transaction, so each write carries a version: it replaces the stored list unless that one is
+newer by `(as_of, state_version)`. A list of the same version is replaced, for a request that is delivered twice also
+writes two lists to the topic. A Redis that is away stops nothing: the topic has every list. Knows neither Kafka nor how
+lists are made.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from encoders.errors import AfterclickError
 from streams import metrics
 from streams.contracts import LIST_SCHEMA, Recommendations
 from streams.publish.cache_check import check, unusable
-from streams.publish.cache_errors import Trouble
-from streams.publish.checkpoint_offsets import Marks
+from streams.publish.cache_errors import CacheErrors
+from streams.publish.checkpoint_offsets import CheckpointOffsets
 from streams.publish.redis_connection import Command, RedisConnection
-from streams.publish.redis_refusal import ERRORS, OWN, explain
+from streams.publish.redis_refusal import ERRORS, SINGLE_KEY, explain
 from streams.settings import Settings
 
 _NEWEST_WINS = """
@@ -40,15 +39,19 @@ return 1
 
 
 class ListUnreadable(AfterclickError):
-    """What is stored is not a list that this program knows."""
+    """The value stored for a user is no list that this version can read."""
 
 
-class Taken(Enum):
-    """What became of a list: Redis has it (or a newer one), will be asked again, or refuses this key alone."""
+class WriteOutcome(Enum):
+    """What became of a write.
 
-    YES = "yes"
-    LATER = "later"
-    NEVER = "never"
+    `STORED`: Redis has the list, or a newer one. `RETRY`: Redis does not take lists now. `REFUSED`: Redis takes lists,
+    but not under this key.
+    """
+
+    STORED = "stored"
+    RETRY = "retry"
+    REFUSED = "refused"
 
 
 class _Schema(msgspec.Struct):
@@ -56,13 +59,19 @@ class _Schema(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class Published:
-    """What goes out for one user.
+class OutgoingList:
+    """One user's list on its way to the topic and to Redis.
 
     Attributes
     ----------
-    payload : the list's JSON, or None to erase.
-    expires_s : when Redis shall drop it, Unix time by Redis' clock; None: the TTL from now on.
+    user_id : str
+        The user whom the list is for.
+    payload : bytes, optional
+        The list's JSON; None erases the list.
+    as_of, state_version : int
+        The list's version.
+    expires_s : int, optional
+        Unix time in seconds, by Redis' clock, at which Redis drops the list; None: after the TTL.
     """
 
     user_id: str
@@ -72,78 +81,99 @@ class Published:
     expires_s: int | None = None
 
     @classmethod
-    def of(cls, list_: Recommendations) -> Published:
+    def of(cls, list_: Recommendations) -> OutgoingList:
+        """A list that has just been made."""
         return cls(list_.user_id, msgspec.json.encode(list_), list_.as_of, list_.state_version)
 
 
 class ListCache:
-    """The lists in Redis, and the marks beside them. Whatever Redis refuses is told once and counted."""
+    """The lists in Redis, and the checkpoint offsets beside them. Whatever Redis refuses is logged once and counted.
+
+    Attributes
+    ----------
+    offsets : CheckpointOffsets
+        Stored under the bare key prefix: the key of the empty user id, which the contract forbids.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._redis = RedisConnection(settings.redis.address, settings.redis.timeout_ms / 1000)
         self._prefix = settings.key_prefix
-        self.marks = Marks(self._redis, settings.key_prefix)  # of the user without a name, whom the contract forbids
+        self.offsets = CheckpointOffsets(self._redis, settings.key_prefix)
         self._ttl_s = settings.redis.ttl_s
-        self._writing = Trouble("does not take lists", "they go to the topic, and here once it does")
+        self._errors = CacheErrors("does not take lists", "they go to the topic, and to Redis once it does")
 
-    async def write(self, published: Sequence[Published]) -> list[Taken]:
-        """Write or erase each; raises nothing that is Redis' doing.
+    async def write(self, lists: Sequence[OutgoingList]) -> list[WriteOutcome]:
+        """Write or erase lists.
 
-        A key that holds something else than a list, or that alone is refused, is passed by, so that it does not hold
-        the marks up: the user's next list tries again.
+        Parameters
+        ----------
+        lists : sequence of OutgoingList
+            At most one for each user.
+
+        Returns
+        -------
+        list of WriteOutcome
+            One for each list. No error of Redis is raised.
         """
-        if not published:
+        if not lists:
             return []
-        if self.marks.foreign:
-            self._writing.note(self.marks.foreign)
-            metrics.cache_writes.labels("failed").inc(len(published))
-            return [Taken.LATER] * len(published)
-        answers = await self._redis.run([self._command(one) for one in published])
-        some = any(not isinstance(answer, ERRORS) for answer in answers)
-        taken = []
-        for one, answer in zip(published, answers, strict=True):
+        if self.offsets.foreign:
+            self._errors.note(self.offsets.foreign)
+            metrics.cache_writes.labels("failed").inc(len(lists))
+            return [WriteOutcome.RETRY] * len(lists)
+        answers = await self._redis.run([self._command(list_) for list_ in lists])
+        takes_lists = any(not isinstance(answer, ERRORS) for answer in answers)
+        outcomes = []
+        for list_, answer in zip(lists, answers, strict=True):
             if isinstance(answer, ERRORS):
                 refusal = explain(answer, self._redis.address)
-                alone = refusal.reason == "wrong-type" or (some and refusal.reason in OWN)
-                self._writing.note(refusal)
+                this_key = refusal.reason == "wrong-type" or (takes_lists and refusal.reason in SINGLE_KEY)
+                self._errors.note(refusal)
                 metrics.cache_writes.labels("failed").inc()
-                taken.append(Taken.NEVER if alone else Taken.LATER)
+                outcomes.append(WriteOutcome.REFUSED if this_key else WriteOutcome.RETRY)
             else:
-                metrics.cache_writes.labels("erased" if one.payload is None else "written" if answer else "older").inc()
-                taken.append(Taken.YES)
-        return taken
+                written = "written" if answer else "older"
+                metrics.cache_writes.labels("erased" if list_.payload is None else written).inc()
+                outcomes.append(WriteOutcome.STORED)
+        return outcomes
 
-    def whole(self) -> None:
-        """Redis has all that it should: whatever it refused is over."""
-        self._writing.over()
-        self.marks.all_kept()
+    def resolved(self) -> None:
+        """Redis has every list: log it if errors were logged."""
+        self._errors.resolved()
+        self.offsets.resolved()
 
     @property
-    def changes(self) -> int:
-        """Times that another server may have come in the place of ours, without our last lists."""
-        return self._redis.changes
+    def server_changes(self) -> int:
+        """How often another server may have taken the place of ours, perhaps without our latest lists."""
+        return self._redis.server_changes
 
     async def check(self, owner: str | None = None) -> str:
-        """See whether Redis lets us do all of our work; see `cache_check`."""
+        """Check whether Redis allows all of our work; see `cache_check`."""
         return await check(self._redis, self._prefix, owner)
 
     async def close(self) -> None:
+        """Close all connections."""
         await self._redis.close()
 
     @classmethod
     async def read_once(cls, settings: Settings, user_id: str) -> bytes | None:
-        """A user's list as stored, None if there is none.
+        """Connect, and read a user's list.
+
+        Returns
+        -------
+        bytes, optional
+            The list's JSON as stored; None if there is no list.
 
         Raises
         ------
         SettingsError, CacheUnavailable
-            Redis refused us, or did not answer.
+            Redis refused, or did not answer.
         ListUnreadable
-            A newer worker wrote it, or nobody of us.
+            A newer worker wrote the value, or it is no list.
         """
         cache = cls(settings)
         try:
-            stored = await cache._redis.one("GET", cache._prefix + user_id)
+            stored = await cache._redis.run_one("GET", cache._prefix + user_id)
         except ERRORS as error:
             raise await unusable(cache._redis, error) from None
         finally:
@@ -161,9 +191,9 @@ class ListCache:
             )
         return bytes(stored)
 
-    def _command(self, one: Published) -> Command:
-        key = self._prefix + one.user_id
-        if one.payload is None:
+    def _command(self, list_: OutgoingList) -> Command:
+        key = self._prefix + list_.user_id
+        if list_.payload is None:
             return ("DEL", key)
-        expiry = ("EX", self._ttl_s) if one.expires_s is None else ("EXAT", one.expires_s)
-        return ("EVAL", _NEWEST_WINS, 1, key, one.payload, one.as_of, one.state_version, *expiry)
+        expiry = ("EX", self._ttl_s) if list_.expires_s is None else ("EXAT", list_.expires_s)
+        return ("EVAL", _NEWEST_WINS, 1, key, list_.payload, list_.as_of, list_.state_version, *expiry)

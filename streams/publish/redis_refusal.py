@@ -1,7 +1,8 @@
-"""Why Redis did not do what was asked: one reason for the metric, one line for people, and what to do about it.
+"""Why Redis did not do its work: a reason for the metric, and one line for people that says what to do.
 
-The texts of servers and of redis-py are not shown as they come: they repeat arguments (`unknown command 'HELLO', with
-args beginning with: '3' 'AUTH' 'default' 'the password'`), and a script's error its lines. Opens no connection.
+The texts of servers and of redis-py are not shown as they are: they repeat arguments (`unknown command 'HELLO', with
+args beginning with: '3' 'AUTH' 'default' 'the password'`), and the error of a script repeats its lines. Opens no
+connection.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ from streams.settings.redis_address import Address
 
 
 class CacheUnavailable(AfterclickError):
-    """Redis did not answer, or does not do what is asked now; the message says what to check."""
+    """Redis did not answer, or does not do its work now; the message says what to check."""
 
 
 class IsSentinel(ResponseError):
-    """Where Redis should be a sentinel answers."""
+    """A sentinel answers at the address where Redis is expected."""
 
 
 class FileUnreadable(OSError):
-    """A file that the URL names for TLS; the message says which, and why."""
+    """A file that the URL names for TLS cannot be read; the message says which one, and why."""
 
 
 ERRORS = (RedisError, RedisClusterException, OSError)
-"""Whatever a call of redis-py raises that is not a bug."""
+"""All errors of a redis-py call that are not bugs."""
 URL = f"{PREFIX}REDIS__URL"
 LASTING = frozenset(
     {
@@ -61,14 +62,14 @@ LASTING = frozenset(
         "sentinel",
         "no-sentinel",
         "no-cluster",
-        "foreign-mark",
+        "foreign-owner",
     }
 )
-"""Reasons that do not mend themselves: a worker does not start with one."""
-OWN = frozenset({"wrong-type", "refused"})
-"""Reasons that may be one key's own, while others are taken."""
+"""Reasons that last until a person acts: a worker does not start with one."""
+SINGLE_KEY = frozenset({"wrong-type", "refused"})
+"""Reasons that may concern one key, while Redis takes lists under the others."""
 STALE = frozenset({"away", "read-only", "loading", "cluster", "no-master", "not-writing"})
-"""Reasons to connect anew: the address may lead to another server by now."""
+"""Reasons to connect again: the address may lead to another server now."""
 
 _CLASSES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((IsSentinel,), "sentinel"),
@@ -80,7 +81,7 @@ _CLASSES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((MasterNotFoundError, MasterDownError), "no-master"),
     ((AskError, MovedError, TryAgainError, ClusterCrossSlotError, ClusterError, RedisClusterException), "cluster"),
 )
-_TEXTS: tuple[tuple[str, str], ...] = (  # of errors inside a script, which have no class, and of old servers
+_TEXTS: tuple[tuple[str, str], ...] = (  # errors inside a script, and of old servers: they have no class of their own
     (r"can't run this command|can't access at least one|\bNOPERM\b|no permissions? to", "permission"),
     (r"\b(NOAUTH|WRONGPASS)\b|invalid password|without any password configured", "login"),
     (r"\bREADONLY\b|against a read only", "read-only"),
@@ -99,32 +100,34 @@ _NEEDED = "GET, SET, DEL, EVAL, HGET, HSET and HGETALL"
 _LINES = {
     "permission": f"got no permission ({{text}}), expected {_NEEDED} on our keys; correct the user's ACL",
     "login": f"got a refusal of the login ({{text}}), expected user and password to be right; correct {URL}",
-    "read-only": "got a replica that takes no writes ({text}), expected the master at {address}; see to the failover",
-    "full": "got no room ({text}), expected some; raise maxmemory, or choose an eviction policy",
+    "read-only": "got a replica that takes no writes ({text}), expected the master at {address}; check the failover",
+    "full": "got no room ({text}), expected free memory; raise maxmemory, or choose an eviction policy",
     "loading": "got a server that still loads its data ({text}), expected it to answer soon; wait",
-    "no-master": "got no master ({text}), expected one at {address}; see to the failover, and to the master's name",
-    "cluster": "got a cluster that lacks nodes ({text}), expected an answer for every key; see to {address}'s nodes",
-    "not-writing": "got a server that writes nothing ({text}), expected it to; see to its disk and its replicas",
+    "no-master": "got no master ({text}), expected one at {address}; check the failover, and the master's name",
+    "cluster": "got a cluster that lacks nodes ({text}), expected an answer for every key; check {address}'s nodes",
+    "not-writing": "got a server that writes nothing ({text}), expected one that does; check its disk and its replicas",
     "command": "got a server without what we need ({text}), expected Redis 6.2 or newer with no command renamed",
     "sentinel": f"got {{text}}, expected Redis; name its master in {URL}: redis+sentinel://host:26379/master/0",
     "no-sentinel": f"got a server that is no sentinel ({{text}}), expected one; in {URL} write redis://host:6379/0",
-    "database": f"got no database {{address.db}} ({{text}}), expected one that is there, in a cluster 0; correct {URL}",
-    "no-cluster": f"got a server of its own ({{text}}), expected a cluster at several hosts; in {URL} write one host",
-    "wrong-type": "got something of another type under a key of ours ({text}), expected a list; delete the key",
-    "refused": "got an error ({text}), expected none; see Redis' log",
+    "database": f"got no database {{address.db}} ({{text}}), expected one that exists, in a cluster 0; correct {URL}",
+    "no-cluster": f"got a single server ({{text}}), expected a cluster at several hosts; in {URL} write one host",
+    "wrong-type": "got a value of another type under a key of ours ({text}), expected a list; delete the key",
+    "refused": "got an error ({text}), expected none; read Redis' log",
     "away": f"{{text}}; expected an answer at {{address}}; is it running, and is {URL} right?",
 }
-REASONS = (*_LINES, "tls", "certificate", "damaged-mark", "foreign-mark")
+REASONS = (*_LINES, "tls", "certificate", "damaged-offset", "foreign-owner")
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why, and what to do.
+    """Why Redis did not do its work.
 
     Attributes
     ----------
-    reason : one of `REASONS`.
-    text : got, expected, what to do: one line without a secret.
+    reason : str
+        One of `REASONS`.
+    text : str
+        One line without a secret: got, expected, what to do.
     """
 
     reason: str
@@ -132,12 +135,20 @@ class Refusal:
 
     @property
     def lasting(self) -> bool:
+        """Whether it lasts until a person acts."""
         return self.reason in LASTING
 
 
 def reason_of(error: Exception) -> str:
-    """The reason.
+    """Classify an error of redis-py.
 
+    Returns
+    -------
+    str
+        One of `REASONS`.
+
+    Examples
+    --------
     >>> reason_of(ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"))
     'wrong-type'
     >>> reason_of(ConnectionRefusedError())
@@ -158,7 +169,7 @@ def reason_of(error: Exception) -> str:
 
 
 def explain(error: Exception, address: Address) -> Refusal:
-    """Say in one line why Redis refuses us, or we it, or that it is away."""
+    """Say in one line why Redis refuses us, why we refuse it, or that it is away."""
     error = _root(error)
     reason = reason_of(error)
     if reason in ("certificate", "tls"):
@@ -170,8 +181,10 @@ def explain(error: Exception, address: Address) -> Refusal:
 
 
 def shown(error: Exception, address: Address) -> str:
-    """The error's own words, without arguments, secrets and line breaks.
+    """The error's own text, without arguments, secrets and line breaks.
 
+    Examples
+    --------
     >>> from streams.settings.redis_address import parse
     >>> text = "unknown command `HELLO`, with args beginning with: `3` `AUTH` `default` `hunter2` "
     >>> shown(ResponseError(text), parse("redis://:hunter2@cache"))
@@ -185,7 +198,7 @@ def shown(error: Exception, address: Address) -> str:
 
 
 def no_right_to(commands: list[str], keys: str) -> Refusal:
-    """What an ACL, or a command renamed, keeps from us."""
+    """An ACL, or a renamed command, keeps these commands from us; `keys` is the prefix of our keys."""
     return Refusal(
         "permission",
         f"got no permission to {', '.join(commands)}, expected {_NEEDED} on {keys}*; correct the user's ACL",
@@ -193,7 +206,7 @@ def no_right_to(commands: list[str], keys: str) -> Refusal:
 
 
 def _no_master(text: str) -> str:
-    """A sentinel's client shows itself with all that it is made of."""
+    """The error without the sentinels' client objects, which redis-py prints into it."""
     name = re.match(r"No master found for '[^']*'", text)
     if name is None:
         return text
@@ -205,7 +218,7 @@ def _tls(error: Exception) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return (
                 f"got a certificate that is not to be trusted ({cause.verify_message}), expected a valid one for this "
-                f"address; renew it, or name whom to trust in {URL}: rediss://…?ssl_ca_certs=/path/ca.pem"
+                f"address; renew it, or name its CA in {URL}: rediss://…?ssl_ca_certs=/path/ca.pem"
             )
         if isinstance(cause, ssl.SSLError):
             return (
@@ -213,11 +226,11 @@ def _tls(error: Exception) -> str:
             )
         if isinstance(cause, FileUnreadable):
             return f"got {cause}, expected a file that can be read; correct {URL}"
-    raise AssertionError("no error of TLS")
+    raise AssertionError("not an error of TLS")
 
 
 def _root(error: Exception) -> Exception:
-    """What the cluster client met, where it only says that no node would do."""
+    """The cause of a cluster client's error that only says that no node answers."""
     cause = error.__cause__ or error.__context__
     while isinstance(error, RedisClusterException) and isinstance(cause, ERRORS):
         error, cause = cause, cause.__cause__ or cause.__context__
@@ -225,8 +238,8 @@ def _root(error: Exception) -> Exception:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what led to it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+    """The error, and the errors that led to it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -1,6 +1,7 @@
-"""Which lists are out, so that what a user chose of one finds its way to who made it.
+"""The lists published lately, so that a user's feedback on a list reaches the scorer that ranked it.
 
-An answer counts once, whatever Kafka delivers again, and only while its list is remembered.
+An item that a user chose counts once, even if Kafka delivers the feedback again, and only while its list is remembered.
+Knows no Kafka.
 """
 
 from __future__ import annotations
@@ -8,78 +9,99 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 from ranker.score import MOST_LISTS, ListFeedback, Scorer
 from streams import metrics
 from streams.contracts import Feedback, RankRequest
 
 
-class PublishedList(NamedTuple):
-    """A list.
+@dataclass(frozen=True)
+class PublishedList:
+    """A list that a model ranked.
 
     Attributes
     ----------
-    scorer, user_id : who made it, None if that is not served any more; and for whom.
-    items, positions : what is in it and where that was among the candidates, the first place first.
-    answered : what the user chose so far.
+    scorer : Scorer, optional
+        The scorer that ranked it; None if that does not serve any more.
+    user_id : str
+        The user whom the list is for.
+    items : list of str
+        Item ids, rank 1 first.
+    positions : list of int
+        The position of each item among the candidates that were scored.
+    chosen : set of str
+        Ids of the items that the user chose until now.
     """
 
     scorer: Scorer | None
     user_id: str
     items: list[str]
     positions: list[int]
-    answered: set[str]
+    chosen: set[str] = field(default_factory=set)
 
 
 class RecentLists:
-    """The newest lists. Batches are ranked by several threads, so it has a lock."""
+    """The newest `MOST_LISTS` lists, by list id. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._out: OrderedDict[str, PublishedList] = OrderedDict()
+        self._lists: OrderedDict[str, PublishedList] = OrderedDict()
 
-    def remember(self, list_id: str, out: PublishedList) -> None:
-        """A list that a model ranked is made."""
+    def remember(self, list_id: str, published: PublishedList) -> None:
+        """Add a list; the oldest one goes when there are too many."""
         with self._lock:
-            self._out[list_id] = out
-            if len(self._out) > MOST_LISTS:
-                self._out.popitem(last=False)
+            self._lists[list_id] = published
+            if len(self._lists) > MOST_LISTS:
+                self._lists.popitem(last=False)
 
     def feedback(self, requests: Sequence[RankRequest]) -> dict[Scorer, list[ListFeedback]]:
-        """Count what users chose; the answers by who made their lists."""
-        found: defaultdict[Scorer, list[ListFeedback]] = defaultdict(list)
+        """Count the users' feedback.
+
+        Parameters
+        ----------
+        requests : sequence of RankRequest
+            Their field `feedback` names the lists and the items.
+
+        Returns
+        -------
+        dict
+            Scorer -> the new feedback on lists that it ranked, in the order of the requests.
+        """
+        by_scorer: defaultdict[Scorer, list[ListFeedback]] = defaultdict(list)
         for request in requests:
-            for given in request.feedback:
-                out = self._answer(given, request.user_id)
-                if out is not None:
-                    place = out.items.index(given.item_id)
-                    name = out.scorer.name if out.scorer else metrics.REPLACED
-                    metrics.feedback.labels(name).inc()
-                    metrics.feedback_rank.labels(name).observe(place + 1)
-                    if out.scorer:
-                        found[out.scorer].append(ListFeedback(given.list_id, out.positions, place))
-        return found
+            for feedback in request.feedback:
+                published = self._first_choice(feedback, request.user_id)
+                if published is None:
+                    continue
+                index = published.items.index(feedback.item_id)
+                model = published.scorer.name if published.scorer else metrics.REPLACED_MODEL
+                metrics.feedback.labels(model).inc()
+                metrics.feedback_rank.labels(model).observe(index + 1)
+                if published.scorer:
+                    by_scorer[published.scorer].append(ListFeedback(feedback.list_id, published.positions, index))
+        return by_scorer
 
     def retire(self, scorer: Scorer) -> None:
-        """A scorer is not served any more: its lists stay, under no name."""
+        """Keep the lists of a scorer that does not serve any more, without the scorer."""
         with self._lock:
-            for list_id, out in self._out.items():
-                if out.scorer is scorer:
-                    self._out[list_id] = out._replace(scorer=None)
+            for list_id, published in self._lists.items():
+                if published.scorer is scorer:
+                    self._lists[list_id] = replace(published, scorer=None)
 
-    def forget(self, users: Collection[str] | None) -> None:
-        """Remember no list of these users; of nobody, for None."""
+    def forget(self, user_ids: Collection[str] | None) -> None:
+        """Drop the lists of these users; of all users, for None."""
         with self._lock:
-            for list_id in [list_id for list_id, out in self._out.items() if users is None or out.user_id in users]:
-                del self._out[list_id]
+            for list_id, published in list(self._lists.items()):
+                if user_ids is None or published.user_id in user_ids:
+                    del self._lists[list_id]
 
-    def _answer(self, given: Feedback, user_id: str) -> PublishedList | None:
-        """The list, the first time that this item of it is answered by whom it was for."""
+    def _first_choice(self, feedback: Feedback, user_id: str) -> PublishedList | None:
+        """The list, if it was this user's and the user has not chosen the item before."""
         with self._lock:
-            out = self._out.get(given.list_id)
-            if out is None or out.user_id != user_id or given.item_id not in out.items:
+            published = self._lists.get(feedback.list_id)
+            if published is None or published.user_id != user_id or feedback.item_id not in published.items:
                 return None
-            is_new = given.item_id not in out.answered
-            out.answered.add(given.item_id)
-            return out if is_new else None
+            is_new = feedback.item_id not in published.chosen
+            published.chosen.add(feedback.item_id)
+            return published if is_new else None

@@ -1,7 +1,7 @@
-"""The models that lists are made with, each in a process of its own, and what takes their place while we run.
+"""The models that lists are made with, each in a process of its own, and their replacement while the worker runs.
 
-A model's folder is looked at every few seconds. What is new there is loaded beside the old one, has to give its known
-answers, and makes lists from the next batch on; if it cannot, the old one goes on. Called by `worker`.
+A model's folder is checked every few seconds. A model that is new there is loaded beside the old one and must reproduce
+its known answers; it then makes lists from the next batch on. If it cannot, the old model stays. Knows no Kafka.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 class Serving:
-    """All models of a worker, which begin to load at once."""
+    """All models of a worker. Loading starts at once.
+
+    Parameters
+    ----------
+    encoder : Encoder, optional
+        Settings of the items' encoder; None if the worker needs none.
+    ranker : Ranker, optional
+        Settings of the model, and of the challenger if there is one; None if the worker makes no lists.
+    """
 
     def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
         self._variants = [Variant(encoder, ranker)]
@@ -31,100 +39,122 @@ class Serving:
             self._variants.append(Variant(None, ranker.model_copy(update={"model": ranker.challenger})))
 
     def load(self) -> None:
-        """Wait until they are loaded; raises what `Models.load` does."""
+        """Wait until all models are loaded. Raises what `Models.load` raises."""
         for variant in self._variants:
             variant.models.load()
 
     @property
     def encoder(self) -> RemoteEncoder | None:
-        """Puts items' texts into vectors; None if not asked for, or before `load`."""
-        return self._variants[0].items.encoder
+        """The items' encoder; None if the worker needs none, or before `load`."""
+        return self._variants[0].encoder_models.encoder
 
     @property
     def scorers(self) -> Sequence[RemoteScorer | None]:
-        """The model's, and the challenger's if there is one; None for no model, or before `load`."""
+        """The scorer of each variant; None without a model, or before `load`."""
         return [variant.models.scorer for variant in self._variants]
 
     def loaded(self) -> bool:
-        return all(variant.items.loaded and variant.models.loaded for variant in self._variants)
+        """Whether all models are in memory now."""
+        return all(variant.encoder_models.loaded and variant.models.loaded for variant in self._variants)
 
     async def follow(self, tier: RankTier) -> None:
-        """Serve what takes a model's place, for ever."""
+        """Replace models whose folders change, for ever."""
         await asyncio.gather(*(variant.follow(tier, number) for number, variant in enumerate(self._variants)))
 
     def close(self) -> None:
+        """End the models' processes."""
         for variant in self._variants:
             variant.close()
 
 
 class Variant:
-    """One model, and its successors; without a ranker, the items' encoder alone."""
+    """One model and its successors.
+
+    Attributes
+    ----------
+    models : Models
+        The process whose scorer serves.
+    encoder_models : Models
+        The process of the items' encoder: the first one, for items' vectors must not change while the worker runs.
+    """
 
     def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
         self._ranker = ranker
-        # Items' vectors must stay as they are: where the scorer's folder is the encoder's too, nothing replaces it.
+        # Where the scorer's folder is the encoder's too, nothing replaces it.
         self._follows = ranker is not None and ranker.follow_s > 0 and (not encoder or encoder.model != ranker.model)
         self._fingerprint = version.fingerprint(ranker.model) if ranker else ()
-        self.models = self.items = Models(encoder, ranker)
+        self.models = self.encoder_models = Models(encoder, ranker)
 
     async def follow(self, tier: RankTier, number: int) -> None:
-        """Look at the folder, for ever; what changed is loaded once it stays as it is for one look."""
+        """Check the folder for ever. A change is loaded once the folder is the same at two checks in a row.
+
+        Parameters
+        ----------
+        tier : RankTier
+            Gets the new scorers.
+        number : int
+            The variant's number in the tier.
+        """
         ranker = self._ranker
         if ranker is None or not self._follows or not self._fingerprint:
             return
-        seen = self._fingerprint
+        fingerprint = self._fingerprint
         metrics.from_zero(metrics.model_swaps, [version.name(ranker.model)], ("served", "refused"))
         while True:
             await asyncio.sleep(ranker.follow_s)
-            before, seen = seen, await asyncio.to_thread(_fingerprint, ranker.model)
-            if seen != before or seen == self._fingerprint:
+            previous, fingerprint = fingerprint, await asyncio.to_thread(_fingerprint, ranker.model)
+            if fingerprint != previous or fingerprint == self._fingerprint:
                 continue
-            self._fingerprint = seen
-            newer = Models(None, ranker)
-            try:
-                await asyncio.to_thread(newer.load)
-                if newer.scorer is None:
-                    raise TypeError("a process without a scorer")
-                await asyncio.to_thread(tier.serve, newer.scorer, number)
-            except Exception as error:  # noqa: BLE001 whatever is wrong with the new one, the old one serves
-                newer.close()
-                _refused(ranker, error)
-            else:
-                await self._replaced(newer, ranker, tier)
+            self._fingerprint = fingerprint
+            await self._try_newer(ranker, tier, number)
 
-    async def _replaced(self, newer: Models, ranker: Ranker, tier: RankTier) -> None:
-        """The newer one serves: let the older one finish what it is at, and go."""
+    async def _try_newer(self, ranker: Ranker, tier: RankTier, number: int) -> None:
+        newer = Models(None, ranker)
+        try:
+            await asyncio.to_thread(newer.load)
+            if newer.scorer is None:
+                raise TypeError("a models' process without a scorer")
+            await asyncio.to_thread(tier.serve, newer.scorer, number)
+        except Exception as error:  # noqa: BLE001 whatever is wrong with the new model, the old one serves
+            newer.close()
+            _refuse(ranker, error)
+        else:
+            await self._replace(newer, ranker, tier)
+
+    async def _replace(self, newer: Models, ranker: Ranker, tier: RankTier) -> None:
+        """The newer model serves: let the older one finish its calls, then end it."""
         older, self.models = self.models, newer
         scorer = older.scorer
         names = [models.scorer.name for models in (newer, older) if models.scorer]
-        logger.info("%s", " makes lists from now on, in the place of ".join(names))
+        logger.info("%s", " makes lists from now on and replaces ".join(names))
         metrics.model_swaps.labels(version.name(ranker.model), "served").inc()
         await asyncio.sleep(ranker.timeout_ms / 1000)
         if scorer is not None:
             tier.retire(scorer)
         if older.encoder is not None:
-            with suppress(BrokenProcessPool):  # then it has dropped everything
+            with suppress(BrokenProcessPool):  # a process that died has dropped everything
                 await asyncio.to_thread(older.drop_scorer)
             return
         older.close()
-        if older is self.items:
-            self.items = newer
+        if older is self.encoder_models:
+            self.encoder_models = newer
 
     def close(self) -> None:
+        """End the processes."""
         self.models.close()
-        if self.items is not self.models:
-            self.items.close()
+        if self.encoder_models is not self.models:
+            self.encoder_models.close()
 
 
-def _refused(ranker: Ranker, error: Exception) -> None:
+def _refuse(ranker: Ranker, error: Exception) -> None:
     why = str(error) if isinstance(error, AfterclickError) else repr(error)
     name = version.name(ranker.model)
-    logger.error("%s changed and cannot be served; the model from before goes on: %s", name, why)
+    logger.error("the model %s changed and cannot serve; the previous one stays: %s", name, why)
     metrics.model_swaps.labels(name, "refused").inc()
 
 
 def _fingerprint(model: str) -> version.Fingerprint:
-    """() while it is being written."""
+    """() while the folder is being written."""
     try:
         return version.fingerprint(model)
     except (OSError, AfterclickError):

@@ -57,7 +57,7 @@ class ItemCounts:
             try:
                 shard, item, counts = decode_counts(record.key, record.value)
             except ValueError as error:
-                metrics.counts_unread.inc()
+                metrics.item_counts_unreadable.inc()
                 logger.warning("%s/%d/%d: %s", record.topic, record.partition, record.offset, error)
                 continue
             if not self._counts.knows_better(shard, item):

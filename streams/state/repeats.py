@@ -50,7 +50,7 @@ class Repeats:
         """Set the gauge, and log a warning if the share is too high; at most one warning in ten minutes."""
         repeats, events = self._repeats + self._repeats_before, self._events + self._events_before
         share = repeats / events if repeats >= LEAST else 0.0
-        metrics.repeats_ratio.set(share)
+        metrics.duplicates_ratio.set(share)
         if share > MANY and time.monotonic() - self._warned_s > WARN_EVERY_S:
             self._warned_s = time.monotonic()
             logger.warning(

@@ -129,7 +129,7 @@ class StateTier:
                 outcomes.append("forgotten")
             elif (novelty := memory.look_up(seen)) != "new":
                 outcomes.append("duplicate")
-                metrics.repeats_presumed.inc(novelty == "too-old")
+                metrics.duplicates_presumed.inc(novelty == "too-old")
             else:
                 outcomes.append("accepted")
                 events.append(event)
@@ -152,7 +152,7 @@ class StateTier:
         for item in unknown:
             self._waiting.setdefault(item, set()).add(user_id)
         interest = self.users.get(user_id).interest
-        metrics.waiting_dropped.inc(max(0, len(unknown) + len(interest.waiting) - WAITING) if unknown else 0)
+        metrics.waiting_events_dropped.inc(max(0, len(unknown) + len(interest.waiting) - WAITING) if unknown else 0)
         self.users.accept(user_id, memory, update_all(interest, events, vectors, self._decay))
         if events:
             self._count(events, before, interest.history)

@@ -195,7 +195,7 @@ class StateWorker:
     def _abandon(self, error: MembershipLost) -> None:
         """Discard all that is in flight: none of it was acknowledged, and another worker gets these events again."""
         logger.warning("%s", error)
-        metrics.leases_lost.labels("state").inc()
+        metrics.memberships_lost.labels("state").inc()
         self._pending.clear()
         self._intake.clear()
         self._requests.clear()

@@ -37,11 +37,12 @@ from streams.kafka.outgoing import BROKERS_LARGEST
 from streams.kafka.reliable_producer import ReliableProducer
 from streams.kafka.topics import SOURCES, USERS_TABLE, changelog_name, group_id
 from streams.models.client import RemoteEncoder
-from streams.publish.backfill import Refill
+from streams.publish.backfill import Backfill
 from streams.publish.list_cache import ListCache
+from streams.rank.batcher import AT_MODEL
 from streams.rank.serving import Serving
 from streams.rank.tier import RankTier
-from streams.rank.worker import AT_MODEL, RankWorker
+from streams.rank.worker import RankWorker
 from streams.settings import Kafka, Settings, SettingsError
 from streams.settings.import_path import imported
 from streams.state import graph_snapshot
@@ -233,7 +234,7 @@ def rank_app(
 ) -> faust.App:
     """The rank tier: scores, selects, publishes."""
     app = _app(settings, "rank", ending, largest)
-    cache = Refill(settings, ListCache(settings))
+    cache = Backfill(settings, ListCache(settings))
     tier = RankTier(settings, *serving.scorers)
     tier.warm_up()
     producer = ReliableProducer(app, largest)
@@ -260,7 +261,7 @@ def rank_app(
     @app.on_partitions_revoked.connect
     async def revoke(*app_and_revoked: Any, **_: Any) -> None:
         health.set_ready("rank", False)
-        await worker.hand_over(app_and_revoked[1])
+        await worker.on_revoke(app_and_revoked[1])
 
     @app.on_rebalance_complete.connect
     async def rebalanced(*_: Any, **__: Any) -> None:

@@ -78,10 +78,10 @@ class Watch:
     def _show(self, told: Mapping[TP, Progress]) -> None:
         for tp, how_far in told.items():
             metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(_lag(how_far))
-            metrics.held_by_transactions.labels(tp.topic, str(tp.partition)).set(_held(how_far))
+            metrics.transaction_lag.labels(tp.topic, str(tp.partition)).set(_held(how_far))
         for tp in self._shown - told.keys():  # another worker's now, which shows it
             metrics.consumer_lag.remove(tp.topic, str(tp.partition))
-            metrics.held_by_transactions.remove(tp.topic, str(tp.partition))
+            metrics.transaction_lag.remove(tp.topic, str(tp.partition))
         self._shown = set(told)
 
     async def _contact(self) -> tuple[str, float]:

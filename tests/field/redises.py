@@ -1,4 +1,4 @@
-"""Redis servers as deployments have them: one with options, a cluster, a master with sentinels, one that refuses."""
+"""Redis servers as deployments have them: with options, a cluster, a master with sentinels, and one that refuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streams.testing.embedded import free_port
 HOST = "127.0.0.1"
 
 
-class Server:
+class RedisServer:
     """A redis-server with these options at a fixed port; a context. Keeps nothing on disk."""
 
     def __init__(self, folder: Path, *options: str, port: int | None = None, sentinel: bool = False) -> None:
@@ -39,7 +39,7 @@ class Server:
             self._command = [executable, *common, *options]
         self.process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> RedisServer:
         self.start()
         return self
 
@@ -98,8 +98,8 @@ class Cluster:
             "--cluster-replica-validity-factor",
             "0",
         )
-        self.masters = [Server(folder, *options, port=_port_with_bus()) for _ in range(masters)]
-        self.replicas = [Server(folder, *options, port=_port_with_bus()) for _ in range(masters)]
+        self.masters = [RedisServer(folder, *options, port=_port_with_bus()) for _ in range(masters)]
+        self.replicas = [RedisServer(folder, *options, port=_port_with_bus()) for _ in range(masters)]
 
     def form(self) -> None:
         """Meet, share the slots, and wait until all agree."""
@@ -115,36 +115,36 @@ class Cluster:
                 client.execute_command("CLUSTER MEET", HOST, first.port)
         until(lambda: all(len(self.nodes(server)) == len(self.masters) * 2 for server in self.all))
         for master, replica in zip(self.masters, self.replicas, strict=True):
-            with master.client as asked, replica.client as client:
-                client.execute_command("CLUSTER REPLICATE", asked.execute_command("CLUSTER MYID"))
+            with master.client as of_master, replica.client as client:
+                client.execute_command("CLUSTER REPLICATE", of_master.execute_command("CLUSTER MYID"))
         until(lambda: all("cluster_state:ok" in self.info(server) for server in self.all))
         until(lambda: all(server.client.info("replication")["connected_slaves"] == 1 for server in self.masters))
 
     @property
-    def all(self) -> list[Server]:
+    def all(self) -> list[RedisServer]:
         return [*self.masters, *self.replicas]
 
     @property
     def client(self) -> Any:
         return redis.RedisCluster(host=HOST, port=self.all[-1].port)
 
-    def nodes(self, server: Server) -> list[str]:
+    def nodes(self, server: RedisServer) -> list[str]:
         with server.client as client:
             answer = client.execute_command("CLUSTER NODES")
         text = answer.decode() if isinstance(answer, bytes) else str(answer)
         return list(answer) if isinstance(answer, dict) else text.strip().splitlines()
 
-    def info(self, server: Server) -> str:
+    def info(self, server: RedisServer) -> str:
         with server.client as client:
             answer = client.execute_command("CLUSTER INFO")
         if isinstance(answer, dict):
             return "\n".join(f"{name}:{value}" for name, value in answer.items())
         return str(answer.decode())
 
-    def move(self, slot: int, source: Server, target: Server) -> Iterator[None]:
+    def move(self, slot: int, source: RedisServer, target: RedisServer) -> Iterator[None]:
         """Move a slot, key by key; yields while it is half moved, so that a caller may do something then."""
         with source.client as old, target.client as new:
-            source_id, target_id = (one.execute_command("CLUSTER MYID").decode() for one in (old, new))
+            source_id, target_id = (client.execute_command("CLUSTER MYID").decode() for client in (old, new))
             new.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source_id)
             old.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target_id)
             while keys := old.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
@@ -166,29 +166,29 @@ def cluster(folder: Path) -> Iterator[Cluster]:
 
 
 @contextmanager
-def sentinels(folder: Path, name: str = "lists") -> Iterator[tuple[list[Server], list[Server]]]:
+def sentinels(folder: Path, name: str = "lists") -> Iterator[tuple[list[RedisServer], list[RedisServer]]]:
     """A master and its replica, and three sentinels."""
     with ExitStack() as stack:
-        master = stack.enter_context(Server(folder))
-        replica = stack.enter_context(Server(folder, "--replicaof", f"{HOST} {master.port}"))
-        watching = [stack.enter_context(Server(folder, sentinel=True)) for _ in range(3)]
-        for one in watching:
-            with one.client as client:
+        master = stack.enter_context(RedisServer(folder))
+        replica = stack.enter_context(RedisServer(folder, "--replicaof", f"{HOST} {master.port}"))
+        watching = [stack.enter_context(RedisServer(folder, sentinel=True)) for _ in range(3)]
+        for sentinel in watching:
+            with sentinel.client as client:
                 client.execute_command("SENTINEL MONITOR", name, HOST, master.port, 2)
                 for option, value in (("down-after-milliseconds", 500), ("failover-timeout", 3000)):
                     client.execute_command("SENTINEL SET", name, option, value)
         until(lambda: master.client.info("replication")["connected_slaves"] == 1)
-        until(lambda: all(_knows(one, name) for one in watching))
+        until(lambda: all(_is_ready(sentinel, name) for sentinel in watching))
         yield [master, replica], watching
 
 
-def _knows(sentinel: Server, name: str) -> bool:
+def _is_ready(sentinel: RedisServer, name: str) -> bool:
     with sentinel.client as client:
         state = client.sentinel_master(name)
     return bool(state["num-other-sentinels"] == 2 and state["num-slaves"] == 1)
 
 
-class Refusing:
+class RefusingServer:
     """A server that answers every command with one error; `{args}` in it are the command's, as servers repeat them."""
 
     def __init__(self, error: str) -> None:
@@ -196,7 +196,7 @@ class Refusing:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="refusing", daemon=True)
 
-    def __enter__(self) -> Refusing:
+    def __enter__(self) -> RefusingServer:
         self._thread.start()
         serving = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, HOST, 0), self._loop)
         self._server = serving.result(10)
@@ -234,6 +234,6 @@ class Refusing:
 def until(condition: Any, timeout_s: float = 20) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (outcome := condition()):
-        assert time.monotonic() < deadline, f"not so within {timeout_s:g} s"
+        assert time.monotonic() < deadline, f"the condition does not hold after {timeout_s:g} s"
         time.sleep(0.05)
     return outcome

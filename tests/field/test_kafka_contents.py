@@ -154,7 +154,7 @@ def test_a_transaction_counts_once_it_is_committed_and_leaves_no_lag(world: tupl
         sending.begin_transaction()
         client.click("aborted", "item-0")
         client.flush()
-        until(lambda: running.total("afterclick_held_by_transactions_messages") >= 1)
+        until(lambda: running.total("afterclick_transaction_lag_messages") >= 1)
         time.sleep(STUCK_S + 2)
         assert running.get("/livez") == (200, "ok\n"), "a restart would not mend a transaction that is open"
         assert client.cached("aborted") is None
@@ -164,7 +164,7 @@ def test_a_transaction_counts_once_it_is_committed_and_leaves_no_lag(world: tupl
         sending.commit_transaction()
     until(lambda: version(client, "committed", 1))
     all_is_done(running)
-    assert running.total("afterclick_held_by_transactions_messages") == 0
+    assert running.total("afterclick_transaction_lag_messages") == 0
     assert client.cached("aborted") is None
 
 

@@ -1,4 +1,4 @@
-"""A cluster whose slots move and whose master dies, and a master that sentinels replace: no list is missing."""
+"""No list is missing after a cluster's slots move, a master of it dies, or sentinels replace a master."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from streams import metrics
 from streams.publish.list_cache import ListCache
 from streams.publish.redis_refusal import CacheUnavailable
 from streams.settings import Redis, Settings, SettingsError
-from tests.field.redises import HOST, Cluster, Server, cluster, sentinels
-from tests.field.test_redis_refusals import ground_of, pending, running, until
-from tests.published import Ground
+from tests.field.redises import HOST, Cluster, RedisServer, cluster, sentinels
+from tests.field.test_redis_refusals import pending, running, until, world_of
+from tests.published import RedisWorld
 
 USERS = [f"u{number}" for number in range(30)]
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.publish.backfill.LOOK_EVERY_S", 0.1)
-    monkeypatch.setattr("streams.publish.backfill.MOST_S", 1.0)
+    monkeypatch.setattr("streams.publish.backfill.CHECK_EVERY_S", 0.1)
+    monkeypatch.setattr("streams.publish.backfill.MAX_PAUSE_S", 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -43,52 +43,52 @@ async def checked(settings: Settings) -> str:
         await cache.close()
 
 
-def all_there(ground: Ground, version: int) -> bool:
+def all_there(world: RedisWorld, version: int) -> bool:
     try:
-        return all(ground.version(user) == version for user in USERS)
+        return all(world.version(user) == version for user in USERS)
     except (redis.RedisError, redis.exceptions.RedisClusterException):
         return False
 
 
 def test_a_cluster_takes_all_lists_while_a_slot_moves_and_a_master_dies(masters: Cluster, settings: Settings) -> None:
-    hosts = ",".join(f"{HOST}:{server.port}" for server in masters.masters[:2])  # of which one may die
-    ground = ground_of(settings, f"redis://{hosts}", masters.client)
-    key = ground.settings.key_prefix + USERS[0]
-    slot = ground.redis.keyslot(key)
-    source = next(server for server in masters.masters if server.port == ground.redis.get_node_from_key(key).port)
+    hosts = ",".join(f"{HOST}:{server.port}" for server in masters.masters[:2])  # one of them may die
+    world = world_of(settings, f"redis://{hosts}", masters.client)
+    key = world.settings.key_prefix + USERS[0]
+    slot = world.redis.keyslot(key)
+    source = next(server for server in masters.masters if server.port == world.redis.get_node_from_key(key).port)
     target = next(server for server in masters.masters if server is not source)
 
     async def played() -> None:
-        async with running(ground) as worker:
+        async with running(world) as worker:
             for version in (1, 2):
-                batch = [ground.publish(user, version) for user in USERS]
+                batch = [world.publish(user, version) for user in USERS]
                 await worker.write(*zip(*batch, strict=True))
-            assert all_there(ground, 2)
+            assert all_there(world, 2)
             failed = metrics.cache_writes.labels("failed")._value.get()
             for version, _ in enumerate(masters.move(slot, source, target), 3):
-                batch = [ground.publish(user, version) for user in USERS]
+                batch = [world.publish(user, version) for user in USERS]
                 await worker.write(*zip(*batch, strict=True))
-                assert all_there(ground, version)
+                assert all_there(world, version)
             version += 1
-            batch = [ground.publish(user, version) for user in USERS]
+            batch = [world.publish(user, version) for user in USERS]
             await worker.write(*zip(*batch, strict=True))
-            assert all_there(ground, version)
-            assert await asyncio.to_thread(_read_once, ground.settings, USERS[0]) == version
+            assert all_there(world, version)
+            assert await asyncio.to_thread(_read_once, world.settings, USERS[0]) == version
             assert metrics.cache_writes.labels("failed")._value.get() == failed, "a slot on its way refuses nothing"
 
             source.kill()
             for _ in range(40):
                 version += 1
-                batch = [ground.publish(user, version) for user in USERS]
+                batch = [world.publish(user, version) for user in USERS]
                 await worker.write(*zip(*batch, strict=True))
                 await asyncio.sleep(0.1)
-            await until(lambda: all_there(ground, version), 20)
+            await until(lambda: all_there(world, version), 20)
             await until(lambda: pending() == 0)
-            assert await checked(ground.settings) == "takes lists, as a cluster of 3 masters"
-            assert await asyncio.to_thread(_read_once, ground.settings, USERS[0]) == version
+            assert await checked(world.settings) == "takes lists, as a cluster of 3 masters"
+            assert await asyncio.to_thread(_read_once, world.settings, USERS[0]) == version
 
     asyncio.run(played())
-    ground.redis.close()
+    world.redis.close()
 
 
 def _read_once(settings: Settings, user: str) -> Any:
@@ -96,7 +96,7 @@ def _read_once(settings: Settings, user: str) -> Any:
     return json.loads(stored or b"{}")["state_version"]
 
 
-def test_a_cluster_lets_us_work_by_the_readmes_acl_and_no_other_database(masters: Cluster) -> None:
+def test_in_a_cluster_the_readmes_acl_is_enough_and_other_databases_are_refused(masters: Cluster) -> None:
     running = [server for server in masters.all if server.process]
     rights = "~afterclick:list:* +get +set +del +eval +hget +hset +hgetall"
     for server in running:
@@ -111,44 +111,44 @@ def test_a_cluster_lets_us_work_by_the_readmes_acl_and_no_other_database(masters
     assert "3 masters" in asyncio.run(checked(Settings(redis=Redis(url=SecretStr(url)))))
     with pytest.raises(SettingsError, match=r"got no database 3 .*, in a cluster 0; correct AFTERCLICK_REDIS__URL"):
         asyncio.run(checked(Settings(redis=Redis(url=SecretStr(f"redis://{HOST}:{running[0].port}/3")))))
-    one = next(server for server in running if server.client.role()[0] == b"master")
-    one.client.config_set("maxmemory", 1)
+    master = next(server for server in running if server.client.role()[0] == b"master")
+    master.client.config_set("maxmemory", 1)
     with pytest.raises(CacheUnavailable, match="got no room"):
         asyncio.run(checked(Settings(redis=Redis(url=SecretStr(running[0].url)))))
-    one.client.config_set("maxmemory", 0)
+    master.client.config_set("maxmemory", 0)
 
 
-def test_a_master_that_sentinels_replace(settings: Settings, tmp_path: Path) -> None:
+def test_no_list_is_missing_after_sentinels_replace_the_master(settings: Settings, tmp_path: Path) -> None:
     with sentinels(tmp_path) as ((master, replica), watching):
         hosts = ",".join(f"{HOST}:{sentinel.port}" for sentinel in watching)
-        ground = ground_of(settings, f"redis+sentinel://{hosts}/lists/0", replica.client)
+        world = world_of(settings, f"redis+sentinel://{hosts}/lists/0", replica.client)
 
         async def played() -> None:
-            async with running(ground) as worker:
-                batch = [ground.publish(user, 1) for user in USERS]
+            async with running(world) as worker:
+                batch = [world.publish(user, 1) for user in USERS]
                 await worker.write(*zip(*batch, strict=True))
-                await until(lambda: all_there(ground, 1) and pending() == 0)
-                assert await asyncio.to_thread(_read_once, ground.settings, USERS[0]) == 1
+                await until(lambda: all_there(world, 1) and pending() == 0)
+                assert await asyncio.to_thread(_read_once, world.settings, USERS[0]) == 1
                 master.kill()
                 watching[0].kill()
-                batch = [ground.publish(user, 2) for user in USERS]
+                batch = [world.publish(user, 2) for user in USERS]
                 await worker.write(*zip(*batch, strict=True))
                 assert pending() >= len(USERS)
-                await until(lambda: all_there(ground, 2), 30)
+                await until(lambda: all_there(world, 2), 30)
                 await until(lambda: pending() == 0)
-                assert await checked(ground.settings) == "takes lists"
+                assert await checked(world.settings) == "takes lists"
                 master.start()  # comes back as a replica
 
         asyncio.run(played())
         _wrong_addresses(watching[1], replica)
-        ground.redis.close()
+        world.redis.close()
 
 
-def _wrong_addresses(sentinel: Server, server: Server) -> None:
+def _wrong_addresses(sentinel: RedisServer, server: RedisServer) -> None:
     for url, said in (
         (f"redis://{HOST}:{sentinel.port}", r"got a sentinel, expected Redis; .*redis\+sentinel://"),
         (f"redis+sentinel://{HOST}:{server.port}/lists", r"got a server that is no sentinel"),
-        (f"redis://{HOST}:{server.port},{HOST}:{server.port}", r"got a server of its own .*write one host"),
+        (f"redis://{HOST}:{server.port},{HOST}:{server.port}", r"got a single server .*write one host"),
         (f"redis+sentinel://{HOST}:{sentinel.port}/other", r"got no master \(No master found for 'other'\)"),
     ):
         kind = CacheUnavailable if "other" in url else SettingsError

@@ -19,25 +19,25 @@ from streams.publish.redis_refusal import CacheUnavailable
 from streams.settings import Kafka, Ranker, Redis, Settings, SettingsError
 from streams.testing.embedded import free_port
 from streams.testing.worker_process import environment
-from tests.field.redises import HOST, Server
+from tests.field.redises import HOST, RedisServer
 from tests.field.test_redis_refusals import checked, running, until
-from tests.published import Ground
+from tests.published import RedisWorld
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("redis")) as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
-    monkeypatch.setattr("streams.publish.backfill.LOOK_EVERY_S", 0.1)
+def _soon(monkeypatch: pytest.MonkeyPatch, server: RedisServer) -> None:
+    monkeypatch.setattr("streams.publish.backfill.CHECK_EVERY_S", 0.1)
     server.client.flushall()
 
 
 @pytest.fixture
-def shared(server: Server, settings: Settings) -> Settings:
+def shared(server: RedisServer, settings: Settings) -> Settings:
     """Settings with a key prefix that others use, too."""
     redis = Redis(url=SecretStr(server.url), key_prefix="afterclick:list:")
     settings = settings.model_copy(update={"redis": redis, "ranker": Ranker(model="none")})
@@ -67,14 +67,14 @@ def test_a_wrong_address_is_one_line_before_kafka_is_asked(arguments: tuple[str,
     ]
 
 
-def test_a_database_that_is_not_there_stops_the_start(shared: Settings, server: Server) -> None:
+def test_a_database_that_is_not_there_stops_the_start(shared: Settings, server: RedisServer) -> None:
     wrong = shared.model_copy(update={"redis": Redis(url=SecretStr(f"redis://{HOST}:{server.port}/99"))})
     ended = command(wrong, "worker", "--role", "rank")
     assert ended.returncode == 2
     assert "Redis: got no database 99 (DB index is out of range)" in ended.stderr.splitlines()[-1]
 
 
-def test_tls_where_there_is_none_is_told_the_right_way_round(server: Server) -> None:
+def test_tls_where_there_is_none_is_told_the_right_way_round(server: RedisServer) -> None:
     wrong = Settings(redis=Redis(url=SecretStr(f"rediss://:hunter2@{HOST}:{server.port}")))
 
     async def read() -> None:
@@ -94,8 +94,8 @@ def test_tls_where_there_is_none_is_told_the_right_way_round(server: Server) -> 
 
 def test_another_installation_under_the_same_keys_does_not_start(shared: Settings) -> None:
     async def first() -> None:
-        async with Ground(shared).worker() as worker:
-            await worker._look()
+        async with RedisWorld(shared).worker() as worker:
+            await worker.synchronise()
 
     asyncio.run(first())
     other = shared.model_copy(update={"topic_prefix": shared.topic_prefix + "other."})
@@ -110,39 +110,39 @@ def test_another_installation_under_the_same_keys_does_not_start(shared: Setting
         assert asyncio.run(checked(fine)) == "takes lists"
 
 
-def test_one_that_came_while_redis_was_away_writes_nothing(shared: Settings) -> None:
-    """It could not be stopped at its start; its lists must not replace the first one's."""
-    first = Ground(shared)
-    second = Ground(shared.model_copy(update={"topic_prefix": shared.topic_prefix + "other."}))
+def test_an_installation_that_started_while_redis_was_away_writes_nothing(shared: Settings) -> None:
+    """Its start could not be refused; its lists must not replace those of the first installation."""
+    first = RedisWorld(shared)
+    second = RedisWorld(shared.model_copy(update={"topic_prefix": shared.topic_prefix + "other."}))
     asyncio.run(ensure_topics(second.settings, topic_specs(second.settings)))
 
     async def played() -> None:
-        async with running(first) as one, running(second) as two:
-            await one.write(*([each] for each in first.publish("ann", 1)))
+        async with running(first) as older, running(second) as newer:
+            await older.write(*([part] for part in first.publish("ann", 1)))
             await until(lambda: first.redis.hgetall(shared.key_prefix))
-            before = metrics.cache_refusals.labels("foreign-mark")._value.get()
-            await until(lambda: metrics.cache_refusals.labels("foreign-mark")._value.get() > before)
-            await two.write(*([each] for each in second.publish("ann", 9)))
+            before = metrics.cache_refusals.labels("foreign-owner")._value.get()
+            await until(lambda: metrics.cache_refusals.labels("foreign-owner")._value.get() > before)
+            await newer.write(*([part] for part in second.publish("ann", 9)))
             await asyncio.sleep(0.5)
             assert first.version("ann") == 1
 
     asyncio.run(played())
 
 
-def test_marks_without_an_owner_become_ours_and_nothing_is_read_again(shared: Settings) -> None:
-    ground = Ground(shared)
+def test_offsets_without_an_owner_become_ours_and_nothing_is_copied_again(shared: Settings) -> None:
+    world = RedisWorld(shared)
 
     async def played() -> None:
-        async with ground.worker() as worker:
-            await worker.write(*([one] for one in ground.publish("ann", 1)))
-            await worker._look()
-            await worker._look()
-        ground.redis.hdel(shared.key_prefix, "owner", "beat")  # as version 1 left them
-        before = metrics.cache_refilled._value.get()
-        async with ground.worker() as worker:
-            await worker._look()
-        assert metrics.cache_refilled._value.get() == before
-        assert ground.redis.hget(shared.key_prefix, "owner").endswith(shared.topic("recommendations").encode())
+        async with world.worker() as worker:
+            await worker.write(*([part] for part in world.publish("ann", 1)))
+            await worker.synchronise()
+            await worker.synchronise()
+        world.redis.hdel(shared.key_prefix, "owner", "beat")  # as version 1 left the offsets
+        before = metrics.cache_backfilled_lists._value.get()
+        async with world.worker() as worker:
+            await worker.synchronise()
+        assert metrics.cache_backfilled_lists._value.get() == before
+        assert world.redis.hget(shared.key_prefix, "owner").endswith(shared.topic("recommendations").encode())
 
     asyncio.run(played())
 
@@ -150,48 +150,46 @@ def test_marks_without_an_owner_become_ours_and_nothing_is_read_again(shared: Se
 def test_a_kafka_made_anew_takes_over_once_the_old_one_is_silent(
     shared: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Same topic, another cluster: two live Kafkas are an error, one that was wiped is not."""
+    """The same topic on another cluster: two live Kafkas are an error, a Kafka that was created anew is not."""
     monkeypatch.setattr("streams.publish.cache_check.GONE_S", 1.0)
     monkeypatch.setattr("streams.publish.checkpoint_offsets.GONE_S", 1.0)
-    ground = Ground(shared)
-    ground.redis.hset(
-        shared.key_prefix, mapping={"owner": f"old {shared.topic('recommendations')}", "beat": 1, 0: 9000}
-    )
+    world = RedisWorld(shared)
+    world.redis.hset(shared.key_prefix, mapping={"owner": f"old {shared.topic('recommendations')}", "beat": 1, 0: 9000})
 
     async def beating() -> None:
         while True:
-            ground.redis.hset(shared.key_prefix, "beat", time.monotonic_ns())
+            world.redis.hset(shared.key_prefix, "beat", time.monotonic_ns())
             await asyncio.sleep(0.05)
 
     async def played() -> None:
         alive = asyncio.create_task(beating())
         with pytest.raises(SettingsError, match="got lists of another Afterclick"):
             await checked(shared)
-        async with ground.worker() as worker:
+        async with world.worker() as worker:
             with pytest.raises(CacheUnavailable, match="another Afterclick"):
-                await worker._look()
+                await worker.synchronise()
         alive.cancel()
         assert await checked(shared) == "takes lists"
         for number in range(20):
-            ground.publish(f"u{number}", 1)
-        async with running(ground):
-            await until(lambda: all(ground.version(f"u{number}") == 1 for number in range(20)))
-        assert int(ground.redis.hget(shared.key_prefix, 0)) < 9000
+            world.publish(f"u{number}", 1)
+        async with running(world):
+            await until(lambda: all(world.version(f"u{number}") == 1 for number in range(20)))
+        assert int(world.redis.hget(shared.key_prefix, 0)) < 9000
 
     asyncio.run(played())
 
 
-def test_a_mark_beyond_the_log_is_of_another_log(shared: Settings) -> None:
+def test_an_offset_beyond_the_log_belongs_to_another_log(shared: Settings) -> None:
     """A Kafka made anew may have the same cluster id."""
-    ground = Ground(shared)
+    world = RedisWorld(shared)
     owner = asyncio.run(owner_of(shared))
-    ground.redis.hset(shared.key_prefix, mapping={"owner": owner, "beat": 1, **dict.fromkeys("0123", 9000)})
+    world.redis.hset(shared.key_prefix, mapping={"owner": owner, "beat": 1, **dict.fromkeys("0123", 9000)})
     for number in range(8):
-        ground.publish(f"u{number}", 1)
+        world.publish(f"u{number}", 1)
 
     async def played() -> None:
-        async with ground.worker() as worker:
-            await worker._look()
+        async with world.worker() as worker:
+            await worker.synchronise()
 
     asyncio.run(played())
-    assert [ground.version(f"u{number}") for number in range(8)] == [1] * 8
+    assert [world.version(f"u{number}") for number in range(8)] == [1] * 8

@@ -88,7 +88,7 @@ def test_too_many_repeats_are_told_by_a_running_state_worker(share: float, token
     server = probes.serve(found, health.Health(Health(), ("state",)))
     try:
         metrics.ready.labels("state").set(1)
-        metrics.repeats_ratio.set(share)
+        metrics.duplicates_ratio.set(share)
         check = doctor._repeats(found)
     finally:
         server.shutdown()

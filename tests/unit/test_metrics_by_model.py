@@ -1,4 +1,4 @@
-"""A worker whose model is replaced again and again tells of the one that it serves, and not of all that it ever did."""
+"""A worker whose model is replaced many times exposes the metrics of the models that serve, and of no others."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ from streams.rank.tier import RankTier
 from streams.rank.worker import RankWorker
 from streams.settings import Ranker, Settings
 from tests.unit.test_fusion import CONTEXT, TEXTS, head, rows
-from tests.unit.test_rank_worker import NOW, Slow, event
-from tests.unit.test_rank_worker import Out as Published
+from tests.unit.test_rank_worker import NOW, Out, Slow, event
 from tests.unit.test_recent_lists import request
 
 SWAPS = 200
 
 
 class Version(Slow):
-    """One version of a model, which learns."""
+    """One version of a model that learns."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -45,18 +44,18 @@ class Version(Slow):
         self.learning.feedback += len(feedback)
 
 
-def names_told() -> set[str]:
-    """The values of the label `model` in the text that Prometheus reads, but for folders' names."""
+def exposed_names() -> set[str]:
+    """The values of the label `model` in the text that Prometheus reads, without folders' names."""
     lines = generate_latest().decode().splitlines()
-    told = [line for line in lines if 'model="' in line and not line.startswith("afterclick_model_swaps")]
-    return {line.partition('model="')[2].partition('"')[0] for line in told}
+    of_models = [line for line in lines if 'model="' in line and not line.startswith("afterclick_model_swaps")]
+    return {line.partition('model="')[2].partition('"')[0] for line in of_models}
 
 
-def test_two_hundred_swaps_do_not_grow_what_is_told() -> None:
+def test_two_hundred_swaps_do_not_grow_the_metrics() -> None:
     async def played() -> None:
-        out: Any = Published()
-        one, other = Version("shop@0"), Version("challenger@0")
-        tier = RankTier(Settings(ranker=Ranker(challenger="other", challenger_share=0.5)), one, other)
+        out: Any = Out()
+        model, challenger = Version("shop@0"), Version("challenger@0")
+        tier = RankTier(Settings(ranker=Ranker(challenger="other", challenger_share=0.5)), model, challenger)
         with ThreadPoolExecutor(1) as thread:
             worker = RankWorker(Settings(), tier, out, out, thread)
             running = asyncio.create_task(worker.run())
@@ -71,43 +70,43 @@ def test_two_hundred_swaps_do_not_grow_what_is_told() -> None:
                     tier.retire(before)
                 if number == 1:
                     size = len(generate_latest())
-                assert len(names_told() - {"none", metrics.REPLACED}) <= 2
+                assert len(exposed_names() - {"none", metrics.REPLACED_MODEL}) <= 2
             running.cancel()
         assert len(generate_latest()) < 1.05 * size + 2_000
 
     asyncio.run(played())
 
 
-def test_answers_to_a_model_that_is_gone_count_under_no_name() -> None:
+def test_feedback_on_lists_of_a_replaced_model_counts_under_no_name() -> None:
     first, second = Version("shop@1"), Version("shop@2")
     tier = RankTier(Settings(), first)
     [list_] = tier.rank([request("ann", 0)], NOW)
     tier.serve(second, 0)
     tier.retire(first)
-    before = metrics.feedback.labels(metrics.REPLACED)._value.get()
+    before = metrics.feedback.labels(metrics.REPLACED_MODEL)._value.get()
     tier.rank([request("ann", 1, ("r0", list_.items[0].item_id))], NOW)
-    assert metrics.feedback.labels(metrics.REPLACED)._value.get() == before + 1
+    assert metrics.feedback.labels(metrics.REPLACED_MODEL)._value.get() == before + 1
     assert first.learning.feedback == second.learning.feedback == 0
-    assert "shop@1" not in names_told()
+    assert "shop@1" not in exposed_names()
 
 
-def test_who_publishes_and_who_learns_remember_as_many_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tier_and_a_learning_scorer_remember_equally_many_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = FusedScorer("mine", None, head(1))
     scorer.start_learning()
     recent = RecentLists()
     features = rows(1, len(TEXTS))
     for number in range(MOST_LISTS + 1):
         scorer.score([ScoreRequest(CONTEXT, TEXTS[:1], "ann", features[:1], list_id=f"r{number}")])
-        recent.remember(f"r{number}", PublishedList(scorer, "ann", ["c0"], [0], set()))
+        recent.remember(f"r{number}", PublishedList(scorer, "ann", ["c0"], [0]))
 
-    def answered(list_id: str) -> int:
+    def learnt_from(list_id: str) -> int:
         plain = msgspec.json.decode(event("ann", 0).message.value, type=RankRequest)
         given = msgspec.structs.replace(plain, feedback=[Feedback(list_id=list_id, item_id="c0")])
-        for whose, feedback in recent.feedback([given]).items():
-            assert whose is scorer
+        for of_scorer, feedback in recent.feedback([given]).items():
+            assert of_scorer is scorer
             scorer.learn(feedback)
         assert scorer.learning is not None
         return scorer.learning.feedback
 
-    assert answered("r0") == 0, "forgotten by both"
-    assert answered("r1") == 1, "known to both"
+    assert learnt_from("r0") == 0, "forgotten by both"
+    assert learnt_from("r1") == 1, "remembered by both"

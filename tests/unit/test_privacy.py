@@ -92,7 +92,7 @@ async def ranked(decoder: PackedDecoder, *messages: Any, revoke: bool = False) -
             await worker.take(message)
             await worker.acks.drain(30)
         if revoke:
-            await worker.hand_over({("rank-requests", 0)})
+            await worker.on_revoke({("rank-requests", 0)})
         running.cancel()
     assert not len(worker.acks)
 

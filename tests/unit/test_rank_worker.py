@@ -1,4 +1,4 @@
-"""The micro-batcher under more load than its model can carry."""
+"""The rank worker with slow and failing models, under overload, and when partitions come and go."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_WAIT_S = 0.4
 
 
 class Slow:
-    """A model that takes its time for each list, one call after the other."""
+    """A model that takes `LIST_S` for each list, one call at a time."""
 
     name = "slow"
     needs_features = False
@@ -53,7 +53,7 @@ class Slow:
 
 
 class Out:
-    """Takes what is published, and when."""
+    """Stands for Kafka and Redis: records each user's newest list and when it was published."""
 
     def __init__(self) -> None:
         self.lists: dict[str, tuple[float, Recommendations]] = {}
@@ -64,7 +64,7 @@ class Out:
             self.lists[list_.user_id] = time.monotonic(), list_
         return []
 
-    async def write(self, published: Sequence[Any], places: Sequence[Any]) -> None:
+    async def write(self, published: Sequence[Any], written: Sequence[Any]) -> None:
         pass
 
 
@@ -74,7 +74,7 @@ def event(user_id: str, offset: int) -> Any:
         user_id=user_id,
         as_of=NOW,
         history=[HistoryEvent(item_id="i", type="click", timestamp=NOW, title="A tent")],
-        candidates=[Candidate(item_id=f"c{place}", text=f"Item {place}") for place in range(5)],
+        candidates=[Candidate(item_id=f"c{position}", text=f"Item {position}") for position in range(5)],
     )
     message = SimpleNamespace(
         topic="rank-requests",
@@ -91,7 +91,7 @@ def event(user_id: str, offset: int) -> Any:
 
 
 async def played(users: int, per_s: float) -> tuple[list[float], list[str | None]]:
-    """Seconds to each user's list, and why it was degraded, in the order of the requests."""
+    """Send one request for each user. Returns the seconds to each list, and why it is degraded."""
     settings = Settings(ranker=Ranker(max_wait_ms=round(MAX_WAIT_S * 1000)))
     out: Any = Out()
     with ThreadPoolExecutor(2) as threads:
@@ -108,25 +108,25 @@ async def played(users: int, per_s: float) -> tuple[list[float], list[str | None
         assert running not in done
         running.cancel()
     assert len(worker.acks) == 0
-    found = [out.lists[f"u{number}"] for number in range(users)]
-    return [at - s for (at, _), s in zip(found, sent, strict=True)], [list_.degraded for _, list_ in found]
+    published = [out.lists[f"u{number}"] for number in range(users)]
+    return [at - s for (at, _), s in zip(published, sent, strict=True)], [list_.degraded for _, list_ in published]
 
 
-def test_at_twice_what_the_model_carries_nobody_waits_for_long() -> None:
+def test_at_twice_the_models_capacity_nobody_waits_long() -> None:
     waits, degraded = asyncio.run(played(users=200, per_s=2 / LIST_S))
     assert max(waits) < 4 * MAX_WAIT_S
     assert set(degraded) == {None, "overload"}
     assert 0.2 < degraded.count(None) / len(degraded) < 0.8
 
 
-def test_at_half_of_it_every_list_is_the_models() -> None:
+def test_at_half_of_the_models_capacity_the_model_ranks_every_list() -> None:
     waits, degraded = asyncio.run(played(users=40, per_s=0.5 / LIST_S))
     assert set(degraded) == {None}
     assert max(waits) < MAX_WAIT_S
 
 
 class Troubled(Slow):
-    """A model that raises, then hangs, then returns no number, and then works."""
+    """A model that raises, then hangs, then returns NaN, and then works."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,10 +139,10 @@ class Troubled(Slow):
         if trouble == "hang":
             time.sleep(0.3)
         scores = super().score(requests)
-        return [np.full_like(one, np.nan) for one in scores] if trouble == "nan" else scores
+        return [np.full_like(array, np.nan) for array in scores] if trouble == "nan" else scores
 
 
-def test_without_its_model_lists_go_out_and_say_so_and_the_model_comes_back() -> None:
+def test_lists_without_the_model_say_why_and_the_model_is_used_again_once_it_works() -> None:
     settings = Settings(ranker=Ranker(timeout_ms=100))
 
     async def played() -> list[str | None]:
@@ -152,7 +152,7 @@ def test_without_its_model_lists_go_out_and_say_so_and_the_model_comes_back() ->
             running = asyncio.create_task(worker.run())
             for number in range(5):
                 if number == 3:
-                    await asyncio.sleep(0.4)  # the call that hung is over
+                    await asyncio.sleep(0.4)  # the hanging call has ended
                 await worker.take(event(f"u{number}", number))
                 await worker.acks.drain(5)
             running.cancel()
@@ -175,7 +175,7 @@ class EveryThird(Slow):
         return super().score(requests)
 
 
-def test_a_model_that_fails_now_and_then_fails_those_lists_alone() -> None:
+def test_a_failed_call_degrades_only_its_own_lists() -> None:
     async def played() -> list[str | None]:
         out: Any = Out()
         with ThreadPoolExecutor(1) as thread:
@@ -190,38 +190,38 @@ def test_a_model_that_fails_now_and_then_fails_those_lists_alone() -> None:
     assert asyncio.run(played()) == [None, None, "model-error"] * 3
 
 
-def test_a_score_that_is_no_number_comes_last_and_is_counted() -> None:
+def test_a_nan_score_ranks_last_and_is_counted() -> None:
     class Holes(Slow):
         def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
             scores = super().score(requests)
-            for of_one in scores:
-                of_one[4] = np.nan
+            for array in scores:
+                array[4] = np.nan
             return scores
 
     before = metrics.scores_not_finite.labels("slow")._value.get()
-    asked = msgspec.json.decode(event("ann", 0).message.value, type=RankRequest)
-    [list_] = RankTier(Settings(), Holes()).rank([asked], NOW)
+    request = msgspec.json.decode(event("ann", 0).message.value, type=RankRequest)
+    [list_] = RankTier(Settings(), Holes()).rank([request], NOW)
     assert [item.item_id for item in list_.items] == ["c3", "c2", "c1", "c0", "c4"]
     assert list_.degraded is None
     assert metrics.scores_not_finite.labels("slow")._value.get() == before + 1
 
 
-def versioned(user_id: str, offset: int, version: int) -> Any:
-    one = event(user_id, offset)
-    request = msgspec.json.decode(one.message.value, type=RankRequest)
-    one.message.value = msgspec.json.encode(msgspec.structs.replace(request, state_version=version))
-    return one
+def event_of(user_id: str, offset: int, version: int) -> Any:
+    versioned = event(user_id, offset)
+    request = msgspec.json.decode(versioned.message.value, type=RankRequest)
+    versioned.message.value = msgspec.json.encode(msgspec.structs.replace(request, state_version=version))
+    return versioned
 
 
-def test_a_list_whose_partition_was_handed_over_meanwhile_is_not_published() -> None:
+def test_a_list_is_not_published_if_its_partition_was_revoked_meanwhile() -> None:
     async def played() -> None:
         out: Any = Out()
         with ThreadPoolExecutor(1) as thread:
             worker = RankWorker(Settings(), RankTier(Settings(), Slow()), out, out, thread)
             running = asyncio.create_task(worker.run())
             await worker.take(event("ann", 0))
-            await asyncio.sleep(LIST_S / 2)  # the model has it
-            await worker.hand_over({("rank-requests", 0)})
+            await asyncio.sleep(LIST_S / 2)  # the model works on it
+            await worker.on_revoke({("rank-requests", 0)})
             await asyncio.sleep(LIST_S * 3)
             assert out.lists == {}, "the new owner may have published a newer one"
             await worker.take(event("bob", 1))
@@ -232,8 +232,8 @@ def test_a_list_whose_partition_was_handed_over_meanwhile_is_not_published() -> 
     asyncio.run(played())
 
 
-def test_what_lay_there_is_read_before_anything_of_it_is_ranked() -> None:
-    """The one before us may have published the newer of a user's two lists: the older must not follow it."""
+def test_a_new_partition_is_read_to_its_end_before_its_requests_are_ranked() -> None:
+    """The previous owner may have published a user's newer list already: the older one must not follow it."""
 
     async def played() -> None:
         out: Any = Out()
@@ -241,10 +241,10 @@ def test_what_lay_there_is_read_before_anything_of_it_is_ranked() -> None:
             worker = RankWorker(Settings(), RankTier(Settings(), Slow()), out, out, thread)
             running = asyncio.create_task(worker.run())
             worker.resume({("rank-requests", 0): 2})
-            await worker.take(versioned("ann", 0, 7))
+            await worker.take(event_of("ann", 0, 7))
             await asyncio.sleep(LIST_S * 5)
             assert out.lists == {}
-            await worker.take(versioned("ann", 1, 8))
+            await worker.take(event_of("ann", 1, 8))
             await worker.acks.drain(5)
             assert [list_.state_version for _, list_ in out.lists.values()] == [8]
             running.cancel()

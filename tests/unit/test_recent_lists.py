@@ -1,4 +1,4 @@
-"""What users chose of lists: whose model is told, and that it counts once."""
+"""Users' feedback on lists: which model learns from it, and that it counts once."""
 
 from __future__ import annotations
 
@@ -18,59 +18,60 @@ from tests.unit.test_rank_worker import NOW, Out, Slow, event
 
 
 class Learning(Slow):
-    """Ranks the last candidate first, and notes what it is told."""
+    """Ranks the last candidate first, and records its feedback."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[ListFeedback] = []
+        self.received: list[ListFeedback] = []
         self.learning = LearningTotals()
 
     def learn(self, feedback: Sequence[ListFeedback]) -> None:
-        self.told.extend(feedback)
+        self.received.extend(feedback)
 
 
-def request(user_id: str, number: int, *answers: tuple[str, str]) -> RankRequest:
+def request(user_id: str, number: int, *chosen: tuple[str, str]) -> RankRequest:
+    """A request whose feedback has these list ids and item ids."""
     plain = msgspec.json.decode(event(user_id, number).message.value, type=RankRequest)
-    given = [Feedback(list_id=list_id, item_id=item_id) for list_id, item_id in answers]
+    given = [Feedback(list_id=list_id, item_id=item_id) for list_id, item_id in chosen]
     return msgspec.structs.replace(plain, feedback=given)
 
 
-def test_who_made_the_list_is_told_once_and_only_by_its_user() -> None:
+def test_feedback_reaches_the_lists_scorer_once_and_only_from_its_user() -> None:
     scorer = Learning()
     tier = RankTier(Settings(), scorer)
     [list_] = tier.rank([request("ann", 0)], NOW)
     shown = [item.item_id for item in list_.items]
     tier.rank([request("bob", 1, ("r0", shown[2]))], NOW)
     tier.rank([request("ann", 2, ("r0", "never shown"), ("unknown", shown[2]))], NOW)
-    assert scorer.told == []
+    assert scorer.received == []
     tier.rank([request("ann", 3, ("r0", shown[2]))], NOW)
     tier.rank([request("ann", 4, ("r0", shown[2]))], NOW)
-    [told] = scorer.told
-    assert (told.list_id, told.chosen) == ("r0", 2)
-    assert [f"c{position}" for position in told.shown] == shown
+    [feedback] = scorer.received
+    assert (feedback.list_id, feedback.chosen) == ("r0", 2)
+    assert [f"c{position}" for position in feedback.shown] == shown
     tier.forget(["ann"])
     tier.rank([request("ann", 5, ("r0", shown[1]))], NOW)
-    assert len(scorer.told) == 1
+    assert len(scorer.received) == 1
 
 
-def test_a_model_that_was_replaced_is_told_nothing() -> None:
+def test_a_replaced_model_receives_no_feedback() -> None:
     first, second = Learning(), Learning()
     tier = RankTier(Settings(), first)
     [list_] = tier.rank([request("ann", 0)], NOW)
     tier.serve(second, 0)
     tier.rank([request("ann", 1, ("r0", list_.items[0].item_id))], NOW)
-    assert first.told == second.told == []
+    assert first.received == second.received == []
 
 
-def test_a_request_that_is_overtaken_leaves_its_answers_to_the_newer() -> None:
+def test_a_replaced_request_leaves_its_feedback_to_the_newer_one() -> None:
     scorer = Learning()
     tier = RankTier(Settings(), scorer)
     tier.rank([request("ann", 0)], NOW)
 
     def message(number: int, item_id: str) -> Any:
-        one = event("ann", number)
-        one.message.value = msgspec.json.encode(request("ann", number, ("r0", item_id)))
-        return one
+        of_kafka = event("ann", number)
+        of_kafka.message.value = msgspec.json.encode(request("ann", number, ("r0", item_id)))
+        return of_kafka
 
     async def played() -> None:
         out: Any = Out()
@@ -84,13 +85,13 @@ def test_a_request_that_is_overtaken_leaves_its_answers_to_the_newer() -> None:
             assert [list_.list_id for _, list_ in out.lists.values()] == ["r3"]
 
     asyncio.run(played())
-    assert [answer.chosen for answer in scorer.told] == [0, 3]
+    assert [feedback.chosen for feedback in scorer.received] == [0, 3]
 
 
-def test_lists_made_without_the_model_teach_it_nothing() -> None:
+def test_a_model_learns_nothing_from_lists_made_without_it() -> None:
     scorer = Learning()
     tier = RankTier(Settings(), scorer)
     [list_] = tier.rank_without_model([request("ann", 0)], "overload", NOW)
     assert isinstance(list_, Recommendations)
     tier.rank([request("ann", 1, ("r0", list_.items[0].item_id))], NOW)
-    assert scorer.told == []
+    assert scorer.received == []

@@ -1,4 +1,4 @@
-"""A model's folder that changes while lists are made: what is served, what is refused, and that no list is lost."""
+"""A model's folder changes while lists are made: which model serves, which is refused, and that no list is lost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def request(user_id: str = "ann") -> RankRequest:
         user_id=user_id,
         as_of=NOW,
         history=[HistoryEvent(item_id="i", type="click", timestamp=NOW, title="Wool hat")],
-        candidates=[Candidate(item_id=f"c{place}", text=text) for place, text in enumerate(TEXTS)],
+        candidates=[Candidate(item_id=f"c{position}", text=text) for position, text in enumerate(TEXTS)],
     )
 
 
@@ -53,9 +53,9 @@ def settings_of(folder: Path, **more: object) -> Settings:
 
 
 def lists_while(
-    settings: Settings, happens: Callable[[], object], until: Callable[[Recommendations], bool]
+    settings: Settings, change: Callable[[], object], until: Callable[[Recommendations], bool]
 ) -> list[str]:
-    """Make lists on end, let something happen to the folder; the models of all lists until one is as wanted."""
+    """Make lists without a pause and change the folder. Returns the models of all lists until `until` holds for one."""
 
     async def run() -> list[str]:
         made: list[str] = []
@@ -69,17 +69,17 @@ def lists_while(
                 assert list_.degraded is None
                 made.append(list_.model)
                 if len(made) == 4:
-                    happens()
+                    change()
                 elif len(made) > 4 and until(list_):
                     following.cancel()
                     return made
                 assert not following.done()
-        raise AssertionError(f"nothing came of it: {made[-1]}")
+        raise AssertionError(f"still waiting after {PATIENCE_S:g} s: {made[-1]}")
 
     return asyncio.run(run())
 
 
-def test_what_takes_a_folders_place_makes_the_lists_and_none_is_lost(tmp_path: Path) -> None:
+def test_a_model_that_replaces_the_folder_makes_the_lists_and_none_is_lost(tmp_path: Path) -> None:
     shop, newer = models.packed(tmp_path / "shop"), models.decoder(tmp_path / "newer")
     before, after = version.version(str(shop)), f"shop@{version.version(str(newer)).rsplit('@')[-1]}"
     metrics.lists.labels(before).inc()
@@ -97,11 +97,11 @@ def test_what_takes_a_folders_place_makes_the_lists_and_none_is_lost(tmp_path: P
     assert made == sorted(made, key=[before, after].index), "never back"
 
 
-@pytest.mark.parametrize("what", ["other answers", "scores that are not finite"])
-def test_one_that_lies_is_refused(tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("fault", ["other answers", "scores that are not finite"])
+def test_a_model_with_wrong_scores_is_refused(tmp_path: Path, fault: str, caplog: pytest.LogCaptureFixture) -> None:
     shop, wrong = models.packed(tmp_path / "shop"), models.encoder(tmp_path / "wrong")
     known_answers.write(shop, load_scorer(str(shop), "cpu", "float32"), [ScoreRequest("Viewed Wool hat", TEXTS)])
-    if what == "other answers":
+    if fault == "other answers":
         shutil.copy(shop / known_answers.FILE, wrong)
     else:
         wrong = fill(models.classifier(tmp_path / "wrong"), float("nan"), "classifier")
@@ -114,10 +114,10 @@ def test_one_that_lies_is_refused(tmp_path: Path, what: str, caplog: pytest.LogC
 
     made = lists_while(settings_of(shop), replaced, lambda _: refused._value.get() > refused_before)
     assert set(made) == {before}
-    assert ("known answers" if what == "other answers" else what) in caplog.text
+    assert ("known answers" if fault == "other answers" else fault) in caplog.text
 
 
-def test_known_answers_are_given_and_a_wrong_model_is_told(tmp_path: Path) -> None:
+def test_a_model_must_reproduce_its_known_answers(tmp_path: Path) -> None:
     base = models.encoder(tmp_path / "base")
     folder = fused(tmp_path / "fused", str(base))
     scorer = load_scorer(str(folder), "cpu", "float32")
@@ -133,20 +133,20 @@ def test_known_answers_are_given_and_a_wrong_model_is_told(tmp_path: Path) -> No
 
 
 def test_two_models_share_the_users(tmp_path: Path) -> None:
-    one, other = models.packed(tmp_path / "one"), models.encoder(tmp_path / "other")
-    settings = settings_of(one, challenger=str(other), challenger_share=0.25)
+    model, challenger = models.packed(tmp_path / "one"), models.encoder(tmp_path / "other")
+    settings = settings_of(model, challenger=str(challenger), challenger_share=0.25)
     with closing(Serving(None, settings.ranker)) as serving:
         serving.load()
         tier = RankTier(settings, *serving.scorers)
         variants = [tier.variant(user) for user in USERS]
         assert 0.18 < sum(variants) / len(variants) < 0.32
         assert variants == [tier.variant(user) for user in USERS], "a user stays with a model"
-        for variant, name in enumerate((one, other)):
+        for variant, folder in enumerate((model, challenger)):
             user = USERS[variants.index(variant)]
             [list_] = tier.rank([request(user)], NOW)
-            assert list_.model == version.version(str(name))
+            assert list_.model == version.version(str(folder))
             [list_] = tier.rank_without_model([request(user)], "overload", NOW)
-            assert list_.model == version.version(str(name))
+            assert list_.model == version.version(str(folder))
 
 
 def test_no_model_may_challenge_a_model() -> None:

@@ -334,10 +334,10 @@ def test_many_repeats_are_logged_once_but_not_those_of_a_replay(caplog: pytest.L
     asyncio.run(work())
     [line] = [line for line in caplog.messages if "repeats" in line]
     assert line.startswith("50 of the last 50 clicks and purchases are repeats and do not count; expected at most 5%")
-    assert metrics.repeats_ratio._value.get() == 0.5
+    assert metrics.duplicates_ratio._value.get() == 0.5
     repeats.begin()
     repeats.publish()
-    assert metrics.repeats_ratio._value.get() == 0
+    assert metrics.duplicates_ratio._value.get() == 0
 
 
 def test_counts_are_stored_after_the_states_that_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:

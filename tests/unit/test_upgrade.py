@@ -19,7 +19,7 @@ from encoders import interest
 from encoders.interest import Decay, Event, StateUnreadable, empty, update
 from streams import contracts
 from streams.contracts import Recommendations
-from streams.publish.list_cache import ListCache, ListUnreadable, Published
+from streams.publish.list_cache import ListCache, ListUnreadable, OutgoingList
 from streams.settings import Redis, Settings
 from streams.state import user_record
 from streams.state.event_memory import seen_of
@@ -95,18 +95,18 @@ def test_another_encoders_record_is_refused() -> None:
         Users({b"uann": stored(user_record.SCHEMA)}, 8).get("ann")
 
 
-def a_list(as_of: int, **more: object) -> Published:
+def a_list(as_of: int, **more: object) -> OutgoingList:
     made = Recommendations(
         list_id="l", user_id="ann", as_of=as_of, generated_at=as_of, state_version=1, model="m", trigger=None,
         degraded=None, items=[],
     )  # fmt: skip
-    return Published("ann", msgspec.json.encode(msgspec.structs.replace(made, **more)), as_of, 1)
+    return OutgoingList("ann", msgspec.json.encode(msgspec.structs.replace(made, **more)), as_of, 1)
 
 
 def test_lists_of_all_schemas_coexist_in_redis() -> None:
     """The newest list wins, whatever its schema. A value that is no list is overwritten. A newer schema is an error."""
 
-    async def write(published: Published) -> None:
+    async def write(published: OutgoingList) -> None:
         cache = ListCache(settings)
         await cache.write([published])
         await cache.close()

@@ -168,7 +168,7 @@ def _repeats(metrics: Metrics) -> Check:
         return Check(name, True, found, "to have it looked at, run doctor with the settings of a running state worker")
     if not any(sample.name == "afterclick_worker_ready" and sample.labels["tier"] == "state" for sample in samples):
         return Check(name, True, f"not looked at: no state worker is at {scrape.url_of(metrics)}")
-    share = sum(sample.value for sample in samples if sample.name == "afterclick_repeats_ratio")
+    share = sum(sample.value for sample in samples if sample.name == "afterclick_duplicates_ratio")
     found = f"{share:.1%} of the latest clicks and purchases at {scrape.url_of(metrics)}"
     return Check(name, share <= MANY, found, "" if share <= MANY else ADVICE)
 
