@@ -27,12 +27,13 @@ from aiokafka.partitioner import murmur2
 
 from encoders.errors import AfterclickError
 from streams import settings
-from streams.faust_compat import bounded_codecs, unreadable
+from streams.faust_compat import bounded_codecs, oauth, unreadable
 from streams.faust_compat.constants import ISOLATION, NO_RIGHT
 from streams.kafka.token_provider import TokenProvider, TokenUnavailable
 
 bounded_codecs.install()
 unreadable.install()
+oauth.install()
 
 ANSWER_TIMEOUT_S = 2.0  # chosen by us: a broker that is there answers the first question in milliseconds
 METADATA_AGE_MS = 15_000  # chosen by us: a partition that is added to a topic is read within this time

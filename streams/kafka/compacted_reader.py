@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import tzinfo
 
 from aiokafka import ConsumerRecord
@@ -63,7 +63,7 @@ class Follower:
     caught_up : set once everything that was there at the start has been handled.
     """
 
-    def __init__(self, kafka: Kafka, handlers: dict[str, Callable[[Records], Awaitable[None]]]) -> None:
+    def __init__(self, kafka: Kafka, handlers: Mapping[str, Callable[[Records], Awaitable[None]]]) -> None:
         self.caught_up = asyncio.Event()
         self._kafka = kafka
         self._handlers = handlers

@@ -10,16 +10,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import cast
 
-import faust
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.structs import RecordMetadata
 from faust.exceptions import NotReady, ProducerSendError
 
+from streams.faust_compat.app import App
 from streams.faust_compat.constants import NO_RIGHT
 from streams.faust_compat.fencing import MembershipLost
-from streams.faust_compat.transport import Transport
 from streams.kafka import outage
 from streams.kafka.outgoing import BROKERS_LARGEST, OVERHEAD_BYTES, Outgoing
 
@@ -40,7 +38,7 @@ class ReliableProducer:
 
     """
 
-    def __init__(self, app: faust.App, largest: Mapping[str, int] | None = None) -> None:
+    def __init__(self, app: App, largest: Mapping[str, int] | None = None) -> None:
         self._begun: list[float] = []  # when each delivery that is under way began
         self._error = ""
         self._app = app
@@ -94,7 +92,7 @@ class ReliableProducer:
             except (KafkaError, ProducerSendError) as error:
                 self._error = repr(error)
                 if isinstance(error, NO_RIGHT):
-                    cast(Transport, self._app.transport).on_refusal(error)
+                    self._app.kafka.on_refusal(error)
                 if outage.is_sign(repr(error)):
                     outage.kafka.seen(repr(error))
                 else:

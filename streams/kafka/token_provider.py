@@ -12,9 +12,8 @@ import logging
 import time
 from typing import Any
 
-from aiokafka import conn
 from aiokafka.abc import AbstractTokenProvider
-from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
+from aiokafka.errors import KafkaConnectionError
 
 from streams.settings import PREFIX, SettingsError
 from streams.settings.import_path import imported
@@ -91,19 +90,6 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
             return await self._provide()
         given = await asyncio.get_running_loop().run_in_executor(None, self._provide)  # it may ask over the network
         return await given if inspect.isawaitable(given) else given
-
-
-class Authenticator(conn.OAuthAuthenticator):  # type: ignore[misc]
-    """aiokafka's, which takes every answer for a yes (0.14): a server says no in words, and waits (RFC 7628, 3.2.3)."""
-
-    async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
-        if self._token_sent and payload:
-            raise SaslAuthenticationFailed(payload.decode(errors="replace"))
-        step: tuple[bytes, bool] | None = await super().step(payload)
-        return step
-
-
-conn.OAuthAuthenticator = Authenticator
 
 
 def _read(given: Any) -> tuple[str, float]:

@@ -44,14 +44,7 @@ def set_up(settings: Settings) -> None:
     """Log to stderr as the settings say; libraries only what is wrong, unless all is asked for."""
     level = settings.log_level.upper()
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in (
-        "faust",
-        "mode",
-        "aiokafka",
-        "streams.faust_compat.consumer",
-        "streams.faust_compat.consumer_thread",
-        "streams.faust_compat.transport",
-    ):
+    for chatty in ("faust", "mode", "aiokafka", "streams.faust_compat"):
         logging.getLogger(chatty).setLevel("DEBUG" if level == "DEBUG" else "WARNING")
     for handler in logging.getLogger().handlers:
         handler.addFilter(outage.Quiet(outage.kafka, keep=level == "DEBUG"))

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-import faust
 from faust.types import TP
 
 from streams import metrics
-from streams.faust_compat.consumer import Progress
-from streams.faust_compat.transport import Transport
+from streams.faust_compat.app import App
+from streams.faust_compat.progress import Progress
 from streams.kafka import client as kafka_client
 from streams.kafka import outage
 from streams.kafka.reliable_producer import ReliableProducer
@@ -35,9 +34,7 @@ SILENT_BEATS = 2.5
 class Watch:
     """One tier's app, watched."""
 
-    def __init__(
-        self, app: faust.App, tier: str, settings: Settings, health: Health, producer: ReliableProducer
-    ) -> None:
+    def __init__(self, app: App, tier: str, settings: Settings, health: Health, producer: ReliableProducer) -> None:
         self._app = app
         self._tier = tier
         self._kafka = settings.kafka
@@ -86,7 +83,7 @@ class Watch:
 
     async def _contact(self) -> tuple[str, float]:
         """Why Kafka is away, and for how long only we have had no answer of it; see `Work`."""
-        silent_s = cast(Transport, self._app.transport).fence.silent_s()
+        silent_s = self._app.kafka.fence.silent_s()
         if silent_s < SILENT_BEATS * self._kafka.heartbeat_s:
             return "", 0.0
         away = await kafka_client.why_away(self._kafka, self._app.conf.id)
