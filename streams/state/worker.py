@@ -40,7 +40,7 @@ from streams.kafka.message_size import outgoing_request
 from streams.kafka.outgoing import Outgoing
 from streams.kafka.own_messages import OUR_REQUEST, origin, routed_headers, written_ms
 from streams.kafka.record_time import Record, RecordTimes, counted_at, receive_dated
-from streams.kafka.reject import rejected, told
+from streams.kafka.reject import rejected, summary
 from streams.kafka.reliable_producer import ReliableProducer
 from streams.receive.decode import FUTURE_MS, INPUTS, BadMessage, Message, Tombstone
 from streams.receive.pseudonym import under_pseudonym
@@ -284,7 +284,7 @@ class StateWorker:
         refused = Counter(dict.copy(self._items_refused))  # asked for by another thread
         if len(self.tier.catalogue):
             return []
-        why = f"; {refused.total():,} messages of items were rejected: {told(refused)}" if refused else ""
+        why = f"; {refused.total():,} messages of items were rejected: {summary(refused)}" if refused else ""
         return [f"state: the catalogue is empty{why}"]
 
     def refresh(self, user_ids: Sequence[str]) -> None:

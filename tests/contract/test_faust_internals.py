@@ -135,7 +135,7 @@ INSTALLED: list[tuple[str, str, str]] = [
 
 
 def parameters(function: Any) -> str:
-    kinds = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    kinds: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     return ", ".join(kinds.get(p.kind, "") + p.name for p in inspect.signature(function).parameters.values())
 
 

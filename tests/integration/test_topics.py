@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[at
 
 from streams.kafka import client as kafka_client
 from streams.kafka.client import KafkaUnavailable
-from streams.kafka.topics import OF_OTHERS, TopicError, TopicSpec, changelog_name, ensure_topics, topic_specs
+from streams.kafka.topics import INPUTS, TopicError, TopicSpec, changelog_name, ensure_topics, topic_specs
 from streams.settings import Kafka, Settings
 
 
@@ -90,7 +90,7 @@ def test_an_input_may_have_any_number_of_partitions(settings: Settings) -> None:
     inputs = [replace(spec, partitions=number + 1) for number, spec in enumerate(specs) if spec.is_input]
     ensure(settings, inputs)
     ensure(settings, specs)
-    assert {spec.name.removeprefix(settings.topic_prefix) for spec in inputs} == set(OF_OTHERS)
+    assert {spec.name.removeprefix(settings.topic_prefix) for spec in inputs} == set(INPUTS)
 
 
 def test_a_topic_that_would_lose_messages_is_refused(settings: Settings) -> None:

@@ -45,7 +45,7 @@ def test_damage_is_an_error_and_no_end(name: str) -> None:
 @pytest.mark.parametrize("name", CODECS)
 def test_a_batch_that_fills_the_memory_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By every consumer of this process, whichever way aiokafka decodes."""
-    monkeypatch.setattr(bounded_codecs, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(bounded_codecs, "MAX_BYTES", 1 << 20)
 
     def read(size: int) -> list[Any]:
         built = DefaultRecordBatchBuilder(2, CODECS[name], 0, -1, -1, 0, 1 << 30)

@@ -12,7 +12,7 @@ from streams.kafka.reject import rejected
 from streams.receive.decode import BadMessage, Message
 from streams.settings import Settings
 from streams.worker import log
-from streams.worker.log import BURST, EVERY_S, MOST_KINDS, RateLimit
+from streams.worker.log import BURST, EVERY_S, MAX_KINDS, RateLimit
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def test_a_kind_is_limited_and_others_are_not(clock: list[float]) -> None:
 
 def test_its_memory_is_bounded(clock: list[float]) -> None:
     limit = RateLimit()
-    for line in range(3 * MOST_KINDS):
+    for line in range(3 * MAX_KINDS):
         limit.filter(record("x", line=line))
-    assert len(limit._kinds) <= MOST_KINDS
+    assert len(limit._kinds) <= MAX_KINDS
 
 
 def test_a_rejection_is_told_without_what_it_holds(

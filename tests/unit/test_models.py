@@ -21,7 +21,7 @@ from ranker.score import ScoreRequest
 from streams import metrics
 from streams.models import process as model_process
 from streams.models.client import Models, RemoteEncoder
-from streams.models.process import EncoderFacts, Wanted
+from streams.models.process import EncoderFacts, ModelChoice
 from streams.settings import Encoder, Ranker
 from tests import models as tiny
 
@@ -37,11 +37,11 @@ def models() -> Iterator[Models]:
     running.close()
 
 
-def die(_wanted: Wanted) -> None:
+def die(_choice: ModelChoice) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def hang(_wanted: Wanted) -> None:
+def hang(_choice: ModelChoice) -> None:
     threading.Event().wait()
 
 
@@ -134,23 +134,23 @@ def test_a_model_that_changes_while_it_is_loaded_is_loaded_again(
     folder = tiny.packed(tmp_path)
     loads, load = [0], model_process._load
 
-    def loaded(wanted: Wanted) -> Any:
-        models = load(wanted)
+    def loaded(choice: ModelChoice) -> Any:
+        models = load(choice)
         loads[0] += 1
         if loads[0] in changes_at:
             (folder / "README.md").write_text("a change " * loads[0], encoding="utf-8")
         return models
 
     monkeypatch.setattr(model_process, "_load", loaded)
-    wanted = None, Ranker(model=str(folder), device="cpu", dtype="float32")
+    choice = None, Ranker(model=str(folder), device="cpu", dtype="float32")
     changes_at = {1}
-    found = model_process._load_whole(wanted)
+    found = model_process._load_unchanged(choice)
     assert loads == [2]
-    assert found.of_scorer is not None
-    assert found.of_scorer.name == version.version(str(folder))
+    assert found.scorer_facts is not None
+    assert found.scorer_facts.name == version.version(str(folder))
     changes_at = {3, 4, 5}
     with pytest.raises(ModelUnsupported, match="rename its folder into place"):
-        model_process._load_whole(wanted)
+        model_process._load_unchanged(choice)
 
 
 def test_an_encoder_that_comes_back_as_another_one_is_not_mixed_with_the_first(tmp_path: Path) -> None:

@@ -57,12 +57,12 @@ def told(clock: list[float], caplog: pytest.LogCaptureFixture) -> tuple[Outage, 
 
 def test_an_outage_of_a_hundred_seconds_is_two_lines(clock: list[float], told: tuple[Outage, list[str]]) -> None:
     kafka, lines = told
-    was_told = [kafka.told]
+    was_logged = [kafka.is_logged]
     for _ in range(100):
         clock[0] += 1
         kafka.seen(SIGNS[0])
-        was_told.append(kafka.told)
-    assert was_told == [False] * 3 + [True] * 98
+        was_logged.append(kafka.is_logged)
+    assert was_logged == [False] * 3 + [True] * 98
     assert len(lines) == 1
     assert lines[0].startswith(f"Kafka is away ({SIGNS[0]})")
     kafka.back()
@@ -71,7 +71,7 @@ def test_an_outage_of_a_hundred_seconds_is_two_lines(clock: list[float], told: t
     kafka.back()
     kafka.back()
     assert lines[1:] == ["Kafka is back, after 99 s"]
-    assert kafka.told is False
+    assert kafka.is_logged is False
     kafka.seen(SIGNS[0])
     clock[0] += LASTS_S
     kafka.seen(SIGNS[0])

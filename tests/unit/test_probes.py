@@ -21,7 +21,7 @@ from streams.kafka.client import why_away
 from streams.settings import Health, Kafka, Metrics, SettingsError
 from streams.testing.embedded import EmbeddedKafka, free_port
 from streams.worker import health, probes
-from streams.worker.health import Work
+from streams.worker.health import Workload
 
 LIMITS = Health(stuck_s=5, max_lag=10)
 TOKEN = "a-token-of-some-length"
@@ -40,7 +40,7 @@ def ready(limits: Health = LIMITS) -> health.Health:
     found = health.Health(limits, ("state",))
     found.models_loaded = lambda: True
     found.set_ready("state", True)
-    found.note("state", Work())
+    found.note("state", Workload())
     return found
 
 
@@ -79,12 +79,12 @@ def test_ready_and_what_ends_it(clock: list[float]) -> None:
     judged = ready()
     with served(judged) as ask:
         assert ask("/readyz") == (200, "ok\n")
-        judged.note("state", Work({"p0": 5}, lag=10))
+        judged.note("state", Workload({"p0": 5}, lag=10))
         assert ask("/readyz")[0] == 200
-        judged.note("state", Work({"p0": 5}, lag=11))
+        judged.note("state", Workload({"p0": 5}, lag=11))
         assert ask("/readyz") == (503, "state: 11 messages behind, more than 10\n")
         assert ask("/livez")[0] == 200
-        judged.note("state", Work({"p0": 16}))
+        judged.note("state", Workload({"p0": 16}))
         judged.set_ready("state", False)
         assert ask("/readyz") == (503, "state: not caught up\n")
         judged.set_ready("state", True)
@@ -98,7 +98,7 @@ def test_offsets_that_do_not_move_are_no_life_unless_there_is_nothing_to_do(cloc
     def after(seconds: int, done: int, **work: Any) -> list[str]:
         for _ in range(seconds):
             clock[0] += 1
-            judged.note("state", Work({"p0": done}, **work))
+            judged.note("state", Workload({"p0": done}, **work))
         return judged.why_not_alive()
 
     assert after(60, 7) == []
@@ -117,16 +117,16 @@ def test_offsets_that_do_not_move_are_no_life_unless_there_is_nothing_to_do(cloc
 @pytest.mark.parametrize(
     ("work", "said"),
     [
-        (Work(away="no server of kafka:9092 answers"), "Kafka: no server of kafka:9092 answers"),
-        (Work(mute_s=9.4), "state: the consumer group's coordinator has not answered for 9 s"),
-        (Work(silent=2), "state: 2 partitions without an answer from their leader"),
+        (Workload(away="no server of kafka:9092 answers"), "Kafka: no server of kafka:9092 answers"),
+        (Workload(mute_s=9.4), "state: the consumer group's coordinator has not answered for 9 s"),
+        (Workload(silent=2), "state: 2 partitions without an answer from their leader"),
         (
-            Work(lag=12, held=12),
+            Workload(lag=12, held=12),
             "state: 12 messages behind, more than 10, 12 of them held by the open transaction of a producer",
         ),
     ],
 )
-def test_why_a_worker_is_not_ready_is_said_and_the_metric_agrees(work: Work, said: str) -> None:
+def test_why_a_worker_is_not_ready_is_said_and_the_metric_agrees(work: Workload, said: str) -> None:
     judged = ready()
     assert REGISTRY.get_sample_value("afterclick_worker_ready", {"tier": "state"}) == 1
     judged.note("state", work)
@@ -141,7 +141,7 @@ def test_a_stuck_loop_is_told_of_while_it_is_stuck() -> None:
 
     async def turn() -> None:
         for _ in range(10):
-            judged.note("state", Work())
+            judged.note("state", Workload())
             await asyncio.sleep(0.1)
         blocked.set()
         answered.wait(20)

@@ -33,7 +33,7 @@ def test_the_producer_says_that_kafka_takes_nothing_until_it_takes_something(mon
         await asyncio.sleep(0.01)
         assert patient.stuck == "", "Kafka takes a moment"
         await asyncio.sleep(0.1)
-        assert patient.stuck == "has not taken for 0 s what we send"
+        assert patient.stuck == "has stored nothing that we send for 0 s"
         futures[-1].set_exception(NotEnoughReplicasError())
         await asyncio.sleep(0.05)
         assert "NotEnoughReplicasError" in patient.stuck

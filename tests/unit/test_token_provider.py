@@ -47,7 +47,7 @@ def test_a_token_without_a_lifetime_is_asked_for_each_time(name: str) -> None:
 def test_a_token_is_used_again_for_a_minute(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = provider(name)
     assert asked(given) == ["token-0"] * 3
-    later = time.time() + token_provider.MOST_S + 1
+    later = time.time() + token_provider.MAX_USED_S + 1
     monkeypatch.setattr(time, "time", lambda: later)
     assert asked(given) == ["token-1"] * 3
 
@@ -142,7 +142,7 @@ def test_amazons_signer_with_credentials_of_an_issuer(monkeypatch: pytest.Monkey
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         given = provider("amazon")
         first, again = asked(given, 2)
-        later = time.time() + token_provider.MOST_S + 1
+        later = time.time() + token_provider.MAX_USED_S + 1
         monkeypatch.setattr(time, "time", lambda: later)
         (second,) = asked(given, 1)
         server.shutdown()
