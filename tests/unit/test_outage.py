@@ -1,4 +1,4 @@
-"""An outage of Kafka is two lines, a broker that moves none, and what needs somebody's hand is never left out."""
+"""An outage of Kafka is two log lines, a moving broker is none, and a line that needs a person is never left out."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_an_outage_of_a_hundred_seconds_is_two_lines(clock: list[float], told: t
     assert len(lines) == 3, "the next outage has its line"
 
 
-def test_a_broker_whose_place_another_takes_is_none(clock: list[float], told: tuple[Outage, list[str]]) -> None:
+def test_a_replaced_broker_is_no_outage(clock: list[float], told: tuple[Outage, list[str]]) -> None:
     kafka, lines = told
     for _ in range(10):
         for sign in SIGNS:
@@ -93,7 +93,7 @@ def test_a_broker_whose_place_another_takes_is_none(clock: list[float], told: tu
 
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
-def test_only_signs_are_kept_from_the_log(told: tuple[Outage, list[str]], keep: bool, level: int) -> None:
+def test_only_signs_are_kept_out_of_the_log(told: tuple[Outage, list[str]], keep: bool, level: int) -> None:
     quiet = Quiet(told[0], keep)
 
     def passes(text: str, name: str = "aiokafka.consumer.fetcher") -> bool:

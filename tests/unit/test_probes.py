@@ -1,4 +1,4 @@
-"""What a worker says of itself over HTTP is true: while it starts, when it is stuck, when it is behind."""
+"""A worker's probes are right: while it starts, when it is stuck, when it is behind."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def served(judged: health.Health, token: str | None = None) -> Iterator[Callable
         server.server_close()
 
 
-def test_a_worker_that_starts_is_alive_and_not_ready() -> None:
+def test_a_starting_worker_is_alive_and_not_ready() -> None:
     with served(health.Health(LIMITS, ("state", "rank"))) as ask:
         assert ask("/livez") == (200, "ok\n")
         assert ask("/readyz") == (503, "models: not loaded\nstate: not caught up\nrank: not caught up\n")
 
 
-def test_ready_and_what_ends_it(clock: list[float]) -> None:
+def test_a_worker_is_ready_until_a_problem_comes(clock: list[float]) -> None:
     judged = ready()
     with served(judged) as ask:
         assert ask("/readyz") == (200, "ok\n")
@@ -92,7 +92,7 @@ def test_ready_and_what_ends_it(clock: list[float]) -> None:
         assert ask("/readyz") == (503, "models: not loaded\n")
 
 
-def test_offsets_that_do_not_move_are_no_life_unless_there_is_nothing_to_do(clock: list[float]) -> None:
+def test_a_worker_whose_offsets_do_not_move_is_not_alive_unless_it_is_idle(clock: list[float]) -> None:
     judged = ready()
 
     def after(seconds: int, done: int, **work: Any) -> list[str]:
@@ -126,7 +126,7 @@ def test_offsets_that_do_not_move_are_no_life_unless_there_is_nothing_to_do(cloc
         ),
     ],
 )
-def test_why_a_worker_is_not_ready_is_said_and_the_metric_agrees(work: Workload, said: str) -> None:
+def test_the_probe_gives_the_reason_and_the_metric_agrees(work: Workload, said: str) -> None:
     judged = ready()
     assert REGISTRY.get_sample_value("afterclick_worker_ready", {"tier": "state"}) == 1
     judged.note("state", work)
@@ -134,7 +134,7 @@ def test_why_a_worker_is_not_ready_is_said_and_the_metric_agrees(work: Workload,
     assert REGISTRY.get_sample_value("afterclick_worker_ready", {"tier": "state"}) == 0
 
 
-def test_a_stuck_loop_is_told_of_while_it_is_stuck() -> None:
+def test_a_stuck_loop_is_reported_while_it_is_stuck() -> None:
     """A real loop, blocked; the answer comes from the server's thread."""
     judged = ready(LIMITS.model_copy(update={"stuck_s": 0.5}))
     blocked, answered = threading.Event(), threading.Event()
@@ -162,7 +162,7 @@ def test_a_stuck_loop_is_told_of_while_it_is_stuck() -> None:
 WRONG_TOKENS = (None, "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", "Bearer \xff")
 
 
-def test_metrics_and_all_other_paths_ask_for_the_token() -> None:
+def test_metrics_and_all_other_paths_need_the_token() -> None:
     with served(ready(), TOKEN) as ask:
         for path in ("/metrics", "/", "/livez/", "/readyzz"):
             for wrong in WRONG_TOKENS:
@@ -172,7 +172,7 @@ def test_metrics_and_all_other_paths_ask_for_the_token() -> None:
         Metrics(token=SecretStr("short"))
 
 
-def test_probes_answer_a_kubelet_that_has_no_token_and_tell_it_no_reason(clock: list[float]) -> None:
+def test_probes_answer_without_a_token_but_give_no_reason(clock: list[float]) -> None:
     judged = ready()
     with served(judged, TOKEN) as ask:
         for wrong in WRONG_TOKENS:
@@ -191,7 +191,7 @@ def test_other_paths_and_methods_do_nothing() -> None:
         assert ask("/metrics", method="POST")[0] == 405
 
 
-def test_a_client_that_says_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_client_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes.Handler, "timeout", 0.2)
     metrics = Metrics(port=free_port())
     server = probes.serve(metrics, ready())
@@ -201,18 +201,18 @@ def test_a_client_that_says_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) 
     server.server_close()
 
 
-def test_an_address_that_is_taken_is_one_clear_line() -> None:
+def test_an_address_in_use_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         metrics = Metrics(port=taken.getsockname()[1])
         with pytest.raises(SettingsError, match=r"^AFTERCLICK_METRICS__PORT: got .*; give each worker a port"):
             probes.serve(metrics, ready())
 
 
-def test_only_loopback_unless_told_otherwise() -> None:
+def test_the_default_address_is_loopback() -> None:
     assert Metrics().host == "127.0.0.1"
 
 
-def test_kafka_is_there_once_any_server_answers_and_not_where_one_only_listens() -> None:
+def test_kafka_is_available_once_a_server_answers_and_not_where_one_only_listens() -> None:
     with EmbeddedKafka() as there:
         some = Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}, {there.bootstrap_servers}")
         assert asyncio.run(why_away(some)) == ""

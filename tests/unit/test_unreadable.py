@@ -1,4 +1,4 @@
-"""A batch that cannot be read gives one record, at its last offset, and what follows is read as ever."""
+"""A batch that cannot be read gives one record, at its last offset, and the batches after it are read as usual."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ batches = st.lists(
 
 
 @given(batches, st.integers(0, 3))
-def test_what_is_whole_is_read_and_what_is_not_is_passed(made: list[tuple[int, Damage | None]], begin: int) -> None:
+def test_whole_batches_are_read_and_damaged_ones_are_passed(made: list[tuple[int, Damage | None]], begin: int) -> None:
     """Over any sequence of batches, from a position within the first one on; fetched again until the end."""
     log, first, spans = b"", 0, []
     for count, damage in made:
@@ -87,7 +87,7 @@ def _begin_of(made: list[tuple[int, Damage | None]], position: int) -> int:
     return size
 
 
-def test_it_is_a_bad_message_whose_dead_letter_says_where_it_lies() -> None:
+def test_an_unreadable_batch_is_a_bad_message_whose_dead_letter_gives_its_offset() -> None:
     (record,) = read(batch(7, [b"a", b"b", b"c"], unknown_codec), 7)
     message = Message("clicks", 0, record.offset, record.key, record.value)
     with pytest.raises(BadMessage, match=r"got a batch at offset 7 to 9 that cannot be read .*codec") as refused:
@@ -97,7 +97,7 @@ def test_it_is_a_bad_message_whose_dead_letter_says_where_it_lies() -> None:
     assert (letter.topic, letter.partition, letter.offset, letter.payload) == ("clicks", 0, 9, None)
 
 
-def test_every_consumer_of_this_process_passes_them() -> None:
+def test_every_consumer_of_this_process_passes_unreadable_batches() -> None:
     assert fetcher.PartitionRecords is unreadable.PassesUnreadableBatches
     assert consumer.Fetcher is unreadable.Fetcher
 
