@@ -10,7 +10,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer
@@ -29,6 +28,7 @@ from encoders.errors import AfterclickError
 from streams import settings
 from streams.faust_compat import bounded_codecs, oauth, unreadable
 from streams.faust_compat.constants import ISOLATION, NO_RIGHT
+from streams.kafka.tls import ssl_context
 from streams.kafka.token_provider import TokenProvider, TokenUnavailable
 
 bounded_codecs.install()
@@ -62,7 +62,7 @@ def client_options(kafka: settings.Kafka) -> dict[str, Any]:
         "security_protocol": security.protocol,
     }
     if security.protocol in ("SSL", "SASL_SSL"):
-        options["ssl_context"] = _ssl_context(security)
+        options["ssl_context"] = ssl_context(security)
     if security.protocol in ("SASL_PLAINTEXT", "SASL_SSL"):
         options["sasl_mechanism"] = security.sasl_mechanism
     if options.get("sasl_mechanism") == "OAUTHBEARER":
@@ -272,31 +272,3 @@ def _login_refused(security: settings.Security, error: Exception) -> str:
 def _token_provider(path: str) -> TokenProvider:
     """Return one provider for all clients of the process, which then share its tokens."""
     return TokenProvider(path)
-
-
-def _ssl_context(security: settings.Security) -> ssl.SSLContext:
-    """Like `ssl.create_default_context`, with errors that name the setting."""
-    prefix = f"{settings.PREFIX}KAFKA__SECURITY__"
-    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
-        file: Path | None = getattr(security, name)
-        if file is not None and not file.is_file():
-            raise settings.SettingsError(
-                f"{prefix}{name.upper()}: got {file}, expected a PEM file that exists; check the path"
-            )
-    try:
-        context = ssl.create_default_context(cafile=security.ssl_cafile)
-    except (ssl.SSLError, OSError) as error:
-        raise settings.SettingsError(
-            f"{prefix}SSL_CAFILE: got {security.ssl_cafile} ({error}), expected certificates in PEM; check the file"
-        ) from error
-    if security.ssl_certfile is None:
-        return context
-    password = security.ssl_key_password.get_secret_value() if security.ssl_key_password else ""
-    try:
-        context.load_cert_chain(security.ssl_certfile, security.ssl_keyfile, password=password)
-    except (ssl.SSLError, OSError) as error:
-        raise settings.SettingsError(
-            f"{prefix}SSL_CERTFILE: got {security.ssl_certfile} ({error}), expected a certificate with its "
-            f"key in PEM; check it, {prefix}SSL_KEYFILE and {prefix}SSL_KEY_PASSWORD"
-        ) from error
-    return context

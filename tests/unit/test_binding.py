@@ -73,7 +73,8 @@ def test_a_tier_is_ready_once_its_partitions_are_assigned_and_the_catalogue_is_r
 def test_the_first_assignment_counts_when_the_catalogue_is_read() -> None:
     async def test() -> list[Any]:
         tier = Bound()
-        first = asyncio.create_task(tier.app._app_tasks[0]())  # type: ignore[arg-type]
+        task: Any = tier.app._app_tasks[0]
+        first = asyncio.create_task(task())
         await asyncio.sleep(0.01)
         before = list(tier.calls)
         tier.catalogue_read.set()
