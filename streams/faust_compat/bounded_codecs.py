@@ -1,8 +1,8 @@
-"""Decompression with a bound: a batch that is small in Kafka must not fill the memory of whoever reads it.
+"""Fault: aiokafka decompresses without a bound, so a batch that is small in Kafka may fill its reader's memory.
 
-Ten kilobytes of zstd may hold 300 MB, and a message as large as Kafka takes by default 30 GB: the worker would be
-killed by its machine, and again at each start. Here a batch of over `MOST_BYTES` is an error of that batch, which
-`unreadable` passes. `install` puts these functions in the place of aiokafka's, for the whole process.
+Ten kilobytes of zstd may hold 300 MB, and a message of the largest size that Kafka takes by default 30 GB: the system
+would kill the worker, and again after each start. Here a batch with more than `MAX_BYTES` of records raises `TooLarge`,
+and `unreadable` passes that batch. `install` replaces aiokafka's functions for the whole process.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 
 import cramjam
 
-MOST_BYTES = 128 << 20
-"""Of one batch's records; chosen by us: producers fill a batch of some megabytes at the most, before they compress."""
+MAX_BYTES = 128 << 20
+"""Of one batch's records; chosen by us: before compression, producers' batches have a few megabytes at most."""
 FIRST_GUESS, GROWTH = 8, 8
-"""Times the compressed size: JSON shrinks to a fifth or so."""
+"""Times the compressed size: JSON shrinks to about a fifth."""
 _FULL = "failed to write whole buffer"
 
 
 class TooLarge(ValueError):
-    """The records of a batch take more memory than any should."""
+    """The records of a batch take more than `MAX_BYTES`."""
 
 
 def gzip_decode(payload: Any) -> bytes:
@@ -30,9 +30,9 @@ def gzip_decode(payload: Any) -> bytes:
     parts, size, left = [], 0, bytes(payload)
     while left:
         member = zlib.decompressobj(wbits=31)
-        parts.append(member.decompress(left, MOST_BYTES - size + 1))
+        parts.append(member.decompress(left, MAX_BYTES - size + 1))
         size += len(parts[-1])
-        if size > MOST_BYTES:
+        if size > MAX_BYTES:
             raise _too_large("gzip")
         if not member.eof:
             raise zlib.error("the gzip stream is incomplete")
@@ -51,8 +51,8 @@ def zstd_decode(payload: Any) -> bytes:
 
 
 def _decode(codec: str, decompress_into: Callable[[Any, bytearray], int], payload: Any) -> bytes:
-    """Into a buffer that grows, for neither codec need tell its size beforehand."""
-    size = min(MOST_BYTES, FIRST_GUESS * len(payload) + 1024)
+    """Decompress into a buffer that grows, because neither codec has to tell the size beforehand."""
+    size = min(MAX_BYTES, FIRST_GUESS * len(payload) + 1024)
     while True:
         buffer = bytearray(size)
         try:
@@ -60,13 +60,13 @@ def _decode(codec: str, decompress_into: Callable[[Any, bytearray], int], payloa
         except cramjam.DecompressionError as error:
             if _FULL not in str(error):
                 raise
-        if size == MOST_BYTES:
+        if size == MAX_BYTES:
             raise _too_large(codec)
-        size = min(MOST_BYTES, GROWTH * size)
+        size = min(MAX_BYTES, GROWTH * size)
 
 
 def _too_large(codec: str) -> TooLarge:
-    return TooLarge(f"a batch in {codec} with over {MOST_BYTES >> 20} MiB of records")
+    return TooLarge(f"a batch in {codec} with over {MAX_BYTES >> 20} MiB of records")
 
 
 def install() -> None:

@@ -1,4 +1,4 @@
-"""What every consumer of ours has in common, Faust's and plain ones."""
+"""What Faust's consumer and our plain aiokafka consumers have in common."""
 
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
@@ -7,6 +7,6 @@ from aiokafka.errors import (
 )
 
 NO_RIGHT = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
-"""Errors by which Kafka says that our user lacks a right: they do not go away by trying again."""
+"""Errors by which Kafka says that our user lacks a right. A retry does not help."""
 ISOLATION = "read_committed"
 """The isolation level: messages of an open or aborted transaction are not delivered."""

@@ -1,35 +1,40 @@
-"""Whether Kafka surely still counts this worker as its partitions' owner: nothing is written without.
+"""Membership fencing: a worker writes only while Kafka surely counts it as its partitions' owner.
 
-A worker that was stopped for longer than its session (a paused machine, a full swap) wakes with work in hand that
-another worker has done meanwhile: written now, its older states and lists would come to lie after the newer ones. Kafka
-has no conditional write, so the worker asks itself before each: the group's coordinator has confirmed our membership
-(by a heartbeat, or the assignment), and from the moment *before* we asked, the session time-out is not over. If it is
-over we wait for the next confirmation, unless it says that we are out: then what we hold is somebody else's by now.
-Set by `transport`'s consumer, asked by its producer.
+A worker that was paused for longer than the session time-out (a suspended machine, a full swap) still has work in
+hand that another worker has done meanwhile. If the paused worker wrote it, its older states and lists would lie after
+the newer ones. Kafka has no conditional write, so the worker checks before each write. It is a member if the group's
+coordinator has confirmed that (by a heartbeat or an assignment) and the session time-out, counted from the moment
+before the question was sent, is not over. After the time-out the worker waits for the next confirmation. If the
+coordinator answers that the worker is no member, the work is dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from typing import Any
 
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest
 
-LOOK_EVERY_S = 0.02
+CHECK_EVERY_S = 0.02
+NO_ERROR, REBALANCING = 0, 27
 
 
 class MembershipLost(KafkaError):  # type: ignore[misc]
-    """The group went on without us; what we have in hand is to be dropped. Others have its messages."""
+    """The group went on without this worker. Its work in hand is to be dropped: other workers have the messages."""
 
     retriable = False
 
 
 class MembershipFence:
-    """One app's membership.
+    """One app's membership of its consumer group.
 
     Parameters
     ----------
-    session_timeout_s : how long the coordinator waits for a member that is silent.
+    session_timeout_s : float
+        How long the coordinator waits for a silent member, in seconds.
     """
 
     def __init__(self, session_timeout_s: float) -> None:
@@ -38,27 +43,59 @@ class MembershipFence:
         self._lost = False
 
     def confirm(self, asked_s: float) -> None:
-        """The coordinator answered what we asked at this monotonic time: we are a member."""
+        """Note that the coordinator confirmed the membership; the question was sent at this monotonic time."""
         self._until_s = asked_s + self._timeout_s
         self._lost = False
 
     def silent_s(self) -> float:
-        """How long ago the question was asked that the coordinator answered last; infinite before the first."""
+        """Return how long ago the last question that was answered was sent, in seconds; infinite before the first."""
         return time.monotonic() - (self._until_s - self._timeout_s)
 
     def lose(self) -> None:
-        """It answered that we are none, or we are about to leave."""
+        """Note that the worker is no member, or is about to leave."""
         self._lost = True
 
     async def held(self) -> None:
-        """Return once the fence is surely held.
+        """Return once the worker is surely a member.
 
         Raises
         ------
         MembershipLost
-            It is not ours any more.
+            The worker is no member any more.
         """
         while self._lost or time.monotonic() >= self._until_s:
             if self._lost:
-                raise MembershipLost("our partitions are another worker's by now: what was in hand is dropped")
-            await asyncio.sleep(LOOK_EVERY_S)
+                raise MembershipLost("another worker has our partitions: the work in hand is dropped")
+            await asyncio.sleep(CHECK_EVERY_S)
+
+
+def watch_membership(fence: MembershipFence, coordinator: Any, is_ending: Callable[[], bool]) -> None:
+    """Keep the fence by what the group's coordinator answers.
+
+    Missing in aiokafka: a hook for these answers. So two of its methods are wrapped.
+
+    A worker that is ending keeps its membership only until the next rebalance: Faust then revokes and restores nothing.
+
+    Parameters
+    ----------
+    coordinator : aiokafka.consumer.group_coordinator.GroupCoordinator
+    """
+    send, reset = coordinator._send_req, coordinator.reset_generation
+
+    async def send_and_note(request: Any) -> Any:
+        asked_s = time.monotonic()
+        if isinstance(request, LeaveGroupRequest) or (isinstance(request, JoinGroupRequest) and is_ending()):
+            fence.lose()
+        answer = await send(request)
+        heartbeat, assigned = isinstance(request, HeartbeatRequest), isinstance(request, SyncGroupRequest)
+        if heartbeat and answer.error_code in (NO_ERROR, REBALANCING):
+            fence.confirm(asked_s)
+        elif assigned and answer.error_code == NO_ERROR:
+            fence.lose() if is_ending() else fence.confirm(asked_s)
+        return answer
+
+    def lose_and_reset() -> None:
+        fence.lose()
+        reset()
+
+    coordinator._send_req, coordinator.reset_generation = send_and_note, lose_and_reset

@@ -1,4 +1,4 @@
-"""Where flushed states go: the store of a Faust table. `worker` makes it, `state_worker` writes to it."""
+"""The store under a Faust table, written in batches and only with records that the table's changelog has."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 
 class TableStore:
-    """A Faust table's store, written only with what its changelog has, at its offset there.
+    """Fault: a table can be written only while Faust iterates over a stream (faust-streaming issues 300, 497).
+
+    Faust also sends one changelog message per write, and stores the value before Kafka has that message. Here the
+    caller sends the changelog messages, and the store gets each record with its offset there, as in a restore.
 
     Parameters
     ----------
-    changelog : the topic.
+    table : faust.Table
+    changelog : str
+        The changelog's topic.
     """
 
     def __init__(self, table: faust.types.TableT[bytes, bytes], changelog: str) -> None:
@@ -24,16 +29,15 @@ class TableStore:
         self._changelog = changelog
 
     def partitions(self) -> frozenset[int]:
-        """Those of the table that this worker holds now."""
+        """Return the table's partitions that this worker holds now."""
         return frozenset(tp.partition for tp in self._app.consumer.assignment() if tp.topic == self._changelog)
 
     def apply(self, changes: Sequence[tuple[bytes, bytes | None, RecordMetadata]]) -> None:
-        self._put(
-            (key, value, faust.types.TP(place.topic, place.partition), place.offset) for key, value, place in changes
-        )
+        """Write keys and values (None deletes), each with the metadata of its changelog record."""
+        self._put((key, value, faust.types.TP(at.topic, at.partition), at.offset) for key, value, at in changes)
 
     def restore(self, partition: faust.types.TP, records: Sequence[ConsumerRecord]) -> None:
-        """Take in what the changelog has."""
+        """Write records that were read from the changelog."""
         self._put((record.key, record.value, partition, record.offset) for record in records)
 
     def _put(self, changes: Iterable[tuple[bytes, bytes | None, faust.types.TP, int]]) -> None:

@@ -1,13 +1,9 @@
-"""A batch that Kafka delivers and nobody can read: it is passed, and one record stands for it.
+"""Three faults of aiokafka by which one batch that nobody can read stops its partition for good.
 
-aiokafka raises what decoding a batch raises (a codec that it does not know, a wrong checksum, damaged records, a batch
-larger than a fetch), and raises the same again at the next fetch: one batch stops its partition for good. Here the
-error ends with the batch. In its place the reader gets one record at the batch's last offset, without a key, whose
-value is `Unreadable`. So it is dead-lettered, acknowledged and committed like any message, and the log and a metric say
-so. No producer can send such a record: `Unreadable` is a type of this process, not bytes on the wire.
-
-`install` changes aiokafka for the whole process. Knows no topic and no message; called by `kafka_client`, through which
-every consumer comes.
+Here the reader gets one record in place of the batch, at the batch's last offset, without a key. Its value is
+`Unreadable`. So the batch is dead-lettered, acknowledged and committed like any message, and the log and a metric tell
+of it. No producer can send such a record: `Unreadable` is a type of this process, not bytes on the wire. Knows no topic
+and no message.
 """
 
 from __future__ import annotations
@@ -29,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Batches:
-    """The batches of one fetch; `newest` is the one given out last, None if not even its frame was whole."""
+    """The batches of one fetch; `newest` is the batch returned last, None if not even its frame was whole."""
 
     def __init__(self, batches: Any) -> None:
         self._batches = batches
@@ -45,15 +41,18 @@ class _Batches:
         return self.newest
 
     def peek(self) -> Any:
-        """The batch that comes next; None at the end, and where it cannot be told."""
+        """Return the next batch without taking it; None at the end, and where its frame is damaged."""
         if not self._ahead and self._batches.has_next():
-            with suppress(Exception):  # the frame is damaged
+            with suppress(Exception):
                 self._ahead.append(self._batches.next_batch())
         return self._ahead[0] if self._ahead else None
 
 
-class Records(fetcher.PartitionRecords):  # type: ignore[misc]
-    """The records of one fetch of one partition, `Unreadable` ones for batches that cannot be read."""
+class PassesUnreadableBatches(fetcher.PartitionRecords):  # type: ignore[misc]
+    """Fault: what decoding a batch raises is raised again by every later fetch.
+
+    A codec that aiokafka does not know, a wrong checksum or damaged records raise. Here the error ends with the batch.
+    """
 
     next_fetch_offset: int
 
@@ -69,13 +68,13 @@ class Records(fetcher.PartitionRecords):  # type: ignore[misc]
                 first, end = self.next_fetch_offset, self._end()
                 self.next_fetch_offset = max(end or 0, first + 1)
                 yield _stand_in(self._tp, first, self.next_fetch_offset, error)
-                if end is None:  # the next fetch begins within the batch, and comes here for each of its offsets
+                if end is None:  # the next fetch starts within the batch, and comes here for each of its offsets
                     return
 
     def _end(self) -> int | None:
-        """The offset behind the newest batch, from its header or the next one's; None where neither can be trusted.
+        """Return the offset after the newest batch, by its header or the next one's; None if neither can be trusted.
 
-        A checksum that is wrong may be a wrong header.
+        A wrong checksum may mean a wrong header.
         """
         batch = self._records.newest
         if self._is_sound(batch):
@@ -87,8 +86,8 @@ class Records(fetcher.PartitionRecords):  # type: ignore[misc]
         return batch is not None and (not self._check_crcs or bool(batch.validate_crc()))
 
 
-class _StandIn:
-    """In the place of `Records` where a batch did not fit the fetch: one record, then none."""
+class _OneRecord:
+    """Stands in for a fetch's `PartitionRecords`: one record, then none."""
 
     def __init__(self, record: ConsumerRecord) -> None:
         self.next_fetch_offset = record.offset + 1
@@ -101,8 +100,27 @@ class _StandIn:
         return next(self._records)
 
 
-class _Client:
-    """aiokafka's client, which notes the partitions whose log the broker itself cannot read."""
+class PassesOversizedBatches(fetcher.Fetcher):  # type: ignore[misc]
+    """Fault: a batch that is larger than a fetch raises `RecordTooLargeError` at every fetch."""
+
+    def _set_error(self, tp: TopicPartition, error: Exception) -> None:
+        if isinstance(error, RecordTooLargeError):  # aiokafka moves the position on after this call
+            self._put_stand_in(tp, self._subscriptions.subscription.assignment, error)
+        else:
+            super()._set_error(tp, error)
+
+    def _put_stand_in(self, tp: TopicPartition, assignment: Any, error: Exception) -> None:
+        first = assignment.state_value(tp).position
+        self._records[tp] = fetcher.FetchResult(
+            tp,
+            assignment=assignment,
+            partition_records=_OneRecord(_stand_in(tp, first, first + 1, error)),
+            backoff=self._prefetch_backoff,
+        )
+
+
+class _CorruptionNotes:
+    """aiokafka's client, which also notes the partitions whose log the broker itself cannot read."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -123,38 +141,22 @@ class _Client:
         return response
 
 
-class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
-    """Puts a record in the place of what does not fit a fetch, and of an offset that the broker cannot read."""
+class Fetcher(PassesOversizedBatches):
+    """Fault: where the broker cannot read its own log, aiokafka fetches the same offset for ever and tells nobody."""
 
     def __init__(self, client: Any, *rest: Any, **more: Any) -> None:
-        super().__init__(_Client(client), *rest, **more)
+        super().__init__(_CorruptionNotes(client), *rest, **more)
 
     async def _proc_fetch_request(self, assignment: Any, node_id: int, request: Any) -> bool:
-        found = bool(await super()._proc_fetch_request(assignment, node_id, request))
+        has_records = bool(await super()._proc_fetch_request(assignment, node_id, request))
         corrupt, self._client.corrupt = self._client.corrupt, []
         for tp in corrupt:
             if assignment.active and tp not in self._records and assignment.state_value(tp).has_valid_position:
-                self._pass(tp, assignment, CorruptRecordException("the broker cannot read its log there"))
-                found = True
-        return found
-
-    def _set_error(self, tp: TopicPartition, error: Exception) -> None:
-        if isinstance(error, RecordTooLargeError):  # our caller moves the position on
-            self._put(tp, self._subscriptions.subscription.assignment, error)
-        else:
-            super()._set_error(tp, error)
-
-    def _pass(self, tp: TopicPartition, assignment: Any, error: Exception) -> None:
-        self._put(tp, assignment, error)
-        state = assignment.state_value(tp)
-        state.consumed_to(state.position + 1)
-
-    def _put(self, tp: TopicPartition, assignment: Any, error: Exception) -> None:
-        first = assignment.state_value(tp).position
-        stand_in = _StandIn(_stand_in(tp, first, first + 1, error))
-        self._records[tp] = fetcher.FetchResult(
-            tp, assignment=assignment, partition_records=stand_in, backoff=self._prefetch_backoff
-        )
+                self._put_stand_in(tp, assignment, CorruptRecordException("the broker cannot read its log there"))
+                state = assignment.state_value(tp)
+                state.consumed_to(state.position + 1)
+                has_records = True
+        return has_records
 
 
 def _stand_in(tp: TopicPartition, first: int, after: int, error: Exception) -> ConsumerRecord:
@@ -162,12 +164,12 @@ def _stand_in(tp: TopicPartition, first: int, after: int, error: Exception) -> C
     kind, text = type(error).__name__, str(error)
     why = text if kind in text else f"{kind}: {text}"
     metrics.unreadable_batches.labels(tp.topic).inc()
-    logger.error("%s/%d: the batch at offset %s cannot be read (%s); it is passed", *tp, offsets, why)
+    logger.error("%s/%d: the batch at offset %s cannot be read (%s); the worker passes it", *tp, offsets, why)
     value = Unreadable(f"got a batch at offset {offsets} that cannot be read ({why})")
     return ConsumerRecord(tp.topic, tp.partition, after - 1, -1, 0, None, value, None, -1, 0, ())
 
 
 def install() -> None:
-    """From now on every consumer of this process passes what it cannot read."""
-    fetcher.PartitionRecords = Records
-    consumer.Fetcher = _Fetcher
+    """From now on every consumer of this process passes the batches that it cannot read."""
+    fetcher.PartitionRecords = PassesUnreadableBatches
+    consumer.Fetcher = Fetcher

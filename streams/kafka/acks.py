@@ -1,9 +1,9 @@
-"""Acknowledge a partition's messages in the order of their offsets, whatever the order in which they are done.
+"""Acknowledge a partition's messages in the order of their offsets, in whatever order they are done.
 
 Faust commits up to the end of the first run of acknowledged offsets, but takes a run for the first one even if
-exactly one message before it is missing (`Consumer._new_offset`), and on a fresh partition whatever is missing. A
-commit past a message in flight loses it with the worker. Acknowledged in order, nothing is ever missing. Called by
-both workers.
+exactly one message before it is missing (its consumer's `_new_offset`), and on a fresh partition whatever is missing. A
+commit past a message in flight loses that message if the worker dies (faust-streaming issue 606). Where messages are
+acknowledged in order, none before an acknowledged one is missing.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Protocol
 
 
 class Acknowledgeable(Protocol):
-    """Of a `faust.Event`, what this needs."""
+    """The part of a `faust.Event` that is needed here."""
 
     def ack(self) -> bool: ...
 
 
 class InOrder:
-    """Messages taken and not yet acknowledged, by partition."""
+    """The messages that were taken and are not yet acknowledged, by partition."""
 
     def __init__(self) -> None:
         self._taken: dict[object, deque[Acknowledgeable]] = {}
@@ -32,7 +32,7 @@ class InOrder:
         self._closed = False
 
     def take(self, partition: object, event: Acknowledgeable) -> bool:
-        """Note a message, in the order of delivery; False after `close`: leave it, Kafka delivers it again."""
+        """Note a message, in the order of delivery. False after `close`: do not work on it, Kafka delivers it again."""
         if self._closed:
             return False
         self._taken.setdefault(partition, deque()).append(event)
@@ -41,7 +41,7 @@ class InOrder:
         return True
 
     def done(self, events: Iterable[Acknowledgeable]) -> None:
-        """These messages' effects are out; acknowledge them as soon as all before them in their partitions are."""
+        """Acknowledge these messages, whose effects are durable, once all before them in their partitions are done."""
         self._open.difference_update(id(event) for event in events)
         for queue in self._taken.values():
             while queue and id(queue[0]) not in self._open:
@@ -49,23 +49,23 @@ class InOrder:
         self._note()
 
     def holds(self, event: Acknowledgeable) -> bool:
-        """Whether it was taken, and is neither done nor dropped."""
+        """Return whether the message was taken, and is neither done nor dropped."""
         return id(event) in self._open
 
     def drop(self, partitions: Iterable[object]) -> None:
-        """These partitions are somebody else's now; their messages will be delivered again, so acknowledge none."""
+        """Forget the messages of partitions that another worker has now: Kafka delivers them to that worker again."""
         for partition in partitions:
             for event in self._taken.pop(partition, ()):
                 self._open.discard(id(event))
         self._note()
 
     async def close(self, timeout_s: float) -> None:
-        """Before the end: take nothing more, and `drain`."""
+        """Take no more messages, and `drain`."""
         self._closed = True
         await self.drain(timeout_s)
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait until all that was taken is acknowledged, as far as the time allows."""
+        """Wait until all messages are acknowledged, for at most `timeout_s` seconds."""
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout_s)
 

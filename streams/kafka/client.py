@@ -1,6 +1,6 @@
 """Connections to Kafka: what aiokafka's clients need from the settings, and one bounded way to start them.
 
-Knows no topic and no message. Called by `topics`, `doctor`, `dead_letters`, the worker and the command line.
+Knows no topic and no message.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer
@@ -27,28 +26,30 @@ from aiokafka.partitioner import murmur2
 
 from encoders.errors import AfterclickError
 from streams import settings
-from streams.faust_compat import bounded_codecs, unreadable
+from streams.faust_compat import bounded_codecs, oauth, unreadable
 from streams.faust_compat.constants import ISOLATION, NO_RIGHT
+from streams.kafka.tls import ssl_context
 from streams.kafka.token_provider import TokenProvider, TokenUnavailable
 
 bounded_codecs.install()
 unreadable.install()
+oauth.install()
 
-ANSWER_TIMEOUT_S = 2.0  # chosen by us: a broker that is there answers the first question in milliseconds
-METADATA_AGE_MS = 15_000  # chosen by us: a partition that is added to a topic is read within this time
+ANSWER_TIMEOUT_S = 2.0  # chosen by us: a broker that runs answers the first request in milliseconds
+METADATA_AGE_MS = 15_000  # chosen by us: a new partition of a topic is read within this time
 CONNECT_TIMEOUT_S = 10.0  # chosen by us: an election is over by then, and a person still waits
 
 
 class KafkaUnavailable(AfterclickError):
-    """Kafka did not answer; the message says which servers and what to do. Try again later."""
+    """Kafka did not answer. The message says which servers and what to do. A later attempt may succeed."""
 
 
 class KafkaRefuses(AfterclickError):
-    """Kafka refused us, or we it: a login, a certificate, a right. That does not mend itself."""
+    """Kafka refused our login or a right, or we its certificate. A later attempt does not help."""
 
 
 def client_options(kafka: settings.Kafka) -> dict[str, Any]:
-    """Give the keyword arguments with which each client of aiokafka connects.
+    """Return the keyword arguments with which each client of aiokafka connects.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def client_options(kafka: settings.Kafka) -> dict[str, Any]:
         "security_protocol": security.protocol,
     }
     if security.protocol in ("SSL", "SASL_SSL"):
-        options["ssl_context"] = _ssl_context(security)
+        options["ssl_context"] = ssl_context(security)
     if security.protocol in ("SASL_PLAINTEXT", "SASL_SSL"):
         options["sasl_mechanism"] = security.sasl_mechanism
     if options.get("sasl_mechanism") == "OAUTHBEARER":
@@ -73,12 +74,14 @@ def client_options(kafka: settings.Kafka) -> dict[str, Any]:
 
 
 def consumer(kafka: settings.Kafka, *topics: str, **more: Any) -> AIOKafkaConsumer:
-    """Make a consumer that begins at the beginning, reads what is committed, and commits nothing by itself.
+    """Make a consumer that starts at the beginning, reads committed messages, and commits nothing by itself.
 
     Parameters
     ----------
-    topics : what it subscribes to; none if it will be assigned partitions.
-    more : further keyword arguments of aiokafka's.
+    topics : str
+        The topics to subscribe to; none if the caller assigns partitions.
+    more
+        Further keyword arguments of aiokafka's consumer.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def consumer(kafka: settings.Kafka, *topics: str, **more: Any) -> AIOKafkaConsum
 
 @lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
-    """Tell the partition to which Kafka's own (Java) clients send a key: murmur2, its sign cut off, modulo.
+    """Return the partition to which Kafka's own (Java) clients send a key: murmur2 without its sign, modulo.
 
     >>> partition_of(b"foobar", 8)
     6
@@ -108,15 +111,16 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 async def why_away(kafka: settings.Kafka, group: str | None = None) -> str:
-    """Why Kafka cannot work with us: who refuses us and how, or that no server answers; nothing if one does.
+    """Return why Kafka cannot be used: who refuses us and how, or that no server answers; "" if it can be used.
 
     Parameters
     ----------
-    group : a consumer group whose coordinator has to answer, too: it may be on a broker that is down, with nobody left
-        to move it.
+    group : str or None
+        A consumer group whose coordinator has to answer too. The coordinator may be on a broker that is down, with no
+        other broker to take over.
     """
-    answer = await _ask(kafka, ANSWER_TIMEOUT_S)
-    if not answer.comes:
+    answer = await _probe(kafka, ANSWER_TIMEOUT_S)
+    if not answer.answered:
         return answer.refusal or f"no server of {kafka.bootstrap_servers} answers"
     if group is None:
         return ""
@@ -134,12 +138,12 @@ async def why_away(kafka: settings.Kafka, group: str | None = None) -> str:
 
 @asynccontextmanager
 async def admin(kafka: settings.Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Open a connection for questions about the cluster, and close it.
+    """Open an admin client, and close it.
 
     Raises
     ------
     KafkaUnavailable
-        No server answered within `CONNECT_TIMEOUT_S`, then or later.
+        No server answered within `CONNECT_TIMEOUT_S`, at the start or later.
     """
     client = AIOKafkaAdminClient(
         **client_options(kafka), request_timeout_ms=int(CONNECT_TIMEOUT_S * 1000), client_id="afterclick"
@@ -150,14 +154,14 @@ async def admin(kafka: settings.Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
 
 @asynccontextmanager
 async def started(client: Any, kafka: settings.Kafka) -> AsyncIterator[None]:
-    """Start a client of aiokafka (consumer, producer, admin or bare client), and stop it, come what may.
+    """Start a client of aiokafka (consumer, producer, admin or bare client), and stop it in any case.
 
     Raises
     ------
     KafkaUnavailable
-        It could not start within `CONNECT_TIMEOUT_S`, or lost Kafka while in use.
+        The client could not start within `CONNECT_TIMEOUT_S`, or lost Kafka while in use.
     KafkaRefuses
-        Kafka refused its login, its certificate or a right.
+        Kafka refused the login, the certificate or a right.
     """
     start = client.bootstrap if isinstance(client, AIOKafkaClient) else client.start
     stop = client.close if isinstance(client, (AIOKafkaAdminClient, AIOKafkaClient)) else client.stop
@@ -168,8 +172,8 @@ async def started(client: Any, kafka: settings.Kafka) -> AsyncIterator[None]:
         where = f"Kafka at {kafka.bootstrap_servers}"
         if isinstance(error, NO_RIGHT):
             raise no_right(kafka, error) from error
-        answer = await _ask(kafka, CONNECT_TIMEOUT_S)
-        kind = KafkaRefuses if answer.lasts else KafkaUnavailable
+        answer = await _probe(kafka, CONNECT_TIMEOUT_S)
+        kind = KafkaRefuses if answer.is_permanent else KafkaUnavailable
         raise kind(f"{where}: {answer.refusal or _no_answer(kafka, error)}") from error
     finally:
         # In a task of its own: aiokafka's `stop` waits for its tasks in a way that swallows a cancellation of ours.
@@ -189,61 +193,64 @@ def _no_answer(kafka: settings.Kafka, error: BaseException) -> str:
 
 
 def no_right(kafka: settings.Kafka, error: BaseException) -> KafkaRefuses:
-    """Say which resource Kafka refuses us; `rights` tells at the start which right it is."""
+    """Return an error that names the resource. At the start, `rights` finds out which right is missing."""
     return KafkaRefuses(
         f"Kafka at {kafka.bootstrap_servers}: got {error}, expected the right to work with it; grant it to our user "
         f"({settings.PREFIX}KAFKA__SECURITY__…)"
     )
 
 
-class _Contact(NamedTuple):
-    """What came of asking the servers.
+class _ProbeResult(NamedTuple):
+    """Whether a server answers.
 
     Attributes
     ----------
-    comes : a server answers, login included.
-    refusal : else, why one refuses us, or we it; empty if none is there.
-    lasts : the refusal is for certain one that waiting does not end.
+    answered : bool
+        A server answers, and the login succeeds.
+    refusal : str
+        Otherwise, why a server refuses us, or we its certificate; empty if no server is there.
+    is_permanent : bool
+        The refusal certainly does not end by waiting.
     """
 
-    comes: bool
+    answered: bool
     refusal: str = ""
-    lasts: bool = False
+    is_permanent: bool = False
 
 
-async def _ask(kafka: settings.Kafka, timeout_s: float) -> _Contact:
-    """Connect as aiokafka does, which keeps to its log why it cannot."""
+async def _probe(kafka: settings.Kafka, timeout_s: float) -> _ProbeResult:
+    """Connect as aiokafka's clients do. They only log why they cannot connect."""
     options, prefix = client_options(kafka), f"{settings.PREFIX}KAFKA__SECURITY__"
     del options["bootstrap_servers"]
-    contact = _Contact(False)
+    result = _ProbeResult(False)
     for host, port in kafka.servers:
         try:
             connection = await asyncio.wait_for(create_conn(host, port, **options), timeout_s)
         except TokenUnavailable as error:
             refusal = f"got {error.args[0]}, expected a token; see to that function, or correct {prefix}TOKEN_PROVIDER"
-            return _Contact(False, refusal)
+            return _ProbeResult(False, refusal)
         except (AuthenticationFailedError, SaslAuthenticationFailed) as error:
-            return _Contact(False, _login_refused(kafka.security, error), True)
+            return _ProbeResult(False, _login_refused(kafka.security, error), True)
         except ssl.SSLCertVerificationError as error:
             refusal = (
                 f"got a certificate that is not to be trusted ({error.verify_message}), expected a valid one for this "
                 f"address from {kafka.security.ssl_cafile or 'an authority that this system knows'}; renew it, or "
                 f"correct {prefix}SSL_CAFILE"
             )
-            return _Contact(False, refusal, True)
-        except KafkaConnectionError:  # taken, then closed; with TLS 1.3 that is how a client's certificate is refused
-            own = kafka.security.ssl_certfile or "none"
+            return _ProbeResult(False, refusal, True)
+        except KafkaConnectionError:  # accepted, then closed: with TLS 1.3 a server refuses a client's certificate so
+            ours = kafka.security.ssl_certfile or "none"
             refusal = (
                 f"got the connection closed by the server, expected an answer to {kafka.security.protocol}; check "
-                f"{prefix}PROTOCOL, and {prefix}SSL_CERTFILE ({own}): the server may want another certificate of ours"
+                f"{prefix}PROTOCOL, and {prefix}SSL_CERTFILE ({ours}): the server may want another certificate of ours"
             )
-            contact = _Contact(False, refusal, kafka.security.protocol.endswith("SSL"))
+            result = _ProbeResult(False, refusal, kafka.security.protocol.endswith("SSL"))
         except (KafkaError, OSError, asyncio.TimeoutError, ValueError):
             continue
         else:
             connection.close()
-            return _Contact(True)
-    return contact
+            return _ProbeResult(True)
+    return result
 
 
 def _login_refused(security: settings.Security, error: Exception) -> str:
@@ -263,33 +270,5 @@ def _login_refused(security: settings.Security, error: Exception) -> str:
 
 @lru_cache
 def _token_provider(path: str) -> TokenProvider:
-    """One for all clients of the process: they share its tokens."""
+    """Return one provider for all clients of the process, which then share its tokens."""
     return TokenProvider(path)
-
-
-def _ssl_context(security: settings.Security) -> ssl.SSLContext:
-    """Like `ssl.create_default_context`, with errors that name the setting."""
-    prefix = f"{settings.PREFIX}KAFKA__SECURITY__"
-    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
-        file: Path | None = getattr(security, name)
-        if file is not None and not file.is_file():
-            raise settings.SettingsError(
-                f"{prefix}{name.upper()}: got {file}, expected a PEM file that exists; check the path"
-            )
-    try:
-        context = ssl.create_default_context(cafile=security.ssl_cafile)
-    except (ssl.SSLError, OSError) as error:
-        raise settings.SettingsError(
-            f"{prefix}SSL_CAFILE: got {security.ssl_cafile} ({error}), expected certificates in PEM; check the file"
-        ) from error
-    if security.ssl_certfile is None:
-        return context
-    password = security.ssl_key_password.get_secret_value() if security.ssl_key_password else ""
-    try:
-        context.load_cert_chain(security.ssl_certfile, security.ssl_keyfile, password=password)
-    except (ssl.SSLError, OSError) as error:
-        raise settings.SettingsError(
-            f"{prefix}SSL_CERTFILE: got {security.ssl_certfile} ({error}), expected a certificate with its "
-            f"key in PEM; check it, {prefix}SSL_KEYFILE and {prefix}SSL_KEY_PASSWORD"
-        ) from error
-    return context

@@ -1,7 +1,7 @@
-"""Read compacted topics whole, then follow them: how every worker knows all items, and everybody's counts.
+"""Read compacted topics whole, then follow them. So every worker knows all items, and the counts of all workers.
 
-No consumer group: each worker reads all partitions from the beginning, and those that are added. Items are validated
-again here, silently: the group's own reading of `items` has dead-lettered the bad ones, once. Called by the workers.
+There is no consumer group: each worker reads all partitions from the beginning, and partitions that are added later.
+Items are validated here again, without a log line: the state tier's own reading of `items` dead-letters the bad ones.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import tzinfo
 
 from aiokafka import ConsumerRecord
@@ -24,15 +24,15 @@ logger = logging.getLogger(__name__)
 
 Records = Sequence[ConsumerRecord]
 _BATCH = 512
-AGAIN_AFTER_S = 1.0
+RETRY_AFTER_S = 1.0
 
 
 async def items_of(
     records: Records, times: RecordTimes, zone: tzinfo | None = None
 ) -> tuple[dict[str, tuple[Item | None, int]], Counter[str]]:
-    """The last word of a batch on each item: the item, or None where it was deleted, and when (milliseconds).
+    """Return the latest version of each item in a batch, and how many records were refused for which cause.
 
-    Beside them, how many records were refused for which cause.
+    A version is the item, or None where it was deleted, and when its record was written (milliseconds).
     """
     items: dict[str, tuple[Item | None, int]] = {}
     refused: Counter[str] = Counter()
@@ -56,20 +56,22 @@ class Follower:
 
     Parameters
     ----------
-    handlers : topic name in Kafka -> what takes a batch of its records, in the order of their partition.
+    handlers : mapping of str to coroutine function
+        Full name of a topic -> what takes a batch of its records, in the order of their partition.
 
     Attributes
     ----------
-    caught_up : set once everything that was there at the start has been handled.
+    caught_up : asyncio.Event
+        Set once every record that was there at the start has been handled.
     """
 
-    def __init__(self, kafka: Kafka, handlers: dict[str, Callable[[Records], Awaitable[None]]]) -> None:
+    def __init__(self, kafka: Kafka, handlers: Mapping[str, Callable[[Records], Awaitable[None]]]) -> None:
         self.caught_up = asyncio.Event()
         self._kafka = kafka
         self._handlers = handlers
 
     async def run(self) -> None:
-        """Run for ever; from the beginning again where Kafka was away too long for its client.
+        """Follow for ever; from the beginning again where Kafka was away for longer than its client waits.
 
         Raises
         ------
@@ -80,7 +82,7 @@ class Follower:
                 await self._follow()
             except kafka_client.KafkaUnavailable as error:
                 logger.warning("%s; reading %s again", error, ", ".join(self._handlers))
-                await asyncio.sleep(AGAIN_AFTER_S)
+                await asyncio.sleep(RETRY_AFTER_S)
 
     async def _follow(self) -> None:
         consumer = kafka_client.consumer(self._kafka, *self._handlers, group_id=None)
@@ -90,7 +92,7 @@ class Follower:
                 for partition, records in (await consumer.getmany(timeout_ms=200, max_records=_BATCH)).items():
                     await self._handlers[partition.topic](records)
                 if not self.caught_up.is_set():
-                    places = [(await consumer.position(partition), end) for partition, end in ends.items()]
-                    if all(place >= end for place, end in places):
+                    positions = [(await consumer.position(partition), end) for partition, end in ends.items()]
+                    if all(position >= end for position, end in positions):
                         logger.info("read %d records of %s", sum(ends.values()), ", ".join(self._handlers))
                         self.caught_up.set()

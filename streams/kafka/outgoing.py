@@ -1,4 +1,4 @@
-"""One message to be, and how large Kafka lets it be. Knows neither what is in it nor how it gets out."""
+"""One message to send, and how large Kafka allows it to be. Knows neither its content nor how it is sent."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from typing import NamedTuple
 BROKERS_LARGEST = 1_048_588
 """Kafka's default of `max.message.bytes`."""
 OVERHEAD_BYTES = 512
-"""What Kafka adds to key and value of one message: less than 100 bytes, and headers of ours."""
+"""An upper bound of what Kafka adds to key and value of a message: less than 100 bytes, and our headers."""
 
 
 class Outgoing(NamedTuple):
-    """One message to be. `topic` is the full name; without a `partition` the key's hash decides.
+    """One message to send.
 
-    `smaller` gives what to send instead where only so many bytes of key and value fit; without it nothing can be left
-    out.
+    Attributes
+    ----------
+    topic : str
+        The full name.
+    partition : int or None
+        None to let the key's hash decide.
+    smaller : callable or None
+        Takes the bytes of key and value that fit, and returns the message to send instead; None if nothing can be left
+        out.
     """
 
     topic: str
@@ -27,5 +34,5 @@ class Outgoing(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of key and value."""
+        """The size of key and value, in bytes."""
         return len(self.key or b"") + len(self.value or b"")

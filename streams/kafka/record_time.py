@@ -1,17 +1,17 @@
-"""When a record was written, as far as that is to be believed; and the time at which its event counts.
+"""When a record was written, as far as its time can be trusted, and the time at which its event counts.
 
 A record's time comes from its producer's clock (CreateTime), which may be wrong by weeks, or from the broker's
-(LogAppendTime). Our own clock may be wrong as well, and tells from a wrong producer only by Kafka's help. The rules:
+(LogAppendTime). Our own clock may be wrong as well, and only Kafka's settings tell which of the two is. The rules:
 
-1. A record's time is believed if the broker gave it, or bounds it: the topic's `message.timestamp.after.max.ms` is an
+1. A record's time is trusted if the broker set it, or bounds it: the topic's `message.timestamp.after.max.ms` is an
    hour or less, which is Kafka 4's default. Then nothing depends on our clock, and every replay gives the same result.
-2. Elsewhere it is believed up to an hour ahead of our clock. Up to a day ahead, the record counts as written now.
-   Further ahead its message is refused, with the reason `time` and a text that names the record's time; a wish to be
-   forgotten is not refused, and counts as written now. Replays give the same result for records that were not ahead.
+2. Otherwise it is trusted up to an hour ahead of our clock. Up to a day ahead, the record counts as written now.
+   Further ahead its message is refused, with the reason `time` and a text that names the record's time; a request to
+   forget a user is not refused, and counts as written now. A replay of records that were not ahead changes nothing.
 3. A record without a time, or one from before 1990, counts as written now.
 4. An event that is dated after its record counts at the record's time.
 
-Kafka is asked about a topic only once a record of it looks wrong. Knows no message.
+Kafka's settings of a topic are read only once a record of it looks wrong. Knows no message.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from streams.settings import Kafka
 logger = logging.getLogger(__name__)
 
 AHEAD_MS = 3_600_000
-"""What clocks that are set right may differ by, at the most; Kafka 4 takes no record that is further ahead."""
+"""The most that correct clocks differ by. Kafka 4 takes no record that is further ahead."""
 LOG_APPEND_TIME = 1
-"""The broker's own time, in `timestamp_type` of a record."""
-ASKED_FOR_S = 60.0
-"""How long an answer of Kafka's about a topic holds; chosen by us."""
+"""The value of a record's `timestamp_type` that says that the broker set its time."""
+SETTINGS_KEPT_S = 60.0
+"""How long the settings of a topic are kept; chosen by us."""
 TRIES = 5
 _BOUNDS = ("message.timestamp.after.max.ms", "message.timestamp.difference.max.ms")
-"""Since Kafka 3.6, and before Kafka 4."""
+"""The name since Kafka 3.6, and the name before Kafka 4."""
 _TYPE = "message.timestamp.type"
 
 Dated = TypeVar("Dated", bound=Accepted)
 
 
 class Record(NamedTuple):
-    """Of a record in Kafka, what its time depends on: full name of its topic, milliseconds, Kafka's type of them."""
+    """What a Kafka record's time depends on: topic (full name), stored time (milliseconds), type of time."""
 
     topic: str
     stored_ms: int
@@ -58,18 +58,19 @@ class Record(NamedTuple):
 
     @classmethod
     def of(cls, record: Any) -> Record:
-        """From a record of aiokafka's, or a message of Faust's, whose times are seconds (a float)."""
+        """Take it from a record of aiokafka, or from a message of Faust, whose times are seconds (a float)."""
         stored = record.timestamp or 0
         stored_ms = round(stored * 1000) if isinstance(stored, float) else stored
         return cls(record.topic, stored_ms, record.timestamp_type)
 
 
 class RecordTimes:
-    """What is believed of records' times.
+    """Decides which records' times are trusted.
 
     Parameters
     ----------
-    kafka : where to ask how a topic's times are bounded.
+    kafka : streams.settings.Kafka
+        Where to read how a topic's times are bounded.
     """
 
     def __init__(self, kafka: Kafka) -> None:
@@ -77,19 +78,19 @@ class RecordTimes:
         self._bounded: dict[str, tuple[float, bool]] = {}
 
     async def look(self, records: Iterable[Record]) -> None:
-        """Ask Kafka about the topics of records that look wrong; to be called before `written_ms` is."""
+        """Read the settings of the topics of records that look wrong. To be called before `written_ms`."""
         limit_ms, now = now_ms() + AHEAD_MS, time.monotonic()
         suspect = {
             record.topic
             for record in records
             if record.stored_ms > limit_ms and record.timestamp_type != LOG_APPEND_TIME
         }
-        stale = [topic for topic in suspect if now - self._bounded.get(topic, (float("-inf"),))[0] > ASKED_FOR_S]
+        stale = [topic for topic in suspect if now - self._bounded.get(topic, (float("-inf"),))[0] > SETTINGS_KEPT_S]
         for topic in stale:
             self._bounded[topic] = now, await self._ask(topic)
 
     def written_ms(self, record: Record) -> int | None:
-        """When the record was written, milliseconds; None if its time is not believed."""
+        """Return when the record was written (milliseconds); None if its time is not trusted."""
         now = now_ms()
         if record.stored_ms < EARLIEST_MS:
             return now
@@ -114,7 +115,7 @@ class RecordTimes:
         return bounded
 
     async def _config(self, topic: str) -> dict[str, str]:
-        """What Kafka lets us know of the topic's settings; while it is away, wait for it."""
+        """Return the topic's settings that Kafka lets us read. While Kafka is away, wait for it."""
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys((_TYPE, *_BOUNDS), ""))
         for _ in range(TRIES):
             try:
@@ -142,14 +143,14 @@ def receive_dated(
     ours: bool = False,
     taken: list[str] | None = None,
 ) -> tuple[Accepted | Tombstone, int]:
-    """Receive the message of a record, and tell when it was written (milliseconds).
+    """Return a record's message, decoded and checked, and when the record was written (milliseconds).
 
-    `look` is to be called before. See `receive` for the other parameters.
+    `RecordTimes.look` is to be called before. See `receive` for the other parameters.
 
     Raises
     ------
     BadMessage
-        As `receive`, and for a record whose time is not believed.
+        As `receive`, and for a record whose time is not trusted.
     """
     written_ms = times.written_ms(record)
     received = receive(message, record.stored_ms if written_ms is None else written_ms, zone, ours, taken)
@@ -166,7 +167,7 @@ def receive_dated(
 
 
 def counted_at(decoded: Dated, written_ms: int) -> Dated:
-    """The message, dated at the latest when its record was written."""
+    """Return the message, dated no later than its record was written."""
     field = "as_of" if isinstance(decoded, RankRequest) else "timestamp"
     timestamp = getattr(decoded, field)
     if timestamp is None or milliseconds(timestamp) <= written_ms:
@@ -175,5 +176,5 @@ def counted_at(decoded: Dated, written_ms: int) -> Dated:
 
 
 def now_ms() -> int:
-    """Our clock."""
+    """Return the time of our clock, in milliseconds since the epoch."""
     return round(time.time() * 1000)

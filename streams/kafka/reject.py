@@ -1,7 +1,4 @@
-"""What becomes of a message that cannot be accepted: counted, told of, and kept as a dead letter.
-
-Called by both workers; `dead_letters` shows them and sends them back.
-"""
+"""Reject a message: count it, log it, and make its dead letter."""
 
 from __future__ import annotations
 
@@ -18,23 +15,23 @@ from streams.settings import Settings
 logger = logging.getLogger(__name__)
 
 EVERY_S = 10.0
-"""Between two lines that sum up what was rejected meanwhile; chosen by us."""
-MOST_TOLD = 5
-"""Causes of one line; the rest is a number."""
+"""Seconds between two lines that sum up rejections; chosen by us."""
+CAUSES_IN_A_LINE = 5
+"""The other causes are summed up in a number."""
 
 
 class Summary:
-    """Tell of the first rejection at once, and of all that follow in one line every `EVERY_S` seconds.
+    """Logs the first rejection at once, and those that follow in one line every `EVERY_S` seconds.
 
-    The lines say where a message lies and what is wrong with it, not what it holds: that may be private.
+    A line says where a message lies and what is wrong with it. It leaves out the content, which may be private.
     """
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._loop: asyncio.AbstractEventLoop | None = None  # that will tell of what is counted
+        self._loop: asyncio.AbstractEventLoop | None = None  # that will log the counts
 
     def add(self, message: Message, cause: str) -> None:
-        """A message was rejected; outside an event loop each is told of by itself."""
+        """Note a rejected message. Outside an event loop each one is logged by itself."""
         loop = _running_loop()
         if loop is not None and loop is self._loop:
             self._counts[f"{message.topic}: {cause}"] += 1
@@ -45,12 +42,12 @@ class Summary:
     def _wait(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
         if loop is not None:
-            loop.call_later(EVERY_S, self._tell)
+            loop.call_later(EVERY_S, self._log)
 
-    def _tell(self) -> None:
+    def _log(self) -> None:
         loop, self._loop = self._loop, None
         if self._counts:
-            logger.warning("rejected %s more: %s", f"{self._counts.total():,}", told(self._counts))
+            logger.warning("rejected %s more: %s", f"{self._counts.total():,}", summary(self._counts))
             self._counts.clear()
             self._wait(loop)
 
@@ -62,14 +59,14 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def told(counts: Counter[str]) -> str:
-    """Put counts by cause into one line, the largest first.
+def summary(counts: Counter[str]) -> str:
+    """Return counts by cause in one line, the largest first.
 
-    >>> told(Counter({"title missing": 4812, "brand: Expected str, got array": 3}))
+    >>> summary(Counter({"title missing": 4812, "brand: Expected str, got array": 3}))
     'title missing (4,812), brand: Expected str, got array (3)'
     """
-    parts = [f"{cause} ({count:,})" for cause, count in counts.most_common(MOST_TOLD)]
-    left = counts.total() - sum(count for _, count in counts.most_common(MOST_TOLD))
+    parts = [f"{cause} ({count:,})" for cause, count in counts.most_common(CAUSES_IN_A_LINE)]
+    left = counts.total() - sum(count for _, count in counts.most_common(CAUSES_IN_A_LINE))
     return ", ".join([*parts, f"others ({left:,})"] if left else parts)
 
 
@@ -77,7 +74,7 @@ _summary = Summary()
 
 
 def rejected(settings: Settings, message: Message, error: BadMessage) -> Outgoing:
-    """Give the dead letter to send."""
+    """Count and log a rejected message, and return its dead letter."""
     metrics.dead_letters.labels(message.topic, error.reason).inc()
     _summary.add(message, error.cause)
     return outgoing_letter(settings.topic("dead-letters"), message.dead_letter(str(error), error.cause))

@@ -1,7 +1,7 @@
-"""Get messages out: send, wait for Kafka's word on each, and while Kafka is away try again.
+"""Send messages until Kafka has stored each of them: while Kafka is away, send again.
 
-Every message of ours may go out twice: states and lists replace, requests are overtaken, and a routed event is taken in
-once. Called by both workers.
+A message may be stored twice. That is harmless: a state or a list replaces an older one, a newer request supersedes an
+older one, and a user's state takes a routed event only once.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import cast
 
-import faust
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.structs import RecordMetadata
 from faust.exceptions import NotReady, ProducerSendError
 
+from streams.faust_compat.app import App
 from streams.faust_compat.constants import NO_RIGHT
 from streams.faust_compat.fencing import MembershipLost
-from streams.faust_compat.transport import Transport
 from streams.kafka import outage
 from streams.kafka.outgoing import BROKERS_LARGEST, OVERHEAD_BYTES, Outgoing
 
@@ -27,47 +25,47 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 PATIENCE_S = 10.0
-"""What Kafka takes, it takes within milliseconds, and within seconds while a partition's leader moves; chosen by us."""
+"""Kafka stores a message within milliseconds, or within seconds while a partition's leader moves; chosen by us."""
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class ReliableProducer:
-    """The app's producer, patient.
+    """The app's producer, which does not give up.
 
     Parameters
     ----------
-    largest : the `max.message.bytes` of topics, as far as they are known; of the others it is Kafka's default.
-
+    largest : mapping of str to int or None
+        Topic -> its `max.message.bytes`. A topic that is not there has Kafka's default.
     """
 
-    def __init__(self, app: faust.App, largest: Mapping[str, int] | None = None) -> None:
-        self._begun: list[float] = []  # when each delivery that is under way began
+    def __init__(self, app: App, largest: Mapping[str, int] | None = None) -> None:
+        self._started_s: list[float] = []  # when each delivery that is under way started
         self._error = ""
         self._app = app
         self._largest = largest or {}
 
     @property
     def stuck(self) -> str:
-        """Why nothing gets out, in words; empty if something does, or there is nothing. aiokafka tries for long."""
-        waited_s = time.monotonic() - min(self._begun, default=float("inf"))
+        """Why Kafka stores nothing, in words; "" if it does, or nothing is to send. aiokafka says so much later."""
+        waited_s = time.monotonic() - min(self._started_s, default=float("inf"))
         if waited_s < PATIENCE_S:
             return ""
-        return f"has not taken for {waited_s:.0f} s what we send{self._error and f' ({self._error})'}"
+        return f"has stored nothing that we send for {waited_s:.0f} s{self._error and f' ({self._error})'}"
 
     async def deliver(self, messages: Sequence[Outgoing]) -> list[RecordMetadata]:
-        """Return where each message was stored, once all are; in the order given within a partition.
+        """Return where each message was stored, once all are. Within a partition the order is kept.
 
         Raises
         ------
         MembershipLost
-            Some of it may be out, some will never be: its partitions are another worker's.
+            Another worker has the partitions. Some of the messages may be stored, the others never will be.
         """
-        began_s = time.monotonic()
-        self._begun.append(began_s)
+        started_s = time.monotonic()
+        self._started_s.append(started_s)
         try:
             return await self._deliver(messages)
         finally:
-            self._begun.remove(began_s)
+            self._started_s.remove(started_s)
 
     async def _deliver(self, messages: Sequence[Outgoing]) -> list[RecordMetadata]:
         fitting = [self._fitting(message) for message in messages]
@@ -88,34 +86,41 @@ class ReliableProducer:
             except NotReady:
                 if not self._app.should_stop:
                     raise
-                raise asyncio.CancelledError("the worker is ending; what is not out is not acknowledged") from None
+                raise asyncio.CancelledError(
+                    "the worker is ending; events whose messages are not stored are not acknowledged"
+                ) from None
             except MembershipLost:
                 raise
             except (KafkaError, ProducerSendError) as error:
                 self._error = repr(error)
                 if isinstance(error, NO_RIGHT):
-                    cast(Transport, self._app.transport).on_refusal(error)
+                    self._app.kafka.on_refusal(error)
                 if outage.is_sign(repr(error)):
                     outage.kafka.seen(repr(error))
                 else:
-                    logger.warning("Kafka did not take %d messages (%r); again in %g s", len(messages), error, RETRY_S)
+                    logger.warning(
+                        "Kafka did not store %d messages (%r); the worker sends them again in %g s",
+                        len(messages),
+                        error,
+                        RETRY_S,
+                    )
                 await asyncio.sleep(RETRY_S)
 
     def _fitting(self, message: Outgoing) -> Outgoing:
-        """The message, or what is to be sent instead of one that Kafka will not take."""
+        """Return the message, or the one to send instead if Kafka will refuse it for its size."""
         while message.smaller:
-            most = self._largest.get(message.topic, BROKERS_LARGEST) - OVERHEAD_BYTES
-            if message.size <= most:
+            limit = self._largest.get(message.topic, BROKERS_LARGEST) - OVERHEAD_BYTES
+            if message.size <= limit:
                 break
-            smaller = _cut(message, most)
+            smaller = _cut(message, limit)
             if smaller.topic == message.topic and smaller.size >= message.size:
-                break  # nothing more to leave out; Kafka has the last word
+                break  # nothing more can be left out; Kafka decides
             message = smaller
         return message
 
 
 def _after(outcome: object, message: Outgoing) -> Outgoing:
-    """What to send after this outcome: where a message was too large, half of it."""
+    """Return the message to send after this outcome: half of one that was too large."""
     if not isinstance(outcome, TOO_LARGE):
         return message
     if message.smaller:
@@ -124,7 +129,7 @@ def _after(outcome: object, message: Outgoing) -> Outgoing:
     return message
 
 
-def _cut(message: Outgoing, most: int) -> Outgoing:
+def _cut(message: Outgoing, limit: int) -> Outgoing:
     assert message.smaller
-    logger.warning("%s: a message of %d bytes is cut, for only %d fit", message.topic, message.size, most)
-    return message.smaller(most)
+    logger.warning("%s: a message of %d bytes is cut, for only %d fit", message.topic, message.size, limit)
+    return message.smaller(limit)

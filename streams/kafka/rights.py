@@ -1,7 +1,7 @@
-"""What Kafka lets us do: each right that work needs is tried at the start, with a question that changes nothing.
+"""Check that Kafka grants every right that a worker needs, by requests that change nothing.
 
-Kafka checks rights before it looks at a request. So a fetch from a partition that cannot be, a write to it and a
-heartbeat of nobody are refused for a missing right, or else for what they are. Called by `startup` and `doctor`.
+Kafka checks rights before it looks at a request. So a fetch from an impossible partition, a write to it and a heartbeat
+of an unknown member are refused for a missing right, or else for their content.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WRITTEN_BY_RANK = ("recommendations", "dead-letters")
 
 
 class Right(NamedTuple):
-    """One right on one resource, in Kafka's words."""
+    """One right on one resource, in Kafka's terms."""
 
     operation: Literal["READ", "WRITE"]
     kind: Literal["topic", "group"]
@@ -43,7 +43,7 @@ class Right(NamedTuple):
 
 
 def needed(settings: Settings, roles: Iterable[Role]) -> list[Right]:
-    """Every right that workers of these roles need on what is there; creating topics needs CREATE beside."""
+    """Return every right that workers of these roles need on existing topics and groups. CREATE is not among them."""
     rights: list[Right] = []
     for role in roles:
         is_state = role == "state"
@@ -59,7 +59,7 @@ def needed(settings: Settings, roles: Iterable[Role]) -> list[Right]:
 
 
 async def check(settings: Settings, roles: Iterable[Role]) -> None:
-    """Try every right.
+    """Check every right that workers of these roles need.
 
     Raises
     ------
@@ -73,17 +73,17 @@ async def check(settings: Settings, roles: Iterable[Role]) -> None:
 
 
 def describe(settings: Settings, right: Right) -> str:
-    """Say in one line which right is missing, and to whom it is to be granted."""
+    """Return one line that says which right is missing, and to which user to grant it."""
     user = settings.kafka.security.sasl_username
-    whom = f"user {user!r}" if user else f"the user that Kafka takes us for ({PREFIX}KAFKA__SECURITY__…)"
+    grantee = f"user {user!r}" if user else f"the user that Kafka takes us for ({PREFIX}KAFKA__SECURITY__…)"
     return (
-        f"{right.kind} {right.name}: got no right to {right.operation}, expected it for {whom}; allow the operation "
+        f"{right.kind} {right.name}: got no right to {right.operation}, expected it for {grantee}; allow the operation "
         f"{right.operation} on this {right.kind}"
     )
 
 
 async def missing(settings: Settings, rights: Sequence[Right]) -> list[Right]:
-    """Those of the rights that Kafka refuses; topics that are not there are passed over.
+    """Return the rights that Kafka refuses. Topics that do not exist are skipped.
 
     Raises
     ------
@@ -102,11 +102,11 @@ async def missing(settings: Settings, rights: Sequence[Right]) -> list[Right]:
 async def _refused_topics(client: AIOKafkaClient, rights: Sequence[Right]) -> set[Right]:
     names = list(dict.fromkeys(right.name for right in rights))
     node = client.get_random_node()
-    found = await client.send(node, MetadataRequest(names, allow_auto_topic_creation=False))
-    codes = {topic: code for code, topic, *_ in found.topics}
+    answer = await client.send(node, MetadataRequest(names, allow_auto_topic_creation=False))
+    codes = {topic: code for code, topic, *_ in answer.topics}
     hidden = {right for right in rights if codes[right.name] == NO_RIGHT}
-    there = [right for right in rights if codes[right.name] == 0]
-    return hidden | {right for right in there if await _refused_topic(client, node, right)}
+    existing = [right for right in rights if codes[right.name] == 0]
+    return hidden | {right for right in existing if await _refused_topic(client, node, right)}
 
 
 async def _refused_topic(client: AIOKafkaClient, node: int, right: Right) -> bool:
@@ -125,6 +125,8 @@ async def _refused_group(client: AIOKafkaClient, group: str) -> bool:
         answer = await client.send(coordinator, HeartbeatRequest(group, -1, ""))
     except GroupAuthorizationFailedError:
         return True
-    except GroupCoordinatorNotAvailableError:  # Kafka has just begun, or has never had a group: nothing is refused yet
+    except (
+        GroupCoordinatorNotAvailableError
+    ):  # Kafka has just started, or has never had a group: nothing is refused yet
         return False
     return bool(answer.error_code == GroupAuthorizationFailedError.errno)

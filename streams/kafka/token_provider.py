@@ -1,7 +1,7 @@
-"""Tokens for SASL/OAUTHBEARER, from a callable of the user's own.
+"""Tokens for SASL/OAUTHBEARER, from a callable of the user.
 
-Kafka's clients ask for a token whenever they connect, each in its own event loop or thread. A token that came with its
-lifetime is used again for a while. Knows no Kafka but that.
+Kafka's clients ask for a token whenever they connect, each in its own event loop or thread. A token that comes with its
+lifetime is used again for a part of it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import logging
 import time
 from typing import Any
 
-from aiokafka import conn
 from aiokafka.abc import AbstractTokenProvider
-from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
+from aiokafka.errors import KafkaConnectionError
 
 from streams.settings import PREFIX, SettingsError
 from streams.settings.import_path import imported
@@ -24,34 +23,35 @@ logger = logging.getLogger(__name__)
 SETTING = f"{PREFIX}KAFKA__SECURITY__TOKEN_PROVIDER"
 EXPECTED = "module:callable that gives a token, or a token and its lifetime or end"
 USED_FOR = 0.8
-"""Of its lifetime, as Kafka's own clients do: a clock may be wrong, and a connection takes a moment."""
+"""The part of a token's lifetime in which it is used. Kafka's own clients use the same part: clocks may be wrong."""
 PATIENCE_S = 20.0
-"""A connection waits for its token, and aiokafka for the connection."""
-MOST_S = 60.0
-"""No longer than that: a token that was withdrawn is refused, and nobody tells us. It serves clients that connect
-together."""
-LONGEST_S = 10_000_000
-"""A lifetime is less, about four months; a larger number is the time of its end."""
+"""How long the callable may take, in seconds: a connection waits for its token, and aiokafka for the connection."""
+MAX_USED_S = 60.0
+"""The longest that a token is used, in seconds: a token may be withdrawn without notice. Long enough for clients that
+connect together."""
+MAX_LIFETIME_S = 10_000_000
+"""About four months. A larger number is no lifetime but the time of the token's end."""
 _MILLISECONDS = 100_000_000_000
-"""A time of day beyond this is in milliseconds: as seconds it is the year 5138."""
+"""A larger Unix time is in milliseconds: in seconds it would be in the year 5138 or later."""
 
 
 class TokenUnavailable(KafkaConnectionError):  # type: ignore[misc]
-    """The provider gave no token. To Kafka's clients it is like a broker that is away: they try again."""
+    """The provider gave no token. Kafka's clients treat this like a broker that is away: they try again."""
 
 
 class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
-    """What aiokafka asks for a token.
+    """Gives aiokafka its tokens.
 
     Parameters
     ----------
-    path : of the callable: `module:name`. It takes nothing, is plain or async, and returns the token, or the token and
+    path : str
+        The callable, as `module:name`. It takes no argument, is plain or async, and returns the token, or the token and
         a number: its lifetime in seconds, or the time of its end in Unix seconds or milliseconds.
 
     Raises
     ------
     SettingsError
-        It cannot be imported, or called.
+        The callable cannot be imported, or is not callable.
     """
 
     def __init__(self, path: str) -> None:
@@ -63,12 +63,12 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         self._failed = False
 
     async def token(self) -> str:
-        """Give a token that is valid now.
+        """Return a token that is valid now.
 
         Raises
         ------
         TokenUnavailable
-            The provider raised, or what it returned is none.
+            The callable raised, took too long, or returned no token.
         """
         token, until_s = self._kept
         if time.time() < until_s:
@@ -76,11 +76,11 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         try:
             token, until_s = _read(await asyncio.wait_for(self._ask(), PATIENCE_S))
         except Exception as error:  # whatever the user's code raises
-            what = f"{self.path}: got {type(error).__name__}: {error}"
+            reason = f"{self.path}: got {type(error).__name__}: {error}"
             if not self._failed:
-                logger.error("no token from %s; Kafka is tried again, with a new one", what)
+                logger.error("no token from %s; the client tries again, with a new token", reason)
             self._failed = True
-            raise TokenUnavailable(f"no token from {what}") from error
+            raise TokenUnavailable(f"no token from {reason}") from error
         if self._failed:
             logger.warning("%s gives tokens again", self.path)
         self._failed, self._kept = False, (token, until_s)
@@ -89,29 +89,16 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
     async def _ask(self) -> Any:
         if inspect.iscoroutinefunction(self._provide):
             return await self._provide()
-        given = await asyncio.get_running_loop().run_in_executor(None, self._provide)  # it may ask over the network
-        return await given if inspect.isawaitable(given) else given
+        result = await asyncio.get_running_loop().run_in_executor(None, self._provide)  # it may use the network
+        return await result if inspect.isawaitable(result) else result
 
 
-class Authenticator(conn.OAuthAuthenticator):  # type: ignore[misc]
-    """aiokafka's, which takes every answer for a yes (0.14): a server says no in words, and waits (RFC 7628, 3.2.3)."""
-
-    async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
-        if self._token_sent and payload:
-            raise SaslAuthenticationFailed(payload.decode(errors="replace"))
-        step: tuple[bytes, bool] | None = await super().step(payload)
-        return step
-
-
-conn.OAuthAuthenticator = Authenticator
-
-
-def _read(given: Any) -> tuple[str, float]:
-    """A token, and until when to use it; one without an end is used once."""
-    token, end = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, 0)
+def _read(result: Any) -> tuple[str, float]:
+    """Return the token, and until when to use it (Unix seconds). A token without an end is used once."""
+    token, end = result if isinstance(result, (tuple, list)) and len(result) == 2 else (result, 0)
     if not isinstance(token, str) or not token or not isinstance(end, (int, float)):
-        raise TypeError(f"a {type(given).__name__} where a token, or a token and a number, was expected")
+        raise TypeError(f"a {type(result).__name__} where a token, or a token and a number, was expected")
     now_s = time.time()
     end_s = end / 1000 if end > _MILLISECONDS else end
-    lifetime_s = end_s - now_s if end_s > LONGEST_S else end_s
-    return token, now_s + min(MOST_S, USED_FOR * max(0.0, lifetime_s))
+    lifetime_s = end_s - now_s if end_s > MAX_LIFETIME_S else end_s
+    return token, now_s + min(MAX_USED_S, USED_FOR * max(0.0, lifetime_s))

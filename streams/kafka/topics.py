@@ -1,7 +1,7 @@
-"""The topics: what each must look like in Kafka, made when missing and checked when there.
+"""The topics: what each must look like in Kafka. A missing topic is created, and an existing one is checked.
 
-Faust silently leaves out a topic that is absent when it subscribes, and refuses a table whose changelog is
-split otherwise than its source: so the worker calls `ensure_topics` before it starts. Knows no messages.
+Faust silently ignores a topic that is missing when it subscribes, and refuses a table whose changelog has another
+number of partitions than its source. So all topics have to be there before a worker starts. Knows no messages.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from streams.contracts import TOPICS
 from streams.kafka import client as kafka_client
 from streams.kafka.message_size import list_bytes, request_bytes
 from streams.kafka.outgoing import BROKERS_LARGEST, OVERHEAD_BYTES
-from streams.kafka.topic_creation import BROKERS_OWN, Wanted, create
+from streams.kafka.topic_creation import BROKERS_OWN, NewTopicSpec, create
 from streams.settings import PREFIX, Settings
 
 DEAD_LETTER_BYTES = 8 << 20
-"""As much as managed brokers allow: whole messages of 6 MiB as base64. What is larger is cut."""
+"""The most that managed brokers allow: a whole message of 6 MiB as base64. A larger payload is cut."""
 STATE_BYTES = 200_000
-"""Of a user: the hashes of 16,384 event ids are 128 KiB, and everything else is less."""
+"""The largest state of a user: the hashes of 16,384 event ids are 128 KiB, and all other parts are smaller."""
 _LARGEST = "max.message.bytes"
 USERS_TABLE = "users"
 SOURCES = {
     "state": ("clicks", "purchases", "impressions", "items", "forget", "routed-events"),
     "rank": ("rank-requests",),
 }
-"""What the consumer group of each tier reads."""
-OF_OTHERS = ("clicks", "purchases", "impressions", "items", "forget")
+"""The topics that the consumer group of each tier reads."""
+INPUTS = ("clicks", "purchases", "impressions", "items", "forget")
 _ERASED_WITHIN_MS = 86_400_000  # chosen by us: a forgotten user's old values leave the disk within a day
-_KEPT_MS = 7 * _ERASED_WITHIN_MS  # chosen by us: time to mend what was rejected; Kafka cannot erase one message of them
+_KEPT_MS = 7 * _ERASED_WITHIN_MS  # chosen by us: time to correct rejected messages; Kafka cannot erase a single one
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class TopicError(AfterclickError):
-    """Topics are missing or not as needed; one line each: what, got, expected, what to do."""
+    """Topics are missing or not as needed. The message has one line a topic: what, got, expected, what to do."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,20 @@ class TopicSpec:
 
     Attributes
     ----------
-    is_input
-        Others write to it; it may have any number of partitions.
-    compacted
+    name : str
+        The full name, with the prefix.
+    compacted : bool
         Kafka keeps the last value of each key, rather than all values for some time.
-    config
-        Kafka's own topic settings, over the cluster's defaults; a broker that refuses one does without.
-    largest
-        The largest message, in bytes, that the settings lead us to write there; 0 if that is less than any topic takes.
-    least
-        The topic must take messages of so many bytes, for nothing can be left out of them.
+    partitions : int
+        The number of partitions.
+    config : mapping of str to str
+        Kafka's topic settings, over the cluster's defaults. Where a broker refuses one, the topic does without.
+    is_input : bool
+        Producers outside this project write to it. It may have any number of partitions.
+    largest : int
+        The largest message, in bytes, that the settings may lead us to write; 0 if every topic takes such a message.
+    least : int
+        The topic must take messages of this size, in bytes, because nothing can be left out of them.
     """
 
     name: str
@@ -80,17 +84,17 @@ class TopicSpec:
 
 
 def changelog_name(settings: Settings, table: str = USERS_TABLE) -> str:
-    """Name the changelog as Faust does: application id, table, `changelog`."""
+    """Return the changelog's name as Faust builds it: application id, table, `changelog`."""
     return f"{group_id(settings, 'state')}-{table}-changelog"
 
 
 def group_id(settings: Settings, tier: Literal["state", "rank"]) -> str:
-    """Name the consumer group of a tier, which is the id of its Faust application too."""
+    """Return the name of a tier's consumer group, which is also the id of its Faust application."""
     return settings.topic(f"{settings.kafka.group_id}-{tier}")
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
-    """List every topic that the two tiers use; a user is in the same partition of each that is not an input."""
+    """List every topic that the two tiers use. A user has the same partition in every topic that is no input."""
     largest = {
         name: size + OVERHEAD_BYTES
         for name, size in (("rank-requests", request_bytes(settings)), ("recommendations", list_bytes(settings)))
@@ -99,7 +103,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     roomy = {name: {_LARGEST: str(size)} for name, size in largest.items()}
     erasing = {"max.compaction.lag.ms": str(_ERASED_WITHIN_MS)}
     bounded = {"retention.ms": str(_KEPT_MS)}
-    # A forgotten user's tombstone removes what waits; what nobody ranked for an hour is of no use to anybody.
+    # A forgotten user's tombstone removes the user's requests. A request that waited for an hour is of no use.
     pending = {
         "cleanup.policy": "compact,delete",
         "retention.ms": "3600000",
@@ -109,7 +113,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     special: dict[str, tuple[bool, dict[str, str]]] = {
         "items": (True, {}),
         "rank-requests": (True, pending),
-        # Only what is no longer written to is compacted, and an emptied Redis reads all that is not.
+        # Kafka compacts only full segments, and the refill of an emptied Redis reads all that is not compacted.
         "recommendations": (
             True,
             {**erasing, **roomy.get("recommendations", {}), "segment.bytes": str(128 * 2**20)},
@@ -119,55 +123,55 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         "forget": (False, bounded),
         "item-counts": (True, {}),
     }
-    # When a message of ours came is the broker's word: a worker's clock may be wrong, and Kafka 4 would refuse it then.
-    stamped = {"message.timestamp.type": "LogAppendTime"}
+    # The broker dates our messages: a worker's clock may be wrong, and Kafka 4 would refuse the message then.
+    broker_dated = {"message.timestamp.type": "LogAppendTime"}
     specs = []
     for name in (*TOPICS, "routed-events", "item-counts"):
         compacted, config = special.get(name, (False, {}))
-        is_input = name in OF_OTHERS
-        config = config if is_input else config | stamped
+        is_input = name in INPUTS
+        config = config if is_input else config | broker_dated
         specs.append(
             TopicSpec(
                 settings.topic(name), compacted, settings.kafka.partitions, config, is_input, largest.get(name, 0)
             )
         )
-    name, config = changelog_name(settings), erasing | stamped
+    name, config = changelog_name(settings), erasing | broker_dated
     return [*specs, TopicSpec(name, True, settings.kafka.partitions, config, least=STATE_BYTES)]
 
 
 async def ensure_topics(settings: Settings, needed: Sequence[TopicSpec]) -> dict[str, int]:
     """Create what is missing (unless `kafka.create_topics` is off), and check all that is needed.
 
-    With `create_topics` off, each topic is asked for; a cluster that creates topics on demand then does so.
+    With `create_topics` off, each topic is requested, so a cluster that creates topics on demand creates it.
 
     Returns
     -------
     dict of str to int
-        The largest message that each topic takes, as far as we may read it.
+        Topic -> the largest message that it takes, in bytes; only topics whose settings we may read.
 
     Raises
     ------
     TopicError
-        A topic is missing, split otherwise, cleaned otherwise, or cannot have as many replicas as set.
+        A topic is missing, has another number of partitions or another cleanup policy, or cannot have its replicas.
     streams.kafka.client.KafkaUnavailable
         Kafka does not answer.
     """
     async with kafka_client.admin(settings.kafka) as admin:
         if settings.kafka.create_topics:
             present = await partitions_by_topic(admin)
-            _stop(await problems(admin, [spec for spec in needed if spec.name in present], present))
+            _raise(await problems_of(admin, [spec for spec in needed if spec.name in present], present))
             await _create(admin, settings, [spec for spec in needed if spec.name not in present])
         settle_s = 10 if settings.kafka.create_topics else 2
         present = await _settled(admin, [spec.name for spec in needed], settle_s)
-        _stop(await problems(admin, needed, present))
+        _raise(await problems_of(admin, needed, present))
         largest = await largest_messages(admin, [spec.name for spec in needed])
     for line in narrow(needed, largest).values():
-        log.warning("%s", line)
+        logger.warning("%s", line)
     return largest
 
 
 async def partitions_by_topic(admin: AIOKafkaAdminClient, names: list[str] | None = None) -> dict[str, int]:
-    """Count the partitions of `names` that exist and have leaders; of all topics when `names` is None."""
+    """Return topic -> its number of partitions, for topics whose partitions all have leaders; None asks for all."""
     return {
         topic["topic"]: len(topic["partitions"])
         for topic in await admin.describe_topics(names)
@@ -175,20 +179,20 @@ async def partitions_by_topic(admin: AIOKafkaAdminClient, names: list[str] | Non
     }
 
 
-async def problems(
+async def problems_of(
     admin: AIOKafkaAdminClient, needed: Sequence[TopicSpec], present: Mapping[str, int]
 ) -> dict[str, str]:
-    """Say what is wrong with a topic: absent, split or cleaned otherwise, too narrow. Sound: left out."""
+    """Return topic -> its problem (missing, partitions, cleanup policy, message size), for topics that have one."""
     configs = await _configs(admin, [spec.name for spec in needed if spec.name in present])
-    found: dict[str, str] = {}
+    problems: dict[str, str] = {}
     for spec in needed:
         if spec.name not in present:
-            found[spec.name] = (
+            problems[spec.name] = (
                 f"topic {spec.name}: got none (or none with leaders), expected {spec.partitions} partitions, "
                 f"cleanup.policy={_policy(spec.cleanup)}; create it, or set {PREFIX}KAFKA__CREATE_TOPICS=true"
             )
         elif present[spec.name] != spec.partitions and not spec.is_input:
-            found[spec.name] = (
+            problems[spec.name] = (
                 f"topic {spec.name}: got {present[spec.name]} partitions, expected {spec.partitions} like every other "
                 f"that is no input; set {PREFIX}KAFKA__PARTITIONS to what these topics have, or {PREFIX}TOPIC_PREFIX "
                 "for new topics"
@@ -197,25 +201,25 @@ async def problems(
             got = configs[spec.name]
             cleanup = set(got.get("cleanup.policy", _policy(spec.cleanup)).replace(" ", "").split(","))
             if cleanup != spec.cleanup:
-                found[spec.name] = (
+                problems[spec.name] = (
                     f"topic {spec.name}: got cleanup.policy={_policy(cleanup)}, expected "
                     f"{_policy(spec.cleanup)}, else messages that we need are lost; alter the topic's setting"
                 )
-            elif (most := int(got.get(_LARGEST) or spec.least)) < spec.least:
-                found[spec.name] = (
-                    f"topic {spec.name}: got {_LARGEST}={most}, expected at least {spec.least}, the largest that a "
+            elif (limit := int(got.get(_LARGEST) or spec.least)) < spec.least:
+                problems[spec.name] = (
+                    f"topic {spec.name}: got {_LARGEST}={limit}, expected at least {spec.least}, the largest that a "
                     "user's state may become; alter the topic's setting"
                 )
-    return found
+    return problems
 
 
 async def largest_messages(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, int]:
-    """Read the `max.message.bytes` of topics, as far as the cluster knows of such and lets us read them."""
+    """Return topic -> its `max.message.bytes`; only topics whose settings the cluster has and lets us read."""
     return {name: int(got[_LARGEST]) for name, got in (await _configs(admin, names)).items() if got.get(_LARGEST)}
 
 
 def narrow(needed: Sequence[TopicSpec], largest: Mapping[str, int]) -> dict[str, str]:
-    """Say of which topics the settings may make larger messages than the topic takes; work goes on without a part."""
+    """Return topic -> a warning, for topics that take less than the settings may lead us to write. Messages are cut."""
     return {
         spec.name: f"topic {spec.name}: got {_LARGEST}={largest[spec.name]}, expected {spec.largest} for as many items "
         f"as {PREFIX}CANDIDATES__LIMIT and {PREFIX}RANKER__LIST_SIZE allow; what does not fit is cut, and counted in "
@@ -225,9 +229,9 @@ def narrow(needed: Sequence[TopicSpec], largest: Mapping[str, int]) -> dict[str,
     }
 
 
-def _stop(found: Mapping[str, str]) -> None:
-    if found:
-        raise TopicError("\n".join(found.values()))
+def _raise(problems: Mapping[str, str]) -> None:
+    if problems:
+        raise TopicError("\n".join(problems.values()))
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Sequence[TopicSpec]) -> None:
@@ -243,16 +247,16 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
     # With three copies one broker may be lost, and what was acknowledged is still on two.
     durable = {"min.insync.replicas": "2"} if replicas >= 3 else {}
     wanted = [
-        Wanted(spec.name, spec.partitions, {**spec.config, **durable, "cleanup.policy": _policy(spec.cleanup)})
+        NewTopicSpec(spec.name, spec.partitions, {**spec.config, **durable, "cleanup.policy": _policy(spec.cleanup)})
         for spec in missing
     ]
     if refused := await create(admin, wanted, replicas):
         raise TopicError("\n".join(map(str, refused)))
-    log.info("created topics: %s", ", ".join(spec.name for spec in missing))
+    logger.info("created topics: %s", ", ".join(spec.name for spec in missing))
 
 
 async def _settled(admin: AIOKafkaAdminClient, names: list[str], settle_s: float) -> dict[str, int]:
-    """Ask until every topic has its leaders, for new ones take a moment."""
+    """Ask until every topic has its leaders, because a new topic takes a moment."""
     deadline = time.monotonic() + settle_s
     while True:
         present = await partitions_by_topic(admin, names)
@@ -262,7 +266,7 @@ async def _settled(admin: AIOKafkaAdminClient, names: list[str], settle_s: float
 
 
 async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Read of each topic the settings that we check, as far as the cluster knows of such and lets us read them."""
+    """Return topic -> the settings that we check; only topics whose settings the cluster has and lets us read."""
     if not names:
         return {}
     wanted = {"cleanup.policy": "", _LARGEST: ""}

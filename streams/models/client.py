@@ -1,8 +1,8 @@
-"""A worker's models, in a process of their own.
+"""Start and call the child process that holds a worker's models.
 
-Between two steps of a model Python takes the interpreter's lock, and an event loop at work holds it: in one process a
-busy loop slowed the model ninefold. So texts go over and vectors and scores come back; the loop's process has no torch.
-A model that takes its process down, or does not come back, is loaded anew.
+Between two steps of a model Python takes the interpreter's lock, and a busy event loop holds it: in one process such a
+loop made the model nine times slower. So the worker sends texts, and gets vectors and scores back; it does not import
+torch. If the process dies or hangs, a new one loads the models again.
 """
 
 from __future__ import annotations
@@ -31,102 +31,107 @@ from ranker import version
 from ranker.score import LearningTotals, ListFeedback, ScoreRequest
 from streams import metrics
 from streams.models import process as model_process
-from streams.models.process import Encoded, EncoderFacts, Scored, ScorerFacts, Wanted
+from streams.models.process import Encoded, EncoderFacts, ModelChoice, Scored, ScorerFacts
 from streams.models.vocabulary import Vocabulary
 from streams.settings import PREFIX, Encoder, Ranker
 
 logger = logging.getLogger(__name__)
 
 PIPE_BYTES = 1 << 20
-"""Of requests that wait for the process: two batches of 32 lists; Linux' default is 64 KiB."""
+"""The size of the pipe to the process: two batches of 32 lists. Linux' default is 64 KiB."""
 HUNG_S = 300.0
-"""A call that takes longer will not come back: far beyond any batch, and loading after a restart."""
+"""Seconds after which a call counts as hung: far longer than any batch, and than loading after a restart."""
 
 
 class Models:
-    """The process, which begins to load at once. What it is asked blocks; it does one thing at a time, whoever asks.
+    """A child process that holds the models. Loading starts at once. Calls block, and run one at a time.
 
     Attributes
     ----------
-    encoder : puts items' texts into vectors; None if not asked for, or before `load`.
-    scorer : None if not asked for, if `ranker.model` is `none`, or before `load`.
-    loaded : whether the process has them in memory; not after a death, until the next call has loaded them again.
+    encoder : RemoteEncoder or None
+        Encodes item texts; None without encoder settings, or before `load`.
+    scorer : RemoteScorer or None
+        None without ranker settings, if `ranker.model` is `none`, or before `load`.
+    loaded : bool
+        Whether the process has the models in memory. False after its death, until the next call has loaded them again.
     """
 
     def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
         self._lock = threading.Lock()
-        self._wanted: Wanted = encoder, ranker if ranker and ranker.model != "none" else None
+        self._choice: ModelChoice = encoder, ranker if ranker and ranker.model != "none" else None
         self.encoder: RemoteEncoder | None = None
         self.scorer: RemoteScorer | None = None
         self.loaded = False
         self._start()
-        self._pool.submit(model_process.facts, self._wanted)
+        self._pool.submit(model_process.facts, self._choice)
 
     def load(self) -> None:
-        """Wait until they are loaded.
+        """Wait until the models are loaded.
 
         Raises
         ------
         ModelNotFound, DeviceUnavailable
         ModelUnsupported
-            It cannot be run here, or does not give its known answers.
+            A model cannot run here, or does not give its reference scores.
         """
-        of_items, of_scorer = self.call(model_process.facts)
-        encoder, _ = self._wanted
-        if encoder and of_items:
-            self.encoder = RemoteEncoder(self, version.name(encoder.model), of_items)
-            _log(version.name(encoder.model), of_items.placement)
-        if of_scorer:
-            self.scorer = RemoteScorer(self, of_scorer)
-            _log(of_scorer.name, of_scorer.placement)
+        encoder_facts, scorer_facts = self.call(model_process.facts)
+        encoder, _ = self._choice
+        if encoder and encoder_facts:
+            self.encoder = RemoteEncoder(self, version.name(encoder.model), encoder_facts)
+            _log(version.name(encoder.model), encoder_facts.placement)
+        if scorer_facts:
+            self.scorer = RemoteScorer(self, scorer_facts)
+            _log(scorer_facts.name, scorer_facts.placement)
 
     def drop_scorer(self) -> None:
-        """Let go of it, and of its memory; the encoder stays."""
+        """Free the scorer's memory. The encoder stays."""
         self.scorer = None
-        encoder, ranker = self._wanted
-        self._wanted = encoder, None
+        encoder, ranker = self._choice
+        self._choice = encoder, None
         self.call(model_process.drop_scorer, ranker)
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
-        """Have the process do something with its models.
+        """Call a function of `streams.models.process` there, and return its result.
 
         Raises
         ------
         BrokenProcessPool
-            The process died, or was killed because it was hung; the next call loads the models again.
+            The process died, or was killed because it hung. The next call loads the models again.
         """
         pool = self._pool
         try:
-            answer = pool.submit(function, self._wanted, *arguments)
+            future = pool.submit(function, self._choice, *arguments)
         except BrokenProcessPool:  # since the last call
             self._replace(pool, "died")
             pool = self._pool
-            answer = pool.submit(function, self._wanted, *arguments)
+            future = pool.submit(function, self._choice, *arguments)
         try:
-            done = answer.result(None if function is model_process.facts else HUNG_S)  # a first load may be a download
+            result = future.result(
+                None if function is model_process.facts else HUNG_S
+            )  # a first load may be a download
             self.loaded = True
-            return done
+            return result
         except BrokenProcessPool:
             self._replace(pool, "died")
             raise
         except futures.TimeoutError:
-            if answer.done():
-                raise  # the model's own
+            if future.done():
+                raise  # the model raised it
             self._replace(pool, "is hung")
             raise BrokenProcessPool("the models' process was hung") from None
 
     def close(self) -> None:
-        """End the process: once it has done what it is at, or at once if it is still loading."""
+        """End the process: after its current call, or at once if it is still loading."""
         if not self.loaded:
             self._kill()
-        # Of a process that is killed the pool's thread ends at once; left alone, it may complain at the very end.
+        # The pool's thread ends at once with a killed process. Without the wait it may log an error at exit.
         self._pool.shutdown(wait=not self.loaded, cancel_futures=True)
 
-    def _replace(self, pool: ProcessPoolExecutor, what: str) -> None:
+    def _replace(self, pool: ProcessPoolExecutor, state: str) -> None:
         with self._lock:
             if pool is not self._pool:
-                return  # another call of that process was told first
-            logger.error("the models' process %s; the next call loads them again", what)
+                return  # another call has replaced it already
+            logger.error("the models' process %s; the next call loads them again", state)
             self.loaded = False
             metrics.models_restarted.inc()
             self._kill()
@@ -138,18 +143,19 @@ class Models:
             os.kill(self._pid.result(), signal.SIGKILL)
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks as they happen to be
-        self._pool = ProcessPoolExecutor(1, context, model_process.begin)
+        context = multiprocessing.get_context("spawn")  # a fork would copy the locks that other threads hold
+        self._pool = ProcessPoolExecutor(1, context, model_process.start)
         _widen(cast(Any, self._pool)._call_queue._writer.fileno())
         self._pid = self._pool.submit(os.getpid)
 
 
 class RemoteEncoder:
-    """An `ItemEncoder` over there.
+    """An `ItemEncoder` in the child process.
 
     Attributes
     ----------
-    identity : what its vectors depend on.
+    identity : str
+        What its vectors depend on.
     """
 
     def __init__(self, models: Models, name: str, facts: EncoderFacts) -> None:
@@ -161,12 +167,14 @@ class RemoteEncoder:
         self._models = models
 
     def encode(self, texts: Sequence[str]) -> Vector:
-        """(n, dim) float32. Tried twice: an item must not be missing because something else broke the process.
+        """Return the vectors of texts, (n, dim) float32.
+
+        A call that fails is repeated once: an item must not be missing because another call broke the process.
 
         Raises
         ------
         ModelUnsupported
-            The process began anew, and found another model: its vectors are in another space.
+            The process was restarted and found another model, whose vectors are in another space.
         """
         try:
             encoded: Encoded = self._models.call(model_process.encode, list(texts))
@@ -174,15 +182,15 @@ class RemoteEncoder:
             encoded = self._models.call(model_process.encode, list(texts))
         if encoded.identity != self.identity:
             raise ModelUnsupported(
-                f"encoder: got another model than at the start in the place of {self.name!r}, expected the same as "
-                "long as the worker runs; restart it, and it encodes all items again"
+                f"encoder: got another model than at the start for {self.name!r}, expected the same as long as the "
+                "worker runs; restart it, and it encodes all items again"
             )
         self._vocabulary.note(*encoded.read)
         return encoded.vectors
 
 
 class RemoteScorer:
-    """A `Scorer` over there."""
+    """A `Scorer` in the child process."""
 
     def __init__(self, models: Models, facts: ScorerFacts) -> None:
         self.name = facts.name
@@ -205,13 +213,13 @@ class RemoteScorer:
         return scored.scores
 
     def learn(self, feedback: Sequence[ListFeedback]) -> None:
-        """See `Learner.learn`. A process that dies over it has forgotten what it learnt."""
+        """See `Learner.learn`. If the process dies, what it has learnt is lost."""
         if self.learning is not None:
             with suppress(BrokenProcessPool):
                 self.learning = self._models.call(model_process.learn, list(feedback)) or self.learning
 
     def forget(self, users: Collection[str] | None) -> None:
-        """See `Scorer.forget`. A process that dies instead has forgotten everything."""
+        """See `Scorer.forget`. If the process dies, it has forgotten everything anyway."""
         with suppress(BrokenProcessPool):
             self._models.call(model_process.forget, None if users is None else list(users))
 
@@ -221,8 +229,8 @@ def _log(name: str, placement: Placement) -> None:
 
 
 def _widen(pipe: int) -> None:
-    """Let a whole batch lie ready in the pipe; else the model waits for its rest, and that for the loop's lock."""
+    """Make room in the pipe for a whole batch. Otherwise the model waits for its rest, and so for the loop's lock."""
     size = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux has it
     if size is not None:
-        with suppress(PermissionError):  # over what an ordinary user's pipes may hold together
+        with suppress(PermissionError):  # more than the pipes of an ordinary user may hold together
             fcntl.fcntl(pipe, size, PIPE_BYTES)

@@ -1,7 +1,6 @@
-"""What the models' process does: it loads models, and answers calls one after the other.
+"""The functions of the child process that holds the models: it loads models, and answers calls one after the other.
 
-Runs in the child that `streams.models.client` starts. Every function that the client calls names the models that it
-needs first; the child loads those that are not there.
+The first argument of every call says which models it needs. The process loads those that it does not hold yet.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from streams.settings import Encoder, Ranker
 
 LOAD_TRIES = 3
 
-Asked = TypeVar("Asked")
+Arguments = TypeVar("Arguments")
 Result = TypeVar("Result")
 
 
 class ItemEncoder(Protocol):
-    """What puts item texts into vectors: a `TextEncoder`, or a bi-encoder that keeps them for scoring."""
+    """Encodes item texts: a `TextEncoder`, or a bi-encoder that keeps the vectors for scoring."""
 
     dim: int
     placement: Placement
@@ -45,12 +44,22 @@ class ItemEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> Vector: ...
 
 
-Wanted: TypeAlias = "tuple[Encoder | None, Ranker | None]"
-"""Which models, each None where it is not needed."""
+ModelChoice: TypeAlias = "tuple[Encoder | None, Ranker | None]"
+"""The settings of the encoder and of the ranker; None for a model that is not needed."""
 
 
 class EncoderFacts(NamedTuple):
-    """Of the items' encoder; `identity` is what its vectors depend on, see `encoders.text.vector_store`."""
+    """What a worker needs to know of the items' encoder.
+
+    Attributes
+    ----------
+    dim : int
+        The length of a vector.
+    placement : Placement
+        The device and dtype of the model.
+    identity : str
+        What the vectors depend on; see `encoders.text.vector_store`.
+    """
 
     dim: int
     placement: Placement
@@ -58,7 +67,19 @@ class EncoderFacts(NamedTuple):
 
 
 class ScorerFacts(NamedTuple):
-    """Of the scorer; `name` says which version of its folder was loaded."""
+    """What a worker needs to know of the scorer.
+
+    Attributes
+    ----------
+    name : str
+        The model, with the version of its folder that was loaded.
+    placement : Placement
+        The device and dtype of the model.
+    needs_features : bool
+        Whether requests need candidates' features.
+    learns : bool
+        Whether the scorer learns from feedback.
+    """
 
     name: str
     placement: Placement
@@ -68,42 +89,42 @@ class ScorerFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class Loaded:
-    """The models of a process, each None where it is not needed, and what is to be known of them."""
+    """The models of a process and their facts; None for a model that is not needed."""
 
     items: ItemEncoder | None
     scorer: Scorer | None
-    of_items: EncoderFacts | None
-    of_scorer: ScorerFacts | None
+    encoder_facts: EncoderFacts | None
+    scorer_facts: ScorerFacts | None
 
 
-class Read(NamedTuple):
-    """How many tokens some texts took, and how many of them are unknown."""
+class TokenCount(NamedTuple):
+    """How many tokens some texts have, and how many of them the vocabulary does not know."""
 
     tokens: int
     unknown: int
 
 
 class Encoded(NamedTuple):
-    """Vectors of texts, (n, dim) float32, and what they depend on."""
+    """Vectors of texts, (n, dim) float32, the identity of their encoder, and the tokens that were read."""
 
     vectors: Vector
     identity: str
-    read: Read
+    read: TokenCount
 
 
 class Scored(NamedTuple):
-    """Scores of requests, and the scorer's usage so far."""
+    """Scores of requests, the scorer's usage so far, and the tokens that were read."""
 
     scores: list[NDArray[np.float32]]
     usage: Usage
-    read: Read
+    read: TokenCount
 
 
-_loaded: dict[Wanted, Loaded] = {}
+_loaded: dict[ModelChoice, Loaded] = {}
 
 
-def begin() -> None:
-    """First: end with the parent, however it ends, and not before; one BLAS thread, as in the worker."""
+def start() -> None:
+    """Initialise the process: it ends with its parent, however that ends, ignores signals, and has one BLAS thread."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -117,55 +138,56 @@ def _end_with_parent() -> None:
         os._exit(0)
 
 
-def _served(wanted: Wanted) -> Loaded:
-    """The models, loaded at the first call."""
-    if wanted not in _loaded:
-        _loaded[wanted] = _load_whole(wanted)
-    return _loaded[wanted]
+def _models(choice: ModelChoice) -> Loaded:
+    """Return the models; the first call loads them."""
+    if choice not in _loaded:
+        _loaded[choice] = _load_unchanged(choice)
+    return _loaded[choice]
 
 
-def drop_scorer(wanted: Wanted, ranker: Ranker) -> None:
-    encoder, _ = wanted
+def drop_scorer(choice: ModelChoice, ranker: Ranker) -> None:
+    """Free the scorer with these settings; `choice` is what stays."""
+    encoder, _ = choice
     both = _loaded.pop((encoder, ranker), None)
     if both is not None:
-        _loaded[wanted] = replace(both, scorer=None, of_scorer=None)
+        _loaded[choice] = replace(both, scorer=None, scorer_facts=None)
     gc.collect()
 
 
-def _load_whole(wanted: Wanted) -> Loaded:
-    """Load what stays as it is meanwhile: else the name would be of one model, and the weights of another."""
+def _load_unchanged(choice: ModelChoice) -> Loaded:
+    """Load models whose files do not change meanwhile. Otherwise the name could belong to other weights."""
     for _ in range(LOAD_TRIES):
-        before = _stamps(wanted)
-        items, scorer = _load(wanted)
-        encoder, _ranker = wanted
-        of_items = of_scorer = None
+        before = _fingerprints(choice)
+        items, scorer = _load(choice)
+        encoder, _ranker = choice
+        encoder_facts = scorer_facts = None
         if items and encoder:
-            of_items = EncoderFacts(items.dim, items.placement, identity(encoder.model, items.placement.dtype))
+            encoder_facts = EncoderFacts(items.dim, items.placement, identity(encoder.model, items.placement.dtype))
         if scorer:
-            named = version.version(scorer.name)
-            learns = _lessons(scorer) is not None
-            of_scorer = ScorerFacts(named, scorer.placement, scorer.needs_features, learns)
-        if _stamps(wanted) == before:
-            return Loaded(items, scorer, of_items, of_scorer)
-    names = ", ".join(model.model for model in wanted if model)
+            name = version.version(scorer.name)
+            learns = _learning_totals(scorer) is not None
+            scorer_facts = ScorerFacts(name, scorer.placement, scorer.needs_features, learns)
+        if _fingerprints(choice) == before:
+            return Loaded(items, scorer, encoder_facts, scorer_facts)
+    names = ", ".join(model.model for model in choice if model)
     raise ModelUnsupported(
-        f"model: got files of {names} that changed each of {LOAD_TRIES} times while they were loaded, expected whole "
-        "ones; write a model elsewhere, and rename its folder into place"
+        f"model: got files of {names} that changed each of {LOAD_TRIES} times while they were loaded, expected "
+        "complete ones; write a model elsewhere, and rename its folder into place"
     )
 
 
-def _stamps(wanted: Wanted) -> list[object]:
-    encoder, ranker = wanted
+def _fingerprints(choice: ModelChoice) -> list[object]:
+    encoder, ranker = choice
     return [version.fingerprint(ranker.model) if ranker else (), identity(encoder.model, "") if encoder else ""]
 
 
-def _load(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
-    """Where both models are the same one, each text is read once."""
+def _load(choice: ModelChoice) -> tuple[ItemEncoder | None, Scorer | None]:
+    """Load the models. Where both are the same model, it is loaded once and reads each text once."""
     from encoders.text.encoder import TextEncoder
     from ranker.fusion.fused import FusedScorer
     from ranker.scorers.bi_encoder import BiEncoder
 
-    encoder, ranker = wanted
+    encoder, ranker = choice
     scorer = None
     if ranker:
         cache_bytes = None if ranker.cache_mb is None else ranker.cache_mb * 2**20
@@ -180,58 +202,64 @@ def _load(wanted: Wanted) -> tuple[ItemEncoder | None, Scorer | None]:
     if encoder and items is None:
         items = TextEncoder(encoder.model, encoder.device, encoder.dtype)
     gc.collect()
-    gc.freeze()  # they stay: walking them in every full collection would hold lists up
+    gc.freeze()  # they stay in memory: a full garbage collection of them would hold lists up
     return items, scorer
 
 
-def facts(wanted: Wanted) -> tuple[EncoderFacts | None, ScorerFacts | None]:
-    loaded = _served(wanted)
-    return loaded.of_items, loaded.of_scorer
+def facts(choice: ModelChoice) -> tuple[EncoderFacts | None, ScorerFacts | None]:
+    """Load the models, and return their facts."""
+    loaded = _models(choice)
+    return loaded.encoder_facts, loaded.scorer_facts
 
 
-def encode(wanted: Wanted, texts: list[str]) -> Encoded:
-    loaded = _served(wanted)
-    if loaded.items is None or loaded.of_items is None:
+def encode(choice: ModelChoice, texts: list[str]) -> Encoded:
+    """Encode item texts."""
+    loaded = _models(choice)
+    if loaded.items is None or loaded.encoder_facts is None:
         raise TypeError("this process has no encoder")
-    vectors, read = _counted(loaded.items.usage, loaded.items.encode, texts)
-    return Encoded(vectors, loaded.of_items.identity, read)
+    vectors, read = _count_tokens(loaded.items.usage, loaded.items.encode, texts)
+    return Encoded(vectors, loaded.encoder_facts.identity, read)
 
 
-def prepare(wanted: Wanted, texts: list[str]) -> Read:
-    scorer = _scorer(wanted)
-    _, read = _counted(scorer.usage, scorer.prepare, texts)
+def prepare(choice: ModelChoice, texts: list[str]) -> TokenCount:
+    """See `Scorer.prepare`."""
+    scorer = _scorer(choice)
+    _, read = _count_tokens(scorer.usage, scorer.prepare, texts)
     return read
 
 
-def score(wanted: Wanted, requests: list[ScoreRequest]) -> Scored:
-    scorer = _scorer(wanted)
-    scores, read = _counted(scorer.usage, scorer.score, requests)
+def score(choice: ModelChoice, requests: list[ScoreRequest]) -> Scored:
+    """See `Scorer.score`."""
+    scorer = _scorer(choice)
+    scores, read = _count_tokens(scorer.usage, scorer.score, requests)
     return Scored(scores, scorer.usage, read)
 
 
-def learn(wanted: Wanted, feedback: list[ListFeedback]) -> LearningTotals | None:
-    scorer = _scorer(wanted)
+def learn(choice: ModelChoice, feedback: list[ListFeedback]) -> LearningTotals | None:
+    """See `Learner.learn`; return the totals so far, None for a scorer that does not learn."""
+    scorer = _scorer(choice)
     if isinstance(scorer, Learner):
         scorer.learn(feedback)
-    return _lessons(scorer)
+    return _learning_totals(scorer)
 
 
-def _lessons(scorer: Scorer | None) -> LearningTotals | None:
+def _learning_totals(scorer: Scorer | None) -> LearningTotals | None:
     return scorer.learning if isinstance(scorer, Learner) else None
 
 
-def forget(wanted: Wanted, users: list[str] | None) -> None:
-    _scorer(wanted).forget(users)
+def forget(choice: ModelChoice, users: list[str] | None) -> None:
+    """See `Scorer.forget`."""
+    _scorer(choice).forget(users)
 
 
-def _counted(usage: Usage, work: Callable[[Asked], Result], asked: Asked) -> tuple[Result, Read]:
+def _count_tokens(usage: Usage, work: Callable[[Arguments], Result], arguments: Arguments) -> tuple[Result, TokenCount]:
     tokens, unknown = usage.text_tokens, usage.unknown_tokens
-    result = work(asked)
-    return result, Read(usage.text_tokens - tokens, usage.unknown_tokens - unknown)
+    result = work(arguments)
+    return result, TokenCount(usage.text_tokens - tokens, usage.unknown_tokens - unknown)
 
 
-def _scorer(wanted: Wanted) -> Scorer:
-    scorer = _served(wanted).scorer
+def _scorer(choice: ModelChoice) -> Scorer:
+    scorer = _models(choice).scorer
     if scorer is None:
         raise TypeError("this process has no scorer")
     return scorer

@@ -13,7 +13,7 @@ from encoders.text.vector_store import Encoder
 from streams import metrics
 from streams.kafka.compacted_reader import Records, items_of
 from streams.kafka.record_time import RecordTimes
-from streams.kafka.reject import told
+from streams.kafka.reject import summary
 from streams.settings import Settings
 from streams.state.known_items import KnownItems
 from streams.state.tier import StateTier
@@ -93,5 +93,5 @@ class CatalogueFeed:
         rejected = Counter(dict.copy(self._rejected))
         if len(self._tier.catalogue):
             return []
-        why = f"; {rejected.total():,} messages of items were rejected: {told(rejected)}" if rejected else ""
+        why = f"; {rejected.total():,} messages of items were rejected: {summary(rejected)}" if rejected else ""
         return [f"state: the catalogue is empty{why}"]

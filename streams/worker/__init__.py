@@ -1,1 +1,1 @@
-"""The process: Faust apps for the roles asked for, and what surrounds them."""
+"""The worker process: Faust apps for its tiers, health, probes, log and end."""

@@ -1,7 +1,7 @@
-"""The folder of a worker with RocksDB tables: made where there is none, and no other worker's while this one runs.
+"""The folder of a worker with RocksDB tables: created if it is missing, and locked while the worker runs.
 
-RocksDB lets one process open a database. The vectors and the search graph beside it may be shared, so workers that keep
-their tables in memory claim nothing. Knows nothing of what lies there.
+RocksDB lets only one process open a database. The vectors and the search graph in the folder may be shared, so workers
+that keep their tables in memory lock nothing. Knows nothing of the folder's content.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 FILE = "worker.lock"
 _SETTING = f"{PREFIX}TABLES__DATA_DIR"
 _held: list[IO[str]] = []
-"""Open until the process ends, and the lock with them. A forked child does not inherit this kind of lock."""
+"""Open until the process ends, and locked as long. A forked child does not inherit this kind of lock."""
 
 
 def claim(folder: Path) -> None:
-    """Make the folder this process's own. A worker that dies, however it dies, lets go of it.
+    """Create and lock the folder for this process. The lock ends with the process, however it ends.
 
     Raises
     ------
     SettingsError
-        Another worker has it, or we may not write there.
+        Another worker has locked it, or we may not write there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,9 @@ def claim(folder: Path) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EAGAIN):
-            logger.warning("%s: no locks there (%s); see to it yourself that no two workers use it", folder, error)
+            logger.warning(
+                "%s: the file system has no locks (%s); make sure that no other worker uses this folder", folder, error
+            )
             _held.append(file)
             return
         file.seek(0)
@@ -58,5 +60,5 @@ def claim(folder: Path) -> None:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-    except OSError as error:  # a full disk: the lock holds without the number
+    except OSError as error:  # a full disk: the lock works without the number
         logger.debug("%s: %s", file.name, error)

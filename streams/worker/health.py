@@ -1,8 +1,9 @@
-"""Is this worker alive, and is it ready? What its tiers say of themselves, judged.
+"""Decide whether this worker is alive, and whether it is ready, by what its tiers report.
 
 Alive: the event loop turns, and messages get done or there are none to do. Ready: tables are restored, the catalogue is
 read, models are loaded, Kafka answers, every partition is read, and the lag is under its limit. Knows no HTTP and no
-Kafka: `watch` tells it once a second, `probes` asks from threads of its own, so a loop that is stuck is still told of.
+Kafka. The tiers report once a second from the event loop. Answers can be asked for from any thread, so a stuck loop
+shows.
 """
 
 from __future__ import annotations
@@ -16,18 +17,25 @@ from streams import metrics, settings
 
 
 @dataclass(frozen=True)
-class Work:
-    """What one tier has done and has to do, as Kafka's offsets tell it.
+class Workload:
+    """What one tier has done and has to do, by Kafka's offsets.
 
     Attributes
     ----------
-    done : partition -> offset behind the last message that is done.
-    lag : messages that are not done.
-    held : of these, the ones behind the open transaction of a producer: nobody can read them before it ends.
-    silent : partitions whose leader has not answered since they became ours.
-    away : why no server of Kafka answers, or takes what we send, in words; empty if they do.
-    missing : topics that the tier reads and that are not there.
-    mute_s : seconds for which Kafka has answered everybody but this tier's consumer; 0 if it answers.
+    done : mapping
+        Partition -> the offset after the last message that is done.
+    lag : int
+        Messages that are not done.
+    held : int
+        The part of `lag` behind the open transaction of a producer: nobody can read these messages before it ends.
+    silent : int
+        Partitions whose leader has not answered since they were assigned to this worker.
+    away : str
+        Why no server of Kafka answers, or stores what we send, in words; empty if they do.
+    mute_s : float
+        Seconds for which Kafka has answered other clients but not this tier's consumer; 0 if it answers.
+    missing : tuple of str
+        Topics that the tier reads and that do not exist.
     """
 
     done: Mapping[object, int] = field(default_factory=dict)
@@ -40,25 +48,28 @@ class Work:
 
 
 @dataclass
-class Tier:
-    """What one tier said last; times are of the monotonic clock."""
+class TierReport:
+    """The latest report of one tier. Times are of the monotonic clock, in seconds."""
 
     ready: bool = False
     turned_at: float | None = None
     moved_at: float = 0.0
-    work: Work = Work()
+    work: Workload = Workload()
 
 
 class Health:
-    """The worker's own judgement; every answer is a list of what is wrong, empty if nothing is.
+    """The worker's state. Every answer is a list of problems, empty if there are none.
 
-    `afterclick_worker_ready` is worked out from it whenever it is read.
+    The metric `afterclick_worker_ready` is computed from it whenever it is read.
 
     Attributes
     ----------
-    models_loaded : asked whether the models' process has them in memory.
-    away : why no server of Kafka answers before the tiers have begun, in words; empty if one does.
-    notes : asked for what a person should know of a worker that is ready, such as an empty catalogue.
+    models_loaded : callable
+        Returns whether the models' process has the models in memory.
+    away : str
+        Why no server of Kafka answers before the tiers have started, in words; empty if one does.
+    notes : list of callable
+        Each returns notes for a person on a worker that is ready, such as an empty catalogue.
     """
 
     def __init__(self, limits: settings.Health, tiers: Collection[str]) -> None:
@@ -66,16 +77,16 @@ class Health:
         self.away = ""
         self.notes: list[Callable[[], list[str]]] = []
         self._limits = limits
-        self._tiers = {tier: Tier() for tier in tiers}
+        self._tiers = {tier: TierReport() for tier in tiers}
         for name in tiers:
             metrics.ready.labels(name).set_function(partial(self._is_ready, name))
 
     def set_ready(self, tier: str, ready: bool) -> None:
-        """Tables are restored and the catalogue is read; or partitions are on their way and that is to be seen."""
+        """Note whether tables are restored and the catalogue is read. False while partitions are being assigned."""
         self._tiers[tier].ready = ready
 
-    def note(self, tier: str, work: Work) -> None:
-        """Say that the loop turned, and what there is to do; to be called every second."""
+    def note(self, tier: str, work: Workload) -> None:
+        """Note that the event loop turned, and what there is to do. To be called every second."""
         noted, now = self._tiers[tier], time.monotonic()
         idle = work.lag <= work.held and not work.silent and not work.mute_s
         if idle or not noted.ready or work.away or work.done != noted.work.done:
@@ -83,7 +94,7 @@ class Health:
         noted.work, noted.turned_at = work, now
 
     def why_not_alive(self) -> list[str]:
-        """What a restart may mend. A worker that is still starting is alive, and so is one that waits for Kafka."""
+        """Return the problems that a restart may end. A worker that is starting or waits for Kafka is alive."""
         wrong = []
         for name, tier in self._tiers.items():
             if tier.turned_at is None:
@@ -97,7 +108,7 @@ class Health:
         return wrong
 
     def why_not_ready(self) -> list[str]:
-        """What is missing for lists to be fresh."""
+        """Return the problems by which lists are not fresh."""
         missing = [line for name in self._tiers for line in self._why_not_ready(name)]
         return list(dict.fromkeys(missing))
 
@@ -120,8 +131,8 @@ class Health:
         elif work.lag > self._limits.max_lag:
             held = f", {work.held} of them held by the open transaction of a producer" if work.held else ""
             wrong.append(f"{name}: {work.lag} messages behind, more than {self._limits.max_lag}{held}")
-        return [*wrong, *(f"{name}: topic {topic} is not there any more; create it again" for topic in work.missing)]
+        return [*wrong, *(f"{name}: topic {topic} does not exist any more; create it again" for topic in work.missing)]
 
     def worth_knowing(self) -> list[str]:
-        """What is no reason to call the worker not ready: it would be the same after a restart."""
+        """Return notes for a person. They do not make a worker unready, because a restart would not change them."""
         return [note for notes in self.notes for note in notes()]

@@ -1,8 +1,7 @@
-"""A worker's HTTP: `/metrics` for Prometheus, `/livez` and `/readyz` for whoever runs it. No user's data is there.
+"""A worker's HTTP: `/metrics` for Prometheus, `/livez` and `/readyz` for an orchestrator. It shows no user's data.
 
-Served by threads of their own, over prometheus_client's server of the standard library and not on the event loop: a
-probe that shares the loop could not tell of one that is stuck, and would wait behind the events it is to watch over.
-Knows nothing of what makes a worker healthy (`health`). Called by `worker`.
+The server has threads of its own and does not use the event loop. A probe on the loop could not report a stuck loop,
+and would wait behind the events. Knows nothing of what makes a worker healthy (`health`).
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 SLOW_CLIENT_S = 5.0
-"""A client that takes longer to ask is cut off, so that it holds no thread; chosen by us."""
+"""A client whose request takes longer is disconnected, so that it holds no thread; chosen by us."""
 
 
 class Handler(WSGIRequestHandler):
-    """One request. Logs nothing: a probe comes every few seconds."""
+    """Handles one request. Logs nothing, because a probe comes every few seconds."""
 
     timeout = SLOW_CLIENT_S
 
@@ -37,45 +36,47 @@ class Handler(WSGIRequestHandler):
 
 
 def application(health: Health, token: SecretStr | None) -> WSGIApplication:
-    """Answer by path.
+    """Return the WSGI application.
 
-    Where there is a bearer token, only a request that has it gets the metrics, and a probe's reasons: a kubelet has
-    none, and needs none to learn whether all is well.
+    If there is a bearer token, only a request with it gets the metrics and a probe's reasons. A kubelet has no token,
+    and needs none to learn whether the worker is well.
     """
     show_metrics: WSGIApplication = make_wsgi_app()
     probes = {"/livez": health.why_not_alive, "/readyz": health.why_not_ready}
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        def say(status: str, lines: list[str], **headers: str) -> Iterable[bytes]:
+        def respond(status: str, lines: list[str], **headers: str) -> Iterable[bytes]:
             more = [(name.replace("_", "-"), value) for name, value in headers.items()]
             start_response(status, [("Content-Type", "text/plain; charset=utf-8"), *more])
             return ["".join(f"{line}\n" for line in lines).encode()]
 
-        path, may = environ["PATH_INFO"], _may(environ.get("HTTP_AUTHORIZATION", ""), token)
-        if path not in probes and not may:
-            return say("401 Unauthorized", ["a bearer token is needed"], WWW_Authenticate="Bearer")
+        path, is_allowed = environ["PATH_INFO"], _is_allowed(environ.get("HTTP_AUTHORIZATION", ""), token)
+        if path not in probes and not is_allowed:
+            return respond("401 Unauthorized", ["a bearer token is needed"], WWW_Authenticate="Bearer")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return say("405 Method Not Allowed", ["read only"], Allow="GET, HEAD")
+            return respond("405 Method Not Allowed", ["read only"], Allow="GET, HEAD")
         if path == "/metrics":
             return show_metrics(environ, start_response)
         if path not in probes:
-            return say("404 Not Found", ["/metrics", *probes])
-        wrong = probes[path]()
-        if not wrong:
-            notes = health.worth_knowing() if path == "/readyz" and may else []
-            return say("200 OK", ["ok", *notes])
-        return say("503 Service Unavailable", wrong if may else [f"not {path.strip('/').removesuffix('z')}"])
+            return respond("404 Not Found", ["/metrics", *probes])
+        problems = probes[path]()
+        if not problems:
+            notes = health.worth_knowing() if path == "/readyz" and is_allowed else []
+            return respond("200 OK", ["ok", *notes])
+        return respond(
+            "503 Service Unavailable", problems if is_allowed else [f"not {path.strip('/').removesuffix('z')}"]
+        )
 
     return answer
 
 
 def serve(metrics: Metrics, health: Health) -> ThreadingWSGIServer:
-    """Serve from now on, in a thread that ends with the process.
+    """Start the server, in a thread that ends with the process.
 
     Raises
     ------
     SettingsError
-        The address cannot be had.
+        The address is in use, or not one of this machine.
     """
     try:
         server = make_server(
@@ -90,9 +91,9 @@ def serve(metrics: Metrics, health: Health) -> ThreadingWSGIServer:
     return server
 
 
-def _may(authorization: str, token: SecretStr | None) -> bool:
-    """Compare in constant time: how long it takes tells nothing of the token."""
+def _is_allowed(authorization: str, token: SecretStr | None) -> bool:
+    """Compare in constant time, so that the time tells nothing about the token."""
     if token is None:
         return True
-    wanted = f"Bearer {token.get_secret_value()}"
-    return hmac.compare_digest(authorization.encode("utf-8", "replace"), wanted.encode())
+    expected = f"Bearer {token.get_secret_value()}"
+    return hmac.compare_digest(authorization.encode("utf-8", "replace"), expected.encode())

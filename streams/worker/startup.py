@@ -1,7 +1,7 @@
-"""What must be there before a worker takes anything: Kafka, its topics, our rights, and a Redis that lets us in.
+"""Check what a worker needs before it takes messages: Kafka, its topics, our rights, and a Redis that accepts us.
 
-What is wrong for good stops the start with one line. What is only away is waited for: no restart would bring it. Called
-by `worker`.
+An error that lasts stops the start with one line. The worker waits for a service that is only away, because a restart
+would not help.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from streams.worker.health import Health
 
 logger = logging.getLogger(__name__)
 
-SAY_EVERY_S = 10.0
+LOG_EVERY_S = 10.0
 LOOK_EVERY_S = 1.0
 Done = TypeVar("Done")
 
 
 def prepare(settings: Settings, roles: Sequence[rights.Role], health: Health) -> Mapping[str, int] | None:
-    """See to all of it; how large a message each topic takes, or None if the worker was told to end meanwhile.
+    """Check and create all of it; return the largest message that each topic takes, None if a signal ended the start.
 
     Raises
     ------
@@ -43,14 +43,14 @@ def prepare(settings: Settings, roles: Sequence[rights.Role], health: Health) ->
 
 
 def wait_for_kafka(settings: Settings, health: Health) -> bool:
-    """Wait until a server answers, for loading models takes a while; False if the worker was told to end meanwhile."""
+    """Wait until a server of Kafka answers; return False if a signal ended the start."""
     return _unless_ended(_answered(settings, health)) is not None
 
 
 async def _prepare(settings: Settings, roles: Sequence[rights.Role], health: Health) -> Mapping[str, int]:
     while True:
         try:
-            await rights.check(settings, roles)  # a topic that we may not see looks like one that is not there
+            await rights.check(settings, roles)  # a topic that we may not see looks like a missing one
             largest = await ensure_topics(settings, topic_specs(settings))
             await rights.check(settings, roles)
             if "rank" in roles:
@@ -67,30 +67,30 @@ async def _answered(settings: Settings, health: Health) -> bool:
 
 
 async def _wait(settings: Settings, health: Health, why: str) -> None:
-    """Say it, and come back when it is to be said again, or a server answers."""
+    """Log why Kafka is away, and wait until a server answers, or until the line is due again."""
     health.away = why
     logger.warning("%s; waiting for it", why)
-    again = time.monotonic() + SAY_EVERY_S
+    deadline_s = time.monotonic() + LOG_EVERY_S
     is_away = True
-    while is_away and time.monotonic() < again:
+    while is_away and time.monotonic() < deadline_s:
         await asyncio.sleep(LOOK_EVERY_S)
         is_away = bool(await kafka_client.why_away(settings.kafka))
     health.away = ""
 
 
 async def _check_redis(settings: Settings) -> None:
-    """Stop where Redis refuses us; one that is away is waited for later, and lists go to the topic meanwhile."""
+    """Raise if Redis refuses us. If it is only away, the worker starts, and lists go to the topic until it is back."""
     cache = ListCache(settings)
     try:
         await cache.check(await owner_of(settings))
     except CacheUnavailable as error:
-        logger.warning("%s; lists go to the topic, and here once it is back", error)
+        logger.warning("%s; lists go to the topic, and to Redis once it is back", error)
     finally:
         await cache.close()
 
 
 def _unless_ended(work: Coroutine[None, None, Done]) -> Done | None:
-    """Run it to its end; None if SIGTERM or SIGINT came before."""
+    """Run the coroutine to its end; return None if SIGTERM or SIGINT came before."""
 
     async def run() -> Done | None:
         task = asyncio.ensure_future(work)

@@ -1,4 +1,4 @@
-"""A Kafka that is not there yet, goes and comes back, or has a topic made again: the worker waits, and says so."""
+"""Kafka is not there yet, goes and comes back, or has a topic created again: the worker waits, and says so."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STUCK_S = 5.0
 
 @pytest.fixture(scope="module")
 def cluster(kafka_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One broker that may be killed and started again; not started."""
+    """One broker, not started, that a test may start and kill."""
     made = Cluster(kafka_home, tmp_path_factory.mktemp("kafka"), 1)
     yield made
     made.kill()
@@ -66,7 +66,7 @@ def test_a_worker_waits_for_kafka_at_its_start(cluster: Cluster, settings: Setti
         assert running.get("/readyz")[0] == 200
 
 
-def test_a_worker_waits_for_a_kafka_that_goes(cluster: Cluster, settings: Settings) -> None:
+def test_a_worker_waits_for_a_kafka_that_went_away(cluster: Cluster, settings: Settings) -> None:
     cluster.kill()
     cluster.start()
     client = Client(settings)
@@ -87,7 +87,7 @@ def test_a_worker_waits_for_a_kafka_that_goes(cluster: Cluster, settings: Settin
         assert running.stop() == 0
 
 
-def test_a_topic_that_goes_is_told_and_the_others_are_read(cluster: Cluster, settings: Settings) -> None:
+def test_a_deleted_topic_is_reported_and_the_others_are_read(cluster: Cluster, settings: Settings) -> None:
     cluster.kill()
     cluster.start()
     client = Client(settings)
@@ -101,7 +101,7 @@ def test_a_topic_that_goes_is_told_and_the_others_are_read(cluster: Cluster, set
     with worker(settings) as running:
         running.wait_ready()
         asyncio.run(delete())
-        until(lambda: f"topic {purchases} is not there" in running.get("/readyz")[1])
+        until(lambda: f"topic {purchases} does not exist" in running.get("/readyz")[1])
         assert running.total("afterclick_worker_ready", tier="state") == 0
         client.click("ann", "item-5")
         client.flush()
@@ -110,7 +110,7 @@ def test_a_topic_that_goes_is_told_and_the_others_are_read(cluster: Cluster, set
 
 
 @pytest.mark.parametrize("while_it_runs", [False, True])
-def test_a_topic_that_is_made_again_is_read_from_its_beginning(
+def test_a_topic_that_is_created_again_is_read_from_its_beginning(
     cluster: Cluster, settings: Settings, while_it_runs: bool
 ) -> None:
     cluster.kill()

@@ -1,4 +1,4 @@
-"""What lies in an ordinary Kafka: compressed, transactional, emptied and damaged topics. One worker reads it all.
+"""The content of ordinary Kafkas: compressed, transactional, emptied and damaged topics. One worker reads it all.
 
 Each test has users of its own. The worker ranks without a model: what is read matters here, not how it is ranked.
 """
@@ -65,7 +65,7 @@ def world(
 
 
 def empty(settings: Settings, topic: str) -> None:
-    """Do what retention does: delete all that lies there."""
+    """Delete all records of a partition, as retention does."""
 
     async def delete() -> None:
         async with kafka_client.admin(settings.kafka) as admin:
@@ -168,7 +168,7 @@ def test_a_transaction_counts_once_it_is_committed_and_leaves_no_lag(world: tupl
     assert client.cached("aborted") is None
 
 
-def test_a_topic_that_is_emptied_under_a_worker_is_done(world: tuple[Client, WorkerProcess]) -> None:
+def test_a_topic_that_is_emptied_while_a_worker_reads_it_is_done(world: tuple[Client, WorkerProcess]) -> None:
     client, running = world
     client.click("emptied", "item-0")
     client.flush()

@@ -1,4 +1,4 @@
-"""A managed Kafka: topics with what it allows, logins with tokens that end, rejected messages larger than it takes."""
+"""A managed Kafka: topics with the settings that it allows, tokens that expire, rejected messages over its limit."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def client(ours: Settings, addresses: Addresses, running: WorkerProcess) -> Clie
     return made
 
 
-def test_topics_are_made_with_what_the_broker_takes_and_the_log_says_what_is_lost(
+def test_topics_are_created_with_the_settings_that_the_broker_takes_and_the_log_says_what_is_lost(
     ours: Settings, addresses: Addresses, running: WorkerProcess
 ) -> None:
     names = {name: ours.topic(name) for name in ("recommendations", "rank-requests", "dead-letters")}
@@ -95,14 +95,16 @@ def test_topics_are_made_with_what_the_broker_takes_and_the_log_says_what_is_los
     assert all(ours.topic("recommendations") in line for line in told)
 
 
-def test_what_a_broker_takes_in_no_form_is_told_in_its_words(ours: Settings, addresses: Addresses) -> None:
+def test_a_topic_that_the_broker_refuses_in_any_form_is_an_error_with_its_reason(
+    ours: Settings, addresses: Addresses
+) -> None:
     plain = Kafka(bootstrap_servers=addresses.plain, partitions=2, replication_factor=3)
     settings = ours.model_copy(update={"kafka": plain, "topic_prefix": "other."})
     with pytest.raises(Exception, match=r"REPLICATION_FACTOR: got 3, expected at most 1.*set -1 for the broker's"):
         asyncio.run(ensure_topics(settings, topic_specs(settings)))
 
 
-def test_larger_rooms_than_it_allows_are_done_without(
+def test_a_message_size_that_the_broker_refuses_is_left_out(
     ours: Settings, addresses: Addresses, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = Kafka(bootstrap_servers=addresses.plain, partitions=2)
@@ -115,7 +117,7 @@ def test_larger_rooms_than_it_allows_are_done_without(
     assert sum(line.startswith("topic wide.rank-requests: got max.message.bytes=") for line in caplog.messages) == 1
 
 
-def test_lists_come_while_tokens_and_connections_end(
+def test_lists_come_while_tokens_and_connections_expire(
     client: Client, running: WorkerProcess, ours: Settings, folder: Path
 ) -> None:
     tokens = folder / "tokens"

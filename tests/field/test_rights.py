@@ -1,4 +1,4 @@
-"""A Kafka that grants little: what is missing stops the start with one line that names right and resource."""
+"""A Kafka that grants few rights: each missing right stops the start with one line that names right and resource."""
 
 from __future__ import annotations
 
@@ -149,9 +149,7 @@ def end_of(settings: Settings) -> str:
 
 
 @pytest.mark.parametrize("role", ["state", "rank"])
-def test_each_right_that_is_missing_is_found_and_no_other(
-    settings: Settings, grants: Grants, role: rights.Role
-) -> None:
+def test_exactly_the_missing_rights_are_found(settings: Settings, grants: Grants, role: rights.Role) -> None:
     needed = rights.needed(settings, [role])
 
     def is_missing(*expected: Right) -> bool:
@@ -182,7 +180,7 @@ def test_a_worker_without_a_right_ends_with_its_name(settings: Settings, grants:
     assert "topic purchases: got no right to READ" in checks["rights in Kafka"].advice
 
 
-def test_a_worker_without_any_right_names_what_it_cannot_see(settings: Settings, grants: Grants) -> None:
+def test_a_worker_without_any_right_names_the_resources_that_it_cannot_see(settings: Settings, grants: Grants) -> None:
     grants.only([])
     said = end_of(settings)
     assert "topic clicks: got no right to READ, expected it for user 'app'" in said

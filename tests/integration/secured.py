@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files: whom to trust, whom not, and certificates with their keys."""
+    """PEM files: a trusted and an untrusted authority, and certificates with their keys."""
 
     ca: Path
     another_ca: Path
@@ -62,7 +62,7 @@ class Certificates:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where each listener is."""
+    """The address of each listener."""
 
     scram: str
     mutual: str

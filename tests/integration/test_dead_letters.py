@@ -1,4 +1,4 @@
-"""Dead letters on Apache Kafka: listed as they are, and sent back once, byte for byte, whence they came."""
+"""Dead letters on Apache Kafka: listed unchanged, and sent back once, byte for byte, to where they came from."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def store(settings: Settings, *letters: DeadLetter | bytes) -> None:
 
 
 def messages(settings: Settings, topic: str) -> list[tuple[int | None, bytes | None, bytes | None]]:
-    """Read partition, key and value of all that a topic holds, with a client that is not ours."""
+    """Read partition, key and value of every record of a topic, with a client of another project."""
     consumer = Consumer({"bootstrap.servers": settings.kafka.bootstrap_servers, "group.id": "reader"})
     name = settings.topic(topic)
     parts = [TopicPartition(name, number, 0) for number in range(4)]
@@ -75,7 +75,7 @@ def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, *arguments: str) ->
     return result.exit_code, result.output
 
 
-def test_every_letter_is_read_and_the_newest_kept(shop: Settings) -> None:
+def test_every_dead_letter_is_read_and_the_newest_are_listed(shop: Settings) -> None:
     assert read(shop) == []
     written = [letter(number) for number in range(5)]
     for value in written:
@@ -86,7 +86,7 @@ def test_every_letter_is_read_and_the_newest_kept(shop: Settings) -> None:
     assert (found[0].partition, found[0].offset) == (0, 0)
 
 
-def test_what_is_no_letter_is_shown_and_does_not_stop_the_rest(shop: Settings) -> None:
+def test_a_record_that_is_no_dead_letter_is_listed_and_does_not_stop_the_rest(shop: Settings) -> None:
     store(shop, b"junk", letter(1))
     junk, good = sorted((stored.letter for stored in read(shop)), key=lambda found: found.offset)
     assert junk.error.startswith("not a dead letter")
@@ -120,7 +120,7 @@ def test_more_letters_than_a_batch(shop: Settings) -> None:
     assert retry(shop).sent == 0
 
 
-def test_no_key_and_no_payload_stay_as_they_were(shop: Settings) -> None:
+def test_a_missing_key_and_a_missing_payload_stay_missing(shop: Settings) -> None:
     store(shop, letter(0, key=None), letter(1, payload=None))
     assert retry(shop).sent == 2
     assert messages(shop, "clicks") == [(0, None, b"\x00\xff0"), (1, b"\xfeann", None)]
@@ -137,7 +137,9 @@ def test_no_key_and_no_payload_stay_as_they_were(shop: Settings) -> None:
         ({"key_bytes": 2_000}, "only 4 of 2,000 bytes of its key are here; send the message again"),
     ],
 )
-def test_what_cannot_go_back_is_named_and_the_rest_goes(shop: Settings, changes: dict[str, Any], reason: str) -> None:
+def test_a_dead_letter_that_cannot_be_sent_is_named_and_the_rest_is_sent(
+    shop: Settings, changes: dict[str, Any], reason: str
+) -> None:
     store(shop, letter(0), letter(4), letter(8, **changes), letter(12))
     done = retry(shop)
     assert done.sent == 3

@@ -1,4 +1,4 @@
-"""The doctor on Apache Kafka and a real Redis: it sees what is there, and what is wrong with a topic."""
+"""The doctor on Apache Kafka and a real Redis: it finds existing topics, and what is wrong with a topic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streams.kafka import topics
 from streams.settings import Ranker, Settings
 
 
-def test_it_sees_topics_come_right_and_go_wrong(settings: Settings) -> None:
+def test_the_doctor_sees_topics_become_right_and_wrong(settings: Settings) -> None:
     settings = settings.model_copy(update={"ranker": Ranker(model="none")})
     specs = topics.topic_specs(settings)
     input_, ours = (next(spec for spec in specs if spec.is_input is is_input) for is_input in (True, False))

@@ -1,4 +1,4 @@
-"""A worker whose model is replaced while users click: every list is made by one of the two, and answers teach it."""
+"""A worker whose model is replaced while users click: each list is by one of the two, and it learns from feedback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ USERS = [f"user-{number}" for number in range(8)]
 PAUSE_S = 0.02
 
 
-def test_a_model_is_replaced_under_load_and_learns_from_answers(settings: Settings, tmp_path: Path) -> None:
+def test_a_model_is_replaced_under_load_and_learns_from_feedback(settings: Settings, tmp_path: Path) -> None:
     base = settings.encoder.model
     one, other = folder(tmp_path / "one", base, seed=1), folder(tmp_path / "other", base, seed=2)
     current, following = tmp_path / "current", tmp_path / "next"

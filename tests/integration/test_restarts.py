@@ -1,4 +1,4 @@
-"""Workers that end, are killed, come back, lose their folder and share the work: every event counts once."""
+"""Workers end, are killed, restart, lose their folder and share the work, and every event counts once."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_every_event_counts_once_through_restarts_and_a_lost_folder(settings: Se
         traffic.check(running)
 
 
-def test_workers_share_the_partitions_and_hand_them_over(settings: Settings, client: Client) -> None:
+def test_workers_share_partitions_and_take_over_those_of_others(settings: Settings, client: Client) -> None:
     """A second worker joins under load, the first leaves, a third joins and is killed."""
 
     def beside() -> Settings:

@@ -1,4 +1,4 @@
-"""Nobody gets in: Kafka with SCRAM and mutual TLS, Redis with TLS and ACLs, right and wrong, and no secret anywhere."""
+"""Kafka with SCRAM and mutual TLS, Redis with TLS and ACLs: right and wrong credentials, no secret in any output."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SECRETS = (PASSWORD, REDIS_PASSWORD, TOKEN, KEY_PASSWORD)
 
 @pytest.fixture(autouse=True)
 def collected() -> Iterator[None]:
-    """aiokafka leaves the socket of a refused login to the garbage collector, which shall find it here."""
+    """Collect garbage here: aiokafka leaves the socket of a refused login to the garbage collector."""
     yield
     gc.collect()
 
@@ -92,7 +92,7 @@ def afterclick(settings: Settings, *arguments: str) -> subprocess.CompletedProce
     )
 
 
-def test_kafka_lets_in_who_has_a_password_or_a_certificate(addresses: Addresses, certificates: Certificates) -> None:
+def test_kafka_accepts_a_password_or_a_certificate(addresses: Addresses, certificates: Certificates) -> None:
     mutual = Security(protocol="SSL", ssl_cafile=certificates.ca, ssl_certfile=certificates.client)
     for address, security in ((addresses.scram, scram(certificates.ca)), (addresses.mutual, mutual)):
         settings = Settings(kafka=Kafka(bootstrap_servers=address, security=security, partitions=2))
@@ -114,7 +114,7 @@ def test_kafka_lets_in_who_has_a_password_or_a_certificate(addresses: Addresses,
         ("no TLS", r"connection closed by the server, expected an answer to PLAINTEXT; check .*PROTOCOL"),
     ],
 )
-def test_kafka_refused_is_one_line_that_says_why(
+def test_a_refusal_of_kafka_is_one_line_with_the_reason(
     case: str, said: str, addresses: Addresses, certificates: Certificates
 ) -> None:
     def mutual(own: Path | None) -> Kafka:
@@ -145,7 +145,7 @@ def test_kafka_refused_is_one_line_that_says_why(
         ("expired certificate", r"not to be trusted \(certificate has expired\), expected .*; renew it"),
     ],
 )
-def test_redis_refused_is_one_line_that_says_why(
+def test_a_refusal_of_redis_is_one_line_with_the_reason(
     case: str, said: str, redis_port: int, certificates: Certificates, folder: Path
 ) -> None:
     with secured.redis(certificates, folder, certificates.expired) as expired_port:
@@ -161,7 +161,7 @@ def test_redis_refused_is_one_line_that_says_why(
     assert REDIS_PASSWORD not in str(error.value)
 
 
-def test_redis_with_tls_is_not_talked_to_without(redis_port: int, certificates: Certificates) -> None:
+def test_a_redis_with_tls_needs_a_tls_url(redis_port: int, certificates: Certificates) -> None:
     plain = Redis(url=SecretStr(f"redis://{USER}:{REDIS_PASSWORD}@127.0.0.1:{redis_port}/0"))
     with pytest.raises(
         SettingsError, match=r"expected one; in AFTERCLICK_REDIS__URL write rediss:// \(the server has TLS"
@@ -178,7 +178,7 @@ async def checked(settings: Redis) -> None:
         await opened.close()
 
 
-def test_the_commands_end_with_the_line_and_a_status(
+def test_the_commands_end_with_that_line_and_an_exit_status(
     addresses: Addresses, certificates: Certificates, redis_port: int, tmp_path: Path
 ) -> None:
     right = Kafka(bootstrap_servers=addresses.scram, security=scram(certificates.ca))
@@ -203,7 +203,7 @@ def test_the_commands_end_with_the_line_and_a_status(
     assert not [secret for secret in SECRETS if secret in found]
 
 
-def test_a_worker_works_there_and_no_secret_is_in_its_log_or_metrics(
+def test_a_worker_runs_with_credentials_and_shows_no_secret_in_log_or_metrics(
     addresses: Addresses, certificates: Certificates, redis_port: int, tmp_path: Path
 ) -> None:
     """At log level debug, with a secret in every setting that takes one."""
@@ -240,7 +240,7 @@ def test_a_worker_works_there_and_no_secret_is_in_its_log_or_metrics(
 
 
 def ask(settings: Settings, path: str, token: str) -> str:
-    """What the worker's HTTP says; nothing while it does not answer, or refuses."""
+    """Return what the worker answers over HTTP; nothing while it does not answer, or refuses."""
     url = f"http://127.0.0.1:{settings.metrics.port}{path}"
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     try:

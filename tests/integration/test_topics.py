@@ -1,4 +1,4 @@
-"""Topics on Apache Kafka: made as described, left alone when right, refused in one line when wrong."""
+"""Topics on Apache Kafka: created as specified, left unchanged if right, refused in one line if wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[at
 
 from streams.kafka import client as kafka_client
 from streams.kafka.client import KafkaUnavailable
-from streams.kafka.topics import OF_OTHERS, TopicError, TopicSpec, changelog_name, ensure_topics, topic_specs
+from streams.kafka.topics import INPUTS, TopicError, TopicSpec, changelog_name, ensure_topics, topic_specs
 from streams.settings import Kafka, Settings
 
 
@@ -35,7 +35,7 @@ def config(settings: Settings, topic: str) -> dict[str, str]:
     return {name: entry.value for name, entry in entries.items()}
 
 
-def test_every_topic_is_made_alike_and_a_second_time_changes_nothing(settings: Settings) -> None:
+def test_every_topic_is_created_as_specified_and_a_second_start_changes_nothing(settings: Settings) -> None:
     specs = topic_specs(settings)
     ensure(settings, specs)
     ensure(settings, specs)
@@ -63,18 +63,18 @@ def test_workers_that_start_together_do_not_collide(settings: Settings) -> None:
         ("rank-requests", "compact,delete"),
     ],
 )
-def test_cleanup(settings: Settings, name: str, cleanup: str) -> None:
+def test_a_topic_has_its_cleanup_policy(settings: Settings, name: str, cleanup: str) -> None:
     ensure(settings, topic_specs(settings))
     assert config(settings, settings.topic(name))["cleanup.policy"] == cleanup
 
 
-def test_the_changelog_is_compacted_and_dead_letters_are_roomy(settings: Settings) -> None:
+def test_the_changelog_is_compacted_and_dead_letters_may_be_large(settings: Settings) -> None:
     ensure(settings, topic_specs(settings))
     assert config(settings, changelog_name(settings))["cleanup.policy"] == "compact"
     assert int(config(settings, settings.topic("dead-letters"))["max.message.bytes"]) >= 2 << 20
 
 
-def test_another_number_of_partitions_is_refused_before_anything_is_made(settings: Settings) -> None:
+def test_a_wrong_number_of_partitions_is_refused_before_any_topic_is_created(settings: Settings) -> None:
     specs = topic_specs(settings)
     ours = next(spec for spec in specs if spec.name == settings.topic("rank-requests"))
     ensure(settings, [replace(ours, partitions=3)])
@@ -90,7 +90,7 @@ def test_an_input_may_have_any_number_of_partitions(settings: Settings) -> None:
     inputs = [replace(spec, partitions=number + 1) for number, spec in enumerate(specs) if spec.is_input]
     ensure(settings, inputs)
     ensure(settings, specs)
-    assert {spec.name.removeprefix(settings.topic_prefix) for spec in inputs} == set(OF_OTHERS)
+    assert {spec.name.removeprefix(settings.topic_prefix) for spec in inputs} == set(INPUTS)
 
 
 def test_a_topic_that_would_lose_messages_is_refused(settings: Settings) -> None:
@@ -100,7 +100,7 @@ def test_a_topic_that_would_lose_messages_is_refused(settings: Settings) -> None
         ensure(settings, topic_specs(settings))
 
 
-def test_by_default_no_topic_needs_more_room_than_kafka_gives(settings: Settings) -> None:
+def test_with_default_settings_kafkas_message_size_is_enough(settings: Settings) -> None:
     specs = topic_specs(settings)
     plain = [replace(spec, config={k: v for k, v in spec.config.items() if k != "max.message.bytes"}) for spec in specs]
     ensure(settings, plain)
@@ -110,14 +110,14 @@ def test_by_default_no_topic_needs_more_room_than_kafka_gives(settings: Settings
     assert {spec.name for spec in specs if "max.message.bytes" in spec.config} == {settings.topic("dead-letters")}
 
 
-def test_topics_wider_than_ours_are_as_good(settings: Settings) -> None:
+def test_topics_that_take_larger_messages_are_accepted(settings: Settings) -> None:
     specs = topic_specs(settings)
     wide = {"max.message.bytes": str(32 << 20)}
     ensure(settings, [replace(spec, config={**spec.config, **wide}) for spec in specs])
     assert asyncio.run(ensure_topics(settings, specs)) == {spec.name: 32 << 20 for spec in specs}
 
 
-def test_long_lists_and_many_candidates_ask_for_their_room_and_say_where_they_do_not_get_it(
+def test_long_lists_and_many_candidates_set_the_message_size_and_warn_where_it_is_smaller(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     roomy = settings.model_copy(
@@ -144,7 +144,7 @@ def test_long_lists_and_many_candidates_ask_for_their_room_and_say_where_they_do
     ]
 
 
-def test_a_changelog_that_takes_no_whole_state_is_refused(settings: Settings) -> None:
+def test_a_changelog_too_small_for_a_state_is_refused(settings: Settings) -> None:
     specs = topic_specs(settings)
     narrow = replace(specs[-1], config={**specs[-1].config, "max.message.bytes": "100000"})
     ensure(settings, [replace(narrow, least=0)])
@@ -152,7 +152,7 @@ def test_a_changelog_that_takes_no_whole_state_is_refused(settings: Settings) ->
         ensure(settings, specs)
 
 
-def test_the_brokers_own_replication(settings: Settings) -> None:
+def test_the_brokers_default_replication_can_be_used(settings: Settings) -> None:
     ensure(changed(settings, replication_factor=-1), topic_specs(settings))
     assert len(admin(settings).list_topics(timeout=10).topics[settings.topic("clicks")].partitions[0].replicas) == 1
 
@@ -162,7 +162,7 @@ def test_more_replicas_than_brokers_is_refused(settings: Settings) -> None:
         ensure(changed(settings, replication_factor=99), topic_specs(settings))
 
 
-def test_without_leave_to_create_each_missing_topic_has_its_line(settings: Settings) -> None:
+def test_with_creation_off_each_missing_topic_has_its_line(settings: Settings) -> None:
     specs = topic_specs(settings)
     ensure(settings, specs[1:])
     forbidden = changed(settings, create_topics=False)
@@ -174,7 +174,7 @@ def test_without_leave_to_create_each_missing_topic_has_its_line(settings: Setti
     ensure(forbidden, specs)
 
 
-def test_a_kafka_that_never_answers_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kafka_that_never_answers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_client, "CONNECT_TIMEOUT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = Settings(kafka=Kafka(bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}"))

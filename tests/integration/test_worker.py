@@ -1,4 +1,4 @@
-"""The product end to end: a real Kafka, a real Redis, a real worker, and clients that are not ours."""
+"""The product end to end: a real Kafka, a real Redis, a real worker, and clients of other projects."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def check_metrics(running: WorkerProcess) -> None:
     assert running.total("afterclick_dead_letters_total") == 0
 
 
-def test_rejected_messages_are_kept_whole_as_far_as_they_fit(settings: Settings) -> None:
+def test_rejected_messages_are_kept_whole_if_they_fit(settings: Settings) -> None:
     widest = {"max.message.bytes": str(MOST_BYTES)}
     clicks = next(spec for spec in topic_specs(settings) if spec.name == settings.topic("clicks"))
     asyncio.run(ensure_topics(settings, [replace(clicks, config=widest)]))
@@ -183,7 +183,7 @@ def test_a_forgotten_user_is_gone_everywhere(settings: Settings, client: Client)
         until(lambda: version(client, "ann", 1))
 
 
-def test_a_user_lives_in_one_place_whatever_partitioner_their_producers_use(settings: Settings, client: Client) -> None:
+def test_a_user_has_one_partition_whatever_partitioner_producers_use(settings: Settings, client: Client) -> None:
     with worker(settings, "all") as running:
         running.wait_ready()
         client.items()

@@ -1,4 +1,4 @@
-"""Acknowledged in the order of offsets, so that a commit never passes a message in flight."""
+"""Messages are acknowledged in the order of offsets, so a commit never passes a message in flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decompression with a bound gives what aiokafka's own gives, up to the bound."""
+"""Bounded decompression gives the same bytes as aiokafka's own, up to the bound."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_same_bytes_come_out(name: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_damage_is_an_error_and_no_end(name: str) -> None:
+def test_damaged_data_is_an_error(name: str) -> None:
     packed = bytearray(getattr(codec, f"{name}_encode")(random.Random(1).randbytes(4_000)))
     for broken in (packed[:-20], b"xx" + packed, packed[:40] + bytes(200)):
         with pytest.raises(Exception, match=r".") as raised:
@@ -45,7 +45,7 @@ def test_damage_is_an_error_and_no_end(name: str) -> None:
 @pytest.mark.parametrize("name", CODECS)
 def test_a_batch_that_fills_the_memory_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By every consumer of this process, whichever way aiokafka decodes."""
-    monkeypatch.setattr(bounded_codecs, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(bounded_codecs, "MAX_BYTES", 1 << 20)
 
     def read(size: int) -> list[Any]:
         built = DefaultRecordBatchBuilder(2, CODECS[name], 0, -1, -1, 0, 1 << 30)

@@ -1,4 +1,4 @@
-"""A worker's folder is its own: another process gets a line, also after a fork, and a dead one lets go."""
+"""A worker locks its folder: another process gets an error, also after a fork, and death releases the lock."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def another(folder: Path, *how: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("how", [[], ["fork"]])
-def test_a_folder_that_a_worker_has_is_refused_until_it_is_dead(tmp_path: Path, how: list[str]) -> None:
+def test_a_folder_is_refused_until_the_worker_that_uses_it_is_dead(tmp_path: Path, how: list[str]) -> None:
     folder = tmp_path / "shop" / "data"
     owner = another(folder, *how)
     try:
@@ -67,7 +67,7 @@ def test_a_folder_that_a_worker_has_is_refused_until_it_is_dead(tmp_path: Path, 
         owner.wait()
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=r"DATA_DIR: got .*file/data \(Not a directory\), expected a folder"):
         claim(tmp_path / "file" / "data")

@@ -1,4 +1,4 @@
-"""The clients' options, and the partition of a key as Kafka's own clients choose it."""
+"""The options of Kafka clients, and the partition of a key, which is the same as in Kafka's own clients."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize(("key", "hashed"), JAVA.items())
-def test_partition_is_the_java_clients(key: bytes, hashed: int) -> None:
+def test_the_partition_is_that_of_javas_client(key: bytes, hashed: int) -> None:
     assert partition_of(key, 1000) == (hashed & 0x7FFFFFFF) % 1000
 
 
 @given(key=st.binary(max_size=64), partitions=st.integers(1, 64))
-def test_partition_is_the_producers(key: bytes, partitions: int) -> None:
+def test_the_partition_is_that_of_our_producer(key: bytes, partitions: int) -> None:
     everything = list(range(partitions))
     assert partition_of(key, partitions) == DefaultPartitioner()(key, everything, everything)
 
 
-def test_plain_needs_no_more_than_addresses() -> None:
+def test_plaintext_needs_only_addresses() -> None:
     assert client_options(Kafka(bootstrap_servers="a:1, b:2")) == {
         "bootstrap_servers": ["a:1", "b:2"],
         "security_protocol": "PLAINTEXT",
@@ -82,7 +82,7 @@ def test_a_missing_file_names_its_setting(tmp_path: Path) -> None:
         client_options(Kafka(security=Security(protocol="SSL", ssl_cafile=tmp_path / "none.pem")))
 
 
-def test_what_is_no_certificate_names_its_setting(tmp_path: Path) -> None:
+def test_a_file_without_a_certificate_names_its_setting(tmp_path: Path) -> None:
     junk = tmp_path / "junk.pem"
     junk.write_text("junk", encoding="utf-8")
     with pytest.raises(SettingsError, match=r"^AFTERCLICK_KAFKA__SECURITY__SSL_CAFILE: .*expected certificates"):
@@ -90,7 +90,7 @@ def test_what_is_no_certificate_names_its_setting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("password", [None, SecretStr("wrong-one")])
-def test_a_wrong_key_password_asks_nobody_and_is_not_shown(
+def test_a_wrong_key_password_prompts_nobody_and_is_not_shown(
     certificate: tuple[Path, Path], password: SecretStr | None
 ) -> None:
     cert, key = certificate
@@ -101,7 +101,7 @@ def test_a_wrong_key_password_asks_nobody_and_is_not_shown(
 
 
 @pytest.mark.parametrize(("password", "hint"), [("pw\n", True), (" pw", True), ("pw", False), ("p w", False)])
-def test_a_refused_password_with_a_line_feed_of_its_file_is_told(password: str, hint: bool) -> None:
+def test_a_refused_password_with_a_trailing_line_feed_gets_a_hint(password: str, hint: bool) -> None:
     security = Security(protocol="SASL_SSL", sasl_username="ann", sasl_password=SecretStr(password))
     said = kafka_client._login_refused(security, SaslAuthenticationFailed())
     assert said.startswith("got a refusal of user 'ann', expected its name and password to be right for SCRAM-SHA-512")

@@ -1,4 +1,4 @@
-"""However much is said, the log is no flood, and what was left out is told."""
+"""The log limits repeated lines, and says how many it left out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.kafka.reject import rejected
 from streams.receive.message import BadMessage, Message
 from streams.settings import Settings
 from streams.worker import log
-from streams.worker.log import BURST, EVERY_S, MOST_KINDS, RateLimit
+from streams.worker.log import BURST, EVERY_S, MAX_KINDS, RateLimit
 
 
 @pytest.fixture
@@ -36,14 +36,14 @@ def test_a_kind_is_limited_and_others_are_not(clock: list[float]) -> None:
     assert again.getMessage() == f"rejected 1000 (and {1000 - BURST} more like it)"
 
 
-def test_its_memory_is_bounded(clock: list[float]) -> None:
+def test_the_filters_memory_is_bounded(clock: list[float]) -> None:
     limit = RateLimit()
-    for line in range(3 * MOST_KINDS):
+    for line in range(3 * MAX_KINDS):
         limit.filter(record("x", line=line))
-    assert len(limit._kinds) <= MOST_KINDS
+    assert len(limit._kinds) <= MAX_KINDS
 
 
-def test_a_rejection_is_told_without_what_it_holds(
+def test_a_rejection_is_logged_without_its_content(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = Message("clicks", 1, 2, b"secret-user", b"secret-payload")

@@ -1,4 +1,4 @@
-"""What does not fit its topic is cut to what does, says so, and is no loop; what cannot be cut waits."""
+"""A message that does not fit its topic is cut and counted, without an endless loop; one that cannot be cut waits."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ def cut(outgoing: Outgoing, most: int) -> Outgoing:
     return smaller
 
 
-def test_by_default_all_that_we_write_fits_what_kafka_takes_by_default() -> None:
+def test_with_default_settings_our_messages_fit_kafkas_default() -> None:
     settings = Settings()
     assert request_bytes(settings) + OVERHEAD_BYTES <= BROKERS_LARGEST
     assert list_bytes(settings) + OVERHEAD_BYTES <= BROKERS_LARGEST
 
 
-def test_the_largest_request_is_never_refused_by_us() -> None:
+def test_our_decoder_takes_our_largest_request() -> None:
     largest = Settings(candidates=Candidates(limit=5_000), interest=Interest(history=50))
     assert request_bytes(largest) <= MAX_REQUEST_BYTES
 
 
-def test_the_longest_list_fits_what_is_asked_for() -> None:
+def test_the_longest_list_fits_the_requested_topic_size() -> None:
     worst = RecommendedItem(
         item_id="\x01" * 256,
         rank=1_000,
@@ -103,7 +103,7 @@ def test_the_longest_list_fits_what_is_asked_for() -> None:
     assert outgoing_list("t", list_.user_id, msgspec.json.encode(list_)).size <= asked
 
 
-def test_a_request_first_loses_what_ranking_does_not_read() -> None:
+def test_a_request_first_loses_fields_that_ranking_does_not_read() -> None:
     whole = outgoing_request("t", request(categories=64))
     assert whole.size > 1 << 20
     smaller = msgspec.json.decode(cut(whole, 1 << 20).value or b"", type=RankRequest)
@@ -114,7 +114,7 @@ def test_a_request_first_loses_what_ranking_does_not_read() -> None:
     assert len(smaller.history) == 50
 
 
-def test_then_the_ends_of_texts_then_candidates_and_their_features_with_them() -> None:
+def test_a_request_then_loses_ends_of_texts_then_candidates_with_their_features() -> None:
     long = request(candidates=1_000, text="🙂" * 2_000)
     shorter = msgspec.json.decode(cut(outgoing_request("t", long), 5 << 20).value or b"", type=RankRequest)
     assert len(shorter.candidates) == 1_000
@@ -132,7 +132,7 @@ def test_then_the_ends_of_texts_then_candidates_and_their_features_with_them() -
 @pytest.mark.parametrize("key", [None, b"", b"k" * 256, b"k" * 3_000_000])
 @pytest.mark.parametrize("error", ["short", "long" * 500_000])
 @pytest.mark.parametrize("most", [20_000, 1 << 20])
-def test_a_letter_has_the_beginning_and_the_size_of_all(
+def test_a_cut_dead_letter_has_the_payloads_beginning_and_whole_size(
     payload: bytes | None, key: bytes | None, error: str, most: int
 ) -> None:
     letter = DeadLetter(topic="clicks", partition=1, offset=2, error=error, payload=payload, key=key)
@@ -153,7 +153,7 @@ def test_a_letter_has_the_beginning_and_the_size_of_all(
     assert again.payload_bytes in (None, len(payload or b"")), "cut twice, it still tells the size of all"
 
 
-def test_whole_letters_are_as_they_were() -> None:
+def test_a_dead_letter_that_fits_is_unchanged() -> None:
     letter = DeadLetter(topic="clicks", partition=1, offset=2, error="e", payload=None, key=None)
     assert msgspec.json.decode(msgspec.json.encode(letter)) == {
         "topic": "clicks",
@@ -199,7 +199,7 @@ def letter_of(payload: bytes) -> Outgoing:
     return outgoing_letter("dead-letters", letter)
 
 
-def test_what_is_known_to_be_too_large_is_not_tried() -> None:
+def test_a_message_over_the_known_limit_is_not_sent() -> None:
     producer = FakeProducer(2 << 20)
     assert deliver(producer, {"dead-letters": 2 << 20}, letter_of(b"x" * 9_000_000), Outgoing("t", b"k", b"v")) == [
         "place",
@@ -209,7 +209,7 @@ def test_what_is_known_to_be_too_large_is_not_tried() -> None:
     assert (2 << 20) - 2_000 < producer.sent[0][1] <= 2 << 20
 
 
-def test_a_broker_that_takes_less_than_it_says_is_no_loop() -> None:
+def test_a_broker_that_takes_less_than_its_setting_causes_no_endless_loop() -> None:
     producer = FakeProducer(100_000)
     messages = (
         Outgoing("t", b"a", b"v"),
@@ -222,14 +222,14 @@ def test_a_broker_that_takes_less_than_it_says_is_no_loop() -> None:
     assert last["r"] <= 100_000
 
 
-def test_an_event_that_cannot_be_routed_becomes_what_its_maker_says() -> None:
+def test_an_event_too_large_to_route_becomes_its_substitute() -> None:
     producer = FakeProducer(1 << 20)
     routed = Outgoing("routed-events", b"ann", b"x" * (2 << 20), smaller=lambda most: letter_of(b"x" * (2 << 20)))
     assert deliver(producer, {}, routed) == ["place"]
     assert [topic for topic, _ in producer.sent] == ["dead-letters"]
 
 
-def test_what_nothing_can_be_left_out_of_waits_for_a_wider_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_cannot_be_cut_waits_for_a_larger_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     producer = FakeProducer(10)
     tries = itertools.count()
 

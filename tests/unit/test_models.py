@@ -1,4 +1,4 @@
-"""The models' process: the same numbers as here, and a death that is met once."""
+"""The models' process gives the same numbers as the models in this process, and is replaced when it dies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ranker.score import ScoreRequest
 from streams import metrics
 from streams.models import process as model_process
 from streams.models.client import Models, RemoteEncoder
-from streams.models.process import EncoderFacts, Wanted
+from streams.models.process import EncoderFacts, ModelChoice
 from streams.settings import Encoder, Ranker
 from tests import models as tiny
 
@@ -37,15 +37,15 @@ def models() -> Iterator[Models]:
     running.close()
 
 
-def die(_wanted: Wanted) -> None:
+def die(_choice: ModelChoice) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def hang(_wanted: Wanted) -> None:
+def hang(_choice: ModelChoice) -> None:
     threading.Event().wait()
 
 
-def test_scores_and_vectors_are_the_models_own(models: Models) -> None:
+def test_scores_and_vectors_are_those_of_the_models(models: Models) -> None:
     assert models.encoder is not None
     assert models.scorer is not None
     here = load_scorer(Ranker().model, "cpu", "float32")
@@ -56,7 +56,7 @@ def test_scores_and_vectors_are_the_models_own(models: Models) -> None:
     assert models.encoder.encode(TEXTS).shape == (3, models.encoder.dim)
 
 
-def test_it_is_told_to_forget(models: Models) -> None:
+def test_the_process_forgets_users(models: Models) -> None:
     assert models.scorer is not None
     models.scorer.forget(["ann"])
     models.scorer.forget(None)
@@ -90,12 +90,12 @@ def test_a_process_that_hangs_is_replaced(models: Models, monkeypatch: pytest.Mo
     assert len(models.scorer.score([REQUEST])[0]) == len(TEXTS)
 
 
-def test_an_unknown_model_is_the_same_clear_error_as_here() -> None:
+def test_an_unknown_model_is_the_same_clear_error_as_in_one_process() -> None:
     with pytest.raises(ModelNotFound, match="nowhere"):
         Models(None, Ranker(model="/nowhere")).load()
 
 
-def test_what_is_not_wanted_is_not_loaded() -> None:
+def test_a_model_that_is_not_needed_is_not_loaded() -> None:
     models = Models(None, Ranker(model="none"))
     models.load()
     assert models.encoder is None
@@ -103,7 +103,7 @@ def test_what_is_not_wanted_is_not_loaded() -> None:
     models.close()
 
 
-def test_vectors_are_known_by_the_dtype_that_they_were_made_in(models: Models) -> None:
+def test_the_identity_of_vectors_has_their_dtype(models: Models) -> None:
     assert models.encoder is not None
     assert models.encoder.placement.dtype == "float32"
     auto = Models(Encoder(device="cpu"), None)
@@ -134,26 +134,26 @@ def test_a_model_that_changes_while_it_is_loaded_is_loaded_again(
     folder = tiny.packed(tmp_path)
     loads, load = [0], model_process._load
 
-    def loaded(wanted: Wanted) -> Any:
-        models = load(wanted)
+    def loaded(choice: ModelChoice) -> Any:
+        models = load(choice)
         loads[0] += 1
         if loads[0] in changes_at:
             (folder / "README.md").write_text("a change " * loads[0], encoding="utf-8")
         return models
 
     monkeypatch.setattr(model_process, "_load", loaded)
-    wanted = None, Ranker(model=str(folder), device="cpu", dtype="float32")
+    choice = None, Ranker(model=str(folder), device="cpu", dtype="float32")
     changes_at = {1}
-    found = model_process._load_whole(wanted)
+    found = model_process._load_unchanged(choice)
     assert loads == [2]
-    assert found.of_scorer is not None
-    assert found.of_scorer.name == version.version(str(folder))
+    assert found.scorer_facts is not None
+    assert found.scorer_facts.name == version.version(str(folder))
     changes_at = {3, 4, 5}
     with pytest.raises(ModelUnsupported, match="rename its folder into place"):
-        model_process._load_whole(wanted)
+        model_process._load_unchanged(choice)
 
 
-def test_an_encoder_that_comes_back_as_another_one_is_not_mixed_with_the_first(tmp_path: Path) -> None:
+def test_vectors_of_a_changed_encoder_are_not_mixed_with_the_first_ones(tmp_path: Path) -> None:
     folder = tiny.encoder(tmp_path)
     running = Models(Encoder(model=str(folder), device="cpu", dtype="float32"), None)
     running.load()
@@ -170,7 +170,7 @@ def test_an_encoder_that_comes_back_as_another_one_is_not_mixed_with_the_first(t
 @pytest.mark.parametrize(
     ("title", "is_told"), [("\u7ea2\u8272\u767b\u5c71\u978b {}", True), ("Red hiking boots {}", False)]
 )
-def test_a_script_that_the_encoder_does_not_know_is_told_once(
+def test_a_script_that_the_encoder_does_not_know_is_logged_once(
     models: Models, title: str, is_told: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     fresh = RemoteEncoder(models, "minilm", EncoderFacts(384, models.encoder.placement, models.encoder.identity))  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""An outage of Kafka is two lines, a broker that moves none, and what needs somebody's hand is never left out."""
+"""An outage of Kafka is two log lines, a moving broker is none, and a line that needs a person is never left out."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def told(clock: list[float], caplog: pytest.LogCaptureFixture) -> tuple[Outage, 
 
 def test_an_outage_of_a_hundred_seconds_is_two_lines(clock: list[float], told: tuple[Outage, list[str]]) -> None:
     kafka, lines = told
-    was_told = [kafka.told]
+    was_logged = [kafka.is_logged]
     for _ in range(100):
         clock[0] += 1
         kafka.seen(SIGNS[0])
-        was_told.append(kafka.told)
-    assert was_told == [False] * 3 + [True] * 98
+        was_logged.append(kafka.is_logged)
+    assert was_logged == [False] * 3 + [True] * 98
     assert len(lines) == 1
     assert lines[0].startswith(f"Kafka is away ({SIGNS[0]})")
     kafka.back()
@@ -71,14 +71,14 @@ def test_an_outage_of_a_hundred_seconds_is_two_lines(clock: list[float], told: t
     kafka.back()
     kafka.back()
     assert lines[1:] == ["Kafka is back, after 99 s"]
-    assert kafka.told is False
+    assert kafka.is_logged is False
     kafka.seen(SIGNS[0])
     clock[0] += LASTS_S
     kafka.seen(SIGNS[0])
     assert len(lines) == 3, "the next outage has its line"
 
 
-def test_a_broker_whose_place_another_takes_is_none(clock: list[float], told: tuple[Outage, list[str]]) -> None:
+def test_a_replaced_broker_is_no_outage(clock: list[float], told: tuple[Outage, list[str]]) -> None:
     kafka, lines = told
     for _ in range(10):
         for sign in SIGNS:
@@ -93,7 +93,7 @@ def test_a_broker_whose_place_another_takes_is_none(clock: list[float], told: tu
 
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
-def test_only_signs_are_kept_from_the_log(told: tuple[Outage, list[str]], keep: bool, level: int) -> None:
+def test_only_signs_are_kept_out_of_the_log(told: tuple[Outage, list[str]], keep: bool, level: int) -> None:
     quiet = Quiet(told[0], keep)
 
     def passes(text: str, name: str = "aiokafka.consumer.fetcher") -> bool:

@@ -1,4 +1,4 @@
-"""What our workers write is taken by our workers, whatever clocks say; what others write in its likeness is not."""
+"""Workers take their own messages whatever clocks say, and do not take imitations by other programs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def asked(user_id: str, offset: int, ours: bool, ahead_ms: int = 0, tombstone: b
     return one
 
 
-def test_everybodys_list_is_made_of_our_own_request_only() -> None:
+def test_only_our_own_request_makes_the_cold_start_list() -> None:
     out = asyncio.run(
         ranked(
             asked("*", 0, ours=True),
@@ -88,7 +88,7 @@ def test_everybodys_list_is_made_of_our_own_request_only() -> None:
     ]
 
 
-def test_no_request_of_ours_is_refused_for_its_time() -> None:
+def test_no_request_of_our_own_is_refused_for_its_time() -> None:
     """Another's is; and one that is dated a little after its record is as of its record."""
     out = asyncio.run(
         ranked(
@@ -102,7 +102,7 @@ def test_no_request_of_ours_is_refused_for_its_time() -> None:
     assert [letter["offset"] for letter in out.letters] == [1]
 
 
-def test_the_state_tier_marks_all_that_it_asks_for() -> None:
+def test_the_state_tier_marks_every_request_that_it_sends() -> None:
     world = World()
     asyncio.run(world.work([world.click("u", "e1"), world.forget("v", 1)]))
     requests = world.broker.of("rank-requests")
@@ -126,7 +126,7 @@ def test_a_routed_event_counts_when_its_first_record_was_written() -> None:
         assert other.broker.of("dead-letters") == []
 
 
-def test_no_routed_event_is_everybodys() -> None:
+def test_no_routed_event_belongs_to_the_cold_start_user() -> None:
     world = World()
     click = json.dumps({"event_id": "e", "user_id": "*", "item_id": "a", "timestamp": NOW}).encode()
     home = partition_of(b"*", SETTINGS.kafka.partitions)
@@ -136,7 +136,7 @@ def test_no_routed_event_is_everybodys() -> None:
     assert len(world.broker.of("dead-letters")) == 1
 
 
-def test_headers_that_are_none_of_ours() -> None:
+def test_headers_of_other_programs_are_ignored() -> None:
     assert (origin(None), written_ms(None), is_our_request(None)) == ("", None, False)
     for headers in ([("origin", None)], [("origin", b"\xff")], [("written", b"-5")], [("written", b"1" * 40)], []):
         assert not is_our_request(headers)

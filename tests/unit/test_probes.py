@@ -1,4 +1,4 @@
-"""What a worker says of itself over HTTP is true: while it starts, when it is stuck, when it is behind."""
+"""A worker's probes are right: while it starts, when it is stuck, when it is behind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streams.kafka.client import why_away
 from streams.settings import Health, Kafka, Metrics, SettingsError
 from streams.testing.embedded import EmbeddedKafka, free_port
 from streams.worker import health, probes
-from streams.worker.health import Work
+from streams.worker.health import Workload
 
 LIMITS = Health(stuck_s=5, max_lag=10)
 TOKEN = "a-token-of-some-length"
@@ -40,7 +40,7 @@ def ready(limits: Health = LIMITS) -> health.Health:
     found = health.Health(limits, ("state",))
     found.models_loaded = lambda: True
     found.set_ready("state", True)
-    found.note("state", Work())
+    found.note("state", Workload())
     return found
 
 
@@ -69,22 +69,22 @@ def served(judged: health.Health, token: str | None = None) -> Iterator[Callable
         server.server_close()
 
 
-def test_a_worker_that_starts_is_alive_and_not_ready() -> None:
+def test_a_starting_worker_is_alive_and_not_ready() -> None:
     with served(health.Health(LIMITS, ("state", "rank"))) as ask:
         assert ask("/livez") == (200, "ok\n")
         assert ask("/readyz") == (503, "models: not loaded\nstate: not caught up\nrank: not caught up\n")
 
 
-def test_ready_and_what_ends_it(clock: list[float]) -> None:
+def test_a_worker_is_ready_until_a_problem_comes(clock: list[float]) -> None:
     judged = ready()
     with served(judged) as ask:
         assert ask("/readyz") == (200, "ok\n")
-        judged.note("state", Work({"p0": 5}, lag=10))
+        judged.note("state", Workload({"p0": 5}, lag=10))
         assert ask("/readyz")[0] == 200
-        judged.note("state", Work({"p0": 5}, lag=11))
+        judged.note("state", Workload({"p0": 5}, lag=11))
         assert ask("/readyz") == (503, "state: 11 messages behind, more than 10\n")
         assert ask("/livez")[0] == 200
-        judged.note("state", Work({"p0": 16}))
+        judged.note("state", Workload({"p0": 16}))
         judged.set_ready("state", False)
         assert ask("/readyz") == (503, "state: not caught up\n")
         judged.set_ready("state", True)
@@ -92,13 +92,13 @@ def test_ready_and_what_ends_it(clock: list[float]) -> None:
         assert ask("/readyz") == (503, "models: not loaded\n")
 
 
-def test_offsets_that_do_not_move_are_no_life_unless_there_is_nothing_to_do(clock: list[float]) -> None:
+def test_a_worker_whose_offsets_do_not_move_is_not_alive_unless_it_is_idle(clock: list[float]) -> None:
     judged = ready()
 
     def after(seconds: int, done: int, **work: Any) -> list[str]:
         for _ in range(seconds):
             clock[0] += 1
-            judged.note("state", Work({"p0": done}, **work))
+            judged.note("state", Workload({"p0": done}, **work))
         return judged.why_not_alive()
 
     assert after(60, 7) == []
@@ -117,16 +117,16 @@ def test_offsets_that_do_not_move_are_no_life_unless_there_is_nothing_to_do(cloc
 @pytest.mark.parametrize(
     ("work", "said"),
     [
-        (Work(away="no server of kafka:9092 answers"), "Kafka: no server of kafka:9092 answers"),
-        (Work(mute_s=9.4), "state: the consumer group's coordinator has not answered for 9 s"),
-        (Work(silent=2), "state: 2 partitions without an answer from their leader"),
+        (Workload(away="no server of kafka:9092 answers"), "Kafka: no server of kafka:9092 answers"),
+        (Workload(mute_s=9.4), "state: the consumer group's coordinator has not answered for 9 s"),
+        (Workload(silent=2), "state: 2 partitions without an answer from their leader"),
         (
-            Work(lag=12, held=12),
+            Workload(lag=12, held=12),
             "state: 12 messages behind, more than 10, 12 of them held by the open transaction of a producer",
         ),
     ],
 )
-def test_why_a_worker_is_not_ready_is_said_and_the_metric_agrees(work: Work, said: str) -> None:
+def test_the_probe_gives_the_reason_and_the_metric_agrees(work: Workload, said: str) -> None:
     judged = ready()
     assert REGISTRY.get_sample_value("afterclick_worker_ready", {"tier": "state"}) == 1
     judged.note("state", work)
@@ -134,14 +134,14 @@ def test_why_a_worker_is_not_ready_is_said_and_the_metric_agrees(work: Work, sai
     assert REGISTRY.get_sample_value("afterclick_worker_ready", {"tier": "state"}) == 0
 
 
-def test_a_stuck_loop_is_told_of_while_it_is_stuck() -> None:
+def test_a_stuck_loop_is_reported_while_it_is_stuck() -> None:
     """A real loop, blocked; the answer comes from the server's thread."""
     judged = ready(LIMITS.model_copy(update={"stuck_s": 0.5}))
     blocked, answered = threading.Event(), threading.Event()
 
     async def turn() -> None:
         for _ in range(10):
-            judged.note("state", Work())
+            judged.note("state", Workload())
             await asyncio.sleep(0.1)
         blocked.set()
         answered.wait(20)
@@ -162,7 +162,7 @@ def test_a_stuck_loop_is_told_of_while_it_is_stuck() -> None:
 WRONG_TOKENS = (None, "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", "Bearer \xff")
 
 
-def test_metrics_and_all_other_paths_ask_for_the_token() -> None:
+def test_metrics_and_all_other_paths_need_the_token() -> None:
     with served(ready(), TOKEN) as ask:
         for path in ("/metrics", "/", "/livez/", "/readyzz"):
             for wrong in WRONG_TOKENS:
@@ -172,7 +172,7 @@ def test_metrics_and_all_other_paths_ask_for_the_token() -> None:
         Metrics(token=SecretStr("short"))
 
 
-def test_probes_answer_a_kubelet_that_has_no_token_and_tell_it_no_reason(clock: list[float]) -> None:
+def test_probes_answer_without_a_token_but_give_no_reason(clock: list[float]) -> None:
     judged = ready()
     with served(judged, TOKEN) as ask:
         for wrong in WRONG_TOKENS:
@@ -191,7 +191,7 @@ def test_other_paths_and_methods_do_nothing() -> None:
         assert ask("/metrics", method="POST")[0] == 405
 
 
-def test_a_client_that_says_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_client_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes.Handler, "timeout", 0.2)
     metrics = Metrics(port=free_port())
     server = probes.serve(metrics, ready())
@@ -201,18 +201,18 @@ def test_a_client_that_says_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) 
     server.server_close()
 
 
-def test_an_address_that_is_taken_is_one_clear_line() -> None:
+def test_an_address_in_use_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         metrics = Metrics(port=taken.getsockname()[1])
         with pytest.raises(SettingsError, match=r"^AFTERCLICK_METRICS__PORT: got .*; give each worker a port"):
             probes.serve(metrics, ready())
 
 
-def test_only_loopback_unless_told_otherwise() -> None:
+def test_the_default_address_is_loopback() -> None:
     assert Metrics().host == "127.0.0.1"
 
 
-def test_kafka_is_there_once_any_server_answers_and_not_where_one_only_listens() -> None:
+def test_kafka_is_available_once_a_server_answers_and_not_where_one_only_listens() -> None:
     with EmbeddedKafka() as there:
         some = Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}, {there.bootstrap_servers}")
         assert asyncio.run(why_away(some)) == ""

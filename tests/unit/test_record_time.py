@@ -1,4 +1,4 @@
-"""When a record was written: whose clock is believed, and what an event that is dated later counts as."""
+"""When a record was written: which clock is trusted, and when an event counts that is dated later."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def written(times: RecordTimes, ahead_ms: int, kind: int = 0) -> int | None:
     return None if believed is None else believed - NOW
 
 
-def test_a_producers_clock_is_believed_for_an_hour_bounded_for_a_day_and_refused_beyond(
+def test_a_producers_clock_is_trusted_for_an_hour_bounded_for_a_day_and_refused_beyond(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     times, _ = times_of(monkeypatch)
@@ -62,7 +62,7 @@ def test_a_producers_clock_is_believed_for_an_hour_bounded_for_a_day_and_refused
         ({}, False),
     ],
 )
-def test_where_kafka_bounds_the_times_it_is_our_clock_that_is_behind(
+def test_where_kafka_bounds_times_our_own_clock_is_behind(
     monkeypatch: pytest.MonkeyPatch, config: dict[str, str], believed: bool
 ) -> None:
     times, asked = times_of(monkeypatch, **config)
@@ -73,14 +73,16 @@ def test_where_kafka_bounds_the_times_it_is_our_clock_that_is_behind(
     assert asked == ["clicks"], "once"
 
 
-def test_the_brokers_own_time_is_believed_and_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_brokers_own_time_is_trusted_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     times, asked = times_of(monkeypatch)
     assert written(times, 40 * DAY, LOG_APPEND_TIME) == 40 * DAY
     assert asked == []
 
 
 @pytest.mark.parametrize("stored", [-1, 0, NOW // 1000])
-def test_a_record_without_a_time_or_in_seconds_is_of_now(monkeypatch: pytest.MonkeyPatch, stored: int) -> None:
+def test_a_record_without_a_time_or_in_seconds_counts_as_written_now(
+    monkeypatch: pytest.MonkeyPatch, stored: int
+) -> None:
     times, _ = times_of(monkeypatch)
     assert times.written_ms(Record("clicks", stored, 0)) == NOW
 
@@ -91,7 +93,7 @@ def received(times: RecordTimes, topic: str, time_ms: int = NOW + 40 * DAY, ours
     return receive_dated(times, Record(topic, NOW + 40 * DAY, 0), message, None, ours)
 
 
-def test_only_a_wish_to_be_forgotten_and_what_is_ours_is_taken_from_a_record_that_is_not_believed(
+def test_only_forget_requests_and_our_own_messages_are_taken_from_an_untrusted_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     times, _ = times_of(monkeypatch)
@@ -106,7 +108,7 @@ def test_only_a_wish_to_be_forgotten_and_what_is_ours_is_taken_from_a_record_tha
     assert received(times, "clicks", ours=True)[1] == NOW
 
 
-def test_an_event_counts_at_the_latest_when_its_record_was_written() -> None:
+def test_an_event_counts_no_later_than_its_record_was_written() -> None:
     click = Click(event_id="e", user_id="u", item_id="i", timestamp=NOW)
     assert counted_at(click, NOW) is click
     assert counted_at(click, NOW - 1).timestamp == NOW - 1

@@ -14,7 +14,7 @@ import pytest
 from streams.commands import forget
 from streams.contracts import Item
 from streams.kafka import reject
-from streams.kafka.reject import told
+from streams.kafka.reject import summary
 from streams.receive.message import BadMessage, Message
 from streams.settings import Settings
 from streams.state.worker import StateWorker
@@ -48,7 +48,7 @@ def test_the_first_is_told_at_once_and_the_rest_in_one_line(
 
 
 def test_many_causes_make_no_long_line() -> None:
-    line = told(Counter({f"cause {number}": 100 - number for number in range(50)}))
+    line = summary(Counter({f"cause {number}": 100 - number for number in range(50)}))
     assert line.startswith("cause 0 (100), cause 1 (99)")
     assert line.endswith(f"others ({sum(range(51, 96)):,})")
 

@@ -1,4 +1,4 @@
-"""A token provider of the user's own: every form of it, refreshed, never a crash; Amazon's signer and an issuer."""
+"""The user's token provider: every form of it, refreshed tokens, never a crash; Amazon's signer with an issuer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def asked(of: TokenProvider, times: int = 3) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["plain", "in_a_coroutine", "over"])
-def test_a_token_without_a_lifetime_is_asked_for_each_time(name: str) -> None:
+def test_a_token_without_a_lifetime_is_used_once(name: str) -> None:
     assert asked(provider(name)) == ["token-0", "token-1", "token-2"]
 
 
@@ -47,19 +47,19 @@ def test_a_token_without_a_lifetime_is_asked_for_each_time(name: str) -> None:
 def test_a_token_is_used_again_for_a_minute(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = provider(name)
     assert asked(given) == ["token-0"] * 3
-    later = time.time() + token_provider.MOST_S + 1
+    later = time.time() + token_provider.MAX_USED_S + 1
     monkeypatch.setattr(time, "time", lambda: later)
     assert asked(given) == ["token-1"] * 3
 
 
-def test_and_not_beyond_its_own_lifetime() -> None:
+def test_a_token_is_not_used_beyond_its_lifetime() -> None:
     given = provider("soon_over")
     first = asked(given, 1)
     time.sleep(0.06)
     assert asked(given, 1) != first
 
 
-def test_one_that_raises_is_told_once_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_provider_that_raises_is_logged_once_and_called_again(caplog: pytest.LogCaptureFixture) -> None:
     given = provider("plain")
     tokens.fail.append(OSError("the issuer is away"))
     for _ in range(3):
@@ -71,14 +71,16 @@ def test_one_that_raises_is_told_once_and_asked_again(caplog: pytest.LogCaptureF
     assert caplog.messages[1:] == ["tests.unit.tokens:plain gives tokens again"]
 
 
-def test_one_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_provider_that_never_answers_times_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(token_provider, "PATIENCE_S", 0.05)
     with pytest.raises(KafkaConnectionError, match="got TimeoutError"):
         asyncio.run(provider("never").token())
 
 
 @pytest.mark.parametrize("answer", [None, "", b"token", 5, ("token",), ("token", "900"), ("token", 1, 2), ("", 900)])
-def test_what_is_no_token_is_told_and_not_shown(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_result_that_is_no_token_is_an_error_and_is_not_shown(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     tokens.answer.append(answer)
     with pytest.raises(KafkaConnectionError, match=f"a {type(answer).__name__} where a token"):
         asyncio.run(provider("whatever").token())
@@ -94,7 +96,7 @@ def test_what_is_no_token_is_told_and_not_shown(answer: Any, caplog: pytest.LogC
         ("tests.unit.tokens:not_callable", "which cannot be called"),
     ],
 )
-def test_a_wrong_path_is_a_wrong_setting(path: str, said: str) -> None:
+def test_a_wrong_path_is_a_settings_error(path: str, said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         TokenProvider(path)
     assert str(caught.value).startswith(f"AFTERCLICK_KAFKA__SECURITY__TOKEN_PROVIDER: got '{path}'")
@@ -142,7 +144,7 @@ def test_amazons_signer_with_credentials_of_an_issuer(monkeypatch: pytest.Monkey
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         given = provider("amazon")
         first, again = asked(given, 2)
-        later = time.time() + token_provider.MOST_S + 1
+        later = time.time() + token_provider.MAX_USED_S + 1
         monkeypatch.setattr(time, "time", lambda: later)
         (second,) = asked(given, 1)
         server.shutdown()

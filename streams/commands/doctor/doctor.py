@@ -99,7 +99,7 @@ def _brokers(name: str, cluster: dict[str, object], kafka: Kafka) -> Check:
 async def _topics(settings: Settings, admin: AIOKafkaAdminClient) -> list[Check]:
     specs = topics.topic_specs(settings)
     present = await topics.partitions_by_topic(admin)
-    wrong = await topics.problems(admin, specs, present)
+    wrong = await topics.problems_of(admin, specs, present)
     narrow = topics.narrow(specs, await topics.largest_messages(admin, [s.name for s in specs if s.name in present]))
     checks = []
     for spec in specs:

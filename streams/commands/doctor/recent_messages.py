@@ -19,7 +19,7 @@ from streams.contracts import DeadLetter, Item
 from streams.kafka import client as kafka_client
 from streams.kafka.own_messages import is_our_request
 from streams.kafka.record_time import Record, RecordTimes, receive_dated
-from streams.kafka.reject import told
+from streams.kafka.reject import summary
 from streams.receive.decode import INPUTS
 from streams.receive.message import BadMessage, Message, Tombstone
 from streams.settings import Settings
@@ -56,8 +56,8 @@ class Finding:
         if not self.read:
             return "none"
         parts = [f"newest {self.read:,}: {self.rejected.total():,} rejected"]
-        parts += [f"causes: {told(self.rejected)}"] if self.rejected else []
-        parts += [f"taken though loose: {told(self.taken)}"] if self.taken else []
+        parts += [f"causes: {summary(self.rejected)}"] if self.rejected else []
+        parts += [f"taken though loose: {summary(self.taken)}"] if self.taken else []
         return "; ".join(parts)
 
 
@@ -70,7 +70,7 @@ class Letters:
 
     def __str__(self) -> str:
         return "; ".join(
-            f"{topic}: {causes.total():,} of {self.messages[topic]:,} rejected: {told(causes)}"
+            f"{topic}: {causes.total():,} of {self.messages[topic]:,} rejected: {summary(causes)}"
             for topic, causes in self.causes.items()
         )
 

@@ -9,15 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest
-from faust.exceptions import ProducerSendError
 
-from streams.faust_compat.consumer_thread import _keep
-from streams.faust_compat.fencing import MembershipFence, MembershipLost
-from streams.kafka import reliable_producer as producer
-from streams.kafka.outgoing import Outgoing
-from streams.kafka.reliable_producer import ReliableProducer
+from streams.faust_compat.fencing import MembershipFence, MembershipLost, watch_membership
 
 SESSION_S = 5.0
 
@@ -30,16 +24,16 @@ async def within(fence: MembershipFence, seconds: float) -> bool:
     return True
 
 
-def test_it_is_held_for_a_session_from_before_the_question() -> None:
+def test_the_fence_is_held_for_a_session_from_before_the_question() -> None:
     fence = MembershipFence(SESSION_S)
-    assert not asyncio.run(within(fence, 0.1)), "nobody has confirmed anything"
+    assert not asyncio.run(within(fence, 0.1)), "the coordinator has confirmed nothing"
     fence.confirm(time.monotonic() - SESSION_S + 0.3)
     assert asyncio.run(within(fence, 0.1))
     time.sleep(0.3)
     assert not asyncio.run(within(fence, 0.1)), "the answer may have been old when we woke to read it"
 
 
-def test_who_waits_goes_on_when_confirmed_and_gives_up_when_lost() -> None:
+def test_a_waiting_write_goes_on_when_confirmed_and_gives_up_when_lost() -> None:
     async def waited(then: str) -> None:
         fence = MembershipFence(SESSION_S)
         waiting = asyncio.create_task(fence.held())
@@ -57,7 +51,7 @@ def test_who_waits_goes_on_when_confirmed_and_gives_up_when_lost() -> None:
 
 
 class Coordinator:
-    """Of aiokafka's group coordinator, what the fence watches."""
+    """The methods of aiokafka's group coordinator that the fence wraps."""
 
     def __init__(self) -> None:
         self.error_code = 0
@@ -79,10 +73,10 @@ class Coordinator:
         (SyncGroupRequest("group", 1, "me", None, []), 27, False),
     ],
 )
-def test_what_the_coordinator_says_keeps_it(request_: Any, error_code: int, held: bool) -> None:
+def test_the_coordinators_answers_keep_the_fence(request_: Any, error_code: int, held: bool) -> None:
     async def played() -> bool:
         fence, coordinator = MembershipFence(SESSION_S), Coordinator()
-        _keep(fence, coordinator, lambda: False)
+        watch_membership(fence, coordinator, lambda: False)
         coordinator.error_code = error_code
         await coordinator._send_req(request_)
         return await within(fence, 0.1)
@@ -91,10 +85,10 @@ def test_what_the_coordinator_says_keeps_it(request_: Any, error_code: int, held
 
 
 @pytest.mark.parametrize("leave", [True, False])
-def test_a_member_that_leaves_or_is_put_out_has_lost_it(leave: bool) -> None:
+def test_a_member_that_leaves_or_is_removed_loses_the_fence(leave: bool) -> None:
     async def played() -> None:
         fence, coordinator = MembershipFence(SESSION_S), Coordinator()
-        _keep(fence, coordinator, lambda: False)
+        watch_membership(fence, coordinator, lambda: False)
         await coordinator._send_req(HeartbeatRequest("group", 1, "me"))
         assert await within(fence, 0.1)
         if leave:
@@ -112,12 +106,12 @@ SYNC = SyncGroupRequest("group", 1, "me", None, [])
 
 
 @pytest.mark.parametrize("requests", [[JOIN], [SYNC], [JOIN, SYNC]])
-def test_who_is_ending_has_lost_it_with_the_next_rebalance(requests: Sequence[Any]) -> None:
-    """Nothing is handed over or restored for it any more."""
+def test_a_worker_that_is_ending_loses_the_fence_at_the_next_rebalance(requests: Sequence[Any]) -> None:
+    """Faust revokes and restores nothing for it any more."""
 
     async def played() -> None:
         fence, coordinator = MembershipFence(SESSION_S), Coordinator()
-        _keep(fence, coordinator, lambda: True)
+        watch_membership(fence, coordinator, lambda: True)
         await coordinator._send_req(HeartbeatRequest("group", 1, "me"))
         assert await within(fence, 0.1)
         for request in requests:
@@ -126,42 +120,3 @@ def test_who_is_ending_has_lost_it_with_the_next_rebalance(requests: Sequence[An
 
     with pytest.raises(MembershipLost):
         asyncio.run(played())
-
-
-class Flaky:
-    """An app whose producer fails as told, send by send, and then works."""
-
-    should_stop = False
-
-    def __init__(self, *outcomes: Exception | None) -> None:
-        self.producer = self
-        self.sent = 0
-        self._outcomes = list(outcomes)
-
-    async def send(self, *_: Any) -> Any:
-        self.sent += 1
-        outcome = self._outcomes.pop(0) if self._outcomes else None
-        if isinstance(outcome, ProducerSendError):
-            raise outcome
-        future = asyncio.get_running_loop().create_future()
-        if outcome is None:
-            future.set_result("place")
-        else:
-            future.set_exception(outcome)
-        return future
-
-
-@pytest.mark.parametrize("failure", [KafkaTimeoutError(), ProducerSendError("a full buffer")])
-def test_the_outbox_is_patient_with_kafka(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(producer, "RETRY_S", 0.01)
-    app: Any = Flaky(failure)
-    assert asyncio.run(ReliableProducer(app).deliver([Outgoing("t", b"k", b"v")])) == ["place"]
-    assert app.sent == 2
-
-
-def test_the_outbox_gives_up_what_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(producer, "RETRY_S", 60)
-    app: Any = Flaky(KafkaTimeoutError(), MembershipLost("gone"), None)
-    with pytest.raises(MembershipLost):
-        asyncio.run(ReliableProducer(app).deliver([Outgoing("t", b"k", b"v")] * 3))
-    assert issubclass(MembershipLost, KafkaError)
