@@ -19,7 +19,7 @@ from streams.kafka.own_messages import OUR_REQUEST
 from streams.settings import Settings
 
 CANDIDATE_BYTES = 8 << 10
-"""2,000 characters (`encoders.describe.MOST_CHARACTERS`) of four bytes, and some for the rest."""
+"""2,000 characters (`encoders.describe.MAX_CHARACTERS`) of four bytes, and some for the rest."""
 EVENT_BYTES = 2 << 10
 """Of a history: a title of 250 characters of four bytes, brand and leaf category; chosen by us."""
 PLACE_BYTES = 4 << 10

@@ -10,7 +10,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from ranker.score import MOST_LISTS, ListFeedback, Scorer
+from ranker.score import MAX_LISTS, ListFeedback, Scorer
 from streams import metrics
 from streams.contracts import Feedback, RankRequest
 
@@ -43,7 +43,7 @@ class RecentLists:
         """A list that a model ranked is made."""
         with self._lock:
             self._out[list_id] = out
-            if len(self._out) > MOST_LISTS:
+            if len(self._out) > MAX_LISTS:
                 self._out.popitem(last=False)
 
     def feedback(self, requests: Sequence[RankRequest]) -> dict[Scorer, list[ListFeedback]]:

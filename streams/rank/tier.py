@@ -19,7 +19,7 @@ from encoders.interest import (
 )
 from ranker import features
 from ranker.score import Learner, Scorer, ScoreRequest
-from ranker.select import Chosen, select
+from ranker.select import SelectedItem, select
 from streams import metrics
 from streams.contracts import (
     LIST_SCHEMA,
@@ -206,7 +206,7 @@ def _priors(request: RankRequest) -> Vector:
     return np.array([candidate.retrieval_score for candidate in request.candidates], np.float32)
 
 
-def _place(request: RankRequest, chosen: Chosen, rank: int) -> RecommendedItem:
+def _place(request: RankRequest, chosen: SelectedItem, rank: int) -> RecommendedItem:
     candidate = request.candidates[chosen.position]
     return RecommendedItem(
         item_id=candidate.item_id,

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.interest import Event
-from ranker.recall.counts import FIRST, Before
+from ranker.recall.event_runs import NO_EARLIER_EVENTS, EarlierEvents
 
 ENTRY = np.dtype([("second", "<u4"), ("item", "<u4"), ("id", "<u8")])
 Entries = npt.NDArray[Any]
@@ -100,7 +100,7 @@ class Memory:
         if self._seconds is not None:
             insort(self._seconds, seen.second)
 
-    def before(self, seen: Seen) -> Before:
+    def before(self, seen: Seen) -> EarlierEvents:
         """What the user did about the same item until now.
 
         An item that is not in the memory may be among what was dropped: then the time is since the horizon.
@@ -111,7 +111,7 @@ class Memory:
             if len(same):
                 newest, count = max(newest, int(same.max())), count + len(same)
         newest = newest if count else self._older.horizon
-        return FIRST if newest == NOTHING_DROPPED else Before((seen.second - newest) * 1000.0, count)
+        return NO_EARLIER_EVENTS if newest == NOTHING_DROPPED else EarlierEvents((seen.second - newest) * 1000.0, count)
 
     def is_busy(self, second: int, most: int) -> bool:
         """Whether so many events are remembered of the hour up to this second, or of the hour from it on."""

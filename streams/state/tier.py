@@ -30,9 +30,10 @@ from encoders.interest import (
 )
 from ranker import features
 from ranker.load import has_fusion
-from ranker.recall.candidates import Merged, Shopper, Source, recall
+from ranker.recall.candidates import RecalledCandidate, Source, UserView, recall
 from ranker.recall.catalogue import Catalogue, CatalogueItem
-from ranker.recall.counts import NOT_COUNTED, Before, Counts
+from ranker.recall.counts import Counts
+from ranker.recall.event_runs import NOT_COUNTED, EarlierEvents
 from streams import metrics
 from streams.contracts import (
     COLD_START_USER,
@@ -110,7 +111,7 @@ class StateTier:
         memory = self.users.memory(user_id)
         outcomes: list[Outcome] = []
         events: list[Event] = []
-        before: list[Before] = []
+        before: list[EarlierEvents] = []
         for click in clicks:
             event = Event(item_key(click.item_id), milliseconds(click.timestamp), type_of(click))
             seen = seen_of(click.event_id, event)
@@ -128,14 +129,14 @@ class StateTier:
             self._take_in(user_id, memory, events, before)
         return outcomes
 
-    def _before(self, memory: Memory, seen: Seen) -> Before:
+    def _before(self, memory: Memory, seen: Seen) -> EarlierEvents:
         """How much the event weighs in everybody's counts."""
         if memory.is_busy(seen.second, self._most_an_hour):
             metrics.events_uncounted.labels("busy").inc()
             return NOT_COUNTED
         return memory.before(seen)
 
-    def _take_in(self, user_id: str, memory: Memory, events: Sequence[Event], before: Sequence[Before]) -> None:
+    def _take_in(self, user_id: str, memory: Memory, events: Sequence[Event], before: Sequence[EarlierEvents]) -> None:
         vectors = [self.catalogue.vector(event.item) for event in events]
         unknown = [event.item for event, vector in zip(events, vectors, strict=True) if vector is None]
         for item in unknown:
@@ -146,7 +147,7 @@ class StateTier:
         if events:
             self._count(events, before, interest.history)
 
-    def _count(self, events: Sequence[Event], before: Sequence[Before], history: Entries) -> None:
+    def _count(self, events: Sequence[Event], before: Sequence[EarlierEvents], history: Entries) -> None:
         """Count events together if each is the user's newest, else each with the history as it came upon it."""
         new = entries_of(events)
         if in_order(history, new):
@@ -212,13 +213,13 @@ class StateTier:
         The items in `leave_out` are no candidates; where there are items in `instead`, they are, and no others.
         """
         interest = self.users.get(user_id).interest
-        shopper = Shopper(interest, self.catalogue, self.counts, self._decay)
+        shopper = UserView(interest, self.catalogue, self.counts, self._decay)
         away = [item_key(item) for item in leave_out]
         found = recall(shopper, self._sources, self._limit, self._repeat_purchases, away)
         if instead:
             recalled = {merged.row: merged for merged in found}
             rows = self.catalogue.rows(map(item_key, dict.fromkeys(instead))).tolist()
-            found = [recalled.get(row) or Merged(row, 0.0, {}, None) for row in rows if row >= 0]
+            found = [recalled.get(row) or RecalledCandidate(row, 0.0, {}, None) for row in rows if row >= 0]
         return RankRequest(
             request_id=uuid.uuid4().hex,
             user_id=user_id,
@@ -237,7 +238,7 @@ class StateTier:
         request = self.request(COLD_START_USER, None, None)
         return msgspec.structs.replace(request, as_of=as_of_ms)
 
-    def _behaviour(self, shopper: Shopper, found: Sequence[Merged]) -> Features:
+    def _behaviour(self, shopper: UserView, found: Sequence[RecalledCandidate]) -> Features:
         return Features(schema=features.SCHEMA, values=features.features(shopper, found).tobytes())
 
     def _settle(self, user_id: str) -> bool:
@@ -271,13 +272,13 @@ class StateTier:
             if item is not None
         ]
 
-    def _candidate(self, merged: Merged) -> Candidate:
+    def _candidate(self, merged: RecalledCandidate) -> Candidate:
         item = self.catalogue.at(merged.row)
         because = None if merged.because is None else self.catalogue.get(merged.because)
         return Candidate(
             item_id=item.item_id,
             text=item.text,
-            sources=list(merged.places),
+            sources=list(merged.ranks),
             categories=list(item.categories),
             retrieval_score=merged.retrieval_score,
             because=because.item_id if because else None,

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from encoders import interest
-from encoders.interest import Interest, StateUnreadable
+from encoders import interest_record
+from encoders.interest import Interest
+from encoders.interest_record import StateUnreadable
 from streams.state.event_memory import ENTRY, Seen, as_entries
 
 SCHEMA = 3
@@ -46,7 +47,7 @@ _decoder = msgspec.msgpack.Decoder(_Wire)
 
 def encode_record(record: Record) -> bytes:
     """Serialise."""
-    wire = _Wire(SCHEMA, interest.encode(record.interest), as_entries(record.recent).tobytes(), record.spilt)
+    wire = _Wire(SCHEMA, interest_record.encode(record.interest), as_entries(record.recent).tobytes(), record.spilt)
     return msgspec.msgpack.encode(wire)
 
 
@@ -61,14 +62,14 @@ def decode_record(value: bytes) -> Record:
     try:
         wire = _wire(value)
         recent = tuple(map(Seen._make, np.frombuffer(wire.recent, ENTRY).tolist()))
-        return Record(interest.decode(wire.interest), recent, wire.spilt, len(recent))
+        return Record(interest_record.decode(wire.interest), recent, wire.spilt, len(recent))
     except ValueError as error:
         raise StateUnreadable(f"user record: got {error}, expected a record; restore the changelog topic") from error
 
 
 def is_waiting(value: bytes) -> bool:
     """Whether the user of this record has events about unknown items; a tenth of the work of `decode_record`."""
-    return interest.is_waiting(_wire(value).interest)
+    return interest_record.has_waiting_events(_wire(value).interest)
 
 
 def _wire(value: bytes) -> _Wire:

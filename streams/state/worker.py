@@ -29,7 +29,7 @@ from faust.types import EventT
 from encoders.describe import describe_item
 from encoders.event_time import milliseconds
 from encoders.text.vector_store import Encoder
-from ranker.recall.counts import decode_counts, encode_counts
+from ranker.recall.count_records import decode_counts, encode_counts
 from streams import metrics
 from streams.contracts import COLD_START_USER, Click, Feedback, Forget, Impression, Item, Trigger
 from streams.faust_compat.fencing import MembershipLost
@@ -242,7 +242,7 @@ class StateWorker:
                 metrics.counts_unread.inc()
                 logger.warning("%s/%d/%d: %s", record.topic, record.partition, record.offset, error)
                 continue
-            if not self.tier.counts.knows_better(shard, item):
+            if not self.tier.counts.has_newer(shard, item):
                 self.tier.counts.put(shard, item, counts)
 
     async def store_counts(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from encoders.interest import Event, EventType
-from ranker.recall.counts import FIRST, Before
+from ranker.recall.event_runs import NO_EARLIER_EVENTS, EarlierEvents
 from streams.state.event_memory import ENTRY, Memory, Older, Seen, as_entries, newest, seen_of
 
 START = 1_700_000_000
@@ -48,16 +48,16 @@ def test_a_later_time_of_a_known_event_is_kept() -> None:
 
 def test_what_was_before_is_from_the_newest_event_about_the_item_wherever_it_is() -> None:
     found = memory([seen(1, START)], [seen(2, START + 20)], [seen(3, START + 10), seen(4, START + 90, item=2)])
-    assert found.before(seen(9, START + 50)) == Before(30_000, 3)
-    assert found.before(seen(9, START + 5)) == Before(-15_000, 3)
-    assert found.before(seen(9, item=3)) == FIRST
-    assert found.before(seen(9, item=1 + 2**40)) == Before(-20_000, 3), "by 32 bits of the item's key"
+    assert found.before(seen(9, START + 50)) == EarlierEvents(30_000, 3)
+    assert found.before(seen(9, START + 5)) == EarlierEvents(-15_000, 3)
+    assert found.before(seen(9, item=3)) == NO_EARLIER_EVENTS
+    assert found.before(seen(9, item=1 + 2**40)) == EarlierEvents(-20_000, 3), "by 32 bits of the item's key"
     found.add(seen(5, START + 40))
-    assert found.before(seen(9, START + 50)) == Before(10_000, 4)
+    assert found.before(seen(9, START + 50)) == EarlierEvents(10_000, 4)
 
 
 def test_an_item_that_may_have_been_dropped_was_before_when_the_newest_was_dropped() -> None:
-    assert memory([], [seen(1, START)], horizon=START - 60).before(seen(9, item=2)) == Before(60_000, 0)
+    assert memory([], [seen(1, START)], horizon=START - 60).before(seen(9, item=2)) == EarlierEvents(60_000, 0)
 
 
 def test_busy_is_so_many_events_in_the_hour_before_or_after() -> None:
