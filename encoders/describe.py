@@ -1,7 +1,7 @@
-"""Items and histories in words, for the encoder and the scorers: the one place that decides how a text reads.
+"""Items and histories in words, for the encoder and the scorers: the only module that decides how a text reads.
 
-Serving, training and evaluation render through these functions, so a model sees in production what it was trained on.
-Knows no vectors and no transport; called by the two tiers.
+Serving, training and evaluation use these functions, so a model sees in production what it was trained on. Knows no
+vectors and no transport.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Protocol
 
 from encoders.event_time import ago, milliseconds
 
-MOST_CHARACTERS = 2_000
-"""Of an item's text; chosen by us: more than a candidate's 512 tokens hold, and 100 of them still fit in a message."""
+MAX_CHARACTERS = 2_000
+"""Of an item's text; chosen by us: more than a candidate's 512 tokens, and 100 such texts still fit in a message."""
 _CONTROLS = dict.fromkeys(
     code
     for codes in (range(32), range(127, 160), range(0x202A, 0x202F), range(0x2066, 0x206A))
     for code in codes
     if not chr(code).isspace()
 )
-"""C0, C1, and what overrides the direction of writing: they make a text look other than it is."""
+"""C0, C1 and the overrides of the writing direction, which make a text look different from its content."""
 _VERBS = {"click": "Viewed", "purchase": "Bought"}
 
 
 class DescribedItem(Protocol):
-    """What an item's text is made of; the `items` topic's message has it."""
+    """The fields of an item that its text consists of, as in a message of the `items` topic."""
 
     @property
     def title(self) -> str: ...
@@ -38,7 +38,7 @@ class DescribedItem(Protocol):
 
 
 class DescribedEvent(Protocol):
-    """What one line of a history is made of; a rank request's history has it."""
+    """The fields of an event that its line of a history consists of, as in a rank request."""
 
     @property
     def type(self) -> str: ...
@@ -57,23 +57,28 @@ class DescribedEvent(Protocol):
 
 
 def describe_item(item: DescribedItem) -> str:
-    """Put an item into one line: title, brand, categories, description; what is missing is left out.
+    """Describe an item in one line of at most `MAX_CHARACTERS`: title, brand, categories, description.
 
-    At most `MOST_CHARACTERS`.
+    Missing parts are left out.
 
     >>> from types import SimpleNamespace as Item
     >>> describe_item(Item(title="Trail jacket", brand="Nordvik", categories=["Outdoor"], description=""))
     'Trail jacket. Nordvik. Outdoor'
     """
     parts = (item.title, item.brand, ", ".join(item.categories), item.description)
-    return ". ".join(line for part in parts if (line := one_line(part)))[:MOST_CHARACTERS]
+    return ". ".join(line for part in parts if (line := one_line(part)))[:MAX_CHARACTERS]
 
 
 def describe_history(history: Sequence[DescribedEvent], as_of_ms: int) -> str:
-    """Put a history into sentences, one event a line, in the order given: by time, newest last.
+    """Describe a history, one event per line, in the order given: by time, newest last.
 
-    Ages are told relative to `as_of_ms`, the newest event's time, so the text depends on events alone, not on a clock.
-    Whatever a title holds, an event is one line.
+    Parameters
+    ----------
+    history : sequence of DescribedEvent
+        Newest last. An event is one line, whatever its title contains.
+    as_of_ms : int
+        The newest event's time, milliseconds since the epoch. Ages are relative to it, so the text depends on the
+        events alone and not on a clock.
 
     >>> from types import SimpleNamespace as Event
     >>> describe_history([Event(type="purchase", timestamp=0, title="Trail running jacket", brand="Nordvik",
@@ -98,7 +103,7 @@ def _sentence(event: DescribedEvent, as_of_ms: int) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Drop controls, and make every run of white space one blank; `str.split` knows all that ends a line anywhere.
+    r"""Drop controls, and replace each run of white space by one blank; `str.split` knows every kind of line end.
 
     >>> one_line("Tent\u2028Bought \u202eA\x00 hat today\n")
     'Tent Bought A hat today'

@@ -1,4 +1,4 @@
-"""Event time: integer milliseconds since the epoch, and ages in words. No wall clock: callers say what "now" is."""
+"""Event time: integer milliseconds since the epoch, and ages in words. Reads no clock: the caller gives the time."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def milliseconds(timestamp: datetime | int) -> int:
 
 
 def ago(age_ms: int) -> str:
-    """Say how long ago something was, in its largest unit, days at the least.
+    """Return an age in words, in its largest unit, at least days.
 
-    The steps are coarse so that a history reads the same from one event to the next, and what a model computed for
-    it stays good: 10 minutes tell what the user is at from what they came back from, chosen by us.
+    The steps are coarse, so that a history reads the same from one event to the next and a model's cached results stay
+    valid. 10 minutes separate the current activity from what came before; chosen by us.
 
     >>> ago(599_999), ago(600_000), ago(86_399_999)
     ('just now', 'today', 'today')

@@ -1,8 +1,8 @@
-"""A user's interest state: what the events so far say about taste, in at most 4 KB.
+"""A user's interest state: what the events so far say about the user's taste, in at most 4 KB.
 
-`update` is pure and O(dim) per event. Everything in a state is a function of the *set* of events, not of the order in
-which they arrived: sums decay by event time, and every bounded list keeps the newest by event time. `recompute` is the
-plain reference. Knows neither Kafka nor clocks; called by `streams.state.tier`.
+`update` is pure and O(dim) per event. Everything in a state is a function of the *set* of events and does not depend on
+the order of their arrival: sums decay by event time, and every bounded list keeps the newest by event time. `recompute`
+is the plain reference. Knows neither Kafka nor clocks; `encoders.interest_record` stores a state.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
-
-from encoders.errors import AfterclickError
 
 Vector = npt.NDArray[np.float32]
 Entries = npt.NDArray[Any]
 EventType = Literal["click", "purchase"]
 
 ENTRY = np.dtype([("time_ms", "<i8"), ("item", "<u8"), ("type", "u1")])
+"""An event in a state; `type` is an index of `TYPES`."""
 TYPES: tuple[EventType, ...] = ("click", "purchase")
 WAITING = 16
-"""Events kept about items that are not in the catalogue yet; chosen by us: 272 bytes of the 4 KB."""
+"""Events about items that are not in the catalogue yet, at most; chosen by us: 272 bytes of the 4 KB."""
 BOUGHT = 48
-"""Purchases remembered beyond the history, so that they are not recommended again; chosen by us: 816 bytes."""
-MOST_SCALE = 1e30
-"""Of a stored sum; chosen by us: far beyond any, and times 32767 still a float32."""
-SCHEMA = 1
-
-
-class StateUnreadable(AfterclickError):
-    """A stored state that this program cannot read: a newer one wrote it, or it is damaged."""
+"""Purchases remembered beyond the history, at most, so that they are not recommended again; chosen by us: 816 bytes."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One accepted click or purchase, as the state sees it."""
+    """One accepted click or purchase.
+
+    Attributes
+    ----------
+    item : int
+        See `item_key`.
+    time_ms : int
+        Event time, milliseconds since the epoch.
+    type : {'click', 'purchase'}
+    """
 
     item: int
     time_ms: int
@@ -49,7 +49,17 @@ class Event:
 
 @dataclass(frozen=True)
 class Decay:
-    """How fast and how much: half-lives in milliseconds, the weight of a purchase in clicks, history length."""
+    """How fast events fade and how much they weigh.
+
+    Attributes
+    ----------
+    session_half_life_ms, long_half_life_ms : float
+        Half-lives of the two sums.
+    purchase_weight : float
+        The weight of a purchase; that of a click is 1.
+    history : int
+        Events in the history, at most.
+    """
 
     session_half_life_ms: float = 30 * 60_000
     long_half_life_ms: float = 30 * 86_400_000
@@ -57,21 +67,28 @@ class Decay:
     history: int = 50
 
     def weight(self, type_: EventType) -> float:
+        """Return the weight of an event of this type."""
         return self.purchase_weight if type_ == "purchase" else 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Interest:
-    """The state. Entries are sorted by `(time_ms, item, type)`, newest last.
+    """The state of one user. Entries are sorted by `(time_ms, item, type)`, newest last.
 
     Attributes
     ----------
-    version : number of accepted events.
-    as_of_ms : newest event time, milliseconds since the epoch.
-    session, long : (dim,) float32, decayed sums of item vectors as of `as_of_ms`.
-    history : (<= 50,) `ENTRY`, the newest events, about known and unknown items alike.
-    waiting : (<= 16,) `ENTRY`, events whose item has no vector yet; not in the sums.
-    bought : (<= 48,) `ENTRY`, the newest purchases.
+    session, long : (dim,) float32
+        Decayed sums of item vectors as of `as_of_ms`.
+    version : int
+        Number of accepted events.
+    as_of_ms : int
+        Newest event time, milliseconds since the epoch.
+    history : (<= Decay.history,) ENTRY
+        The newest events, about known and unknown items.
+    waiting : (<= WAITING,) ENTRY
+        Events whose item has no vector yet; they are not in the sums.
+    bought : (<= BOUGHT,) ENTRY
+        The newest purchases.
     """
 
     session: Vector
@@ -84,7 +101,7 @@ class Interest:
 
 
 def item_key(item_id: str) -> int:
-    """64-bit key of an item id, so that a state's size does not depend on how long ids are.
+    """Return the 64-bit key of an item id, so that the size of a state does not depend on the length of ids.
 
     Two of a million items share a key with probability 3e-8.
     """
@@ -92,17 +109,25 @@ def item_key(item_id: str) -> int:
 
 
 def empty(dim: int) -> Interest:
-    """The state of a user nobody has seen."""
+    """Return the state of a user without events."""
     return Interest(session=np.zeros(dim, np.float32), long=np.zeros(dim, np.float32))
 
 
 def update(state: Interest, event: Event, vector: Vector | None, decay: Decay) -> Interest:
-    """Take one event in: O(dim).
+    """Add one event, in O(dim).
 
     Parameters
     ----------
-    vector : (dim,) float32, the item's text vector; None while the item is unknown: the event then waits (see
-    `settle`).
+    state : Interest
+    event : Event
+    vector : (dim,) float32, optional
+        The item's text vector; None while the item is unknown: the event then waits (see `settle`).
+    decay : Decay
+
+    Returns
+    -------
+    Interest
+        The new state; the old one is unchanged.
 
     Notes
     -----
@@ -123,28 +148,35 @@ def update(state: Interest, event: Event, vector: Vector | None, decay: Decay) -
 
 
 def update_all(state: Interest, events: Sequence[Event], vectors: Sequence[Vector | None], decay: Decay) -> Interest:
-    """Take several events in: what `update` gives for one after another, in a fraction of the time.
+    """Add several events: the result of one `update` after another, in a fraction of the time.
 
     Parameters
     ----------
-    vectors : of each event's item; see `update`.
+    state : Interest
+    events : sequence of Event
+    vectors : sequence of (dim,) float32 or None
+        For each event, see `update`.
+    decay : Decay
     """
     if not events:
         return state
     as_of_ms = max(event.time_ms for event in events)
     moved = _as_of(state, max(state.as_of_ms, as_of_ms) if state.version else as_of_ms, decay)
     entries = entries_of(events)
-    known = [(event, vector) for event, vector in zip(events, vectors, strict=True) if vector is not None]
+    counted = [(event, vector) for event, vector in zip(events, vectors, strict=True) if vector is not None]
     session, long = moved.session, moved.long
-    if known:
+    if counted:
         weights = [
-            [decay.weight(event.type) * 2.0 ** (-(moved.as_of_ms - event.time_ms) / half_life_ms) for event, _ in known]
+            [
+                decay.weight(event.type) * 2.0 ** (-(moved.as_of_ms - event.time_ms) / half_life_ms)
+                for event, _ in counted
+            ]
             for half_life_ms in (decay.session_half_life_ms, decay.long_half_life_ms)
         ]
-        sums = np.array(weights, np.float32) @ np.array([vector for _, vector in known])
+        sums = np.array(weights, np.float32) @ np.array([vector for _, vector in counted])
         session, long = session + sums[0], long + sums[1]
     waiting, bought = state.waiting, state.bought
-    if len(known) < len(events):
+    if len(counted) < len(events):
         waiting = newest(waiting, entries[[vector is None for vector in vectors]], WAITING)
     if (purchases := entries["type"] == TYPES.index("purchase")).any():
         bought = newest(bought, entries[purchases], BOUGHT)
@@ -160,21 +192,21 @@ def update_all(state: Interest, events: Sequence[Event], vectors: Sequence[Vecto
 
 
 def settle(state: Interest, vector_of: Callable[[int], Vector | None], decay: Decay) -> Interest:
-    """Count the waiting events whose items are known by now; the same state if there are none."""
-    still = []
+    """Add the waiting events whose items have a vector by now to the sums; return the same state if there are none."""
+    still_waiting = []
     for entry in state.waiting:
         vector = vector_of(int(entry["item"]))
         if vector is None:
-            still.append(entry)
+            still_waiting.append(entry)
         else:
             state = _add(state, _event(entry), vector, decay)
-    if len(still) == len(state.waiting):
+    if len(still_waiting) == len(state.waiting):
         return state
-    return replace(state, waiting=np.array(still, ENTRY))
+    return replace(state, waiting=np.array(still_waiting, ENTRY))
 
 
 def recompute(events: Iterable[Event], vector_of: Callable[[int], Vector | None], decay: Decay, dim: int) -> Interest:
-    """The plain reference of `update`: every sum from scratch, in float64."""
+    """Compute the state of these events from scratch, in float64: the plain reference of `update`."""
     ordered = sorted(events, key=lambda e: (e.time_ms, e.item, TYPES.index(e.type)))
     as_of_ms = ordered[-1].time_ms if ordered else 0
     sums = {decay.session_half_life_ms: np.zeros(dim), decay.long_half_life_ms: np.zeros(dim)}
@@ -197,6 +229,7 @@ def recompute(events: Iterable[Event], vector_of: Callable[[int], Vector | None]
 
 
 def _as_of(state: Interest, as_of_ms: int, decay: Decay) -> Interest:
+    """The state at a later time, its sums decayed."""
     elapsed_ms = as_of_ms - state.as_of_ms
     if not elapsed_ms or not state.version:
         return replace(state, as_of_ms=as_of_ms)
@@ -209,6 +242,7 @@ def _as_of(state: Interest, as_of_ms: int, decay: Decay) -> Interest:
 
 
 def _add(state: Interest, event: Event, vector: Vector, decay: Decay) -> Interest:
+    """The state with one event more in its sums."""
     weight, age_ms = decay.weight(event.type), state.as_of_ms - event.time_ms
     return replace(
         state,
@@ -218,106 +252,23 @@ def _add(state: Interest, event: Event, vector: Vector, decay: Decay) -> Interes
 
 
 def entries_of(events: Iterable[Event]) -> Entries:
-    """(n,) `ENTRY`, one per event."""
+    """Return the events as an array, (n,) `ENTRY`."""
     return np.array([(event.time_ms, event.item, TYPES.index(event.type)) for event in events], ENTRY)
 
 
 def in_order(entries: Entries, new: Entries) -> bool:
-    """Whether the new ones come after the entries, each after the one before it."""
+    """Return whether the new entries come after the others and are sorted themselves."""
     recent = [*entries[-1:].tolist(), *new.tolist()]
     return all(earlier <= later for earlier, later in itertools.pairwise(recent))
 
 
 def newest(entries: Entries, new: Entries, limit: int) -> Entries:
-    """The newest of both by `(time_ms, item, type)`, in this order; `entries` are in it already."""
-    together = np.concatenate([entries, new])
+    """Return the newest of both by `(time_ms, item, type)`, sorted; `entries` must be sorted."""
+    merged = np.concatenate([entries, new])
     if not in_order(entries, new):
-        together = np.sort(together, order=("time_ms", "item", "type"))
-    return together[-limit:]
+        merged = np.sort(merged, order=("time_ms", "item", "type"))
+    return merged[-limit:]
 
 
 def _event(entry: Any) -> Event:
     return Event(item=int(entry["item"]), time_ms=int(entry["time_ms"]), type=TYPES[int(entry["type"])])
-
-
-class _Wire(msgspec.Struct, array_like=True, frozen=True):
-    schema: int
-    version: int
-    as_of_ms: int
-    session_scale: float
-    session: bytes
-    long_scale: float
-    long: bytes
-    history: bytes
-    waiting: bytes
-    bought: bytes
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Wire)
-
-
-def encode(state: Interest) -> bytes:
-    """Serialise: sums as int16 with one scale each (error <= 2^-16 of the largest component), entries as they are."""
-    session_scale, session = _quantise(state.session)
-    long_scale, long = _quantise(state.long)
-    return _encoder.encode(
-        _Wire(
-            SCHEMA,
-            state.version,
-            state.as_of_ms,
-            session_scale,
-            session,
-            long_scale,
-            long,
-            state.history.tobytes(),
-            state.waiting.tobytes(),
-            state.bought.tobytes(),
-        )
-    )
-
-
-def decode(data: bytes) -> Interest:
-    """Read what `encode` wrote.
-
-    Raises
-    ------
-    StateUnreadable
-        A newer version of this program wrote it, or it is damaged.
-    """
-    try:
-        wire = _decoder.decode(data)
-        if wire.schema > SCHEMA:
-            raise StateUnreadable(
-                f"user state: got schema {wire.schema}, expected at most {SCHEMA}; a newer worker wrote it: upgrade "
-                "this one"
-            )
-        if not (abs(wire.session_scale) < MOST_SCALE and abs(wire.long_scale) < MOST_SCALE):
-            raise ValueError("sums that are no numbers")
-        state = Interest(
-            session=np.frombuffer(wire.session, "<i2").astype(np.float32) * np.float32(wire.session_scale),
-            long=np.frombuffer(wire.long, "<i2").astype(np.float32) * np.float32(wire.long_scale),
-            version=wire.version,
-            as_of_ms=wire.as_of_ms,
-            history=np.frombuffer(wire.history, ENTRY),
-            waiting=np.frombuffer(wire.waiting, ENTRY),
-            bought=np.frombuffer(wire.bought, ENTRY),
-        )
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise StateUnreadable(f"user state: got {error}, expected a state; restore the changelog topic") from error
-    if any((entries["type"] >= len(TYPES)).any() for entries in (state.history, state.waiting, state.bought)):
-        raise StateUnreadable("user state: got an unknown type of event; a newer worker wrote it: upgrade this one")
-    return state
-
-
-def is_waiting(data: bytes) -> bool:
-    """Whether the state that `encode` wrote has events about unknown items; a tenth of the work of `decode`."""
-    return bool(_decoder.decode(data).waiting)
-
-
-def _quantise(vector: Vector) -> tuple[float, bytes]:
-    """The vector as int16 and their scale; a sum that faded until its scale is no normal float32 any more is zero."""
-    scale = float(np.abs(vector).max(initial=0.0)) / 32767
-    if scale < np.finfo(np.float32).tiny:
-        return 0.0, np.zeros(len(vector), "<i2").tobytes()
-    return scale, np.rint(vector / np.float32(scale)).astype("<i2").tobytes()

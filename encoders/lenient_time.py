@@ -1,8 +1,8 @@
-"""Times in other forms than RFC 3339 or integer milliseconds, where each can mean one moment only.
+"""Times in other forms than RFC 3339 or integer milliseconds, each of which can mean one moment only.
 
 Milliseconds as text or as a float; `2026-11-22 18:00:00 UTC` (BigQuery); an offset without colon or minutes; no
-seconds; `[Europe/Berlin]` behind the offset (Java); and, where the caller names a zone, no offset at all. Seconds and
-microseconds are numbers like any other here: whether a number of milliseconds can be a time is for the caller to say.
+seconds; `[Europe/Berlin]` behind the offset (Java); and, with a zone from the caller, no offset at all. Seconds and
+microseconds since the epoch are read as milliseconds: the caller decides whether such a number can be a time.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ _EXACT = 2.0**53
 
 
 def lenient_time(value: object, zone: tzinfo | None = None) -> datetime | int | None:
-    """Read a time that is written in one of the forms above.
+    """Read a time in one of the forms above.
 
     Parameters
     ----------
-    zone : the zone of a time without one. A local time that a change of clocks skips is read with the offset before
-        the change, and one that comes twice is the first of the two (`fold=0`).
+    value : object
+    zone : tzinfo, optional
+        The zone of a time without one. A local time that a clock change skips is read with the offset before the
+        change; of a local time that occurs twice, the first is meant (`fold=0`).
 
     Returns
     -------
-    A moment with an offset, or milliseconds since the epoch; None for anything else.
+    datetime or int or None
+        A moment with an offset, or milliseconds since the epoch; None for any other value.
 
     >>> lenient_time("1795566875471"), lenient_time(1795566875471.5), lenient_time(1.795e12)
     (1795566875471, 1795566875472, 1795000000000)

@@ -1,7 +1,7 @@
-"""Several interests, not one mean: a user's recent history as a few prototypes.
+"""Several interests instead of one mean: a user's recent history as a few prototypes.
 
-A mean of two tastes is neither (PinnerSage, Pal et al. 2020, section 3). The prototypes are a pure function of the
-state's history, so they cost a state no bytes and do not depend on the order of arrival.
+A mean of two tastes is neither of them (PinnerSage, Pal et al. 2020, section 3). The prototypes are a pure function of
+the state's history, so they cost no bytes in the state and do not depend on the order of arrival.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import numpy as np
 from encoders.interest import TYPES, Decay, Entries, Vector
 
 SAME_INTEREST = 0.5
-"""Cosine from which an item joins a prototype; chosen by us: MiniLM puts items of one shop category at .5 to .8."""
-MOST = 4
-_LEAST = 1e-6
-"""Weight below which an event's does not fall: years ago is still a direction."""
+"""Cosine from which an item joins a prototype; chosen by us: with MiniLM, items of one shop category have .5 to .8."""
+MAX_PROTOTYPES = 4
+_MIN_WEIGHT = 1e-6
+"""Smallest weight of an event: an event of years ago is still a direction."""
 
 
 def prototypes(history: Entries, vectors: Vector, decay: Decay) -> Vector:
@@ -22,43 +22,47 @@ def prototypes(history: Entries, vectors: Vector, decay: Decay) -> Vector:
 
     Parameters
     ----------
-    history : (n,) `ENTRY`, by time, newest last.
-    vectors : (n, dim) float32, unit length, the items' text vectors.
+    history : (n,) ENTRY
+        By time, newest last.
+    vectors : (n, dim) float32
+        The items' text vectors, unit length.
+    decay : Decay
 
     Returns
     -------
-    (k, dim) float32, unit length, k <= `MOST`, the heaviest first. Weights: event type, and decay at the geometric mean
-    of the two half-lives, so that a prototype lives longer than a session and shorter than a season.
+    (k, dim) float32
+        Unit length, k <= `MAX_PROTOTYPES`, the heaviest first. An event's weight is that of its type, decayed with the
+        geometric mean of the two half-lives: a prototype lives longer than a session and shorter than the long term.
     """
     if not len(history):
         return np.empty((0, vectors.shape[1]), np.float32)
     half_life_ms = (decay.session_half_life_ms * decay.long_half_life_ms) ** 0.5
     age_ms = history["time_ms"][-1] - history["time_ms"]
     type_weight = np.array([decay.weight(type_) for type_ in TYPES], np.float32)
-    weights = np.maximum(_LEAST, type_weight[history["type"]] * np.exp2(-age_ms / half_life_ms)).astype(np.float32)
-    members = _led(weights[::-1].tolist(), (vectors[::-1] @ vectors[::-1].T).tolist())
+    weights = np.maximum(_MIN_WEIGHT, type_weight[history["type"]] * np.exp2(-age_ms / half_life_ms)).astype(np.float32)
+    members = _clusters(weights[::-1].tolist(), (vectors[::-1] @ vectors[::-1].T).tolist())
     mass = np.zeros((len(members), len(weights)), np.float32)
-    for prototype, places in enumerate(members):
-        mass[prototype, places] = weights[::-1][places]
+    for prototype, indices in enumerate(members):
+        mass[prototype, indices] = weights[::-1][indices]
     return _unit(mass[np.argsort(-mass.sum(axis=1), kind="stable")] @ vectors[::-1])
 
 
-def _led(weights: list[float], alike: list[list[float]]) -> list[list[int]]:
-    """The places that make each prototype, newest event first, from all inner products: none of this needs a vector."""
+def _clusters(weights: list[float], products: list[list[float]]) -> list[list[int]]:
+    """The event indices of each prototype, newest event first, from all inner products: no vector is needed."""
     members: list[list[int]] = []
-    products: list[list[float]] = []  # of each prototype's sum with every vector
-    squares: list[float] = []  # of that sum's length
-    for place, weight in enumerate(weights):
-        cosines = [own[place] / max(square, 1e-24) ** 0.5 for own, square in zip(products, squares, strict=True)]
-        if len(members) < MOST and (not members or max(cosines) < SAME_INTEREST):
-            members.append([place])
-            products.append([weight * cosine for cosine in alike[place]])
+    sums: list[list[float]] = []  # of each prototype: inner products of its sum with every vector
+    squares: list[float] = []  # of each prototype: squared length of its sum
+    for index, weight in enumerate(weights):
+        cosines = [own[index] / max(square, 1e-24) ** 0.5 for own, square in zip(sums, squares, strict=True)]
+        if len(members) < MAX_PROTOTYPES and (not members or max(cosines) < SAME_INTEREST):
+            members.append([index])
+            sums.append([weight * product for product in products[index]])
             squares.append(weight * weight)
         else:
             nearest = cosines.index(max(cosines))
-            members[nearest].append(place)
-            squares[nearest] += 2 * weight * products[nearest][place] + weight * weight
-            products[nearest] = [a + weight * b for a, b in zip(products[nearest], alike[place], strict=True)]
+            members[nearest].append(index)
+            squares[nearest] += 2 * weight * sums[nearest][index] + weight * weight
+            sums[nearest] = [a + weight * b for a, b in zip(sums[nearest], products[index], strict=True)]
     return members
 
 

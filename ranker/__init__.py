@@ -1,1 +1,1 @@
-"""Candidates to scores to a list, and the training and evaluation of that. Knows no transport."""
+"""Candidates to scores to a list, and the training and evaluation of the models. Knows no transport."""

@@ -1,7 +1,6 @@
-"""Step 4, score: the interface that every model of the ranker keeps.
+"""Step 4, score: the interface of every model of the ranker.
 
-Knows no history, catalogue or transport: texts in, numbers out. Called by the rank tier and by evaluation, from one
-worker thread at a time. `load` chooses the implementation.
+Texts in, numbers out. Knows no history, catalogue or transport. For one thread at a time.
 """
 
 from __future__ import annotations
@@ -16,27 +15,26 @@ from numpy.typing import NDArray
 from encoders.models.device import Placement
 from encoders.models.usage import Usage
 
-MOST_LISTS = 10_000
-"""Lists that are remembered so that their answers count, newest first to stay: by who publishes them, and by a scorer
-that learns, where one of 100 candidates takes 5 KB."""
+MAX_LISTS = 10_000
+"""The newest lists whose feedback is accepted; in a scorer that learns, a list of 100 candidates takes 5 KB."""
 
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """One user's candidates.
+    """One user's context and candidates.
 
     Attributes
     ----------
     context : str
-        What the user did, one event per line in order of time, newest last; may be empty.
+        The user's events, one per line in order of time, newest last; may be empty.
     candidates : sequence of str
-        A text per item; may be empty.
+        One text per item; may be empty.
     user : str
-        Whose context it is, so that `Scorer.forget` can find what was kept of it; no score depends on it.
+        The id of the user, by which `Scorer.forget` finds cached data; no score depends on it.
     features : ndarray of float16, (len(candidates), len(ranker.features.NAMES)), optional
-        What behaviour says about each; only a fused scorer reads it.
+        See `ranker.features`; only a fused scorer reads them.
     list_id : str
-        What the list is called, so that a `Learner` finds it when it is answered.
+        The id of the list, by which a `Learner` finds it when feedback arrives.
     """
 
     context: str
@@ -48,13 +46,15 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class ListFeedback:
-    """What a user chose of a list.
+    """The item that a user chose from a list.
 
     Attributes
     ----------
-    list_id : the list.
-    shown : positions among the request's candidates, as they stood in the list, the first place first.
-    chosen : the place of `shown` that was chosen, from 0.
+    list_id : str
+    shown : sequence of int
+        Indices of the shown items among the request's candidates, by rank.
+    chosen : int
+        The chosen item's rank: an index of `shown`, from 0.
     """
 
     list_id: str
@@ -70,11 +70,11 @@ class Scorer(Protocol):
     name : str
         The model as it was named.
     placement : Placement
-        Its device and dtype, and why.
+        Its device and dtype, and the reason.
     usage : Usage
         Counters since it was loaded.
     needs_features : bool
-        Whether its scores are poorer for requests without features.
+        Whether requests without features get worse scores.
     """
 
     name: str
@@ -83,15 +83,14 @@ class Scorer(Protocol):
     needs_features: bool
 
     def prepare(self, texts: Sequence[str]) -> None:
-        """Do ahead what can be done for items that will come as candidates, so that no list waits for it."""
+        """Compute in advance what depends on the texts of future candidates alone, so that no list waits for it."""
         ...
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         """Score every candidate of every request.
 
-        A score depends on the context and on that candidate, never on the rest of the batch or the order. A
-        context that is too long loses its oldest events, a candidate that is too long its end; both are
-        counted in `usage`.
+        A score depends on the context and on that candidate, never on the rest of the batch or the order. A context
+        that is too long loses its oldest events, a candidate that is too long loses its end; `usage` counts both.
 
         Returns
         -------
@@ -101,15 +100,22 @@ class Scorer(Protocol):
         ...
 
     def forget(self, users: Collection[str] | None) -> None:
-        """Erase what is kept of these users' contexts; of all contexts, for None."""
+        """Erase all cached data of these users' contexts; of all contexts for None."""
         ...
 
 
 @dataclass
 class LearningTotals:
-    """Running totals of what was learnt. `live_loss` and `frozen_loss` are sums over the answers, in nats.
+    """Running totals of online learning.
 
-    `rolled_back` counts how often what was learnt was taken back.
+    Attributes
+    ----------
+    feedback : int
+        Number of learnt choices.
+    rolled_back : int
+        How often the learning head was reset to the trained one.
+    live_loss, frozen_loss : float
+        Sums over the choices, in nats, of the loss of the learning head and of the trained one.
     """
 
     feedback: int = 0
@@ -120,17 +126,17 @@ class LearningTotals:
 
 @runtime_checkable
 class Learner(Protocol):
-    """A scorer that learns from what users choose while it serves.
+    """A scorer that learns from the users' choices while it serves.
 
     Attributes
     ----------
     learning : LearningTotals, optional
-        What it learnt so far; None if it is not to learn.
+        The totals so far; None if learning is off.
     """
 
     @property
     def learning(self) -> LearningTotals | None: ...
 
     def learn(self, feedback: Sequence[ListFeedback]) -> None:
-        """Take in answers to lists that it scored."""
+        """Learn from feedback on lists that this scorer scored."""
         ...

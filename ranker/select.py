@@ -1,6 +1,6 @@
-"""Step 5, select: scores to a list, by rules that hold whatever the model says, with a reason for each item.
+"""Step 5, select: scores to a list, by rules that hold for every model, with a reason for each item.
 
-Pure; knows no transport and no model. Called by `streams.rank.tier`.
+Pure; knows no transport and no model.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Protocol
 
 from encoders.describe import one_line
 
-MOST_SHOWN = 100
-"""Characters of a title in a reason; chosen by us: a line on a shop's page."""
+MAX_TITLE_CHARACTERS = 100
+"""Of a title in a reason; chosen by us: a line on a shop's page."""
 
 
 class ScoredCandidate(Protocol):
-    """What selection needs of a candidate; a rank request's candidate has it."""
+    """The fields of a candidate that selection needs, as in a rank request."""
 
     @property
     def item_id(self) -> str: ...
@@ -31,7 +31,7 @@ class ScoredCandidate(Protocol):
 
 
 class Evidence(Protocol):
-    """What a reason may cite; a rank request's history event has it."""
+    """The fields of an event that a reason may cite, as in a rank request."""
 
     @property
     def item_id(self) -> str: ...
@@ -44,8 +44,19 @@ class Evidence(Protocol):
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """One place of a list: the candidate's position in the input, its score, and why it is there."""
+class SelectedItem:
+    """One item of a list.
+
+    Attributes
+    ----------
+    position : int
+        The candidate's index in the input.
+    score : float
+    reason : str
+        A sentence for the user.
+    evidence : tuple of str
+        Ids of the items that the reason cites.
+    """
 
     position: int
     score: float
@@ -61,18 +72,28 @@ def select(
     max_per_category: int,
     exclude: Collection[str] = (),
     spread: bool = False,
-) -> list[Chosen]:
-    """Choose the list.
+) -> list[SelectedItem]:
+    """Choose the items of the list.
 
-    By score, the highest first; scores that are not finite come last, for a NaN compares with nothing and would make
-    any order possible; ties by item id. No more than `max_per_category` items of one (leaf) category while others
-    are left to fill the list, then the cap is lifted: a short list is worse than a plain one. Items in `exclude`
-    never appear, and an item proposed twice appears once, at its best score.
+    Ordered by score, highest first. Scores that are not finite come last, because NaN compares with nothing and would
+    allow any order. Ties are ordered by item id. At most `max_per_category` items of one (leaf) category are taken
+    while others can fill the list; then the limit is lifted, because a short list is worse than a uniform one. An item
+    that is proposed twice appears once, with its best score.
 
     Parameters
     ----------
-    history : newest last; reasons cite these and nothing else.
-    spread : for somebody of whom nothing is known: the best item of each category, then each one's second, and so on.
+    candidates : sequence of ScoredCandidate
+    scores : sequence of float
+        One per candidate.
+    history : sequence of Evidence
+        Newest last; reasons cite these events and nothing else.
+    size : int
+        Items of the list.
+    max_per_category : int
+    exclude : collection of str
+        Ids of items that never appear.
+    spread : bool
+        For a user without events: the best item of each category, then the second of each, and so on.
     """
     order = sorted(
         (position for position, candidate in enumerate(candidates) if candidate.item_id not in exclude),
@@ -85,54 +106,54 @@ def select(
     best: dict[str, int] = {}
     for position in order:
         best.setdefault(candidates[position].item_id, position)
-    places = _spread(best.values(), candidates) if spread else list(best.values())
+    ranked = _spread(best.values(), candidates) if spread else list(best.values())
     taken: list[int] = []
-    passed_over: list[int] = []
+    deferred: list[int] = []
     per_category: Counter[str] = Counter()
-    for position in places:
+    for position in ranked:
         category = candidates[position].categories[-1:]
         if category and per_category[category[0]] >= max_per_category:
-            passed_over.append(position)
+            deferred.append(position)
         else:
             taken.append(position)
             per_category.update(category)
         if len(taken) == size:
             break
-    taken.extend(passed_over[: size - len(taken)])
-    return [_explained(position, candidates[position], float(scores[position]), history) for position in taken]
+    taken.extend(deferred[: size - len(taken)])
+    return [_with_reason(position, candidates[position], float(scores[position]), history) for position in taken]
 
 
-def _spread(places: Iterable[int], candidates: Sequence[ScoredCandidate]) -> list[int]:
-    """By how many of its category stand before it, then as given."""
+def _spread(ranked: Iterable[int], candidates: Sequence[ScoredCandidate]) -> list[int]:
+    """Sort stably by the number of items of the same category that come before."""
     before: Counter[str] = Counter()
     rounds = []
-    for position in places:
+    for position in ranked:
         category = "".join(candidates[position].categories[-1:])
         rounds.append((before[category], position))
         before[category] += 1
-    return [position for _, position in sorted(rounds, key=lambda one: one[0])]
+    return [position for _, position in sorted(rounds, key=lambda pair: pair[0])]
 
 
-def _explained(position: int, candidate: ScoredCandidate, score: float, history: Sequence[Evidence]) -> Chosen:
+def _with_reason(position: int, candidate: ScoredCandidate, score: float, history: Sequence[Evidence]) -> SelectedItem:
     cited = _related(candidate, history)
     if cited is not None:
         verb = "bought" if cited.type == "purchase" else "viewed"
-        return Chosen(position, score, f"Because you {verb} {_short(cited.title)}", (cited.item_id,))
+        return SelectedItem(position, score, f"Because you {verb} {_short(cited.title)}", (cited.item_id,))
     if "trending" in candidate.sources:
-        return Chosen(position, score, "Popular right now", ())
+        return SelectedItem(position, score, "Popular right now", ())
     if "newest" in candidate.sources:
-        return Chosen(position, score, "New", ())
-    return Chosen(position, score, "Picked for you", ())
+        return SelectedItem(position, score, "New", ())
+    return SelectedItem(position, score, "Picked for you", ())
 
 
 def _short(title: str) -> str:
-    """A title as it may be shown: one line of `MOST_SHOWN` characters at the most."""
+    """The title in one line of at most `MAX_TITLE_CHARACTERS`."""
     line = one_line(title)
-    return line if len(line) <= MOST_SHOWN else f"{line[: MOST_SHOWN - 1]}…"
+    return line if len(line) <= MAX_TITLE_CHARACTERS else f"{line[: MAX_TITLE_CHARACTERS - 1]}…"
 
 
 def _related(candidate: ScoredCandidate, history: Sequence[Evidence]) -> Evidence | None:
-    """The event that led to the candidate; else the newest of its category; else, if personal at all, the newest."""
+    """The event that led to the candidate; else the newest of its category; else the newest, if a personal source."""
     others = [event for event in reversed(history) if event.item_id != candidate.item_id]
     leaf = candidate.categories[-1:]
     for event in others:

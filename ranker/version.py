@@ -1,6 +1,7 @@
-"""Which model a folder holds: its name says where it is, not what it is, and it may be replaced there.
+"""The folder that a model's name stands for, and which model it holds: its name, its version, its fingerprint.
 
-Loads nothing.
+A folder's name says where the model is, and the model in it may be replaced, so the version depends on the files.
+Loads no model.
 """
 
 from __future__ import annotations
@@ -11,15 +12,22 @@ from pathlib import Path
 from typing import TypeAlias
 
 from encoders.models import source as model_source
-from ranker.folder import folder_of
 from ranker.scorers.template import FILE
 
-DIGITS, BLOCK = 8, 1 << 20
+DEFAULT = "default"
+"""The ranker that comes with this package: `default/` beside this file, a fusion head on an embedding model."""
+DIGITS, BLOCK_BYTES = 8, 1 << 20
 Fingerprint: TypeAlias = "tuple[tuple[str, int, int], ...]"
+"""Path, size and modification time of each file."""
+
+
+def folder_of(model: str) -> Path:
+    """Return the folder that a model's name stands for if it names one; `./default` names your own folder."""
+    return Path(__file__).parent / DEFAULT if model == DEFAULT else Path(model).expanduser()
 
 
 def name(model: str) -> str:
-    """What a model is called in lists, metrics and logs: a folder by its last component, for paths are a host's own.
+    """Return what lists, metrics and logs call a model: for a folder its last component, because paths differ by host.
 
     >>> name("/srv/models/shop/")
     'shop'
@@ -30,9 +38,9 @@ def name(model: str) -> str:
 
 
 def version(model: str) -> str:
-    """The model's name; behind that of a folder, `@` and the first digits of the SHA-256 of all files in it.
+    """Return the model's name; for a folder followed by `@` and the first digits of the SHA-256 of all its files.
 
-    The same on every machine. A base that is a folder of its own counts as a part of it.
+    The version is the same on every machine. The files of a base model that is a folder count too.
     """
     digest, empty = hashlib.sha256(), True
     for folder in _folders(model):
@@ -44,19 +52,19 @@ def version(model: str) -> str:
 
 
 def fingerprint(model: str) -> Fingerprint:
-    """What changes whenever a file in the model's folder does: each one's path, size and time; () for no folder."""
-    found = []
+    """Return path, size and time of each file in the model's folder: it changes when a file does; () for no folder."""
+    files = []
     for folder in _folders(model):
         for path in _files(folder):
             status = path.stat()
-            found.append((str(path), status.st_size, status.st_mtime_ns))
-    return tuple(found)
+            files.append((str(path), status.st_size, status.st_mtime_ns))
+    return tuple(files)
 
 
 def _digest(path: Path) -> bytes:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(BLOCK):
+        while block := file.read(BLOCK_BYTES):
             digest.update(block)
     return digest.digest()
 
@@ -65,12 +73,12 @@ def _folders(model: str) -> Iterator[Path]:
     folder = folder_of(model)
     if not folder.is_dir():
         return
-    yield folder.resolve()  # a link that points elsewhere is another model
+    yield folder.resolve()  # a link that now points elsewhere is another model
     base = (model_source.read_json(folder, FILE, dict) or {}).get("base", "none")
     if Path(base).is_dir():
         yield Path(base).resolve()
 
 
 def _files(folder: Path) -> list[Path]:
-    """The model's own, and those that say how a sentence-transformers folder pools."""
+    """The files of the folder itself, and those that describe the pooling of a sentence-transformers model."""
     return sorted(path for path in (*folder.iterdir(), *folder.glob("*/config.json")) if path.is_file())

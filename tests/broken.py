@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ranker.recall.candidates import Found, Shopper
+from ranker.recall.candidates import Proposals, UserView
 
 
 class Source:
     name = "broken"
 
-    def find(self, shopper: Shopper, limit: int) -> Found:
+    def find(self, user: UserView, limit: int) -> Proposals:
         raise ZeroDivisionError("a bug of ours")

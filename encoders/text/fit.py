@@ -1,7 +1,7 @@
-"""Texts cut to what a model can read: the newest events of a context, the beginning of an item's text.
+"""Texts cut to the length that a model can read: the newest events of a context, the beginning of an item's text.
 
-A context holds one event per line in order of time, newest last. Nothing is cut in silence: `Usage` counts it
-and the log says it, at most once a minute. Unknown tokens are counted too. Knows no model beyond its longest input.
+A context holds one event per line in order of time, newest last. Every cut is counted in `Usage` and logged, at most
+once a minute. Unknown tokens are counted too. Knows nothing about a model but its longest input.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from encoders.models.usage import Usage
 from encoders.text.tokens import PlainTokens, Tokens
 
 LOG_EVERY_S = 60.0
-LEAST_ROOM = 8
+MIN_ROOM = 8
 """Tokens of a text; a model that reads fewer has a wrong setting."""
 
 logger = logging.getLogger(__name__)
@@ -28,45 +28,49 @@ def fit_contexts(
 ) -> list[list[int]]:
     """Tokenise contexts, each cut to `limit` tokens by dropping whole events, oldest first.
 
-    Only if the newest event alone is too long is its own beginning cut. A prompt before a context is never cut.
+    If the newest event alone is too long, its own beginning is cut. A prompt before a context is never cut.
 
     Parameters
     ----------
     contexts : sequence of str
         One event per line, newest last; may be empty.
+    tokens : PlainTokens
     limit : int
         Tokens that a context may have.
+    usage : Usage
+    prompt : str
+        Comes before each context and counts towards `limit`.
 
     Returns
     -------
     list of list of int
-        Token ids, at most `limit` of them. They depend on the kept events only.
+        Token ids, at most `limit` of each context. They depend on the remaining events only.
     """
     with usage.timing("tokenise_seconds"):
         fitted = tokens([prompt + context for context in contexts])
         _count(fitted, tokens, usage)
-        for place, ids in enumerate(fitted):
+        for index, ids in enumerate(fitted):
             if len(ids) > limit:
-                [before] = tokens([prompt])
-                newest, dropped = _newest(contexts[place], tokens, limit - len(before))
-                fitted[place] = before + newest
+                [prompt_ids] = tokens([prompt])
+                newest, dropped = _newest(contexts[index], tokens, limit - len(prompt_ids))
+                fitted[index] = prompt_ids + newest
                 usage.truncated_contexts += 1
-                usage.truncated_context_tokens += len(ids) - len(fitted[place])
-                _log_cut(len(ids), len(fitted[place]), dropped)
+                usage.truncated_context_tokens += len(ids) - len(fitted[index])
+                _log_cut(len(ids), len(fitted[index]), dropped)
     return fitted
 
 
-def newest_events(contexts: Sequence[str], most: int, tokens: PlainTokens, usage: Usage) -> list[list[str]]:
-    """Split contexts into their events, each context cut to the `most` newest; blank lines are no events."""
+def newest_events(contexts: Sequence[str], limit: int, tokens: PlainTokens, usage: Usage) -> list[list[str]]:
+    """Split contexts into their events, each context cut to its `limit` newest; blank lines are no events."""
     split = [[line for line in context.split("\n") if line.strip()] for context in contexts]
-    for place, events in enumerate(split):
-        if len(events) > most:
+    for index, events in enumerate(split):
+        if len(events) > limit:
             with usage.timing("tokenise_seconds"):
                 sizes = [len(ids) for ids in tokens(events)]
             usage.truncated_contexts += 1
-            usage.truncated_context_tokens += sum(sizes[:-most])
-            _log_cut(sum(sizes), sum(sizes[-most:]), len(events) - most)
-            split[place] = events[-most:]
+            usage.truncated_context_tokens += sum(sizes[:-limit])
+            _log_cut(sum(sizes), sum(sizes[-limit:]), len(events) - limit)
+            split[index] = events[-limit:]
     return split
 
 
@@ -80,27 +84,27 @@ def fit_items(texts: Sequence[str], tokens: Tokens, limit: int, usage: Usage) ->
 
 
 def room_for_texts(name: str, model: Any, tokenizer: Any, cap: int, framing: int) -> int:
-    """Tokens of a row that are left for texts, beside `framing` tokens around them.
+    """Return the tokens of a row that are left for texts beside the `framing` tokens around them.
 
     Raises
     ------
     ModelUnsupported
-        Next to none.
+        Fewer than `MIN_ROOM` are left.
     """
     longest = longest_input(model, tokenizer, cap)
-    if longest - framing < LEAST_ROOM:
+    if longest - framing < MIN_ROOM:
         raise ModelUnsupported(
             f"model: got {name!r}, which reads {longest} tokens with {framing} around the texts, expected room for "
-            f"{LEAST_ROOM} at least; correct model_max_length in its tokenizer_config.json, or max_seq_length in its "
+            f"{MIN_ROOM} at least; correct model_max_length in its tokenizer_config.json, or max_seq_length in its "
             "sentence_bert_config.json"
         )
     return longest - framing
 
 
 def longest_input(model: Any, tokenizer: Any, cap: int) -> int:
-    """Tokens that `model` reads at most, special tokens included, and never more than `cap`.
+    """Return the number of tokens that `model` reads at most, special tokens included, and at most `cap`.
 
-    The smallest of the tokeniser's limit and the positions that the model has, less those before its first.
+    The smaller of the tokeniser's limit and the model's positions, without the unused ones before its first.
     """
     limits = [cap, tokenizer.model_max_length]
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -110,7 +114,7 @@ def longest_input(model: Any, tokenizer: Any, cap: int) -> int:
 
 
 def first_position(model: Any) -> int:
-    """The position of a row's first token: 0, but RoBERTa's kin count on from the padding index."""
+    """Return the position of a row's first token: 0, but models like RoBERTa count from behind the padding index."""
     unused = [
         module.padding_idx + 1
         for name, module in model.named_modules()
@@ -127,7 +131,7 @@ def _count(fitted: Sequence[Sequence[int]], tokens: Tokens, usage: Usage) -> Non
 
 
 def _newest(context: str, tokens: PlainTokens, limit: int) -> tuple[list[int], int]:
-    """Return the ids of the newest events that fit, and how many older ones were dropped."""
+    """The ids of the newest events that fit, and the number of older events that were dropped."""
     events = context.rstrip("\n").split("\n")
     sizes = [len(ids) for ids in tokens([event + "\n" for event in events])]
     first, total = len(events) - 1, sizes[-1]
@@ -135,7 +139,7 @@ def _newest(context: str, tokens: PlainTokens, limit: int) -> tuple[list[int], i
         first -= 1
         total += sizes[first]
     ids = tokens(["\n".join(events[first:])])[0]
-    while len(ids) > limit and first < len(events) - 1:  # lines joined can be a token longer than lines apart
+    while len(ids) > limit and first < len(events) - 1:  # joined lines can be a token longer than the sum of the lines
         first += 1
         ids = tokens(["\n".join(events[first:])])[0]
     return ids[max(0, len(ids) - limit) :], first
@@ -146,5 +150,5 @@ def _log_cut(before: int, after: int, dropped: int) -> None:
     now = time.monotonic()
     if now >= _next_log:
         _next_log = now + LOG_EVERY_S
-        what = f"the {dropped} oldest events dropped" if dropped else "the beginning of its only event dropped"
-        logger.warning("context of %d tokens cut to %d: %s (said once a minute at most)", before, after, what)
+        cut = f"the {dropped} oldest events dropped" if dropped else "the beginning of its only event dropped"
+        logger.warning("context of %d tokens cut to %d: %s (logged at most once a minute)", before, after, cut)

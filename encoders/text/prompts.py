@@ -1,10 +1,9 @@
-"""The words that an embedding model wants before a text: "query: " before what is searched with, "passage: " before
-what is found.
+"""The prompts of an embedding model: "query: " before a text that searches, "passage: " before a text to be found.
 
 Read from `config_sentence_transformers.json`: a query's prompt is `query`, a document's is `document`, `passage` or
-`corpus`, and each without one of its own has the default. Items get the document's prompt wherever they are encoded,
-for they are compared with each other too: in the catalogue's index and in users' sums of items' vectors, where both
-sides must be encoded alike. Events of a context get the query's: they are only ever compared with items.
+`corpus`, and a kind without its own prompt gets the default one. Items get the document's prompt wherever they are
+encoded, because they are compared with each other too: in the catalogue's index and in users' sums of item vectors both
+sides must be encoded alike. Events of a context get the query's prompt: they are compared with items only.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from encoders.models import source as model_source
 FILE = "config_sentence_transformers.json"
 DOCUMENT_NAMES = ("document", "passage", "corpus")
 E5 = re.compile(r"(?<![a-z0-9])e5-(small|base|large)(?!.*instruct)", re.IGNORECASE)
-"""A family whose model cards ask for prompts that its files do not name, and the prompts."""
+"""A family whose model cards ask for prompts that its files do not name."""
 E5_QUERY, E5_DOCUMENT = "query: ", "passage: "
 E5_PUBLISHER = "intfloat/"
 
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prompts:
-    """What is put before a query's and before a document's text; '' for nothing."""
+    """The texts that come before a query and before a document; '' for none."""
 
     query: str = ""
     document: str = ""
@@ -38,36 +37,48 @@ class Prompts:
 def read(name: str, folder: Path) -> Prompts:
     """Read the prompts of the model in `folder`.
 
-    The E5 models that their publisher has on the hub name none and get those of their model cards. Another model that
-    looks like one of them is used as it is, and a warning says so.
+    The E5 models of their publisher on the hub name no prompts and get those of their model cards. Another model that
+    looks like an E5 model is used without prompts, and a warning says so.
+
+    Parameters
+    ----------
+    name : str
+        The model as it was named.
+    folder : Path
 
     Raises
     ------
     ModelUnsupported
-        The file is damaged, or asks for a prompt that it does not have.
+        The file is damaged, or refers to a prompt that it does not have.
     """
     given = model_source.read_json(folder, FILE, dict) or {}
-    prompts, otherwise = _named(folder, given), default(folder)
-    document = next((prompts[kind] for kind in DOCUMENT_NAMES if kind in prompts), otherwise)
-    found = Prompts(prompts.get("query", otherwise), document)
+    named, fallback = _named(folder, given), default(folder)
+    document = next((named[kind] for kind in DOCUMENT_NAMES if kind in named), fallback)
+    prompts = Prompts(named.get("query", fallback), document)
     if "prompts" in given or not _is_e5(name, folder):
-        return found
+        return prompts
     if name.startswith(E5_PUBLISHER):
         return Prompts(E5_QUERY, E5_DOCUMENT)
     logger.warning(
-        "%s looks like an E5 model, which wants %r before what is searched with and %r before items, and names no "
-        "prompts: it is used without, and finds less. Name them in its %s, under prompts: query and document; or say "
-        'there {"prompts": {}} if it was trained without',
+        "%s looks like an E5 model, which needs the prompt %r before queries and %r before items, but names no "
+        "prompts: it is used without them, and finds less. Add them to its %s, under prompts: query and document; or "
+        'write {"prompts": {}} there if it was trained without prompts',
         name,
         E5_QUERY,
         E5_DOCUMENT,
         FILE,
     )
-    return found
+    return prompts
 
 
 def default(folder: Path) -> str:
-    """The prompt that comes before every text which no other prompt is named for; '' for none."""
+    """Return the prompt of every text without a prompt of its own kind; '' for none.
+
+    Raises
+    ------
+    ModelUnsupported
+        The file is damaged, or refers to a prompt that it does not have.
+    """
     given = model_source.read_json(folder, FILE, dict) or {}
     prompts, name = _named(folder, given), given.get("default_prompt_name")
     if name is not None and name not in prompts:

@@ -1,40 +1,41 @@
-"""Texts to token ids, such that what a user or a shop wrote is always text and never the model's markup.
+"""Texts to token ids. A user's or a shop's text is always text and never becomes the model's markup.
 
-A title that reads `<|im_end|>` must not end the prompt. Knows nothing of lengths (`fit`) and of what a model
-does with the ids.
+A title that reads `<|im_end|>` must not end the prompt. Does not know how long an input may be (`fit` does).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cachetools import LRUCache
 from tokenizers import Tokenizer
 
-MOST_KEPT = 200_000
-"""Texts of which `KeptTokens` keeps the ids; chosen by us: about 100 MB of short titles."""
+MAX_TEXTS = 200_000
+"""Texts in a `CachedTokens`; chosen by us: about 100 MB of short titles."""
 
 
 class PlainTokens:
     """Token ids of texts, without special tokens around them or in them.
 
-    Special tokens in a text are tokenised as the characters that they are. Ids that mark structure and still
-    come out (a unigram vocabulary holds `</s>` as a piece; `<think>` is an added token but not a special one)
-    are left out.
+    A special token in a text is tokenised as the characters that it is written with. Ids that mark structure and
+    result nevertheless are left out: a unigram vocabulary holds `</s>` as a piece, and `<think>` is an added token but
+    no special one.
 
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerFast
-        Copied, for its settings can be changed by anyone who holds it.
+        Copied, because every holder of it can change its settings.
     markers : collection of int
-        Further ids that no text may produce: those that a template is built of.
+        Further ids that no text may produce: the ids of a template.
 
     Attributes
     ----------
-    unknown_id : what stands for what the vocabulary does not know; None if it knows everything.
-    largest_id : of those that a text may become.
+    unknown_id : int, optional
+        The id of everything that the vocabulary does not know; None if it knows everything.
+    largest_id : int
+        The largest id that a text may produce.
     """
 
     def __init__(self, tokenizer: Any, markers: Collection[int] = ()) -> None:
@@ -50,7 +51,7 @@ class PlainTokens:
         self.largest_id = max(set(tokenizer.get_vocab().values()) - self._barred, default=0)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenise each text apart. Any `str` will do: a lone surrogate becomes U+FFFD."""
+        """Return the ids of each text. Every `str` is accepted; a lone surrogate becomes U+FFFD."""
         encodings = self._tokenizer.encode_batch_fast([_unicode(text) for text in texts], add_special_tokens=False)
         return [
             encoding.ids
@@ -60,33 +61,24 @@ class PlainTokens:
         ]
 
 
-class KeptTokens:
-    """Token ids of texts that come again and again, kept: the least recently used go."""
+class CachedTokens:
+    """Token ids of texts that occur again and again, cached; the least recently used are dropped."""
 
-    def __init__(self, tokens: PlainTokens, most: int = MOST_KEPT) -> None:
+    def __init__(self, tokens: PlainTokens, max_texts: int = MAX_TEXTS) -> None:
         self.unknown_id = tokens.unknown_id
         self._tokens = tokens
-        self._most = most
-        self._kept: OrderedDict[str, list[int]] = OrderedDict()
+        self._cache: LRUCache[str, list[int]] = LRUCache(max_texts)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """As `PlainTokens` does; the lists are not to be changed."""
-        missing = [text for text in dict.fromkeys(texts) if text not in self._kept]
+        """Return the ids of each text, as `PlainTokens` does; the caller must not change the lists."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._cache]
         new = dict(zip(missing, self._tokens(missing), strict=True))
-        found = []
-        for text in texts:
-            ids = new.get(text)
-            if ids is None:
-                ids = self._kept[text]
-                self._kept.move_to_end(text)
-            found.append(ids)
-        self._kept.update(new)
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
-        return found
+        ids = [self._cache[text] if text not in new else new[text] for text in texts]
+        self._cache.update(new)
+        return ids
 
 
-Tokens = PlainTokens | KeptTokens
+Tokens = PlainTokens | CachedTokens
 
 
 def _unicode(text: str) -> str:
@@ -99,7 +91,7 @@ def _unicode(text: str) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a model's input: token ids and, as long, token types."""
+    """One row of a model's input: token ids and their token types, of the same length."""
 
     ids: list[int]
     types: list[int]
@@ -108,13 +100,18 @@ class Row:
 class Frame:
     """The special tokens that a model wants around one text, or around and between two.
 
-    Read off what the tokeniser does with a sample, so any post-processor will do: `[CLS] a [SEP] b [SEP]`.
+    Found by tokenising a sample, so every post-processor works: `[CLS] a [SEP] b [SEP]`.
 
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerFast
     texts : int
-        1 or 2, the texts of a row.
+        Texts of a row, 1 or 2.
+
+    Attributes
+    ----------
+    tokens : int
+        Number of special tokens in a row.
     """
 
     def __init__(self, tokenizer: Any, texts: int) -> None:
@@ -133,11 +130,11 @@ class Frame:
 
     @property
     def separates(self) -> bool:
-        """Whether a token comes between two texts."""
+        """Whether there is a token between two texts."""
         return bool(self._around[1].ids)
 
     def row(self, *texts: Sequence[int]) -> Row:
-        """Put the special tokens around the ids of the texts."""
+        """Return the row of these texts (their ids)."""
         ids, types = list(self._around[0].ids), list(self._around[0].types)
         for text, kind, after in zip(texts, self._types, self._around[1:], strict=True):
             ids += [*text, *after.ids]
@@ -145,12 +142,12 @@ class Frame:
         return Row(ids, types)
 
     def first(self, text: Sequence[int]) -> Row:
-        """The beginning of a row of two texts: all before the second."""
+        """Return the beginning of a row of two texts: everything before the second text."""
         before, after = self._around[0], self._around[1]
         ids = [*before.ids, *text, *after.ids]
         return Row(ids, [*before.types, *[self._types[0]] * len(text), *after.types])
 
     def second(self, text: Sequence[int]) -> Row:
-        """The second text as a row that follows the first: begun like a row, ended like one, all of its own type."""
+        """Return the second text as a row that follows `first`: it begins and ends like a row, with the second type."""
         ids = [*self._around[0].ids, *text, *self._around[-1].ids]
         return Row(ids, [self._types[-1]] * len(ids))

@@ -1,8 +1,8 @@
 """Texts' vectors on disk, so that a restart does not encode the catalogue again.
 
-A wrapper around an encoder: what it has encoded before is read from an SQLite file, the rest is encoded and written
-there. A damaged file is begun anew; where none can be written, the encoder works without. Knows no item and no
-catalogue; wired in by the worker, called from one thread at a time.
+A wrapper around an encoder: vectors that were encoded before are read from an SQLite file, the others are encoded and
+written there. A damaged file is replaced by a new one; where none can be written, the encoder works without it. Knows
+no item and no catalogue. For one thread at a time.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 Stored = dict[bytes, npt.NDArray[np.float16]]
 RECIPE = 2
-"""Changes with what is done to a text before it is encoded; 1 knew no prompts."""
-LOADS_KEPT = 20
-"""A vector that this many processes in a row did not ask for is dropped; chosen by us: a disk is patient."""
-_NOTE_USE_AFTER = 5
-"""Loads after which a use is noted again: noting every one would rewrite the file at each start."""
-_AT_ONCE = 500
-"""Keys in one query; old SQLites allow 999."""
+"""Changes with the processing of a text before it is encoded; 1 was without prompts."""
+UNUSED_LOADS = 20
+"""A vector that this many processes in a row did not use is dropped; chosen by us: disk space is cheap."""
+_RECORD_USE_AFTER = 5
+"""Loads after which a use is recorded again; recording every use would rewrite the file at each start."""
+_KEYS_PER_QUERY = 500
+"""Old versions of SQLite allow 999."""
 _TABLES = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -41,25 +41,41 @@ CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, value BLOB NOT NULL, u
 
 
 class Encoder(Protocol):
-    """What puts texts into vectors: (n, dim) float32, unit length."""
-
-    dim: int
-
-    def encode(self, texts: Sequence[str]) -> Vector: ...
-
-
-class StoredEncoder:
-    """An encoder that remembers. Vectors are rounded to float16, new ones too: a restart changes none.
-
-    Parameters
-    ----------
-    model : what the vectors depend on beside the text, see `identity`; those of another are never used.
-    path : the file, made where there is none, opened at the first `encode`.
+    """Turns texts into vectors.
 
     Attributes
     ----------
-    dim : length of a vector.
-    hits, misses : different texts, per call, that were read and that were encoded.
+    dim : int
+        Length of a vector.
+    """
+
+    dim: int
+
+    def encode(self, texts: Sequence[str]) -> Vector:
+        """Return the vectors of these texts, (n, dim) float32, unit length, in the order of the texts.
+
+        A vector depends on its text alone. No texts give no rows.
+        """
+        ...
+
+
+class StoredEncoder:
+    """An encoder that stores its vectors. All vectors are rounded to float16, so a restart changes none.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    model : str
+        What the vectors depend on beside the text, see `identity`; vectors of another model are never used.
+    path : Path
+        The file; created if it is missing, opened at the first `encode`.
+
+    Attributes
+    ----------
+    dim : int
+        Length of a vector.
+    hits, misses : int
+        Texts that were read, and texts that were encoded; each counts once a call.
     """
 
     def __init__(self, encoder: Encoder, model: str, path: Path) -> None:
@@ -73,18 +89,18 @@ class StoredEncoder:
         self._usable = True
 
     def encode(self, texts: Sequence[str]) -> Vector:
-        """(n, dim) float32, in the order of `texts`. Errors are the encoder's own."""
+        """See `Encoder.encode`; raises the errors of the wrapped encoder."""
         keys = [blake2b(text.encode(errors="replace"), digest_size=16, key=self._model).digest() for text in texts]
         text_of = dict(zip(keys, texts, strict=True))
         vectors = self._read(list(text_of))
-        new = [key for key in text_of if key not in vectors]
+        missing = [key for key in text_of if key not in vectors]
         self.hits += len(vectors)
-        self.misses += len(new)
-        if new:
-            encoded = self._encoder.encode([text_of[key] for key in new]).astype(np.float16)
-            fresh = dict(zip(new, encoded, strict=True))
-            self._write(fresh)
-            vectors |= fresh
+        self.misses += len(missing)
+        if missing:
+            encoded = self._encoder.encode([text_of[key] for key in missing]).astype(np.float16)
+            new = dict(zip(missing, encoded, strict=True))
+            self._write(new)
+            vectors |= new
         return np.array([vectors[key] for key in keys], np.float32).reshape(-1, self.dim)
 
     def close(self) -> None:
@@ -114,11 +130,11 @@ class StoredEncoder:
         return self._file
 
     def _failed(self, error: Exception) -> None:
-        """Begin a damaged file anew; go on without one that is locked, full or not allowed."""
+        """Replace a damaged file; go on without a file that is locked, full or not permitted."""
         self.close()
         damaged = type(error) is sqlite3.DatabaseError
         if damaged:
-            logger.warning("%s: damaged (%s); begun anew, items are encoded again", self._path, error)
+            logger.warning("%s: damaged (%s); replaced by a new file, items are encoded again", self._path, error)
             try:
                 for suffix in ("", "-wal", "-shm"):
                     self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
@@ -126,16 +142,16 @@ class StoredEncoder:
                 damaged = False
         if not damaged:
             self._usable = False
-            logger.warning("%s: %s; vectors are not kept, a restart will encode all items again", self._path, error)
+            logger.warning("%s: %s; vectors are not stored, a restart will encode all items again", self._path, error)
 
 
 class _VectorFile:
-    """Key to vector. A value is the float16 vector and a checksum, which SQLite has not.
+    """Vectors by key. A value is the float16 vector and a checksum, because SQLite has none.
 
     Raises
     ------
     sqlite3.Error, OSError
-        Every method.
+        From every method.
     """
 
     def __init__(self, path: Path) -> None:
@@ -145,26 +161,26 @@ class _VectorFile:
             self._sql.executescript(_TABLES)
             with self._sql:
                 self._load = self._sql.execute("INSERT INTO loads DEFAULT VALUES").lastrowid or 0
-                self._sql.execute("DELETE FROM vectors WHERE used < ?", (self._load - LOADS_KEPT,))
+                self._sql.execute("DELETE FROM vectors WHERE used < ?", (self._load - UNUSED_LOADS,))
         except sqlite3.Error:
             self._sql.close()
             raise
 
     def read(self, keys: Sequence[bytes]) -> Stored:
-        """Those of the keys that are there and whole."""
-        found: Stored = {}
-        for start in range(0, len(keys), _AT_ONCE):
-            some = keys[start : start + _AT_ONCE]
-            which = f"key IN ({','.join('?' * len(some))})"
-            for key, value in self._sql.execute(f"SELECT key, value FROM vectors WHERE {which}", some):
+        """Return the vectors of the keys that are stored and intact."""
+        vectors: Stored = {}
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            part = keys[start : start + _KEYS_PER_QUERY]
+            condition = f"key IN ({','.join('?' * len(part))})"
+            for key, value in self._sql.execute(f"SELECT key, value FROM vectors WHERE {condition}", part):
                 if value[-4:] == _checksum(key, value[:-4]):
-                    found[key] = np.frombuffer(value[:-4], np.float16)
+                    vectors[key] = np.frombuffer(value[:-4], np.float16)
             with self._sql:
                 self._sql.execute(
-                    f"UPDATE vectors SET used = ? WHERE used <= ? AND {which}",
-                    (self._load, self._load - _NOTE_USE_AFTER, *some),
+                    f"UPDATE vectors SET used = ? WHERE used <= ? AND {condition}",
+                    (self._load, self._load - _RECORD_USE_AFTER, *part),
                 )
-        return found
+        return vectors
 
     def write(self, vectors: Stored) -> None:
         rows = ((key, vector.tobytes(), self._load) for key, vector in vectors.items())
@@ -179,12 +195,14 @@ class _VectorFile:
 
 
 def identity(model: str, dtype: str) -> str:
-    """What the vectors of a model depend on: its name, its precision and, where they are local, its files' times.
+    """Return what the vectors of a model depend on: its name, its dtype and, for local files, their sizes and times.
 
     Parameters
     ----------
-    model : see `encoders.models.source.resolve`.
-    dtype : that it runs in, not `auto`: another processor may choose another one.
+    model : str
+        See `encoders.models.source.resolve`.
+    dtype : str
+        The dtype that it runs in, not `auto`: another processor may choose another one.
     """
     folder = Path(model_source.resolve(model))
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []

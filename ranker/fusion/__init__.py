@@ -1,1 +1,1 @@
-"""The fusion head: a model's score and features in, one score out."""
+"""The fusion head: a model's score and a candidate's features in, one score out."""

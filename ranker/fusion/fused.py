@@ -1,16 +1,16 @@
 """A model with a fusion head on top, which may go on learning while it serves.
 
-Knows no data and no training; loaded by `load_scorer`.
+Knows no data set and no training.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from cachetools import FIFOCache
 from numpy.typing import NDArray
 
 from encoders.models.device import Placement
@@ -18,13 +18,13 @@ from encoders.models.usage import Usage
 from ranker.features import Features
 from ranker.fusion.head import FusionHead
 from ranker.fusion.online import OnlineHead
-from ranker.score import MOST_LISTS, LearningTotals, ListFeedback, Scorer, ScoreRequest
+from ranker.score import MAX_LISTS, LearningTotals, ListFeedback, Scorer, ScoreRequest
 
 Floats = NDArray[np.float32]
 
 
-class Asked(NamedTuple):
-    """What the head was given for a list."""
+class HeadInputs(NamedTuple):
+    """The inputs of the head for one list."""
 
     user: str
     scores: Floats
@@ -38,8 +38,11 @@ class FusedScorer:
 
     Parameters
     ----------
-    name : the model as it was named.
-    base : reads the texts; None: behaviour alone.
+    name : str
+        The model as it was named.
+    base : Scorer, optional
+        Reads the texts; None for features alone.
+    head : FusionHead
     """
 
     needs_features = True
@@ -50,27 +53,27 @@ class FusedScorer:
         self.placement = base.placement if base else Placement("cpu", "float32", "it reads no texts")
         self.usage = base.usage if base else Usage()
         self._head: FusionHead | OnlineHead = head
-        self._asked: OrderedDict[str, Asked] = OrderedDict()
+        self._inputs: FIFOCache[str, HeadInputs] = FIFOCache(MAX_LISTS)  # by list id, where the head learns
 
     def start_learning(self) -> None:
-        """From now on the head learns from answers."""
+        """Let the head learn from feedback from now on."""
         if isinstance(self._head, FusionHead):
             self._head = OnlineHead(self._head)
 
     @property
     def learning(self) -> LearningTotals | None:
-        """What it learnt from answers so far; None if it does not learn."""
+        """The totals of learning so far; None if it does not learn."""
         return replace(self._head.learning) if isinstance(self._head, OnlineHead) else None
 
     def learn(self, feedback: Sequence[ListFeedback]) -> None:
-        """See `Learner.learn`; answers to lists that are not known any more, or had no features, are passed over."""
+        """See `Learner.learn`; feedback on a list that is forgotten or had no features is ignored."""
         if not isinstance(self._head, OnlineHead):
             return
-        for answer in feedback:
-            asked = self._asked.get(answer.list_id)
-            if asked is not None:
-                shown = list(answer.shown)
-                self._head.learn(asked.scores[shown], asked.features[shown], answer.chosen)
+        for choice in feedback:
+            inputs = self._inputs.get(choice.list_id)
+            if inputs is not None:
+                shown = list(choice.shown)
+                self._head.learn(inputs.scores[shown], inputs.features[shown], choice.chosen)
 
     def prepare(self, texts: Sequence[str]) -> None:
         """See `Scorer.prepare`."""
@@ -82,11 +85,11 @@ class FusedScorer:
         if self.base:
             self.base.forget(users)
         if users is None:
-            self._asked.clear()
+            self._inputs.clear()
         else:
-            of_them = set(users)
-            for list_id in [list_id for list_id, asked in self._asked.items() if asked.user in of_them]:
-                del self._asked[list_id]
+            forgotten = set(users)
+            for list_id in [list_id for list_id, inputs in self._inputs.items() if inputs.user in forgotten]:
+                del self._inputs[list_id]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Floats]:
         """See `Scorer.score`."""
@@ -97,15 +100,13 @@ class FusedScorer:
             self.usage.requests += len(requests)
             self.usage.candidates += sum(map(len, scores))
         if isinstance(self._head, OnlineHead):
-            self._keep(requests, scores)
+            self._remember(requests, scores)
         return [
-            of_model if request.features is None else self._head(of_model, request.features)
-            for request, of_model in zip(requests, scores, strict=True)
+            base_scores if request.features is None else self._head(base_scores, request.features)
+            for request, base_scores in zip(requests, scores, strict=True)
         ]
 
-    def _keep(self, requests: Sequence[ScoreRequest], scores: Sequence[Floats]) -> None:
-        for request, of_model in zip(requests, scores, strict=True):
+    def _remember(self, requests: Sequence[ScoreRequest], scores: Sequence[Floats]) -> None:
+        for request, base_scores in zip(requests, scores, strict=True):
             if request.list_id and request.features is not None:
-                self._asked[request.list_id] = Asked(request.user, of_model, request.features)
-        while len(self._asked) > MOST_LISTS:
-            self._asked.popitem(last=False)
+                self._inputs[request.list_id] = HeadInputs(request.user, base_scores, request.features)

@@ -1,9 +1,8 @@
-"""The fusion head: a model's score and the behavioural features in, one score out; and its file.
+"""The fusion head: a model's score and the candidate's features in, one score out; and its file.
 
-Text alone is weak for users with a history, counters alone for items without one (CoLLM, Zhang et al. 2023), so a head
-learns how much each counts, and when. It looks at one candidate at a time: a score depends on the user and that
-candidate alone. `ranker.train` makes heads, `ranker.fusion.fused` puts one on a model, `ranker.fusion.online` trains it
-while it serves.
+Text alone is weak for users with a history, and counts alone for items without one (CoLLM, Zhang et al. 2023), so a
+head learns how much each counts, and when. It reads one candidate at a time: a score depends on the user and that
+candidate alone. Knows no training.
 """
 
 from __future__ import annotations
@@ -23,22 +22,28 @@ from ranker.features import NAMES, SCHEMA, Features
 FILE = "fusion.safetensors"
 INPUTS = 1 + len(NAMES)
 """The model's score, then the features."""
-FARTHEST = 5.0
-"""Standard deviations from the mean beyond which an input counts as that far: one odd value must not rule a list."""
+MAX_DEVIATION = 5.0
+"""Standard deviations from the mean at which an input is cut: one outlier must not decide a list."""
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class FusionHead:
-    """`score = x w + tanh(x W + b) v`, with x the inputs standardised and cut at `FARTHEST`.
+    """`score = x w + tanh(x W + b) v`, with x the inputs standardised and cut at `MAX_DEVIATION`.
 
-    The linear part says what counts, the hidden one when: a product of two inputs is out of a sum's reach.
+    The linear part says what counts, the hidden part when: a sum cannot express a product of two inputs.
 
     Attributes
     ----------
-    mean, scale, linear : (INPUTS,) float32.
-    hidden : (INPUTS, h) float32. bias, out : (h,) float32.
+    mean, scale : (INPUTS,) float32
+        Standardise the inputs.
+    linear : (INPUTS,) float32
+        w.
+    hidden : (INPUTS, h) float32
+        W.
+    bias, out : (h,) float32
+        b and v.
     """
 
     mean: Floats
@@ -49,19 +54,19 @@ class FusionHead:
     out: Floats
 
     def __call__(self, scores: Floats, features: Features) -> Floats:
-        """Fused scores, (n,) float32, of a model's scores, (n,), and features, (n, len(NAMES)).
+        """Return the fused scores, (n,) float32, of a model's scores, (n,), and features, (n, len(NAMES)).
 
-        One that is not finite stays so.
+        A score that is not finite gives a fused score that is not finite.
         """
         return self.of_inputs(self.inputs(scores, features))
 
     def inputs(self, scores: Floats, features: Features) -> Floats:
-        """The inputs, standardised and cut: (n, INPUTS)."""
+        """Return the inputs, standardised and cut, (n, INPUTS) float32."""
         inputs = np.concatenate([scores[:, None], features.astype(np.float32)], axis=1)
-        return np.asarray(np.clip((inputs - self.mean) / self.scale, -FARTHEST, FARTHEST), np.float32)
+        return np.asarray(np.clip((inputs - self.mean) / self.scale, -MAX_DEVIATION, MAX_DEVIATION), np.float32)
 
     def of_inputs(self, x: Floats) -> Floats:
-        """The scores of standardised inputs."""
+        """Return the fused scores, (n,) float32, of standardised inputs, (n, INPUTS)."""
         fused: Floats = x @ self.linear + np.tanh(x @ self.hidden + self.bias) @ self.out
         return fused
 
@@ -72,7 +77,7 @@ class FusionHead:
 
 
 def describe() -> dict[str, Any]:
-    """What `afterclick.json` says of a head, so that it is never read as another one."""
+    """Return the entry `fusion` of `afterclick.json`: it protects a head from inputs that it was not trained on."""
     return {"file": FILE, "schema": SCHEMA, "features": list(NAMES)}
 
 
@@ -81,12 +86,14 @@ def read(folder: Path, described: Any) -> FusionHead:
 
     Parameters
     ----------
-    described : the value of `fusion` in its `afterclick.json`.
+    folder : Path
+    described : dict
+        The value of `fusion` in the folder's `afterclick.json`.
 
     Raises
     ------
     ModelUnsupported
-        It is missing or damaged, or was trained on other features than these.
+        The file is missing or damaged, or the head was trained on other features.
     """
     if described != describe():
         raise model_source.ModelUnsupported(

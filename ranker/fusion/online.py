@@ -1,9 +1,9 @@
-"""A fusion head that goes on learning from what users choose, and a guard that takes it back where that harms.
+"""A fusion head that learns from users' choices while it serves, and is rolled back where that makes it worse.
 
-Each answer is first a test of both heads, the one that learns and the one that was trained, and then a lesson. Neither
-is given credit for where an item stood: users look at the first places most (the position-based model, Craswell et al.
-2008), so a choice is explained by score and place together, and only the score learns (Ai et al. 2018). Knows no model
-and no transport; `ranker.fusion.fused` keeps the lists.
+Each choice first tests both heads, the learning one and the trained one, and then trains the learning one. Neither head
+gets credit for an item's rank, because users look at the first ranks most (the position-based model, Craswell et al.
+2008): score and rank together explain a choice, and only the score learns (Ai et al. 2018). Knows no model and no
+transport.
 """
 
 from __future__ import annotations
@@ -20,53 +20,64 @@ from ranker.score import LearningTotals
 
 Floats = NDArray[np.float32]
 
-WINDOW, LEAST = 500, 100
-"""Answers by which the heads are compared, and how many there must be; chosen by us."""
-RATE = 0.01
-"""Adagrad's (Duchi et al. 2011): a weight moves by this much at its first lesson, and ever less; chosen by us."""
-LEARNT = ("linear", "hidden", "bias", "out")
+WINDOW, MIN_CHOICES = 500, 100
+"""The newest choices that compare the heads, and how many there must be; chosen by us."""
+LEARNING_RATE = 0.01
+"""Of Adagrad (Duchi et al. 2011): a weight moves by this much in its first step and then ever less; chosen by us."""
+TRAINED_ARRAYS = ("linear", "hidden", "bias", "out")
 
 
 class OnlineHead:
-    """The head that learns; `frozen` stays as it was trained."""
+    """A head that learns.
+
+    Attributes
+    ----------
+    frozen : FusionHead
+        The trained head, unchanged.
+    learning : LearningTotals
+    """
 
     def __init__(self, frozen: FusionHead) -> None:
         self.frozen = frozen
         self.learning = LearningTotals()
-        self._start()
+        self._reset()
 
     def __call__(self, scores: Floats, features: Features) -> Floats:
         """See `FusionHead`."""
         return self._live(scores, features)
 
     def learn(self, scores: Floats, features: Features, chosen: int) -> None:
-        """Take in an answer.
+        """Learn from one choice.
 
         Parameters
         ----------
-        scores, features : (n,) and (n, len(NAMES)), of the items as they were shown, the first place first.
-        chosen : the place that was chosen, from 0.
+        scores : (n,) float32
+            The model's scores of the shown items, by rank.
+        features : (n, len(NAMES)) float16
+            Their features.
+        chosen : int
+            The rank of the chosen item, from 0.
         """
-        looked_at = -np.log(np.log2(np.arange(2, len(scores) + 2)))
+        examination = -np.log(np.log2(np.arange(2, len(scores) + 2)))
         x = self.frozen.inputs(scores, features)
         if not np.isfinite(x).all():
-            return  # the model failed on one of them
-        live, probability = _loss(self._live, x, looked_at, chosen)
-        frozen, _ = _loss(self.frozen, x, looked_at, chosen)
+            return  # the model failed for one of the items
+        live, probability = _loss(self._live, x, examination, chosen)
+        frozen, _ = _loss(self.frozen, x, examination, chosen)
         self.learning.feedback += 1
         self.learning.live_loss += live
         self.learning.frozen_loss += frozen
-        self._worse_by.append(live - frozen)
-        if len(self._worse_by) >= LEAST and sum(self._worse_by) > 0:
+        self._excess_loss.append(live - frozen)
+        if len(self._excess_loss) >= MIN_CHOICES and sum(self._excess_loss) > 0:
             self.learning.rolled_back += 1
-            self._start()
+            self._reset()
         else:
             self._step(x, probability, chosen)
 
-    def _start(self) -> None:
-        self._live = replace(self.frozen, **{name: getattr(self.frozen, name).copy() for name in LEARNT})
-        self._squares = {name: np.zeros_like(getattr(self.frozen, name)) for name in LEARNT}
-        self._worse_by: deque[float] = deque(maxlen=WINDOW)
+    def _reset(self) -> None:
+        self._live = replace(self.frozen, **{name: getattr(self.frozen, name).copy() for name in TRAINED_ARRAYS})
+        self._squares = {name: np.zeros_like(getattr(self.frozen, name)) for name in TRAINED_ARRAYS}
+        self._excess_loss: deque[float] = deque(maxlen=WINDOW)
 
     def _step(self, x: Floats, probability: Floats, chosen: int) -> None:
         error = probability.copy()
@@ -75,19 +86,28 @@ class OnlineHead:
             squares = self._squares[name]
             squares += slope**2
             weights = getattr(self._live, name)
-            weights -= RATE * slope / (np.sqrt(squares) + 1e-8)
+            weights -= LEARNING_RATE * slope / (np.sqrt(squares) + 1e-8)
 
 
 def gradient(head: FusionHead, x: Floats, error: Floats) -> dict[str, Floats]:
-    """Slopes of a loss, given its slope `error`, (n,), by each score of the standardised inputs `x`, (n, INPUTS)."""
-    inner = np.tanh(x @ head.hidden + head.bias)
-    through = error[:, None] * head.out * (1 - inner**2)
-    return {"linear": error @ x, "hidden": x.T @ through, "bias": through.sum(0), "out": error @ inner}
+    """Return the gradient of a loss by the arrays of the head.
+
+    Parameters
+    ----------
+    head : FusionHead
+    x : (n, INPUTS) float32
+        Standardised inputs.
+    error : (n,) float32
+        Gradient of the loss by the scores.
+    """
+    activation = np.tanh(x @ head.hidden + head.bias)
+    hidden_error = error[:, None] * head.out * (1 - activation**2)
+    return {"linear": error @ x, "hidden": x.T @ hidden_error, "bias": hidden_error.sum(0), "out": error @ activation}
 
 
-def _loss(head: FusionHead, x: Floats, looked_at: NDArray[np.float64], chosen: int) -> tuple[float, Floats]:
-    """`-log softmax(score + log of how likely the place is looked at)` of what was chosen, and that softmax."""
-    logits = head.of_inputs(x) + looked_at
+def _loss(head: FusionHead, x: Floats, examination: NDArray[np.float64], chosen: int) -> tuple[float, Floats]:
+    """`-log softmax(score + log of the rank's examination probability)` of the chosen item, and that softmax."""
+    logits = head.of_inputs(x) + examination
     logits -= logits.max()
     total = np.log(np.exp(logits).sum())
     return float(total - logits[chosen]), np.exp(logits - total).astype(np.float32)

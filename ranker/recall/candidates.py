@@ -1,7 +1,7 @@
-"""Step 3, candidates: recall from several sources, merged into one list with where each item came from.
+"""Step 3, candidates: recall from several sources, merged into one list that says where each item came from.
 
-A source is one class with one method (`Source`); a user adds one by its import path in a setting. Knows no transport;
-called by `streams.state.tier`.
+A source is a class with a name and one method (`Source`); a user adds one by its import path in a setting. Knows no
+transport.
 """
 
 from __future__ import annotations
@@ -20,13 +20,21 @@ from ranker.recall.catalogue import Catalogue
 from ranker.recall.counts import DISTANCE_DECAY, Counts
 from ranker.recall.nearest_items import Rows, top
 
+RECENT = 25
+"""The newest items of the history whose neighbours are candidates."""
 FADED = np.float32(1e-15)
-"""Of a mean's largest component; the squares of a smaller one come near to what a float32 cannot hold."""
+"""Largest component of a mean below which its squares come near to the smallest float32."""
+_RANK_OFFSET = 60
+"""k of reciprocal rank fusion, as in Cormack, Clarke and Büttcher (SIGIR 2009)."""
+_WEIGHT = {"co-visited": 1.0, "nearest": 0.6, "trending": 0.15, "newest": 0.05}
+"""Weight of a source's order in the retrieval score; chosen by us: what users did, then text, then popularity."""
+_OTHER_WEIGHT = 0.5
+"""The same for a user's own source."""
 
 
 @dataclass(frozen=True)
-class Shopper:
-    """What a source may look at: one user's state beside the catalogue and everybody's counts."""
+class UserView:
+    """What a source may read: one user's state, the catalogue, and the counts of all users."""
 
     state: Interest
     catalogue: Catalogue
@@ -34,50 +42,59 @@ class Shopper:
     decay: Decay
 
     def recent_items(self) -> list[int]:
-        """Keys of the items in the user's history, newest first, each once."""
+        """Return the keys of the items in the user's history, newest first, each once."""
         return list(dict.fromkeys(reversed(self.state.history["item"].tolist())))
 
     @cached_property
-    def interests(self) -> Interests:
+    def interests(self) -> InterestDirections:
         """The user's interests as directions in the space of texts."""
         state, catalogue = self.state, self.catalogue
         rows = catalogue.rows(state.history["item"].tolist())
-        return Interests(
+        return InterestDirections(
             prototypes(state.history[rows >= 0], catalogue.vectors(rows[rows >= 0]), self.decay),
             _direction(state.session),
             _direction(state.long),
         )
 
     @cached_property
-    def related(self) -> Related:
-        """What others visited together with the user's `RECENT` newest items."""
+    def related(self) -> RelatedItems:
+        """The items that others visited together with the user's `RECENT` newest items."""
         recent = self.recent_items()[:RECENT]
         visits = self.counts.co_visited(recent)
-        shares = (DISTANCE_DECAY ** np.arange(RECENT))[visits.places] * visits.similarities
-        keys, which = np.unique(visits.items, return_inverse=True)
+        shares = (DISTANCE_DECAY ** np.arange(RECENT))[visits.query_indices] * visits.similarities
+        keys, key_of_visit = np.unique(visits.items, return_inverse=True)
         strongest = np.zeros(len(keys), np.intp)
         by_share = np.argsort(shares)
-        strongest[which[by_share]] = visits.places[by_share]  # the last one written is the largest
-        return Related(
+        strongest[key_of_visit[by_share]] = visits.query_indices[by_share]  # the last one written is the largest
+        with_newest = visits.similarities * (visits.query_indices == 0)
+        return RelatedItems(
             keys=keys,
-            total=np.asarray(np.bincount(which, shares, len(keys)), np.float64),
-            newest=np.asarray(np.bincount(which, visits.similarities * (visits.places == 0), len(keys)), np.float64),
-            links=np.bincount(which, minlength=len(keys)),
+            total=np.asarray(np.bincount(key_of_visit, shares, len(keys)), np.float64),
+            newest=np.asarray(np.bincount(key_of_visit, with_newest, len(keys)), np.float64),
+            links=np.bincount(key_of_visit, minlength=len(keys)),
             because=np.array(recent, np.uint64)[strongest],
         )
 
 
 def _direction(mean: Vector) -> Vector | None:
-    """The mean at unit length; None if nothing is left of it."""
+    """The mean at unit length; None if it has faded to nothing."""
     largest = np.abs(mean).max(initial=0.0)
     if largest < np.finfo(np.float32).tiny:
         return None
-    near: Vector = mean if largest > FADED else mean / largest
-    return near / np.linalg.norm(near)
+    scaled: Vector = mean if largest > FADED else mean / largest
+    return scaled / np.linalg.norm(scaled)
 
 
-class Interests(NamedTuple):
-    """Directions of unit length: (k, dim) float32 prototypes, the heaviest first; the means, or None without events."""
+class InterestDirections(NamedTuple):
+    """A user's interests, each of unit length.
+
+    Attributes
+    ----------
+    prototypes : (k, dim) float32
+        The heaviest first.
+    session, long : (dim,) float32, or None
+        The means of the session and of the long term; None without events.
+    """
 
     prototypes: Vector
     session: Vector | None
@@ -90,16 +107,21 @@ class Interests(NamedTuple):
         return np.concatenate([self.prototypes, np.array(means, np.float32).reshape(-1, self.prototypes.shape[1])])
 
 
-class Related(NamedTuple):
-    """Items that were visited together with a user's recent ones.
+class RelatedItems(NamedTuple):
+    """Items that were visited together with a user's recent items.
 
     Attributes
     ----------
-    keys : (n,) uint64, ascending.
-    total : (n,) float64, similarities summed over the recent items, each step back in time weighing `DISTANCE_DECAY`.
-    newest : (n,) float64, similarity to the newest item alone.
-    links : (n,) intp, with how many of the recent items; once per shard of the counts.
-    because : (n,) uint64, the key of the recent item that weighs most.
+    keys : (n,) uint64
+        Ascending.
+    total : (n,) float64
+        Similarities summed over the recent items; each step back in time is weighted by `DISTANCE_DECAY`.
+    newest : (n,) float64
+        Similarity to the newest item alone.
+    links : (n,) intp
+        The number of recent items that it was visited with, counted once per shard of the counts.
+    because : (n,) uint64
+        The key of the recent item with the largest share.
     """
 
     keys: npt.NDArray[np.uint64]
@@ -109,13 +131,15 @@ class Related(NamedTuple):
     because: npt.NDArray[np.uint64]
 
 
-class Found(NamedTuple):
+class Proposals(NamedTuple):
     """Items that a source proposes, best first.
 
     Attributes
     ----------
-    rows : (n,) intp, rows of the catalogue, each once.
-    because : (n,) uint64, the key of the item in the user's history that led to each; None where the source knows none.
+    rows : (n,) intp
+        Rows of the catalogue, each once.
+    because : (n,) uint64, optional
+        The key of the item in the user's history that led to each item; None where the source does not know.
     """
 
     rows: Rows
@@ -123,130 +147,139 @@ class Found(NamedTuple):
 
 
 class Source(Protocol):
-    """Where candidates come from. `name` appears in the list's `sources`."""
+    """A source of candidates. Its `name` appears in the `sources` of a recommended item."""
 
     name: str
 
-    def find(self, shopper: Shopper, limit: int) -> Found:
-        """At most `limit` items."""
+    def find(self, user: UserView, limit: int) -> Proposals:
+        """Propose at most `limit` items; none for a user for whom the source has none."""
         ...
 
 
-class Merged(NamedTuple):
-    """A candidate after the merge. `prior` is comparable between candidates of one user, higher is better.
+class RecalledCandidate(NamedTuple):
+    """A candidate after the merge.
 
-    `places`: by the name of each source that proposed it, its place there, 0 the best.
+    Attributes
+    ----------
+    row : int
+        The item's row of the catalogue.
+    retrieval_score : float
+        Comparable between the candidates of one user; higher is better.
+    ranks : dict of str to int
+        For the name of each source that proposed the item, its rank there; 0 is the best.
+    because : int, optional
+        The key of the item in the user's history that led to it.
     """
 
     row: int
     retrieval_score: float
-    places: dict[str, int]
+    ranks: dict[str, int]
     because: int | None
 
 
 class Nearest:
-    """Items whose text is nearest to each of the user's interests: prototypes, session, long term."""
+    """Items whose text is nearest to one of the user's interests: prototypes, session, long term."""
 
     name = "nearest"
 
-    def find(self, shopper: Shopper, limit: int) -> Found:
-        queries = shopper.interests.queries
-        return Found(shopper.catalogue.nearest(queries, limit)[0] if len(queries) else np.empty(0, np.intp))
+    def find(self, user: UserView, limit: int) -> Proposals:
+        """See `Source`."""
+        queries = user.interests.queries
+        return Proposals(user.catalogue.nearest(queries, limit)[0] if len(queries) else np.empty(0, np.intp))
 
 
 class CoVisited:
-    """Items that others visited together with the user's recent ones: the item-based collaborative filter."""
+    """Items that others visited together with the user's recent items: the item-based collaborative filter."""
 
     name = "co-visited"
 
-    def find(self, shopper: Shopper, limit: int) -> Found:
-        related = shopper.related
-        for many in (2 * limit, len(related.keys)):  # as a rule, most of the best are to be had
-            best = top(related.total, many)
-            places, rows = shopper.catalogue.recommendable(related.keys[best].tolist())
-            if len(places) >= limit:
+    def find(self, user: UserView, limit: int) -> Proposals:
+        """See `Source`."""
+        related = user.related
+        for count in (2 * limit, len(related.keys)):  # half of the best are available, as a rule
+            best = top(related.total, count)
+            indices, rows = user.catalogue.recommendable(related.keys[best].tolist())
+            if len(indices) >= limit:
                 break
-        return Found(rows[:limit], related.because[best[places[:limit]]])
+        return Proposals(rows[:limit], related.because[best[indices[:limit]]])
 
 
 class Trending:
-    """Items with the most events lately, whoever the user is."""
+    """Items with the most events lately, the same for every user."""
 
     name = "trending"
 
-    def find(self, shopper: Shopper, limit: int) -> Found:
-        enough = shopper.counts.trending()[: 3 * limit]  # of which some are not to be had
-        return Found(shopper.catalogue.recommendable(enough)[1][:limit])
+    def find(self, user: UserView, limit: int) -> Proposals:
+        """See `Source`."""
+        keys = user.counts.trending()[: 3 * limit]  # some of them are not available
+        return Proposals(user.catalogue.recommendable(keys)[1][:limit])
 
 
 class Newest:
-    """Items that came into the catalogue last: they have no events to be found by."""
+    """Items that entered the catalogue last: they have no events that could lead to them."""
 
     name = "newest"
 
-    def find(self, shopper: Shopper, limit: int) -> Found:
-        return Found(shopper.catalogue.newest(limit))
+    def find(self, user: UserView, limit: int) -> Proposals:
+        """See `Source`."""
+        return Proposals(user.catalogue.newest(limit))
 
 
-RECENT = 25
-"""Items of the history whose neighbours are candidates, the newest."""
 BUILT_IN: tuple[Source, ...] = (CoVisited(), Nearest(), Trending(), Newest())
-_RANK_OFFSET = 60
-"""k of reciprocal rank fusion, as in Cormack, Clarke and Büttcher (SIGIR 2009)."""
-_WEIGHT = {"co-visited": 1.0, "nearest": 0.6, "trending": 0.15, "newest": 0.05}
-"""How much a source's order counts in the prior; chosen by us: behaviour, then text, then what everybody sees."""
-_OTHER_WEIGHT = 0.5
 
 
 def recall(
-    shopper: Shopper, sources: Sequence[Source], limit: int, repeat_purchases: bool, leave_out: Sequence[int] = ()
-) -> list[Merged]:
-    """Ask every source and merge by weighted reciprocal rank fusion.
+    user: UserView, sources: Sequence[Source], limit: int, repeat_purchases: bool, leave_out: Sequence[int] = ()
+) -> list[RecalledCandidate]:
+    """Ask every source and merge the proposals by weighted reciprocal rank fusion.
 
-    Left out: what is unavailable, the item that the user looked at or bought last, what the state remembers as
-    bought unless `repeat_purchases`, and the items of the keys in `leave_out`.
+    Left out are unavailable items, the item that the user looked at or bought last, the purchases that the state
+    remembers unless `repeat_purchases`, and the items of the keys in `leave_out`.
 
     Returns
     -------
-    At most `limit` candidates, by prior, best first; ties by row.
+    list of RecalledCandidate
+        At most `limit`, by retrieval score, best first; ties by row.
     """
-    catalogue = shopper.catalogue
-    excluded = catalogue.rows([*_excluded(shopper, repeat_purchases), *leave_out])
-    found = [source.find(shopper, limit + len(excluded)) for source in sources]
-    everything = np.concatenate([*(proposed for proposed, _ in found), excluded[excluded >= 0]])
-    rows, which = np.unique(everything, return_inverse=True)
+    catalogue = user.catalogue
+    excluded = catalogue.rows([*_excluded(user, repeat_purchases), *leave_out])
+    proposals = [source.find(user, limit + len(excluded)) for source in sources]
+    all_rows = np.concatenate([*(proposed for proposed, _ in proposals), excluded[excluded >= 0]])
+    rows, index_of = np.unique(all_rows, return_inverse=True)
     retrieval_score, because = np.zeros(len(rows)), np.zeros(len(rows), np.uint64)
-    placed = np.full((len(rows), len(sources)), -1)
+    source_ranks = np.full((len(rows), len(sources)), -1)
     begin = 0
-    for number, (source, (proposed, led_by)) in enumerate(zip(sources, found, strict=True)):
-        which_here = which[begin : begin + len(proposed)]
+    for number, (source, (proposed, proposed_because)) in enumerate(zip(sources, proposals, strict=True)):
+        indices = index_of[begin : begin + len(proposed)]
         begin += len(proposed)
-        places = np.arange(len(proposed))
-        placed[which_here, number] = places
-        retrieval_score[which_here] += _WEIGHT.get(source.name, _OTHER_WEIGHT) / (_RANK_OFFSET + 1 + places)
-        if led_by is not None:
-            because[which_here] = np.where(because[which_here], because[which_here], led_by)  # 0: no item's key
+        ranks = np.arange(len(proposed))
+        source_ranks[indices, number] = ranks
+        retrieval_score[indices] += _WEIGHT.get(source.name, _OTHER_WEIGHT) / (_RANK_OFFSET + 1 + ranks)
+        if proposed_because is not None:  # 0 is no item's key
+            because[indices] = np.where(because[indices], because[indices], proposed_because)
     retrieval_score[~catalogue.available[rows]] = -np.inf
-    retrieval_score[which[begin:]] = -np.inf
+    retrieval_score[index_of[begin:]] = -np.inf
     best = top(retrieval_score, limit)
     names = [source.name for source in sources]
     return [
-        Merged(row, share, {name: at for name, at in zip(names, places_of, strict=True) if at >= 0}, led_by or None)
-        for row, share, places_of, led_by in zip(
+        RecalledCandidate(
+            row, score, {name: rank for name, rank in zip(names, ranks, strict=True) if rank >= 0}, key or None
+        )
+        for row, score, ranks, key in zip(
             rows[best].tolist(),
             retrieval_score[best].tolist(),
-            placed[best].tolist(),
+            source_ranks[best].tolist(),
             because[best].tolist(),
             strict=True,
         )
     ]
 
 
-def _excluded(shopper: Shopper, repeat_purchases: bool) -> list[int]:
-    """Keys of items."""
-    history = shopper.state.history
+def _excluded(user: UserView, repeat_purchases: bool) -> list[int]:
+    """Keys of the items that must not be recommended to the user."""
+    history = user.state.history
     keys: list[int] = history["item"][-1:].tolist()
     if not repeat_purchases:
-        keys += shopper.state.bought["item"].tolist()
+        keys += user.state.bought["item"].tolist()
         keys += history["item"][history["type"] == TYPES.index("purchase")].tolist()
     return keys

@@ -1,7 +1,6 @@
 """The items that can be recommended, with their text vectors: nearest-neighbour search, inserts and deletes.
 
-Rows are numbered; a deleted item's row is used again. Knows nothing of where items come from; filled by
-`streams.state.tier`, read by the candidate sources.
+Rows are numbered; a new item may get the row of a deleted one. Does not know where items come from.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from encoders.interest import Vector, item_key
 from ranker.recall.nearest_items import EXACT, NearestItems, Rows, top
 from ranker.recall.vector_blocks import VectorBlocks
 
-MOST_NEWEST = 1_000
-NOTHING = -1
+MAX_NEWEST = 1_000
+NO_NUMBER = -1
 
 
 @dataclass(frozen=True)
 class CatalogueItem:
-    """What the steps need to know of an item. `text` is what the models read."""
+    """What the steps need to know about an item. The models read `text`."""
 
     item_id: str
     title: str
@@ -41,18 +40,29 @@ class Catalogue:
 
     Parameters
     ----------
-    exact : up to this many available items, `nearest` is exact.
-    graph : of an earlier life, see `ranker.recall.graph_file`.
+    dim : int
+        Length of a text vector.
+    exact : int
+        With at most this many available items, `nearest` is exact.
+    graph : Index, optional
+        A search graph from an earlier process, see `ranker.recall.graph_file`.
 
     Attributes
     ----------
-    dim : length of a text vector.
-    index : finds the available items.
-    available : (rows,) bool, may be recommended.
-    time_ms : (rows,) int64, when the item appeared.
-    keys : (rows,) uint64, the items' keys.
-    log_price : (rows,) float32, the price's natural logarithm; NaN for an item without one, or that is free.
-    category, brand : (rows,) int32, equal for items of one leaf category or brand; `NOTHING` for none.
+    dim : int
+        Length of a text vector.
+    index : NearestItems
+        Searches the available items.
+    available : (rows,) bool
+        Whether the item may be recommended.
+    time_ms : (rows,) int64
+        When the item appeared, milliseconds since the epoch.
+    keys : (rows,) uint64
+        The items' keys.
+    log_price : (rows,) float32
+        Natural logarithm of the price; NaN for a free item and for one without a price.
+    category, brand : (rows,) int32
+        Equal for items of one leaf category or brand; `NO_NUMBER` for none.
     """
 
     def __init__(self, dim: int, exact: int = EXACT, graph: Index | None = None) -> None:
@@ -68,8 +78,8 @@ class Catalogue:
         self._items: list[CatalogueItem | None] = []
         self._row: dict[int, int] = {}
         self._free: list[int] = []
-        self._newest: Rows | None = None  # more than `newest` gives, so that some may go
-        self._all_newest = False
+        self._newest: Rows | None = None  # twice as many as `newest` returns, so that some may leave
+        self._newest_has_all = False
         self.index = NearestItems(dim, self._available_rows, self.vectors, exact, graph)
 
     def __len__(self) -> int:
@@ -82,7 +92,14 @@ class Catalogue:
         return (item for item in self._items if item is not None)
 
     def put(self, item: CatalogueItem, vector: Vector) -> None:
-        """Insert an item or replace the one of the same id. `vector`: (dim,) float32, unit length."""
+        """Insert an item, or replace the item of the same id.
+
+        Parameters
+        ----------
+        item : CatalogueItem
+        vector : (dim,) float32
+            Unit length.
+        """
         key = item_key(item.item_id)
         row = self._row.get(key)
         if row is None:
@@ -98,13 +115,13 @@ class Catalogue:
         self.available[row] = item.available
         if not item.available:
             self.index.remove(key)
-        elif changed:  # else only its price changed, or the like
+        elif changed:  # otherwise only its price or the like changed
             self.index.put(key, vector)
         self.time_ms[row] = item.time_ms
         self.keys[row] = key
         self.log_price[row] = log(item.price) if item.price else np.nan
         self.category[row], self.brand[row] = self._number(item.categories[-1:]), self._number((item.brand,))
-        self._renew(row)
+        self._update_newest(row)
 
     def delete(self, item_id: str) -> None:
         """Remove an item; nothing happens if it is not there."""
@@ -114,92 +131,104 @@ class Catalogue:
             self._items[row] = None
             self.available[row] = False
             self.index.remove(key)
-            self._renew(row)
+            self._update_newest(row)
             self._free.append(row)
 
     def get(self, key: int) -> CatalogueItem | None:
+        """Return the item of a key; None while it is unknown."""
         row = self._row.get(key)
         return None if row is None else self._items[row]
 
     def at(self, row: int) -> CatalogueItem:
-        """The item in a row that a search or `row` gave."""
+        """Return the item in a row that `rows` or a search returned.
+
+        Raises
+        ------
+        KeyError
+            The item was deleted.
+        """
         item = self._items[row]
         if item is None:
             raise KeyError(row)
         return item
 
     def rows(self, keys: Iterable[int]) -> Rows:
-        """(n,) intp, the items' rows; -1 for an unknown one."""
+        """Return the items' rows, (n,) intp; -1 for an unknown item."""
         return np.array([self._row.get(key, -1) for key in keys], np.intp)
 
     def recommendable(self, keys: Sequence[int]) -> tuple[Rows, Rows]:
-        """Those of these items that are known and available: their places among the keys, and their rows."""
+        """Return the known and available ones of these items: their indices among the keys, and their rows."""
         rows = self.rows(keys)
-        places = np.flatnonzero((rows >= 0) & self.available[rows]) if len(self) else np.empty(0, np.intp)
-        return places, rows[places]
+        indices = np.flatnonzero((rows >= 0) & self.available[rows]) if len(self) else np.empty(0, np.intp)
+        return indices, rows[indices]
 
     def vectors(self, rows: Rows) -> Vector:
-        """(n, dim) float32."""
+        """Return a copy of the text vectors in these rows, (n, dim) float32."""
         return self._vectors.take(rows)
 
     def vector(self, key: int) -> Vector | None:
-        """(dim,) float32 of an item, None while it is unknown."""
+        """Return an item's text vector, (dim,) float32; None while the item is unknown."""
         row = self._row.get(key)
         return None if row is None else self._vectors.row(row)
 
     def nearest(self, queries: Vector, count: int) -> tuple[Rows, Vector]:
-        """The available items nearest to any of the queries, by inner product.
+        """Search the available items nearest to any of the queries, by inner product.
 
         In a large catalogue the search is approximate (`ranker.recall.nearest_items`); the similarities are exact.
 
         Parameters
         ----------
-        queries : (q, dim) float32, q >= 1, unit length.
+        queries : (q, dim) float32
+            q >= 1, unit length.
+        count : int
 
         Returns
         -------
-        Rows and, for each, the similarity to the query it is nearest to; best first, at most `count`.
+        rows : (n,) intp
+            Best first, n <= `count`.
+        similarities : (n,) float32
+            To the nearest query.
         """
         return self.index.search(queries, count)
 
     def newest(self, count: int) -> Rows:
-        """The available items that appeared last, first the newest; at most `MOST_NEWEST`."""
+        """Return the rows of the available items that appeared last, newest first; at most `MAX_NEWEST`."""
         if self._newest is None:
-            self._newest = top(np.where(self.available, self.time_ms, -np.inf), 2 * MOST_NEWEST)
-            self._all_newest = len(self._newest) < 2 * MOST_NEWEST
-        return self._newest[: min(count, MOST_NEWEST)]
+            self._newest = top(np.where(self.available, self.time_ms, -np.inf), 2 * MAX_NEWEST)
+            self._newest_has_all = len(self._newest) < 2 * MAX_NEWEST
+        return self._newest[: min(count, MAX_NEWEST)]
 
-    def _renew(self, row: int) -> None:
-        """Keep `_newest` right after a change in one row: to find it anew reads all rows."""
+    def _update_newest(self, row: int) -> None:
+        """Keep `_newest` correct after a change in one row; making it anew would read all rows."""
         if self._newest is None:
             return
         others = self._newest[self._newest != row]
         if self.available[row]:
             times, time_ms = self.time_ms[others], self.time_ms[row]
-            place = int(((times > time_ms) | ((times == time_ms) & (others < row))).sum())
-            if place < len(others) or self._all_newest:
-                others = np.insert(others, place, row)
-        if len(others) > 2 * MOST_NEWEST:
-            others, self._all_newest = others[: 2 * MOST_NEWEST], False
-        self._newest = others if self._all_newest or len(others) >= MOST_NEWEST else None
+            rank = int(((times > time_ms) | ((times == time_ms) & (others < row))).sum())
+            if rank < len(others) or self._newest_has_all:
+                others = np.insert(others, rank, row)
+        if len(others) > 2 * MAX_NEWEST:
+            others, self._newest_has_all = others[: 2 * MAX_NEWEST], False
+        self._newest = others if self._newest_has_all or len(others) >= MAX_NEWEST else None
 
     def _available_rows(self, keys: Iterable[int]) -> Rows:
-        """(n,) intp, -1 for an item that is unknown or unavailable."""
+        """The items' rows, -1 for an item that is unknown or unavailable."""
         rows = self.rows(keys)
         return np.where(self.available[rows], rows, -1) if len(self.available) else rows
 
     def _number(self, name: tuple[str, ...]) -> int:
-        """A number for a category's or a brand's name, the same for the same one."""
-        return self._names.setdefault(name[0], len(self._names)) if any(name) else NOTHING
+        """The number of a category's or a brand's name."""
+        return self._names.setdefault(name[0], len(self._names)) if any(name) else NO_NUMBER
 
     def _grow(self) -> None:
         row = len(self._items) - 1
         self._vectors.reach(row)
-        if row >= len(self.available):  # doubled: of these, a million are 9 MB
-            more = max(256, len(self.available))
-            self.available = np.concatenate([self.available, np.zeros(more, bool)])
-            self.time_ms = np.concatenate([self.time_ms, np.zeros(more, np.int64)])
-            self.keys = np.concatenate([self.keys, np.zeros(more, np.uint64)])
-            self.log_price = np.concatenate([self.log_price, np.full(more, np.nan, np.float32)])
-            self.category = np.concatenate([self.category, np.full(more, NOTHING, np.int32)])
-            self.brand = np.concatenate([self.brand, np.full(more, NOTHING, np.int32)])
+        if row >= len(self.available):  # doubled; a million rows of these arrays are 30 MB
+            added = max(256, len(self.available))
+            self.available = np.concatenate([self.available, np.zeros(added, bool)])
+            self.time_ms = np.concatenate([self.time_ms, np.zeros(added, np.int64)])
+            self.keys = np.concatenate([self.keys, np.zeros(added, np.uint64)])
+            self.log_price = np.concatenate([self.log_price, np.full(added, np.nan, np.float32)])
+            self.category = np.concatenate([self.category, np.full(added, NO_NUMBER, np.int32)])
+            self.brand = np.concatenate([self.brand, np.full(added, NO_NUMBER, np.int32)])

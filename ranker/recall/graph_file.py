@@ -1,8 +1,8 @@
 """The search graph on disk, so that a restart does not insert a large catalogue again.
 
-One file: usearch's own format, then a trailer that says whose vectors they are and that nothing is missing. It has item
-keys and the vectors' codes, so whoever loads it can compare each item with what is in it (`NearestItems.put`): an old
-one costs inserts, never a wrong result. Knows no catalogue; called by `streams.state.graph_snapshot`.
+The file is usearch's own format, then a trailer that names the owner of the vectors and proves that the file is whole.
+The graph holds item keys and the vectors' codes, so its reader can compare each item with it (`NearestItems.put`): an
+outdated entry costs an insert and never makes a result wrong. Knows no catalogue.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ _READ_BYTES = 1 << 20
 
 
 class GraphFileError(AfterclickError):
-    """The file cannot be used. `reason`: "damaged", or "outdated" where another model's vectors are in it."""
+    """The file cannot be used.
+
+    Attributes
+    ----------
+    reason : str
+        "damaged", or "outdated" if it holds the vectors of another model.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -32,16 +38,19 @@ class GraphFileError(AfterclickError):
 
 
 def write(graph: Index, path: Path, model: str) -> None:
-    """Write the graph, whole or not at all: beside `path`, then renamed. Nobody may change it meanwhile.
+    """Write the graph atomically: to a file beside `path`, which is then renamed. The graph must not change meanwhile.
 
     Parameters
     ----------
-    model : what the vectors depend on, see `encoders.text.vector_store.identity`.
+    graph : Index
+    path : Path
+    model : str
+        What the vectors depend on, see `encoders.text.vector_store.identity`.
 
     Raises
     ------
     OSError, RuntimeError
-        The disk is full, or may not be written to.
+        The disk is full, or not writable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -58,11 +67,22 @@ def write(graph: Index, path: Path, model: str) -> None:
 
 
 def read(path: Path, dim: int, model: str) -> Index | None:
-    """Read a graph; None where there is no file. What a killed process left half written is removed.
+    """Read a graph; None if there is no file. Partial files that a killed process left are removed.
+
+    Parameters
+    ----------
+    path : Path
+    dim : int
+        Length of a vector.
+    model : str
+        See `write`.
 
     Raises
     ------
-    GraphFileError, OSError
+    GraphFileError
+        The file is damaged, or holds the vectors of another model.
+    OSError
+        The file cannot be read.
     """
     for part in path.parent.glob(f"{path.name}.*.part"):
         part.unlink(missing_ok=True)
@@ -73,29 +93,29 @@ def read(path: Path, dim: int, model: str) -> Index | None:
         file.seek(max(0, size))
         magic, owner, checksum = (file.read(length) for length in (len(_MAGIC), _OWNER_BYTES, _SUM_BYTES))
     if magic != _MAGIC:
-        raise GraphFileError("damaged", f"{path}: got a file without our last line, expected a whole graph")
+        raise GraphFileError("damaged", f"{path}: got a file without our trailer, expected a whole graph")
     if owner != _owner(model, dim):
         raise GraphFileError("outdated", f"{path}: got the vectors of another model or version")
     if checksum != _checksum(path, size):
-        raise GraphFileError("damaged", f"{path}: got another checksum than was written")
+        raise GraphFileError("damaged", f"{path}: got a wrong checksum, expected the one in the trailer")
     graph = new_graph(dim)
     try:
         graph.load(path)
     except (RuntimeError, ValueError) as error:
-        raise GraphFileError("damaged", f"{path}: got what usearch cannot read ({error})") from error
+        raise GraphFileError("damaged", f"{path}: got a graph that usearch cannot read ({error})") from error
     return graph
 
 
 def _owner(model: str, dim: int) -> bytes:
     empty = new_graph(dim)
-    made = (model, dim, str(empty.dtype), empty.connectivity, empty.expansion_add)
-    return blake2b(repr(made).encode(), digest_size=_OWNER_BYTES).digest()
+    parameters = (model, dim, str(empty.dtype), empty.connectivity, empty.expansion_add)
+    return blake2b(repr(parameters).encode(), digest_size=_OWNER_BYTES).digest()
 
 
 def _checksum(path: Path, size: int) -> bytes:
     checksum = 0
     with path.open("rb") as file:
-        while size > 0 and (some := file.read(min(size, _READ_BYTES))):
-            checksum = zlib.crc32(some, checksum)
-            size -= len(some)
+        while size > 0 and (block := file.read(min(size, _READ_BYTES))):
+            checksum = zlib.crc32(block, checksum)
+            size -= len(block)
     return checksum.to_bytes(_SUM_BYTES, "little")

@@ -1,4 +1,4 @@
-"""Vectors by row, in blocks: one more never copies the others. Knows no item; used by `ranker.recall.catalogue`."""
+"""Vectors by row, in blocks: adding one never copies the others. Knows no item."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy.typing as npt
 from encoders.interest import Vector
 
 BLOCK_ROWS = 65_536
-"""Chosen by us: 16 blocks in a million, so a read touches few. Of a block's memory only what is written is real."""
+"""Chosen by us: a million rows are 16 blocks, so a read touches few. The system gives memory only to written pages."""
 
 
 class VectorBlocks:
     """Rows of `dim` float32, zero until they are written.
 
-    Memory that doubled would be copied: half a second, and three times as much at once, for a million of 384.
+    One array that doubles would be copied: half a second, and three times the memory, for a million rows of 384.
     """
 
     def __init__(self, dim: int) -> None:
@@ -22,20 +22,20 @@ class VectorBlocks:
         self._blocks: list[Vector] = []
 
     def reach(self, row: int) -> None:
-        """Make sure that there is such a row."""
+        """Make sure that the row exists."""
         while row >= len(self._blocks) * BLOCK_ROWS:
             self._blocks.append(np.zeros((BLOCK_ROWS, self.dim), np.float32))
 
     def row(self, row: int) -> Vector:
-        """(dim,) float32, the row itself: what is written to it stays."""
+        """Return the row itself, (dim,) float32: writing to it changes the stored vector."""
         vector: Vector = self._blocks[row // BLOCK_ROWS][row % BLOCK_ROWS]
         return vector
 
     def take(self, rows: npt.NDArray[np.intp]) -> Vector:
-        """(n, dim) float32, a copy of these rows."""
-        blocks, places = np.divmod(rows, BLOCK_ROWS)
-        taken = np.empty((len(rows), self.dim), np.float32)
+        """Return a copy of these rows, (n, dim) float32."""
+        blocks, offsets = np.divmod(rows, BLOCK_ROWS)
+        copies = np.empty((len(rows), self.dim), np.float32)
         for block in np.flatnonzero(np.bincount(blocks)).tolist():
-            here = blocks == block
-            taken[here] = self._blocks[block][places[here]]
-        return taken
+            in_block = blocks == block
+            copies[in_block] = self._blocks[block][offsets[in_block]]
+        return copies

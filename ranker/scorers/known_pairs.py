@@ -1,8 +1,8 @@
-"""Questions with evident answers, which every scorer that reads texts is asked when it is loaded.
+"""Pairs of items with an evident order, on which every scorer that reads texts is checked at load.
 
-What they catch: weights that are no numbers, a head that was never loaded, a model that reads relevance the wrong way
-round. What they do not: whether it ranks well. A scorer must have an order, and not the reverse of the evident one: a
-model that was trained on one shop's log may well prefer what goes with an item to what is like it.
+The check detects weights that are not finite, a head that was never loaded, and a model that reads relevance the wrong
+way round. It does not detect a model that ranks badly: a scorer must have an order that is not the reverse of the
+evident one, because a model that was trained on a shop's log may prefer what complements an item to what is like it.
 """
 
 from __future__ import annotations
@@ -28,32 +28,34 @@ PAIRS = (
     ("Bought Baby bottle (Baby, 9.00 EUR) 5 days ago", "Baby milk powder. Baby", "Cordless drill. Tools"),
     ("Viewed Cordless drill (Tools, 129.00 EUR) yesterday", "Set of drill bits. Tools", "Cotton baby blanket. Baby"),
 )
-"""A context, an item that fits it and one that does not; chosen by us."""
+"""A context, an item that fits it and an item that does not; chosen by us."""
 REQUESTS = tuple(ScoreRequest(context, (fitting, other)) for context, fitting, other in PAIRS)
 SAME = 1e-6
-"""Scores that lie closer together than this share of the largest are the same."""
+"""Scores whose difference is below this share of the largest score are the same."""
 
 logger = logging.getLogger(__name__)
 
 
 def check(scorer: Scorer, may_be_inverted: bool) -> None:
-    """Ask the scorer, and what it reads texts with if it is a fusion head on top of another.
+    """Check the scorer, and the base model of a fusion head.
 
     Parameters
     ----------
-    may_be_inverted : the order of texts is judged by other means, so one that is evidently wrong is only warned of.
+    scorer : Scorer
+    may_be_inverted : bool
+        Whether a wrong order is only logged, because known answers or training decide about the order.
 
     Raises
     ------
     ModelUnsupported
-        Its scores are not finite, do not tell items apart, or rank each pair the wrong way round: a random head over
-        MiniLM does so once in 200.
+        The scores are not finite, are the same for all items, or order every pair the wrong way round, as a random head
+        over MiniLM does once in 200.
     """
     base: Scorer | None = getattr(scorer, "base", scorer)
     if base is not None:
         margins = _margins(base, REQUESTS)
         if (margins < 0).all():
-            _tell_inverted(base, margins, may_be_inverted)
+            _report_inverted(base, margins, may_be_inverted)
     if scorer.needs_features:
         features = np.random.default_rng(1).normal(size=(2, len(NAMES))).astype(np.float16)
         _margins(scorer, [replace(request, features=features) for request in REQUESTS])
@@ -87,7 +89,7 @@ def _margins(scorer: Scorer, requests: Sequence[ScoreRequest]) -> NDArray[np.flo
     return margins
 
 
-def _tell_inverted(scorer: Scorer, margins: NDArray[np.float32], may_be_inverted: bool) -> None:
+def _report_inverted(scorer: Scorer, margins: NDArray[np.float32], may_be_inverted: bool) -> None:
     clearest = int(margins.argmin())
     context, fitting, other = PAIRS[clearest]
     what = (

@@ -1,17 +1,15 @@
-"""The words around context and candidate that a language model was trained with, and a decoder's two answers.
+"""The prompt around context and candidate that a language model was trained with, and a decoder's two answers.
 
 A model brings its own in `afterclick.json` beside its `config.json`. Without that file a decoder must be recognisable
-as Qwen3-Reranker, whose words are then used: another model answers at random when it is asked in them.
+as Qwen3-Reranker, whose template is then used: another model would answer at random to it.
 
-`afterclick.json` is an object with these strings, each optional and each with Qwen3-Reranker's as its
-default:
+`afterclick.json` is an object with these strings. Each is optional, and its default is Qwen3-Reranker's:
 
-- `prefix`, before the context: task and instruction, and the beginning-of-sequence token if the model wants
-  one;
+- `prefix`, before the context: task and instruction, and the beginning-of-sequence token if the model needs one;
 - `middle`, between context and candidate;
 - `suffix`, after the candidate: the answer is the next token;
 - `yes` and `no`, a decoder's two answers: one token each;
-- `template`, which can only be `Qwen3-Reranker`: the same as none of the others, and said.
+- `template`, which can only be `Qwen3-Reranker`: it states explicitly that all defaults apply.
 """
 
 from __future__ import annotations
@@ -27,13 +25,12 @@ from encoders.models import source as model_source
 from encoders.text.tokens import Row
 
 FILE = "afterclick.json"
-OTHERS = ("base", "fusion", "packed", "template", "trained")
-"""Keys of that file which are no part of a template's text: `ranker.load` reads them, and whoever asks where a model
-comes from."""
+OTHER_KEYS = ("base", "fusion", "packed", "template", "trained")
+"""Keys of that file that are no text of the template: they describe the model and its origin."""
 NAMED = "Qwen3-Reranker"
 QWEN3_RERANKER = re.compile(r"qwen3[-_]?reranker", re.IGNORECASE)
-AROUND = ("prefix", "middle", "suffix")
-TEXTS = (*AROUND, "yes", "no")
+PARTS = ("prefix", "middle", "suffix")
+TEXTS = (*PARTS, "yes", "no")
 
 
 @dataclass(frozen=True)
@@ -53,12 +50,12 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Around:
-    """A template's parts as token ids, around context and candidate.
+class PromptTokens:
+    """A template's parts as token ids.
 
-    Each part is tokenised apart, so that a boundary never moves. A space that ends `prefix` or `middle` is
-    put before the text that follows instead (`context_lead`, `candidate_lead`), for vocabularies hold words
-    with their space.
+    Each part is tokenised apart, so that a boundary never moves. A space at the end of `prefix` or `middle` is moved to
+    the beginning of the text that follows (`context_lead`, `candidate_lead`), because vocabularies hold words with the
+    space before them.
     """
 
     prefix: list[int]
@@ -69,111 +66,123 @@ class Around:
 
     @property
     def markers(self) -> set[int]:
-        """All ids in it."""
+        """All ids of the parts."""
         return {*self.prefix, *self.middle, *self.suffix}
 
     @property
     def tokens(self) -> int:
+        """Number of tokens of the parts."""
         return len(self.prefix) + len(self.middle) + len(self.suffix)
 
     def row(self, context: Sequence[int], candidate: Sequence[int]) -> Row:
-        """Put it around the ids of two texts, as `Frame.row` does with special tokens."""
+        """Return the row of a context and a candidate (their ids), as `Frame.row` does with special tokens."""
         ids = [*self.prefix, *context, *self.middle, *candidate, *self.suffix]
         return Row(ids, [0] * len(ids))
 
 
 @dataclass(frozen=True)
-class TemplateTokens(Around):
-    """A decoder's template, with its two answers."""
+class DecoderPromptTokens(PromptTokens):
+    """A decoder's template with the ids of its two answers."""
 
     yes: int
     no: int
 
 
-def read(folder: Path, tokenizer: Any, name: str = "", in_training: bool = False) -> TemplateTokens:
+def read(folder: Path, tokenizer: Any, name: str = "", in_training: bool = False) -> DecoderPromptTokens:
     """Read the template of the decoder in `folder` and tokenise it.
 
     Parameters
     ----------
-    name : the model as it was named.
-    in_training : a decoder that says nothing of a template gets Qwen3-Reranker's, and learns it.
+    folder : Path
+    tokenizer : transformers.PreTrainedTokenizerFast
+    name : str
+        The model as it was named.
+    in_training : bool
+        Whether a decoder without a template gets Qwen3-Reranker's, because it will be trained with it.
 
     Raises
     ------
     ModelUnsupported
         `afterclick.json` has an unknown key, a value that is not a string, an empty prefix, middle or suffix,
-        or an answer that is not one token; or there is none and the model is not recognisable as Qwen3-Reranker.
+        or an answer that is not one token; or the file is missing and the model is not recognisable as Qwen3-Reranker.
     """
-    given = texts(folder)
-    if given is None and not in_training and not _is_qwen3_reranker(name, folder):
+    custom = texts(folder)
+    if custom is None and not in_training and not _is_qwen3_reranker(name, folder):
         raise model_source.ModelUnsupported(
             f"model: got {name or str(folder)!r}, a decoder that does not say in which words it was trained to rank, "
             f'expected Qwen3-Reranker or an {FILE} beside its config.json: {{"template": "{NAMED}"}} if it was trained '
             f"with those words, or its own ({', '.join(TEXTS)}); a chat model that was not trained to rank is no "
             "reranker: train it with `afterclick train --base`"
         )
-    if "<|im_start|>" not in tokenizer.get_vocab() and "prefix" not in (given or {}):
+    if "<|im_start|>" not in tokenizer.get_vocab() and "prefix" not in (custom or {}):
         raise model_source.ModelUnsupported(
             f"{folder / FILE}: got no prefix, and the model does not know Qwen3-Reranker's template "
             f"(<|im_start|>); write one with {', '.join(TEXTS)}"
         )
-    template = Template(**(given or {}))
-    answers = {which: _ids(getattr(template, which), tokenizer) for which in ("yes", "no")}
-    for which, ids in answers.items():
+    template = Template(**(custom or {}))
+    answers = {answer: _ids(getattr(template, answer), tokenizer) for answer in ("yes", "no")}
+    for answer, ids in answers.items():
         if len(ids) != 1 or answers["yes"] == answers["no"]:
             raise model_source.ModelUnsupported(
-                f"{folder / FILE}: {which}: got {getattr(template, which)!r}, which is {len(ids)} tokens of this "
+                f"{folder / FILE}: {answer}: got {getattr(template, answer)!r}, which is {len(ids)} tokens of this "
                 "model, expected one token, and another for yes than for no; choose other words"
             )
-    return TemplateTokens(**_around(template, tokenizer), yes=answers["yes"][0], no=answers["no"][0])
+    return DecoderPromptTokens(**_prompt_parts(template, tokenizer), yes=answers["yes"][0], no=answers["no"][0])
 
 
-def read_for_classifier(folder: Path, tokenizer: Any) -> Around | None:
-    """The words that a classifier's `afterclick.json` puts around its texts; None if it says nothing of any."""
-    given = texts(folder, "relevant")
-    described = model_source.read_json(folder, FILE, dict) or {}
-    if given is None or not ({*AROUND, "template"} & set(described)):
+def read_for_classifier(folder: Path, tokenizer: Any) -> PromptTokens | None:
+    """Return the template in a classifier's `afterclick.json`; None if it has none."""
+    custom = texts(folder, "relevant")
+    description = model_source.read_json(folder, FILE, dict) or {}
+    if custom is None or not ({*PARTS, "template"} & set(description)):
         return None
-    return Around(**_around(Template(**given), tokenizer))
+    return PromptTokens(**_prompt_parts(Template(**custom), tokenizer))
 
 
 def keep(source: Path, folder: Path) -> None:
-    """Say in the folder of a decoder that was made of another's which template it has."""
+    """Copy the template of the decoder in `source` into the folder of a decoder that was made from it."""
     if not (folder / FILE).is_file():
-        described = model_source.read_json(source, FILE, dict)
+        description = model_source.read_json(source, FILE, dict)
         (folder / FILE).write_text(
-            json.dumps({"template": NAMED} if described is None else described), encoding="utf-8"
+            json.dumps({"template": NAMED} if description is None else description), encoding="utf-8"
         )
 
 
-def texts(folder: Path, *others: str) -> dict[str, str] | None:
-    """What `afterclick.json` says of the template's texts; None without the file. `others`: more keys that it may have.
+def texts(folder: Path, *other_keys: str) -> dict[str, str] | None:
+    """Read the texts of the template in `afterclick.json`; None without the file.
+
+    Parameters
+    ----------
+    folder : Path
+    *other_keys : str
+        Further keys that the file may have.
 
     Raises
     ------
     ModelUnsupported
+        An unknown key, or a text that is empty or no string.
     """
     path = folder / FILE
-    given = model_source.read_json(folder, FILE, dict)
-    if given is None:
+    description = model_source.read_json(folder, FILE, dict)
+    if description is None:
         return None
-    if given.get("template", NAMED) != NAMED:
+    if description.get("template", NAMED) != NAMED:
         raise model_source.ModelUnsupported(
-            f"{path}: template: got {given['template']!r}, expected {NAMED!r}; or give {', '.join(TEXTS)}"
+            f"{path}: template: got {description['template']!r}, expected {NAMED!r}; or give {', '.join(TEXTS)}"
         )
-    found = {name: value for name, value in given.items() if name not in {*OTHERS, *others}}
-    for name, value in found.items():
+    custom = {name: value for name, value in description.items() if name not in {*OTHER_KEYS, *other_keys}}
+    for name, value in custom.items():
         if name not in TEXTS:
             raise model_source.ModelUnsupported(f"{path}: got the key {name!r}, expected {', '.join(TEXTS)}; remove it")
         if not isinstance(value, str) or not value.strip(" "):
             raise model_source.ModelUnsupported(
                 f"{path}: {name}: got {value!r}, expected a text; remove it for the default"
             )
-    return found
+    return custom
 
 
-def _around(template: Template, tokenizer: Any) -> dict[str, Any]:
-    parts: dict[str, Any] = {name: _ids(getattr(template, name), tokenizer) for name in AROUND}
+def _prompt_parts(template: Template, tokenizer: Any) -> dict[str, Any]:
+    parts: dict[str, Any] = {name: _ids(getattr(template, name), tokenizer) for name in PARTS}
     leads = {"context_lead": _spaces_after(template.prefix), "candidate_lead": _spaces_after(template.middle)}
     return parts | leads
 
@@ -183,12 +192,12 @@ def _ids(text: str, tokenizer: Any) -> list[int]:
 
 
 def _is_qwen3_reranker(name: str, folder: Path) -> bool:
-    """By its own name, wherever its folder is: a hub's name, the folder's, or of the hub's cache."""
+    """By its own name, wherever its folder is: the hub's name, the folder's, or the one in the hub's cache."""
     config = model_source.read_json(folder, "config.json", dict) or {}
     real = folder.resolve()
     cached = real.parent.parent.name if real.parent.name == "snapshots" else ""
     names = (Path(name).name, real.name, cached, str(config.get("_name_or_path", "")))
-    return any(QWEN3_RERANKER.search(one) for one in names)
+    return any(QWEN3_RERANKER.search(name) for name in names)
 
 
 def _spaces_after(text: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from encoders.interest import Vector
-from ranker.fusion.head import FARTHEST, INPUTS, FusionHead
+from ranker.fusion.head import INPUTS, MAX_DEVIATION, FusionHead
 from ranker.train.lists import NOBODY, Lists, ndcg
 from ranker.train.losses import Loss
 
@@ -51,7 +51,7 @@ class _Head(torch.nn.Module):
         self.out = torch.nn.Parameter(torch.zeros(HIDDEN))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        x = ((inputs - self.mean) / self.scale).clamp(-FARTHEST, FARTHEST)
+        x = ((inputs - self.mean) / self.scale).clamp(-MAX_DEVIATION, MAX_DEVIATION)
         fused: torch.Tensor = x @ self.linear + torch.tanh(x @ self.hidden + self.bias) @ self.out
         return fused
 

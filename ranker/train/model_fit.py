@@ -21,7 +21,7 @@ from encoders.interest import Vector
 from encoders.models import source as model_source
 from ranker.score import Scorer, ScoreRequest
 from ranker.scorers import template
-from ranker.scorers.packed.decoder import AnswerHead
+from ranker.scorers.packed.yes_no_head import YesNoHead
 from ranker.train.fusion_fit import Epoch
 from ranker.train.lists import NOBODY, Lists, ndcg
 from ranker.train.losses import Loss
@@ -190,7 +190,7 @@ def _adapted(scorer: Trainable, lora: bool) -> Any:
 
 
 def _has_answer_head(model: Any) -> bool:
-    return isinstance(model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None, AnswerHead)
+    return isinstance(model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None, YesNoHead)
 
 
 def _validated(scorer: Trainable, lists: Lists) -> float:

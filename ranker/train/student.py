@@ -40,7 +40,7 @@ def start(base: str, form: str, folder: Path, seed: int) -> None:
 
     source = model_source.fetch(base)
     torch.manual_seed(seed)
-    with model_source.explained(base):
+    with model_source.explain_errors(base):
         model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=1)
     model.save_pretrained(folder)
     model_source.load_tokenizer(base, source).save_pretrained(folder)
@@ -103,7 +103,7 @@ def layers(base: str) -> int:
     """How many layers it has."""
     from transformers import AutoConfig
 
-    with model_source.explained(base):
+    with model_source.explain_errors(base):
         config = AutoConfig.from_pretrained(model_source.fetch(base), trust_remote_code=False)
     return int(config.get_text_config().num_hidden_layers)
 

@@ -23,7 +23,7 @@ from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
 from encoders.interest import BOUGHT, WAITING, Decay, Event, EventType, Interest, Vector, empty, item_key, update
-from ranker.recall.candidates import BUILT_IN, Shopper, recall
+from ranker.recall.candidates import BUILT_IN, UserView, recall
 from ranker.recall.catalogue import Catalogue, CatalogueItem
 from ranker.recall.counts import Counts
 from ranker.recall.nearest_items import top
@@ -123,7 +123,7 @@ def of_items(count: int) -> OfItems:
         recall_s = []
         for _ in range(SEARCHES // 4):
             state = _visitor([f"item-{number}" for number in rng.integers(0, count, 50)], catalogue, counts)
-            shopper = Shopper(state, catalogue, counts, Decay())
+            shopper = UserView(state, catalogue, counts, Decay())
             recall_s.append(_seconds(partial(recall, shopper, BUILT_IN, LIMIT, False)))
     return OfItems(search_s, recall_s, exact_s, put_s, memory)
 

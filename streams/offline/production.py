@@ -15,7 +15,7 @@ from encoders.interest import item_key
 from encoders.text.encoder import TextEncoder
 from ranker.evaluation.judge import RankedList
 from ranker.evaluation.protocols import Case, Interaction, Split
-from ranker.recall.candidates import Merged
+from ranker.recall.candidates import RecalledCandidate
 from ranker.score import Scorer
 from streams.contracts import Click, Item, Purchase, RankRequest
 from streams.offline.pipeline import Pipeline
@@ -125,7 +125,7 @@ class Production:
         if case.shown:
             recalled = {candidate.row: candidate for candidate in candidates}
             rows = tier.catalogue.rows(map(item_key, dict.fromkeys(case.shown))).tolist()
-            candidates = [recalled.get(row) or Merged(row, 0.0, {}, None) for row in rows if row >= 0]
+            candidates = [recalled.get(row) or RecalledCandidate(row, 0.0, {}, None) for row in rows if row >= 0]
         return tier.requests.build(case.user, shopper, candidates)
 
 

@@ -11,7 +11,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from ranker.score import MOST_LISTS, ListFeedback, Scorer
+from ranker.score import MAX_LISTS, ListFeedback, Scorer
 from streams import metrics
 from streams.contracts import Feedback, RankRequest
 
@@ -42,7 +42,7 @@ class PublishedList:
 
 
 class RecentLists:
-    """The newest `MOST_LISTS` lists, by list id. Safe to use from several threads."""
+    """The newest `MAX_LISTS` lists, by list id. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -52,7 +52,7 @@ class RecentLists:
         """Add a list; the oldest one goes when there are too many."""
         with self._lock:
             self._lists[list_id] = published
-            if len(self._lists) > MOST_LISTS:
+            if len(self._lists) > MAX_LISTS:
                 self._lists.popitem(last=False)
 
     def feedback(self, requests: Sequence[RankRequest]) -> dict[Scorer, list[ListFeedback]]:

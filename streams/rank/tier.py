@@ -13,7 +13,7 @@ import numpy as np
 
 from encoders.event_time import milliseconds
 from ranker.score import Learner, Scorer, ScoreRequest
-from ranker.select import Chosen, select
+from ranker.select import SelectedItem, select
 from streams import metrics
 from streams.contracts import (
     LIST_SCHEMA,
@@ -219,7 +219,7 @@ def _warm_up(scorer: Scorer) -> None:
     scorer.score([ScoreRequest("Viewed a thing today\n" * 20, ["A thing", "Another thing of a longer kind"])])
 
 
-def _item(candidate: Candidate, chosen: Chosen, rank: int) -> RecommendedItem:
+def _item(candidate: Candidate, chosen: SelectedItem, rank: int) -> RecommendedItem:
     return RecommendedItem(
         item_id=candidate.item_id,
         rank=rank,

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.interest import Event
-from ranker.recall.counts import FIRST, Before
+from ranker.recall.event_runs import NO_EARLIER_EVENTS, EarlierEvents
 
 ENTRY = np.dtype([("second", "<u4"), ("item", "<u4"), ("id", "<u8")])
 Entries = npt.NDArray[Any]
@@ -124,7 +124,7 @@ class EventMemory:
         if self._seconds is not None:
             insort(self._seconds, seen.second)
 
-    def before(self, seen: SeenEvent) -> Before:
+    def before(self, seen: SeenEvent) -> EarlierEvents:
         """Give the user's earlier events about the same item: the time since the last one, and their number.
 
         If the memory has none, one may have been dropped: then the time is the one since the horizon.
@@ -135,7 +135,7 @@ class EventMemory:
             if len(same):
                 newest, count = max(newest, int(same.max())), count + len(same)
         newest = newest if count else self._older.horizon
-        return FIRST if newest == NOTHING_DROPPED else Before((seen.second - newest) * 1000.0, count)
+        return NO_EARLIER_EVENTS if newest == NOTHING_DROPPED else EarlierEvents((seen.second - newest) * 1000.0, count)
 
     def is_busy(self, second: int, limit: int) -> bool:
         """Whether the memory has `limit` events or more of the hour before this second, or of the hour after it."""

@@ -11,7 +11,8 @@ import logging
 from contextlib import suppress
 from itertools import islice
 
-from ranker.recall.counts import Counts, decode_counts, encode_counts
+from ranker.recall.count_records import decode_counts, encode_counts
+from ranker.recall.counts import Counts
 from streams import metrics
 from streams.faust_compat.fencing import MembershipLost
 from streams.kafka.compacted_reader import Records
@@ -60,7 +61,7 @@ class ItemCounts:
                 metrics.item_counts_unreadable.inc()
                 logger.warning("%s/%d/%d: %s", record.topic, record.partition, record.offset, error)
                 continue
-            if not self._counts.knows_better(shard, item):
+            if not self._counts.has_newer(shard, item):
                 self._counts.put(shard, item, counts)
 
     async def run(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from encoders.interest import TYPES, Decay, Interest
 from ranker import features
 from ranker.load import has_fusion
-from ranker.recall.candidates import Merged, Shopper, Source, recall
+from ranker.recall.candidates import RecalledCandidate, Source, UserView, recall
 from ranker.recall.catalogue import Catalogue
 from ranker.recall.counts import Counts
 from streams.contracts import Candidate, Features, Feedback, HistoryEvent, RankRequest, Trigger
@@ -51,16 +51,16 @@ class RequestBuilder:
         fused = has_fusion(ranker.model) or (ranker.challenger is not None and has_fusion(ranker.challenger))
         self._with_features = fused or self._settings.candidates.features == "always"
 
-    def shopper(self, interest: Interest) -> Shopper:
+    def shopper(self, interest: Interest) -> UserView:
         """Give what the sources may look at: the user's interest beside the catalogue and the counts."""
-        return Shopper(interest, self._catalogue, self._counts, self._decay)
+        return UserView(interest, self._catalogue, self._counts, self._decay)
 
-    def recall(self, shopper: Shopper, excluded: Sequence[int] = ()) -> list[Merged]:
+    def recall(self, shopper: UserView, excluded: Sequence[int] = ()) -> list[RecalledCandidate]:
         """Recall the user's candidates, best first.
 
         Parameters
         ----------
-        shopper : Shopper
+        shopper : UserView
             The user.
         excluded : sequence of int
             Keys of items that may not be candidates, beside those that `recall` excludes by itself.
@@ -71,8 +71,8 @@ class RequestBuilder:
     def build(
         self,
         user_id: str,
-        shopper: Shopper,
-        candidates: Sequence[Merged],
+        shopper: UserView,
+        candidates: Sequence[RecalledCandidate],
         trigger: Trigger | None = None,
         arrived_ms: int | None = None,
         feedback: Sequence[Feedback] = (),
@@ -83,9 +83,9 @@ class RequestBuilder:
         ----------
         user_id : str
             The user.
-        shopper : Shopper
+        shopper : UserView
             The same user, as given to `recall`.
-        candidates : sequence of Merged
+        candidates : sequence of RecalledCandidate
             In any order.
         trigger : Trigger, optional
             The event that caused the request.
@@ -133,18 +133,18 @@ class RequestBuilder:
             if item is not None
         ]
 
-    def _candidate(self, merged: Merged) -> Candidate:
+    def _candidate(self, merged: RecalledCandidate) -> Candidate:
         item = self._catalogue.at(merged.row)
         because = None if merged.because is None else self._catalogue.get(merged.because)
         return Candidate(
             item_id=item.item_id,
             text=item.text,
-            sources=list(merged.places),
+            sources=list(merged.ranks),
             categories=list(item.categories),
             retrieval_score=merged.retrieval_score,
             because=because.item_id if because else None,
         )
 
 
-def _features(shopper: Shopper, candidates: Sequence[Merged]) -> Features:
+def _features(shopper: UserView, candidates: Sequence[RecalledCandidate]) -> Features:
     return Features(schema=features.SCHEMA, values=features.features(shopper, candidates).tobytes())

@@ -24,7 +24,8 @@ from encoders.interest import (
 )
 from ranker.recall.candidates import Source
 from ranker.recall.catalogue import Catalogue, CatalogueItem
-from ranker.recall.counts import NOT_COUNTED, Before, Counts
+from ranker.recall.counts import Counts
+from ranker.recall.event_runs import NOT_COUNTED, EarlierEvents
 from streams import metrics
 from streams.contracts import (
     COLD_START_USER,
@@ -121,7 +122,7 @@ class StateTier:
         memory = self.users.memory(user_id)
         outcomes: list[Outcome] = []
         events: list[Event] = []
-        before: list[Before] = []
+        before: list[EarlierEvents] = []
         for click in clicks:
             event = Event(item_key(click.item_id), milliseconds(click.timestamp), type_of(click))
             seen = seen_of(click.event_id, event)
@@ -139,14 +140,16 @@ class StateTier:
             self._update(user_id, memory, events, before)
         return outcomes
 
-    def _before(self, memory: EventMemory, seen: SeenEvent) -> Before:
+    def _before(self, memory: EventMemory, seen: SeenEvent) -> EarlierEvents:
         """Give what decides the weight of the event in the counts."""
         if memory.is_busy(seen.second, self._max_events_an_hour):
             metrics.events_uncounted.labels("busy").inc()
             return NOT_COUNTED
         return memory.before(seen)
 
-    def _update(self, user_id: str, memory: EventMemory, events: Sequence[Event], before: Sequence[Before]) -> None:
+    def _update(
+        self, user_id: str, memory: EventMemory, events: Sequence[Event], before: Sequence[EarlierEvents]
+    ) -> None:
         vectors = [self.catalogue.vector(event.item) for event in events]
         unknown = [event.item for event, vector in zip(events, vectors, strict=True) if vector is None]
         for item in unknown:
@@ -157,7 +160,7 @@ class StateTier:
         if events:
             self._count(events, before, interest.history)
 
-    def _count(self, events: Sequence[Event], before: Sequence[Before], history: Entries) -> None:
+    def _count(self, events: Sequence[Event], before: Sequence[EarlierEvents], history: Entries) -> None:
         """Count the events: together if they are newer than the history and in order of time, else one by one.
 
         One by one, each event is counted with the history that it came upon.

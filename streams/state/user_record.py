@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from encoders import interest
-from encoders.interest import Interest, StateUnreadable
+from encoders import interest_record
+from encoders.interest import Interest
+from encoders.interest_record import StateUnreadable
 from streams.state.event_memory import ENTRY, SeenEvent, as_entries
 
 SCHEMA = 3
@@ -51,7 +52,8 @@ _decoder = msgspec.msgpack.Decoder(_StoredRecord)
 
 def encode_record(record: UserRecord) -> bytes:
     """Serialise a record."""
-    wire = _StoredRecord(SCHEMA, interest.encode(record.interest), as_entries(record.recent).tobytes(), record.spilt)
+    recent = as_entries(record.recent).tobytes()
+    wire = _StoredRecord(SCHEMA, interest_record.encode(record.interest), recent, record.spilt)
     return msgspec.msgpack.encode(wire)
 
 
@@ -66,14 +68,14 @@ def decode_record(value: bytes) -> UserRecord:
     try:
         wire = _wire(value)
         recent = tuple(map(SeenEvent._make, np.frombuffer(wire.recent, ENTRY).tolist()))
-        return UserRecord(interest.decode(wire.interest), recent, wire.spilt, len(recent))
+        return UserRecord(interest_record.decode(wire.interest), recent, wire.spilt, len(recent))
     except ValueError as error:
         raise StateUnreadable(f"user record: got {error}, expected a record; restore the changelog topic") from error
 
 
 def is_waiting(value: bytes) -> bool:
     """Whether the record has events about unknown items. Takes a tenth of the time of `decode_record`."""
-    return interest.is_waiting(_wire(value).interest)
+    return interest_record.has_waiting_events(_wire(value).interest)
 
 
 def _wire(value: bytes) -> _StoredRecord:

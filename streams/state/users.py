@@ -25,7 +25,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from encoders.interest import Interest, StateUnreadable, empty
+from encoders.interest import Interest, empty
+from encoders.interest_record import StateUnreadable
 from streams.state.event_memory import ENTRY, NOTHING_DROPPED, Entries, EventMemory, OlderEvents, as_entries, newest
 from streams.state.user_record import UserRecord, decode_record, encode_record, is_waiting
 

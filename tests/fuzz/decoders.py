@@ -15,12 +15,14 @@ import msgspec
 import numpy as np
 
 from encoders.describe import describe_item
-from encoders.interest import Decay, Event, StateUnreadable, empty, update
+from encoders.interest import Decay, Event, empty, update
+from encoders.interest_record import StateUnreadable
 from encoders.models.device import Placement
 from encoders.models.usage import Usage
 from ranker.recall.candidates import BUILT_IN
 from ranker.recall.catalogue import Catalogue
-from ranker.recall.counts import Counts, decode_counts, encode_counts
+from ranker.recall.count_records import decode_counts, encode_counts
+from ranker.recall.counts import Counts
 from ranker.score import ScoreRequest
 from streams.commands import dead_letters
 from streams.contracts import Click, DeadLetter, Item, RankRequest

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from encoders.interest import Decay, Event, Interest, Vector, empty, item_key, update, update_all
 from ranker.recall.catalogue import Catalogue
-from ranker.recall.count_tables import MOST_NEIGHBOURS
-from ranker.recall.counts import Counts, ItemCounts
+from ranker.recall.count_records import ItemCounts
+from ranker.recall.count_tables import MAX_NEIGHBOURS
+from ranker.recall.counts import Counts
 from streams.contracts import Click, Item, Purchase
 from streams.settings import Settings
 from streams.state.tier import Outcome, StateTier
@@ -139,7 +140,7 @@ def test_counts_of_a_batch_keep_the_strong_where_there_is_no_room() -> None:
         batched.observe([Event(other, START, "click")], [hub])
         unbounded[other] = unbounded.get(other, 0.0) + 1.0
     [kept] = [neighbours(row) for _, item, row in batched.changes() if item == hub]
-    assert len(kept) == MOST_NEIGHBOURS
+    assert len(kept) == MAX_NEIGHBOURS
     assert set(range(1, 21)) <= set(kept), "forty times as often as the others"
     for other, strength in kept.items():
         assert 2.0 ** (strength - START / (90 * DAY)) <= unbounded[other] * (1 + 1e-6)

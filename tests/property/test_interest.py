@@ -16,16 +16,14 @@ from encoders.interest import (
     Decay,
     Event,
     Interest,
-    StateUnreadable,
     Vector,
-    decode,
     empty,
-    encode,
     item_key,
     recompute,
     settle,
     update,
 )
+from encoders.interest_record import StateUnreadable, decode, encode
 from streams.state.event_memory import seen_of
 from streams.state.users import Users
 

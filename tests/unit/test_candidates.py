@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from encoders.interest import Decay, Event, Interest, Vector, empty, item_key, update
-from ranker.recall.candidates import BUILT_IN, Found, Shopper, Source, recall
+from ranker.recall.candidates import BUILT_IN, Proposals, Source, UserView, recall
 from ranker.recall.catalogue import Catalogue, CatalogueItem
 from ranker.recall.counts import Counts
 
@@ -47,8 +47,8 @@ class World:
     def recall(
         self, state: Interest, sources: Sequence[Source] = BUILT_IN, limit: int = 50, repeat: bool = False
     ) -> list[int]:
-        shopper = Shopper(state, self.catalogue, self.counts, DECAY)
-        merged = recall(shopper, sources, limit, repeat)
+        user = UserView(state, self.catalogue, self.counts, DECAY)
+        merged = recall(user, sources, limit, repeat)
         assert len({found.row for found in merged}) == len(merged) <= limit
         assert [found.retrieval_score for found in merged] == sorted(
             (found.retrieval_score for found in merged), reverse=True
@@ -82,8 +82,8 @@ def test_co_visited_finds_what_others_took_together() -> None:
     state = world.visit([10])
     co_visited = [source for source in BUILT_IN if source.name == "co-visited"]
     assert world.recall(state, co_visited) == [77, 150]
-    shopper = Shopper(state, world.catalogue, world.counts, DECAY)
-    because = co_visited[0].find(shopper, 10).because
+    user = UserView(state, world.catalogue, world.counts, DECAY)
+    because = co_visited[0].find(user, 10).because
     assert because is not None
     assert set(because.tolist()) == {key(10)}
 
@@ -119,23 +119,23 @@ def test_a_source_of_ones_own_joins_by_its_name() -> None:
     class Favourite:
         name = "favourite"
 
-        def find(self, shopper: Shopper, limit: int) -> Found:
-            return Found(shopper.catalogue.rows([key(123)]))
+        def find(self, user: UserView, limit: int) -> Proposals:
+            return Proposals(user.catalogue.rows([key(123)]))
 
     world = World()
     state = world.visit([3])
-    merged = recall(Shopper(state, world.catalogue, world.counts, DECAY), [*BUILT_IN, Favourite()], 100, False)
+    merged = recall(UserView(state, world.catalogue, world.counts, DECAY), [*BUILT_IN, Favourite()], 100, False)
     favourite = next(found for found in merged if world.catalogue.at(found.row).item_id == "123")
-    assert "favourite" in favourite.places
+    assert "favourite" in favourite.ranks
 
 
 def test_an_empty_catalogue_gives_an_empty_list() -> None:
-    shopper = Shopper(empty(DIM), Catalogue(DIM), Counts(1.0, 1.0), DECAY)
-    assert recall(shopper, BUILT_IN, 10, False) == []
+    user = UserView(empty(DIM), Catalogue(DIM), Counts(1.0, 1.0), DECAY)
+    assert recall(user, BUILT_IN, 10, False) == []
 
 
 def test_the_newest_are_right_through_inserts_and_deletes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ranker.recall.catalogue.MOST_NEWEST", 20)
+    monkeypatch.setattr("ranker.recall.catalogue.MAX_NEWEST", 20)
     rng = np.random.default_rng(5)
     catalogue, shown = Catalogue(DIM), dict[str, int]()
     for step in range(1_500):
@@ -178,7 +178,7 @@ def test_catalogue_search_is_exact_through_inserts_and_deletes() -> None:
 def test_a_mean_that_has_nearly_faded_keeps_its_direction(magnitude: float) -> None:
     session = np.arange(1, DIM + 1, dtype=np.float32)
     faded = replace(empty(DIM), session=(session.astype(np.float64) * magnitude).astype(np.float32), version=1)
-    found = Shopper(faded, Catalogue(DIM), Counts(1.0, 1.0), DECAY).interests
+    found = UserView(faded, Catalogue(DIM), Counts(1.0, 1.0), DECAY).interests
     if magnitude < 1e-38:
         assert found.session is None
     else:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from encoders.interest import Event
-from ranker.recall.count_tables import MOST_NEIGHBOURS
-from ranker.recall.counts import DISTANCE_DECAY, Counts, ItemCounts
+from ranker.recall.count_records import ItemCounts
+from ranker.recall.count_tables import MAX_NEIGHBOURS
+from ranker.recall.counts import DISTANCE_DECAY, Counts
 
 DAY = 86_400_000
 START = 1_700_000_000_000
@@ -136,7 +137,7 @@ def test_neighbours_are_bounded_and_the_strongest_stay() -> None:
         for _ in range(3 if other == 7 else 1):
             seen.observe([Event(other, START, "click")], [0])
     [kept] = [neighbours(row) for _, item, row in seen.changes() if item == 0]
-    assert len(kept) <= MOST_NEIGHBOURS
+    assert len(kept) <= MAX_NEIGHBOURS
     assert 7 in kept
 
 

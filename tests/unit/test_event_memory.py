@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from encoders.interest import Event, EventType
-from ranker.recall.counts import FIRST, Before
+from ranker.recall.event_runs import NO_EARLIER_EVENTS, EarlierEvents
 from streams.state.event_memory import ENTRY, EventMemory, OlderEvents, SeenEvent, as_entries, newest, seen_of
 
 START = 1_700_000_000
@@ -50,16 +50,16 @@ def test_the_later_time_of_a_repeated_event_is_kept() -> None:
 
 def test_the_last_event_about_an_item_is_found_in_every_part() -> None:
     remembered = memory([seen(1, START)], [seen(2, START + 20)], [seen(3, START + 10), seen(4, START + 90, item=2)])
-    assert remembered.before(seen(9, START + 50)) == Before(30_000, 3)
-    assert remembered.before(seen(9, START + 5)) == Before(-15_000, 3)
-    assert remembered.before(seen(9, item=3)) == FIRST
-    assert remembered.before(seen(9, item=1 + 2**40)) == Before(-20_000, 3), "by 32 bits of the item's key"
+    assert remembered.before(seen(9, START + 50)) == EarlierEvents(30_000, 3)
+    assert remembered.before(seen(9, START + 5)) == EarlierEvents(-15_000, 3)
+    assert remembered.before(seen(9, item=3)) == NO_EARLIER_EVENTS
+    assert remembered.before(seen(9, item=1 + 2**40)) == EarlierEvents(-20_000, 3), "by 32 bits of the item's key"
     remembered.add(seen(5, START + 40))
-    assert remembered.before(seen(9, START + 50)) == Before(10_000, 4)
+    assert remembered.before(seen(9, START + 50)) == EarlierEvents(10_000, 4)
 
 
 def test_the_last_event_about_a_dropped_item_is_at_the_horizon() -> None:
-    assert memory([], [seen(1, START)], horizon=START - 60).before(seen(9, item=2)) == Before(60_000, 0)
+    assert memory([], [seen(1, START)], horizon=START - 60).before(seen(9, item=2)) == EarlierEvents(60_000, 0)
 
 
 def test_a_user_is_busy_with_so_many_events_in_the_hour_before_or_after() -> None:

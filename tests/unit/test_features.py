@@ -11,7 +11,7 @@ import pytest
 from encoders.interest import Decay, Event, empty, item_key, update
 from encoders.prototypes import prototypes
 from ranker.features import NAMES, SCHEMA, features, read
-from ranker.recall.candidates import BUILT_IN, RECENT, Merged, Shopper, recall
+from ranker.recall.candidates import BUILT_IN, RECENT, RecalledCandidate, UserView, recall
 from ranker.recall.catalogue import Catalogue, CatalogueItem
 from ranker.recall.counts import DISTANCE_DECAY, Counts
 
@@ -19,8 +19,8 @@ DIM, DAY_MS = 12, 86_400_000
 DECAY = Decay()
 
 
-def shopper_of(seed: int, events: int) -> Shopper:
-    """A random shop in which a random shopper and others were at work."""
+def shopper_of(seed: int, events: int) -> UserView:
+    """A random shop in which a random user and others were at work."""
     rng = np.random.default_rng(seed)
     catalogue, counts = Catalogue(DIM), Counts(90 * DAY_MS, 3 * DAY_MS)
     vectors = rng.normal(size=(60, DIM)).astype(np.float32)
@@ -46,12 +46,12 @@ def shopper_of(seed: int, events: int) -> Shopper:
         counts.observe([event], before.history["item"].tolist())
         after = update(before, event, catalogue.vector(event.item), DECAY)
         state, other = (after, other) if number % 4 == 0 else (state, after)
-    return Shopper(state, catalogue, counts, DECAY)
+    return UserView(state, catalogue, counts, DECAY)
 
 
-def alone(shopper: Shopper, merged: Merged) -> dict[str, float]:
+def alone(user: UserView, merged: RecalledCandidate) -> dict[str, float]:
     """The plain reference: one candidate, Python numbers, straight from what each feature says it is."""
-    state, catalogue, counts = shopper.state, shopper.catalogue, shopper.counts
+    state, catalogue, counts = user.state, user.catalogue, user.counts
     item = catalogue.at(merged.row)
     key = item_key(item.item_id)
     vector = catalogue.vector(key)
@@ -75,10 +75,10 @@ def alone(shopper: Shopper, merged: Merged) -> dict[str, float]:
         if usual and item.price:
             found["price_difference"] = math.log(item.price) - sum(usual) / len(usual)
             found["price_distance"] = abs(found["price_difference"])
-    visits = counts.co_visited(shopper.recent_items()[:RECENT])
+    visits = counts.co_visited(user.recent_items()[:RECENT])
     pairs = [
         (float(similarity), int(place))
-        for other, similarity, place in zip(visits.items, visits.similarities, visits.places, strict=True)
+        for other, similarity, place in zip(visits.items, visits.similarities, visits.query_indices, strict=True)
         if int(other) == key
     ]
     total = sum(DISTANCE_DECAY**place * similarity for similarity, place in pairs)
@@ -100,8 +100,8 @@ def alone(shopper: Shopper, merged: Merged) -> dict[str, float]:
         ("trending", "trending"),
         ("newest",) * 2,
     ):
-        if source in merged.places:
-            found[f"{name}_place"] = 1 / (1 + merged.places[source] / 10)
+        if source in merged.ranks:
+            found[f"{name}_place"] = 1 / (1 + merged.ranks[source] / 10)
     found["history"] = math.log2(1 + state.version)
     return found
 
@@ -109,21 +109,21 @@ def alone(shopper: Shopper, merged: Merged) -> dict[str, float]:
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("events", [0, 1, 3, 40])
 def test_all_at_once_is_each_alone(seed: int, events: int) -> None:
-    shopper = shopper_of(seed, events)
-    shopper.counts._observed_since_trending = 1_000  # means as of now
-    candidates = recall(shopper, BUILT_IN, 30, repeat_purchases=True)
+    user = shopper_of(seed, events)
+    user.counts._observed_since_trending = 1_000  # means as of now
+    candidates = recall(user, BUILT_IN, 30, repeat_purchases=True)
     assert candidates
-    together = features(shopper, candidates)
-    expected = [list(alone(shopper, candidate).values()) for candidate in candidates]
+    together = features(user, candidates)
+    expected = [list(alone(user, candidate).values()) for candidate in candidates]
     np.testing.assert_allclose(together.astype(np.float64), expected, rtol=2e-3, atol=2e-3)
 
 
 def test_a_row_depends_on_no_other_candidate() -> None:
-    shopper = shopper_of(1, 20)
-    candidates = recall(shopper, BUILT_IN, 30, repeat_purchases=True)
+    user = shopper_of(1, 20)
+    candidates = recall(user, BUILT_IN, 30, repeat_purchases=True)
     order = np.random.default_rng(0).permutation(len(candidates))[:7]
-    some = features(shopper, [candidates[place] for place in order])
-    np.testing.assert_allclose(some, features(shopper, candidates)[order], atol=2e-3)
+    some = features(user, [candidates[place] for place in order])
+    np.testing.assert_allclose(some, features(user, candidates)[order], atol=2e-3)
 
 
 def test_the_shop_shows_every_feature() -> None:

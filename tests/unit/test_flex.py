@@ -13,7 +13,7 @@ import torch
 from ranker.load import load_scorer
 from ranker.score import ScoreRequest
 from ranker.scorers.packed import flex, packing
-from ranker.scorers.packed.layout import Pack, Packing, by_length, runs
+from ranker.scorers.packed.layout import Packing, Segment, by_length, runs
 from tests import models
 
 CONTEXT = "Bought Trail running jacket 2 days ago\nClicked Wool hat today"
@@ -23,15 +23,17 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 def packed(random: np.random.Generator, causal: bool, key_heads: int, size: int) -> tuple[Packing, int]:
     """A few users, some of whose contexts are partly kept, and the tokens of the sequence."""
-    packs, start = [], 0
+    segments, start = [], 0
     for _ in range(int(random.integers(1, 4))):
         new = int(random.integers(1, 9))
         _, lengths = by_length([[0] * int(random.integers(1, 5)) for _ in range(int(random.integers(1, 7)))])
-        kept = [tuple(torch.randn(1, key_heads, int(old), size) for _ in range(2)) for old in random.integers(1, 5, 1)]
-        own: Any = kept if random.random() < 0.5 else ()
-        packs.append(Pack(start, new, list(runs(start + new, lengths)), kept=own, keep=True))
+        before = [
+            tuple(torch.randn(1, key_heads, int(old), size) for _ in range(2)) for old in random.integers(1, 5, 1)
+        ]
+        cached: Any = before if random.random() < 0.5 else ()
+        segments.append(Segment(start, new, list(runs(start + new, lengths)), cached=cached, record=True))
         start += new + sum(length * count for length, count in lengths)
-    return Packing(packs, causal), start
+    return Packing(segments, causal), start
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -45,11 +47,11 @@ def test_it_is_the_plain_packed_attention(seed: int, causal: bool, key_heads: in
     query, key, value = (torch.randn(1, heads, tokens, size) for heads in (4, key_heads, key_heads))
     layer: Any = SimpleNamespace(layer_idx=0)
     plain, _ = packing.attend(layer, query, key, value, None, 0.3, layout)
-    computed = [pack.computed.pop() for pack in layout.packs]
+    computed = [segment.computed.pop() for segment in layout.segments]
     ours = flex.attend(0, query, key, value, 0.3, layout)
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-4)
-    for pack, expected in zip(layout.packs, computed, strict=True):
-        for one, other in zip(pack.computed[0], expected, strict=True):
+    for segment, expected in zip(layout.segments, computed, strict=True):
+        for one, other in zip(segment.computed[0], expected, strict=True):
             assert torch.equal(one, other)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from encoders.models.source import ModelUnsupported
 from ranker.features import NAMES
-from ranker.fusion.head import FARTHEST, FILE, INPUTS, FusionHead, describe
+from ranker.fusion.head import FILE, INPUTS, MAX_DEVIATION, FusionHead, describe
 from ranker.load import load_scorer
 from ranker.score import ScoreRequest
 from ranker.train import fusion_fit
@@ -46,7 +46,7 @@ def test_the_head_equals_plain_numbers(seed: int) -> None:
     for place, fused in enumerate(one(scores, features)):
         inputs = [float(scores[place]), *map(float, features[place])]
         x = [
-            max(-FARTHEST, min(FARTHEST, (value - float(mean)) / float(scale)))
+            max(-MAX_DEVIATION, min(MAX_DEVIATION, (value - float(mean)) / float(scale)))
             for value, mean, scale in zip(inputs, one.mean, one.scale, strict=True)
         ]
         plain = sum(value * float(weight) for value, weight in zip(x, one.linear, strict=True))

@@ -14,13 +14,13 @@ import torch
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from encoders.describe import MOST_CHARACTERS, describe_history, describe_item, one_line
+from encoders.describe import MAX_CHARACTERS, describe_history, describe_item, one_line
 from encoders.models.source import ModelNotFound, ModelUnsupported
 from ranker.load import load_scorer
 from ranker.score import ScoreRequest
 from ranker.scorers.packed.decoder import PackedDecoder
 from ranker.scorers.packed.encoder import PackedEncoder
-from ranker.select import MOST_SHOWN, select
+from ranker.select import MAX_TITLE_CHARACTERS, select
 from streams.contracts import Candidate, HistoryEvent, Item, RankRequest
 from streams.datasets.shop_catalogue import build
 from streams.rank.tier import RankTier
@@ -49,12 +49,12 @@ def event(title: str) -> HistoryEvent:
 
 def seen(tier: RankTier, scorer: Any, hostile: str) -> tuple[list[int], list[list[int]]]:
     """The token ids that the model gets for a hostile history and a hostile candidate beside a plain one."""
-    asked: list[ScoreRequest] = []
+    requests: list[ScoreRequest] = []
     real = scorer.score
 
-    def score(requests: list[ScoreRequest]) -> Any:
-        asked.extend(requests)
-        return real(requests)
+    def score(batch: list[ScoreRequest]) -> Any:
+        requests.extend(batch)
+        return real(batch)
 
     scorer.score = score
     history = [event(hostile), event("Wool hat")]
@@ -64,9 +64,9 @@ def seen(tier: RankTier, scorer: Any, hostile: str) -> tuple[list[int], list[lis
     finally:
         scorer.score = real
     if isinstance(scorer, PackedDecoder):
-        return scorer._rows(asked[0])
-    [user] = scorer._rows(asked)
-    return user.context.ids, [row.ids for row in user.candidates]
+        return scorer._rows(requests[0])
+    [tokenised] = scorer._tokenised(requests)
+    return tokenised.context.ids, [row.ids for row in tokenised.candidates]
 
 
 def test_no_text_forges_a_delimiter_of_a_decoder(tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def reason(title: str) -> str:
 
 def test_long_texts_stay_short_where_they_multiply() -> None:
     item = Item(item_id="i", title="T" * 1000, description="d " * 400_000)
-    assert len(describe_item(item)) == MOST_CHARACTERS
-    assert len(reason("T" * 1000)) == len("Because you viewed ") + MOST_SHOWN
+    assert len(describe_item(item)) == MAX_CHARACTERS
+    assert len(reason("T" * 1000)) == len("Because you viewed ") + MAX_TITLE_CHARACTERS
 
 
 class Attack:

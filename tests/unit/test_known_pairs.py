@@ -63,7 +63,7 @@ def test_what_comes_with_us_answers_all_pairs_right(model: str) -> None:
 @pytest.mark.parametrize("kind", MAKERS)
 def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, kind: str) -> None:
     folder = fill(MAKERS[kind](tmp_path / "model"), float("nan"))
-    with pytest.raises(ModelUnsupported, match=r"not finite|no numbers"):
+    with pytest.raises(ModelUnsupported, match="not finite"):
         load_scorer(str(folder), "cpu", "float32")
     with pytest.raises(ModelUnsupported):
         load_scorer(str(fused(tmp_path / "fused", str(folder))), "cpu", "float32")

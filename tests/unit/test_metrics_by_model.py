@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from prometheus_client import generate_latest
 
 from ranker.fusion.fused import FusedScorer
-from ranker.score import MOST_LISTS, LearningTotals, ScoreRequest
+from ranker.score import MAX_LISTS, LearningTotals, ScoreRequest
 from streams import metrics
 from streams.contracts import Feedback, RankRequest
 from streams.rank.recent_lists import PublishedList, RecentLists
@@ -95,7 +95,7 @@ def test_the_tier_and_a_learning_scorer_remember_equally_many_lists(monkeypatch:
     scorer.start_learning()
     recent = RecentLists()
     features = rows(1, len(TEXTS))
-    for number in range(MOST_LISTS + 1):
+    for number in range(MAX_LISTS + 1):
         scorer.score([ScoreRequest(CONTEXT, TEXTS[:1], "ann", features[:1], list_id=f"r{number}")])
         recent.remember(f"r{number}", PublishedList(scorer, "ann", ["c0"], [0]))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ranker.features import NAMES
 from ranker.fusion.fused import FusedScorer
 from ranker.fusion.head import FusionHead, describe
-from ranker.fusion.online import LEARNT, LEAST, OnlineHead, gradient
+from ranker.fusion.online import MIN_CHOICES, TRAINED_ARRAYS, OnlineHead, gradient
 from ranker.load import load_scorer
 from ranker.score import ListFeedback, ScoreRequest
 from tests import models
@@ -30,7 +30,7 @@ TEXTS = ["Blue shoes size 42", "Umbrella", "Red tent for two", "Coffee maker", "
 def test_its_slopes_are_torchs(seed: int) -> None:
     one = head(seed)
     x = one.inputs(np.random.default_rng(seed).normal(size=SHOWN).astype(np.float32), rows(seed, SHOWN))
-    weights = {name: torch.tensor(getattr(one, name), requires_grad=True) for name in LEARNT}
+    weights = {name: torch.tensor(getattr(one, name), requires_grad=True) for name in TRAINED_ARRAYS}
     hidden = torch.tanh(torch.tensor(x) @ weights["hidden"] + weights["bias"])
     scores = torch.tensor(x) @ weights["linear"] + hidden @ weights["out"]
     loss: Any = torch.nn.functional.cross_entropy(scores, torch.tensor(3))
@@ -80,7 +80,7 @@ def test_what_it_learnt_is_taken_back_where_it_harms() -> None:
     """Whoever comes next wants the opposite of those before: what was learnt is wrong whenever it is used."""
     online, random = OnlineHead(neutral()), np.random.default_rng(2)
     tastes = head(9), opposite(head(9))
-    for number in range(LEAST // 2):
+    for number in range(MIN_CHOICES // 2):
         feedback(online, tastes[number % 2], 20, random)
     assert online.learning.rolled_back >= 1
     assert online.learning.live_loss < 1.1 * online.learning.frozen_loss

@@ -67,8 +67,8 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> PackedDecoder:
 def kept_tokens(scorer: PackedDecoder) -> dict[str, list[list[int]]]:
     """The contexts in the scorer's cache, by user."""
     found: dict[str, list[list[int]]] = {}
-    for kept in scorer._contexts._kept.values():
-        found.setdefault(kept.user, []).append(kept.ids.tolist())
+    for key, user in scorer._contexts._user_of.items():
+        found.setdefault(user, []).append(scorer._contexts[key].ids.tolist())
     return found
 
 
@@ -104,11 +104,11 @@ def test_the_scorers_contexts_of_a_forgotten_user_are_gone(decoder: PackedDecode
     asyncio.run(ranked(decoder, asked("ann"), asked("bob")))
     before = kept_tokens(decoder)
     assert set(before) == {"ann", "bob"}
-    held = decoder._contexts.bytes
+    held = decoder._contexts.currsize
     asyncio.run(ranked(decoder, event("rank-requests", b"ann", None)))
     assert kept_tokens(decoder) == {"bob": before["bob"]}
-    assert decoder.usage.context_bytes == decoder._contexts.bytes < held
-    assert len(decoder._contexts._holder) == len(before["bob"][0]) // 32, "the user's hashes are gone too"
+    assert decoder.usage.context_bytes == decoder._contexts.currsize < held
+    assert len(decoder._contexts._key_of_block) == len(before["bob"][0]) // 32, "the user's hashes are gone too"
     asyncio.run(ranked(decoder, revoke=True))
     assert kept_tokens(decoder) == {}, "another worker gets the requests to be forgotten from now on"
 

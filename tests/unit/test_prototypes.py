@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from encoders.interest import ENTRY, Decay, Entries, Vector
-from encoders.prototypes import MOST, SAME_INTEREST, prototypes
+from encoders.prototypes import MAX_PROTOTYPES, SAME_INTEREST, prototypes
 
 DIM = 24
 DAY = 86_400_000
@@ -30,7 +30,7 @@ def one_at_a_time(history: Entries, vectors: Vector, decay: Decay) -> Vector:
         age_ms = int(history["time_ms"][-1]) - int(entry["time_ms"])
         weight = max(1e-6, (1.0, decay.purchase_weight)[entry["type"]] * 2.0 ** (-age_ms / half_life_ms))
         cosines = [float(total @ vector / np.linalg.norm(total)) for total in sums]
-        if len(sums) < MOST and (not sums or max(cosines) < SAME_INTEREST):
+        if len(sums) < MAX_PROTOTYPES and (not sums or max(cosines) < SAME_INTEREST):
             sums.append(weight * vector)
             mass.append(weight)
         else:

@@ -223,7 +223,7 @@ def test_a_model_that_looks_as_if_it_wanted_prompts_is_told_of(
 
 
 def test_vectors_that_are_no_numbers_or_all_alike_are_refused(tmp_path: Path) -> None:
-    for name, value, message in (("nan", float("nan"), "no numbers"), ("same", 0.1, "the same vector")):
+    for name, value, message in (("nan", float("nan"), "not finite, or zero"), ("same", 0.1, "the same vector")):
         folder = models.encoder(tmp_path / name)
         _fill(folder, value)
         with pytest.raises(ModelUnsupported, match=message):

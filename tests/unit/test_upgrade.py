@@ -15,8 +15,9 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from encoders import interest
-from encoders.interest import Decay, Event, StateUnreadable, empty, update
+from encoders import interest_record
+from encoders.interest import Decay, Event, empty, update
+from encoders.interest_record import StateUnreadable
 from streams import contracts
 from streams.contracts import Recommendations
 from streams.publish.list_cache import ListCache, ListUnreadable, OutgoingList
@@ -75,9 +76,9 @@ def test_a_newer_record_is_refused_in_one_line_and_stays_as_it_is() -> None:
         with pytest.raises(StateUnreadable, match=r"^user record: got schema 4, expected 3; .*upgrade this one$"):
             look()
     assert store == {b"uann": newer}
-    wire = msgspec.msgpack.decode(interest.encode(expected().interest))
+    wire = msgspec.msgpack.decode(interest_record.encode(expected().interest))
     inside = msgspec.msgpack.encode(
-        [user_record.SCHEMA, msgspec.msgpack.encode([interest.SCHEMA + 1, *wire[1:]]), b"", 0]
+        [user_record.SCHEMA, msgspec.msgpack.encode([interest_record.SCHEMA + 1, *wire[1:]]), b"", 0]
     )
     with pytest.raises(StateUnreadable, match=r"^user state: got schema 2, expected at most 1"):
         decode_record(inside)

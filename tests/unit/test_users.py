@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from encoders.interest import Decay, Event, StateUnreadable, empty, update
+from encoders.interest import Decay, Event, empty, update
+from encoders.interest_record import StateUnreadable
 from streams.state import users as users_module
 from streams.state.event_memory import seen_of
 from streams.state.users import MIDDLE, RECENT, SEEN, Changes, Users

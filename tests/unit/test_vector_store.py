@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from encoders.interest import Vector
-from encoders.text.vector_store import LOADS_KEPT, StoredEncoder, identity
+from encoders.text.vector_store import UNUSED_LOADS, StoredEncoder, identity
 
 DIM = 8
 TEXTS = [f"text {number}" for number in range(1_200)]
@@ -115,6 +115,6 @@ def test_without_a_place_to_write_it_encodes(tmp_path: Path, caplog: pytest.LogC
 def test_what_nobody_asks_for_goes(tmp_path: Path) -> None:
     path = tmp_path / "vectors.sqlite"
     encode_once(path, TEXTS[:20])
-    for _ in range(LOADS_KEPT + 1):
+    for _ in range(UNUSED_LOADS + 1):
         assert encode_once(path, TEXTS[:10])[1] == []
     assert encode_once(path, TEXTS[:20])[1] == TEXTS[10:20]

@@ -1,1 +1,1 @@
-"""Several users and all their candidates in one sequence of a language model."""
+"""Several requests, each a context and all its candidates, in one sequence of a language model."""

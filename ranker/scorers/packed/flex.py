@@ -1,7 +1,7 @@
 """The packed attention on CUDA: one FlexAttention over the whole sequence (Dong et al. 2024), compiled.
 
-Its mask says who sees whom by index, in blocks of 128: blocks that nobody sees are not computed, so the work stays that
-of `packing`, which is the plain reference to this. The mask is made once for all layers. Called by `packing`.
+Its mask says by position which tokens a token sees, in blocks of 128. Blocks that no token sees are not computed, so
+the work stays that of `packing`, which is the plain reference. The mask is made once for all layers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from ranker.scorers.packed.layout import Packing, context_of
 
 CONTEXT = -1
-"""In place of a candidate's number, for a token of the context."""
+"""Stands for a candidate's number in a token of the context."""
 
 
 def attend(
@@ -26,14 +26,14 @@ def attend(
     scaling: float | None,
     packing: Packing,
 ) -> torch.Tensor:
-    """The attention of one layer; for the shapes see `packing.attend`. Kept contexts' keys stand before all others."""
-    kept = [pack.kept[layer] for pack in packing.packs if pack.kept]
-    for pack in packing.packs:
-        if pack.keep:
-            context_of(pack, layer, key, value)
-    if kept:
-        key = torch.cat([*(keys for keys, _ in kept), key], 2)
-        value = torch.cat([*(values for _, values in kept), value], 2)
+    """Return the attention of one layer; for the shapes see `packing.attend`. Cached keys come before all others."""
+    cached = [segment.cached[layer] for segment in packing.segments if segment.cached]
+    for segment in packing.segments:
+        if segment.record:
+            context_of(segment, layer, key, value)
+    if cached:
+        key = torch.cat([*(keys for keys, _ in cached), key], 2)
+        value = torch.cat([*(values for _, values in cached), value], 2)
     if not packing.masks:
         packing.masks.append(_mask(packing, query.shape[2], query.device))
     attended: torch.Tensor = _flex(query.device.type)(
@@ -48,33 +48,35 @@ def attend(
 
 
 def _mask(packing: Packing, tokens: int, device: torch.device) -> Any:
-    """Who sees whom: within a user, the context, and a candidate's tokens each other; in order, if causal."""
-    before: list[tuple[int, int, int]] = []
-    new = [(0, 0, 0)] * tokens
-    for user, pack in enumerate(packing.packs):
-        kept = pack.kept[0][0].shape[2] if pack.kept else 0
-        before += [(user, CONTEXT, place) for place in range(kept)]
-        shared, number = kept + pack.new, 0
-        new[pack.start : pack.start + pack.new] = [(user, CONTEXT, place) for place in range(kept, shared)]
-        for run in pack.runs:
+    """A token sees the context of its request and its own candidate; only what is before it, if causal."""
+    cached_tokens: list[tuple[int, int, int]] = []
+    new_tokens = [(0, 0, 0)] * tokens
+    for request, segment in enumerate(packing.segments):
+        cached = segment.cached[0][0].shape[2] if segment.cached else 0
+        cached_tokens += [(request, CONTEXT, position) for position in range(cached)]
+        shared, number = cached + segment.new, 0
+        new_tokens[segment.start : segment.start + segment.new] = [
+            (request, CONTEXT, position) for position in range(cached, shared)
+        ]
+        for run in segment.runs:
             for start in range(run.start, run.start + run.rows * run.length, run.length):
-                row = [(user, number, place) for place in range(shared, shared + run.length)]
-                new[start : start + run.length] = row
+                row = [(request, number, position) for position in range(shared, shared + run.length)]
+                new_tokens[start : start + run.length] = row
                 number += 1
-    user_of, candidate_of, place_of = torch.tensor(before + new, device=device).unbind(1)
-    first = len(before)
+    request_of, candidate_of, position_of = torch.tensor(cached_tokens + new_tokens, device=device).unbind(1)
+    first_query = len(cached_tokens)
 
-    def seen(_batch: Any, _head: Any, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        query = query + first
+    def sees(_batch: Any, _head: Any, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        query = query + first_query
         visible = (candidate_of[key] == CONTEXT) | (candidate_of[key] == candidate_of[query])
-        visible = visible & (user_of[key] == user_of[query])
-        return visible & (place_of[key] <= place_of[query]) if packing.causal else visible
+        visible = visible & (request_of[key] == request_of[query])
+        return visible & (position_of[key] <= position_of[query]) if packing.causal else visible
 
     compiled: Any = {"_compile": True} if device.type == "cuda" else {}
-    return create_block_mask(seen, None, None, tokens, first + tokens, device=device.type, **compiled)
+    return create_block_mask(sees, None, None, tokens, first_query + tokens, device=device.type, **compiled)
 
 
 @cache
 def _flex(device: str) -> Any:
-    """Compiled where that pays; eager it holds all weights in memory, which is for tests."""
+    """FlexAttention, compiled on CUDA. Elsewhere it holds all attention weights in memory; only tests do that."""
     return torch.compile(flex_attention, dynamic=True) if device == "cuda" else flex_attention

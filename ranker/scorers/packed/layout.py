@@ -1,6 +1,6 @@
-"""Where each user's context and candidates lie in the one sequence that a packed scorer computes.
+"""The positions of each request's context and candidates in the one sequence that a packed scorer computes.
 
-Knows no attention; `packing` and `flex` attend over it, `packed_decoder` and `packed_encoder` lay it out.
+Knows no attention and no model.
 """
 
 from __future__ import annotations
@@ -13,11 +13,21 @@ from typing import Any, NamedTuple
 import torch
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
-"""Of one layer: two tensors (1, key heads, tokens, head size)."""
+"""Keys and values of one layer, each (1, key heads, tokens, head size)."""
 
 
 class Run(NamedTuple):
-    """Candidates of equal length, one after the other: where the first begins, how many, tokens of each."""
+    """Consecutive candidates of equal length.
+
+    Attributes
+    ----------
+    start : int
+        Position of the first token of the first candidate.
+    rows : int
+        Number of candidates.
+    length : int
+        Tokens of each.
+    """
 
     start: int
     rows: int
@@ -25,62 +35,74 @@ class Run(NamedTuple):
 
 
 @dataclass
-class Pack:
-    """One user's part of the sequence: `new` tokens of context from `start` on, then the runs of its candidates.
+class Segment:
+    """One request's part of the sequence: the new tokens of its context, then the runs of its candidates.
 
     Attributes
     ----------
-    kept : by layer, the keys and values of the context's tokens before the new ones; empty if there are none.
-    computed : by layer, those of the whole context, filled during the forward pass where `keep` says so.
+    start : int
+        Position of the first token.
+    new : int
+        Number of context tokens in the sequence.
+    runs : list of Run
+    cached : sequence of KeysValues
+        By layer, the keys and values of the context tokens before the new ones; empty if there are none.
+    record : bool
+        Whether the forward pass fills `computed`.
+    computed : list of KeysValues
+        By layer, the keys and values of the whole context.
     """
 
     start: int
     new: int
     runs: list[Run]
-    kept: Sequence[KeysValues] = ()
-    keep: bool = False
+    cached: Sequence[KeysValues] = ()
+    record: bool = False
     computed: list[KeysValues] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Packing:
-    """What one forward pass holds.
+    """The content of one forward pass.
 
     Attributes
     ----------
-    causal : tokens see only those before them, within context and candidate alike.
-    masks : who sees whom, as CUDA's attention wants it; made by the first layer for all.
+    segments : list of Segment
+    causal : bool
+        Whether a token sees only the tokens before it, in the context and in a candidate.
+    masks : list
+        The block mask of FlexAttention, made by the first layer for all layers.
     """
 
-    packs: list[Pack]
+    segments: list[Segment]
     causal: bool
     masks: list[Any] = field(default_factory=list)
 
 
 def by_length(rows: Sequence[Sequence[int]]) -> tuple[list[int], list[tuple[int, int]]]:
-    """Sort rows by length: their places in that order, and each length with how many rows have it.
+    """Sort rows by length: return their indices in that order, and each length with the number of rows of it.
 
     >>> by_length([[7, 7], [5], [6, 6]])
     ([1, 0, 2], [(1, 1), (2, 2)])
     """
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-    return order, [(length, len(list(same))) for length, same in groupby(len(rows[place]) for place in order)]
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    return order, [(length, len(list(same))) for length, same in groupby(len(rows[index]) for index in order)]
 
 
 def runs(start: int, lengths: Sequence[tuple[int, int]]) -> Iterator[Run]:
-    """The runs of rows sorted by length that begin at `start`."""
+    """Yield the runs of rows that are sorted by length and begin at `start`."""
     for length, count in lengths:
         yield Run(start, count, length)
         start += length * count
 
 
-def context_of(pack: Pack, layer: int, key: torch.Tensor, value: torch.Tensor) -> KeysValues:
-    """Keys and values of a user's whole context in one layer, kept and new; noted where they are to be kept."""
-    own = slice(pack.start, pack.start + pack.new)
-    context = key[:, :, own], value[:, :, own]
-    if pack.kept:
-        before = pack.kept[layer]
+def context_of(segment: Segment, layer: int, key: torch.Tensor, value: torch.Tensor) -> KeysValues:
+    """Return keys and values of a request's whole context in one layer, and record them where the segment says so."""
+    new = slice(segment.start, segment.start + segment.new)
+    context = key[:, :, new], value[:, :, new]
+    if segment.cached:
+        before = segment.cached[layer]
         context = torch.cat([before[0], context[0]], 2), torch.cat([before[1], context[1]], 2)
-    if pack.keep:
-        pack.computed.append((context[0].contiguous(), context[1].contiguous()))
+    if segment.record:
+        segment.computed.append((context[0].contiguous(), context[1].contiguous()))
     return context

@@ -1,13 +1,12 @@
-"""Several users in one sequence, `[context | c1 | c2 | ... ] [context | c1 | ...]`, and the attention over it.
+"""Several requests in one sequence, `[context | c1 | c2 | ... ] [context | c1 | ...]`, and the attention over it.
 
-A context is read once for all its candidates: the work is `P + N c` tokens and not `N (P + c)`. A candidate sees its
-context and itself and nothing else, so its score is what it would be alone. Nothing is padded and there is no
+A context is read once for all its candidates: the work is `P + N c` tokens instead of `N (P + c)`. A candidate sees
+only its context and itself, so its score is the score that it would have alone. Nothing is padded and there is no
 `(sum c)^2` mask: a candidate's attention is computed over the context and over itself, and the two are joined by their
 log-sum-exp, as FlashAttention joins blocks (Dao et al. 2022, section 3.1).
 
-Registered with transformers as the attention `NAME`, so any architecture that takes its attention from there can be
-packed, decoder or encoder; on CUDA `flex` does the same. Knows no model; called by `packed_decoder` and
-`packed_encoder`.
+Registered with transformers as the attention `NAME`, so every architecture that takes its attention from there can be
+packed, decoder or encoder. On CUDA `flex` computes the same. Knows no model.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from ranker.scorers.packed.layout import KeysValues, Packing, Run, context_of
 NAME = "afterclick_packed"
 """For `set_attn_implementation`; each forward pass then needs `packing=`."""
 
-LEAST_FLEX_SIZE = 16
-"""Of a head, for CUDA's FlexAttention; smaller ones go the plain way."""
+MIN_FLEX_HEAD_SIZE = 16
+"""Smallest head size of FlexAttention on CUDA; smaller heads use the plain attention."""
 
 
 def attend(
@@ -38,44 +37,57 @@ def attend(
     packing: Packing | None = None,
     **_others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """The attention of one layer.
+    """Compute the attention of one layer.
 
     Parameters
     ----------
-    query : (1, heads, tokens, head size).
-    key, value : (1, key heads, tokens, head size), the new tokens' own.
+    module : torch.nn.Module
+        The attention layer; its `layer_idx` says which one.
+    query : (1, heads, tokens, head size)
+    key, value : (1, key heads, tokens, head size)
+        Those of the tokens in the sequence; cached contexts bring their own.
+    attention_mask : None
+        Ignored: the packing says which tokens a token sees.
+    scaling : float, optional
+        By default 1 / sqrt(head size).
+    packing : Packing
 
     Returns
     -------
-    (1, tokens, heads, head size), and no weights.
+    (1, tokens, heads, head size), and None for the weights.
+
+    Raises
+    ------
+    TypeError
+        There is no packing.
     """
     if packing is None:
         raise TypeError(f"attention {NAME} needs packing=")
     _, heads, tokens, size = query.shape
     layer = int(getattr(module, "layer_idx", 0) or 0)
-    if query.is_cuda and size >= LEAST_FLEX_SIZE:
+    if query.is_cuda and size >= MIN_FLEX_HEAD_SIZE:
         return flex.attend(layer, query, key, value, scaling, packing), None
     out = query.new_empty(1, tokens, heads, size)
-    for pack in packing.packs:
-        begin, end = pack.start, pack.start + pack.new
-        context = context_of(pack, layer, key, value)
-        if pack.new:
-            seen = _context(query[:, :, begin:end], *context, scaling, packing.causal)
-            out[:, begin:end] = seen.transpose(1, 2)
-        if pack.runs:
-            _candidates(out, query, key, value, context, pack.runs, scaling, packing.causal)
+    for segment in packing.segments:
+        begin, end = segment.start, segment.start + segment.new
+        context = context_of(segment, layer, key, value)
+        if segment.new:
+            attended = _context(query[:, :, begin:end], *context, scaling, packing.causal)
+            out[:, begin:end] = attended.transpose(1, 2)
+        if segment.runs:
+            _candidates(out, query, key, value, context, segment.runs, scaling, packing.causal)
     return out, None
 
 
 def _context(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, causal: bool
 ) -> torch.Tensor:
-    """Attention of the context's new tokens, the last of `key`, within the context."""
+    """Attention within the context, of its new tokens, which are the last of `key`."""
     new, whole = query.shape[2], key.shape[2]
     mask = None
     if causal and new < whole:
-        places = torch.arange(whole, device=query.device)
-        mask = places <= places[whole - new :, None]
+        positions = torch.arange(whole, device=query.device)
+        mask = positions <= positions[whole - new :, None]
     return scaled_dot_product_attention(
         query,
         key,
@@ -93,23 +105,26 @@ def _candidates(
     key: torch.Tensor,
     value: torch.Tensor,
     context: KeysValues,
-    of_lengths: list[Run],
+    candidate_runs: list[Run],
     scaling: float | None,
     causal: bool,
 ) -> None:
-    """Attention of candidates' tokens, over the context and over themselves; heads that share keys go side by side."""
+    """Write the attention of candidates' tokens, over the context and over themselves, to `out`.
+
+    Heads that share keys are folded together.
+    """
     heads, size, key_heads = query.shape[1], query.shape[3], key.shape[1]
     shared = heads // key_heads
-    begin, end = of_lengths[0].start, of_lengths[-1].start + of_lengths[-1].rows * of_lengths[-1].length
+    begin, end = candidate_runs[0].start, candidate_runs[-1].start + candidate_runs[-1].rows * candidate_runs[-1].length
     folded = query[:, :, begin:end].reshape(1, key_heads, shared * (end - begin), size)
-    over_context, weight_context = _over_all(folded, context[0], context[1], scaling)
+    over_context, weight_context = _over_context(folded, context[0], context[1], scaling)
     over_context = over_context.view(heads, end - begin, size)
     weight_context = weight_context.reshape(heads, end - begin)
-    for start, count, length in of_lengths:
+    for start, count, length in candidate_runs:
         stop = start + count * length
         mask = _causal(length, shared, query) if causal else None
-        q, k, v = (_alone(tensor[0, :, start:stop], count, key_heads) for tensor in (query, key, value))
-        own, weight_own = _over_few(q, k, v, scaling, mask)
+        q, k, v = (_split(tensor[0, :, start:stop], count, key_heads) for tensor in (query, key, value))
+        own, weight_own = _written_out(q, k, v, scaling, mask)
         own = own.reshape(count, heads, length, size).transpose(0, 1)
         weight_own = weight_own.reshape(count, heads, length).transpose(0, 1)
         part = slice(start - begin, stop - begin)
@@ -118,34 +133,34 @@ def _candidates(
         out[0, start:stop] = joined.permute(1, 2, 0, 3).reshape(stop - start, heads, size)
 
 
-def _alone(tokens: torch.Tensor, count: int, key_heads: int) -> torch.Tensor:
-    """Take a run of candidates, (heads, tokens, size), apart: (count, key heads, tokens of those heads, size)."""
+def _split(tokens: torch.Tensor, count: int, key_heads: int) -> torch.Tensor:
+    """Split a run of candidates, (heads, tokens, size), into (count, key heads, tokens of those heads, size)."""
     heads, _, size = tokens.shape
     return tokens.view(heads, count, -1, size).transpose(0, 1).reshape(count, key_heads, -1, size)
 
 
 def _causal(length: int, shared: int, like: torch.Tensor) -> torch.Tensor:
-    """Mask of `shared` heads side by side, (shared * length, length): -inf where a token would see a later one."""
-    places = torch.arange(length, device=like.device)
-    hidden = (places[:, None] < places).repeat(shared, 1)
+    """Mask of `shared` folded heads, (shared * length, length): -inf where a token would see a later one."""
+    positions = torch.arange(length, device=like.device)
+    hidden = (positions[:, None] < positions).repeat(shared, 1)
     return torch.zeros(hidden.shape, device=like.device).masked_fill_(hidden, float("-inf"))
 
 
-def _over_all(
+def _over_context(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention to many keys and the logarithm of its softmax' denominator, float32, without its weights in memory."""
-    if query.device.type == "cpu" and not torch.is_grad_enabled():  # flash gives the sum's logarithm no gradient
+    """Attention to many keys, and the logarithm of its softmax denominator, float32, without its weights in memory."""
+    if query.device.type == "cpu" and not torch.is_grad_enabled():  # flash has no gradient for the logarithm
         flash: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         attended, log_sum = flash(query, key, value, scale=scaling)
         return attended, log_sum
-    return _over_few(query, key, value, scaling, None)
+    return _written_out(query, key, value, scaling, None)
 
 
-def _over_few(
+def _written_out(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, mask: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same, written out."""
+    """The same, with its weights in memory; `mask` is added to the logits."""
     logits = (query @ key.transpose(-1, -2)).float() * (scaling or query.shape[-1] ** -0.5)
     if mask is not None:
         logits += mask
@@ -156,7 +171,7 @@ def _over_few(
 
 
 def _no_mask(*_: Any, **__: Any) -> None:
-    """The packing says who sees whom."""
+    """No mask: the packing says which tokens a token sees."""
 
 
 AttentionInterface.register(NAME, attend)
