@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranker.evaluation.extra import evaluate_extra
-from ranker.evaluation.measures import K, auc, hit_rate_at, ndcg_at, recall_at, reciprocal_rank
+from ranker.evaluation.measures import K, auc, hit_rate_at, ndcg_of_lists, recall_at, reciprocal_rank
 from ranker.evaluation.protocols import RankedList
 
 with evaluate_extra():
@@ -144,21 +144,23 @@ def _groups(truth: GroundTruth) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
 
 def _per_list(truth: GroundTruth, lists: Sequence[RankedList]) -> dict[str, Floats]:
     """One value per case and measure; NaN where the measure does not apply."""
-    judged = list(zip(lists, truth.targets, truth.cold_targets, strict=True))
-    ndcg = np.array([ndcg_at(list_.ranked, targets, K) for list_, targets, _ in judged])
+    judged = list(zip(lists, truth.targets, strict=True))
+    ranked = [list_.ranked for list_ in lists]
+    ndcg = ndcg_of_lists(ranked, truth.targets, K)
     values = {
         "ndcg_at_10": ndcg,
-        "hr_at_10": np.array([hit_rate_at(list_.ranked, targets, K) for list_, targets, _ in judged]),
-        "mrr": np.array([reciprocal_rank(list_.ranked[:LIST_SIZE], targets) for list_, targets, _ in judged]),
-        "recall_at_100": np.array([recall_at(list_.candidates, targets, RECALL_K) for list_, targets, _ in judged]),
+        "hr_at_10": np.array([hit_rate_at(list_.ranked, targets, K) for list_, targets in judged]),
+        "mrr": np.array([reciprocal_rank(list_.ranked[:LIST_SIZE], targets) for list_, targets in judged]),
+        "recall_at_100": np.array([recall_at(list_.candidates, targets, RECALL_K) for list_, targets in judged]),
     }
     if truth.shown.any():
-        values["auc"] = np.array([auc(list_.ranked, targets) for list_, targets, _ in judged])
+        values["auc"] = np.array([auc(list_.ranked, targets) for list_, targets in judged])
     tops = [np.array(list_.ranked[:K], np.intp) for list_ in lists]
     values["novelty_bits"] = np.array([truth.information_bits[top].mean() if len(top) else np.nan for top in tops])
     values["intra_list_diversity"] = np.array([_diversity(truth.vectors[top]) for top in tops])
     values |= {name: np.where(in_group, ndcg, np.nan) for name, in_group in _groups(truth)}
-    values[COLD_NDCG] = np.array([ndcg_at(list_.ranked, cold, K) if cold else np.nan for list_, _, cold in judged])
+    has_cold_targets = np.array([bool(cold) for cold in truth.cold_targets])
+    values[COLD_NDCG] = np.where(has_cold_targets, ndcg_of_lists(ranked, truth.cold_targets, K), np.nan)
     return values
 
 

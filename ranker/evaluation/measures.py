@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ K = 10
 Floats = npt.NDArray[np.float64]
 
 
+@lru_cache
 def discounts(k: int) -> Floats:
-    """The discount `1 / log2(rank + 1)` of the ranks 1 to `k`: (k,) float64."""
+    """The discount `1 / log2(rank + 1)` of the ranks 1 to `k`: (k,) float64, read-only."""
     weights: Floats = 1 / np.log2(np.arange(2, k + 2))
+    weights.flags.writeable = False
     return weights
 
 
@@ -83,12 +86,18 @@ def ndcg_at(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: int) 
     >>> round(ndcg_at(["lamp", "mug", "rug"], {"rug"}, k=10), 3), ndcg_at(["lamp", "mug", "rug"], {"rug"}, k=2)
     (0.5, 0.0)
     """
-    counted: set[Hashable] = set()
-    labels = np.zeros((1, k), np.bool_)
-    for index, item in enumerate(ranked[:k]):
-        labels[0, index] = item in relevant and item not in counted
-        counted.add(item)
-    return float(ndcg(labels, np.array([len(set(relevant))]), k)[0])
+    return float(ndcg_of_lists([ranked], [relevant], k)[0])
+
+
+def ndcg_of_lists(
+    lists: Sequence[Sequence[Hashable]], relevant: Sequence[Collection[Hashable]], k: int
+) -> npt.NDArray[np.float64]:
+    """`ndcg_at` of many lists at once: (n,) float64."""
+    labels = np.zeros((len(lists), k), np.bool_)
+    for row, ranked, items in zip(labels, lists, relevant, strict=True):
+        top = ranked[:k]
+        row[: len(top)] = [item in items and item not in top[:index] for index, item in enumerate(top)]
+    return ndcg(labels, np.array([len(set(items)) for items in relevant], np.intp), k)
 
 
 def hit_rate_at(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: int) -> float:

@@ -8,21 +8,17 @@ student's scores.
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from ranker.fusion.fused import FusedScorer
 from ranker.load import load_scorer
 from ranker.progress import StageProgress
-from ranker.score import Scorer, ScoreRequest
+from ranker.score import Scorer
 from ranker.scorers.bi_encoder import BiEncoder
 from ranker.train import student
 from ranker.train.checkpoint import Checkpoint
@@ -32,6 +28,7 @@ from ranker.train.fit import FittedHead, ModelRefused, fit, train_validation_spl
 from ranker.train.head_fit import HeadSettings
 from ranker.train.losses import distillation, softmax
 from ranker.train.query_groups import QueryGroups, ScoredGroups
+from streams.commands.compression_report import Evaluated, evaluated, lists_per_s, table
 from streams.commands.training_end import TrainedModel, finish, refuse, score_in_time
 from streams.datasets.event_log import EventLog
 from streams.datasets.messages import InputError
@@ -49,8 +46,6 @@ SHARES = {
     "teacher_fitting": 1.0,
 }
 """Of the minutes: the share that may have passed when each stage ends."""
-TIMED_GROUPS, TIMED_ROUNDS, TIMED_S = 8, 7, 60.0
-"""Query groups of one call, and most calls of each model: enough to tell 10%."""
 
 
 @dataclass(frozen=True)
@@ -93,29 +88,6 @@ class Compression(TrainingRun):
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """The quality and the cost of a model.
-
-    Attributes
-    ----------
-    ndcg_at_10 : float
-        On the newer query groups, with a head fitted on the older ones.
-    alone : float
-        The same without a head.
-    dtype : str
-        The timed one: a set `ranker.dtype` applies to weights in int8, too.
-    weights_bytes : int
-    lists_per_s : float
-    """
-
-    ndcg_at_10: float
-    alone: float
-    dtype: str
-    weights_bytes: int
-    lists_per_s: float
-
-
-@dataclass(frozen=True)
 class _Compressed:
     """Teacher and student, with a head each."""
 
@@ -127,12 +99,12 @@ class _Compressed:
     student_head: FittedHead
     tuning_curve: list[Epoch]
 
-    def evaluated(self) -> dict[str, Evaluated]:
+    def figures(self) -> dict[str, Evaluated]:
         """Both models; timed in turns."""
-        teacher_rate, student_rate = _lists_per_s([self.teacher, self.student], self.teacher_groups)
+        teacher_rate, student_rate = lists_per_s([self.teacher, self.student], self.teacher_groups)
         return {
-            "before": _evaluated(self.teacher_head, self.teacher, teacher_rate),
-            "after": _evaluated(self.student_head, self.student, student_rate),
+            "before": evaluated(self.teacher_head, self.teacher, teacher_rate),
+            "after": evaluated(self.student_head, self.student, student_rate),
         }
 
 
@@ -158,7 +130,7 @@ def run(event_log: EventLog, settings: Settings, compression: Compression, to_js
             job = _Compressing(compression, settings, checkpoint, stage)
             compressed = job.compressed(teacher, data, deadlines)
             stage("Timing both")(0, 1)
-            models = compressed.evaluated()
+            models = compressed.figures()
     except ModelRefused as refused:
         refuse(refused, checkpoint)
     facts = {
@@ -178,7 +150,7 @@ def run(event_log: EventLog, settings: Settings, compression: Compression, to_js
         sys.stdout.write(json.dumps({"out": str(compression.out), **facts}) + "\n")
     else:
         title = f"{compression.out}: {facts['query_groups']:,} query groups in {facts['seconds']:.0f} s"
-        Console().print(_table(title, models))
+        Console().print(table(title, models))
 
 
 def _without_head(model: str, settings: Settings) -> Scorer:
@@ -260,55 +232,3 @@ class _Compressing:
         curve = fine_tune(trainable, data, how, self._checkpoint, self._stage("The student learns"))
         save(trainable, name, self._checkpoint.model)
         return curve
-
-
-def _lists_per_s(scorers: Sequence[Scorer], groups: QueryGroups) -> list[float]:
-    """Lists per second of each scorer: the median of several calls, in turns."""
-    indices = np.linspace(0, len(groups) - 1, TIMED_GROUPS).astype(int)
-    requests: list[ScoreRequest] = [groups.request(int(index)) for index in indices]
-    seconds_of: list[list[float]] = [[] for _ in scorers]
-    deadline = time.monotonic() + TIMED_S
-    for turn in range(1 + TIMED_ROUNDS):
-        for scorer, seconds in zip(scorers, seconds_of, strict=True):
-            scorer.forget(None)
-            started = time.perf_counter()
-            scorer.score(requests)
-            if turn:  # the first call pays for what a model does once
-                seconds.append(time.perf_counter() - started)
-        if turn and time.monotonic() > deadline:
-            break
-    return [len(requests) / statistics.median(seconds) for seconds in seconds_of]
-
-
-def _evaluated(head: FittedHead, scorer: Scorer, lists_per_s: float) -> Evaluated:
-    return Evaluated(
-        ndcg_at_10=round(head.ndcg, 6),
-        alone=round(head.parts["language model alone"], 6),
-        dtype=scorer.placement.dtype,
-        weights_bytes=student.size(scorer.name),
-        lists_per_s=round(lists_per_s, 3),
-    )
-
-
-def _table(title: str, models: dict[str, Evaluated]) -> Table:
-    table = Table(title=title)
-    for heading in ("", "NDCG@10", "the model alone", "dtype", "weights", "lists/s"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for name, model in models.items():
-        megabytes = f"{model.weights_bytes / 1e6:.1f} MB"
-        rate = f"{model.lists_per_s:.1f}"
-        table.add_row(name, f"{model.ndcg_at_10:.4f}", f"{model.alone:.4f}", model.dtype, megabytes, rate)
-    before, after = models["before"], models["after"]
-    kept: list[Any] = [
-        f"{_ratio(after.ndcg_at_10, before.ndcg_at_10):.1%}",
-        f"{_ratio(after.alone, before.alone):.1%}",
-        "",
-        f"{_ratio(after.weights_bytes, before.weights_bytes):.1%}",
-        f"{_ratio(after.lists_per_s, before.lists_per_s):.2f}x",
-    ]
-    table.add_row("after / before", *kept, style="bold")
-    return table
-
-
-def _ratio(after: float, before: float) -> float:
-    return after / before if before else float("nan")

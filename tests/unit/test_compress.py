@@ -23,7 +23,7 @@ from ranker.train.fit import train_validation_split
 from ranker.train.losses import distillation
 from ranker.train.query_groups import QueryGroups, ScoredGroups
 from streams.cli import app
-from streams.commands import compress
+from streams.commands import compression_report
 from streams.commands.compress import Compression, run
 from streams.datasets.messages import InputError
 from streams.settings import Settings
@@ -54,7 +54,7 @@ def test_a_decoder_teaches_a_packed_encoder(
 ) -> None:
     monkeypatch.setitem(model_fit.LEARNING_RATE, "distillation", 3e-3)  # a tiny model's
     monkeypatch.setattr(model_fit, "VALIDATIONS", 2)
-    monkeypatch.setattr(compress, "TIMED_ROUNDS", 2)
+    monkeypatch.setattr(compression_report, "TIMED_ROUNDS", 2)
     teacher, begin = models.decoder(tmp_path / "teacher"), models.encoder(tmp_path / "begin")
     out = tmp_path / "out"
     how = Compression(model=str(teacher), out=out, way="distil", student=str(begin), epochs=2, max_query_groups=100)

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from ir_measures import RR, R, Success, nDCG
 
-from ranker.evaluation.measures import Prequential, Tally, hit_rate_at, ndcg, ndcg_at, recall_at, reciprocal_rank
+from ranker.evaluation.measures import (
+    Prequential,
+    Tally,
+    hit_rate_at,
+    ndcg,
+    ndcg_at,
+    ndcg_of_lists,
+    recall_at,
+    reciprocal_rank,
+)
 
 
 def plain_ndcg(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: int) -> float:
@@ -48,6 +57,7 @@ def test_ndcg_of_one_list_and_of_many_equal_plain_loops(seed: int) -> None:
     assert [ndcg_at(ranked, items, 10) for ranked, items in zip(lists, relevant, strict=True)] == pytest.approx(
         expected
     )
+    assert ndcg_of_lists(lists, relevant, 10) == pytest.approx(expected)
     labels = np.zeros((len(lists), 25), np.bool_)
     for row, ranked, items in zip(labels, lists, relevant, strict=True):
         row[: len(ranked)] = [item in items for item in ranked]

@@ -24,7 +24,7 @@ from ranker.evaluation.baselines.method import Budget, Corpus, Events, Method, Q
 from ranker.evaluation.baselines.methods import METHODS
 from ranker.evaluation.ids import IdIndex
 from ranker.evaluation.judge import RECALL_K
-from ranker.evaluation.measures import K, ndcg_at
+from ranker.evaluation.measures import K, ndcg_of_lists
 from ranker.evaluation.protocols import Case, RankedList, Split, basket_numbers
 from ranker.progress import StageProgress
 
@@ -210,8 +210,8 @@ class CaseRanking:
 
     def ndcg(self, method: Method) -> float:
         """Mean NDCG@10 of the lists by a method's scores."""
-        judged = zip(self.lists(method), map(self._split.targets, self._cases), strict=True)
-        return float(np.mean([ndcg_at(list_.ranked, targets, K) for list_, targets in judged]))
+        ranked = [list_.ranked for list_ in self.lists(method)]
+        return float(ndcg_of_lists(ranked, [self._split.targets(case) for case in self._cases], K).mean())
 
     def _list(self, case: Case, query: Query, scores: Scores, corpus: Corpus) -> RankedList:
         if case.shown_items:
