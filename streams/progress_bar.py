@@ -1,22 +1,39 @@
-"""A progress bar on long work. Called by the commands `evaluate`, `train` and `compress`."""
+"""A progress bar on stderr for long work, shown only where stderr is a terminal. Knows no work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
 
-Bar = Callable[[str, int, int], None]
-"""Called with what goes on, how much is done and how much there is."""
+from ranker.progress import Progress, StageProgress
 
 
 @contextmanager
-def bars(quiet: bool) -> Iterator[Bar]:
-    """A progress bar, where somebody looks."""
+def progress_bar(quiet: bool = False) -> Iterator[StageProgress]:
+    """Show one bar, which names the current stage.
+
+    Parameters
+    ----------
+    quiet : bool
+        Show nothing.
+
+    Examples
+    --------
+    >>> with progress_bar(quiet=True) as stage:
+    ...     progress = stage("Reading")
+    ...     progress(1, 2)
+    """
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as shown:
-        task = shown.add_task("Reading", total=None)
-        yield lambda text, done, total: shown.update(task, description=text, completed=done, total=total)
+    with RichProgress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("Starting", total=None)
+
+        def stage(name: str) -> Progress:
+            bar.update(task, description=name, completed=0, total=None)
+            return lambda done, total: bar.update(task, completed=done, total=total)
+
+        yield stage

@@ -16,7 +16,7 @@ import numpy as np
 from streams.bench.ground import ECHO, BenchFailed
 from streams.bench.traffic import Message, Reader, Received, Timings, answers, producer, send, timed
 from streams.contracts import Click, Trigger
-from streams.datasets.shop import Shop
+from streams.datasets.shop import SyntheticShop
 from streams.settings import Settings
 
 SEED, ITEMS = 7, 1_000
@@ -40,7 +40,7 @@ class Traffic:
         self._sender = producer(kafka)
         self._numbers = count()
         self._random = np.random.default_rng(SEED)
-        self.items = Shop(SEED, ITEMS, shoppers=1).items
+        self.items = SyntheticShop(SEED, ITEMS, shoppers=1).items
         for item in self.items:
             self._sender.produce(self.settings.topic("items"), key=item.item_id, value=msgspec.json.encode(item))
         self._sender.flush()

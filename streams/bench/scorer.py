@@ -21,7 +21,7 @@ from streams.bench import packed, peers
 from streams.bench.rows import Row
 from streams.bench.work import Shape, matmul_gflops, seconds
 from streams.contracts import HistoryEvent, Item
-from streams.datasets.shop import START_MS, Shop
+from streams.datasets.shop import START_MS, SyntheticShop
 from streams.settings import Settings
 
 SEED, ITEMS, CANDIDATES, HISTORY = 7, 1_000, 100, 20
@@ -51,7 +51,7 @@ class Texts:
     """Score requests over the generated shop, of `CANDIDATES` items and `HISTORY` events each."""
 
     def __init__(self) -> None:
-        self._items = Shop(SEED, ITEMS, shoppers=1).items
+        self._items = SyntheticShop(SEED, ITEMS, shoppers=1).items
         self._random = np.random.default_rng(SEED)
         self._numbers = count(1)
 

@@ -1,1 +1,1 @@
-"""The traditional methods, each tuned on the validation part: what the lists must beat."""
+"""The baselines: traditional methods, each tuned on the validation part, that the lists must beat."""
