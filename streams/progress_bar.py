@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+T = TypeVar("T")
 Bar = Callable[[str, int, int], None]
 """Called with what goes on, how much is done and how much there is."""
 
@@ -20,3 +22,11 @@ def bars(quiet: bool) -> Iterator[Bar]:
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as shown:
         task = shown.add_task("Reading", total=None)
         yield lambda text, done, total: shown.update(task, description=text, completed=done, total=total)
+
+
+def track(items: Sequence[T], text: str, bar: Bar) -> Iterator[T]:
+    """Yield the items; show on the bar how many of them are done."""
+    for done, item in enumerate(items):
+        bar(text, done, len(items))
+        yield item
+    bar(text, len(items), len(items))
