@@ -49,7 +49,7 @@ class Sizes:
     keep: Path | None = None
 
 
-class Run:
+class BenchRun:
     """One run of `afterclick bench`: the benchmarks share its servers; `close` stops them.
 
     Attributes
@@ -102,7 +102,7 @@ def run(name: str | None, as_json: bool, sizes: Sizes) -> None:
     console = Console(quiet=as_json)
     measured: dict[str, list[Measurement]] = {}
     with ExitStack() as stack:
-        this_run = Run(settings, sizes)
+        this_run = BenchRun(settings, sizes)
         stack.callback(this_run.close)
         facts = this_run.facts
         console.print(", ".join(f"{key} {value}" for key, value in facts.items()), highlight=False, soft_wrap=True)
