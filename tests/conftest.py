@@ -20,7 +20,8 @@ import pytest
 from pydantic import SecretStr
 
 from streams.settings import Kafka, Metrics, Redis, Settings, Tables
-from streams.testing.embedded import ApacheKafka, EmbeddedRedis, EmbeddedUnavailable, free_port
+from streams.testing.apache_kafka import ApacheKafka
+from streams.testing.embedded import EmbeddedRedis, EmbeddedUnavailable, free_port
 from tests.client import Client
 
 hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no fault

@@ -17,7 +17,8 @@ from encoders.errors import AfterclickError
 from streams.kafka import client as kafka_client
 from streams.kafka.topics import TopicSpec, ensure_topics, topic_specs
 from streams.settings import PREFIX, Metrics, Settings, Tables
-from streams.testing.embedded import PARTITIONS, ApacheKafka, EmbeddedKafka, EmbeddedRedis, free_port
+from streams.testing.apache_kafka import ApacheKafka
+from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
 
 ECHO_TOPIC = "echo"
 """A topic of the benchmark's own for plain round trips, with as many partitions as the worker's topics."""
