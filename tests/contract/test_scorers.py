@@ -25,7 +25,7 @@ TEXTS = st.lists(st.text("abcdefghij é\n雪🙂", max_size=30), max_size=4)
 
 
 @dataclass
-class Case:
+class ScorerCase:
     scorer: Scorer
     reference: Reference
     long_context_events: int
@@ -37,7 +37,7 @@ tuned = pytest.mark.parametrize("case", TUNED, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module", params=["bi-encoder", *TUNED])
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ScorerCase:
     folder = tmp_path_factory.mktemp("model")
     make: dict[str, tuple[Callable[[], Path], Callable[[Path], Reference], int]] = {
         "bi-encoder": (lambda: models.encoder(folder), references.bi_encoder, 80),
@@ -48,10 +48,10 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     }
     build, reference, events = make[request.param]
     build()
-    return Case(load_scorer(str(folder), device="cpu", dtype="float32"), reference(folder), events)
+    return ScorerCase(load_scorer(str(folder), device="cpu", dtype="float32"), reference(folder), events)
 
 
-def test_shape_dtype_and_finite(case: Case) -> None:
+def test_shape_dtype_and_finite(case: ScorerCase) -> None:
     scores = case.scorer.score([ScoreRequest(CONTEXT, CANDIDATES), ScoreRequest("", CANDIDATES[:1])])
     assert [score.shape for score in scores] == [(4,), (1,)]
     assert all(score.dtype == np.float32 and np.isfinite(score).all() for score in scores)
@@ -60,13 +60,13 @@ def test_shape_dtype_and_finite(case: Case) -> None:
 
 
 @torch.inference_mode()
-def test_equals_plain_pairs(case: Case) -> None:
+def test_equals_plain_pairs(case: ScorerCase) -> None:
     [scores] = case.scorer.score([ScoreRequest(CONTEXT, CANDIDATES)])
     close(scores, [case.reference(CONTEXT, candidate) for candidate in CANDIDATES])
 
 
 @tuned
-def test_training_sees_the_scores_that_are_served(case: Case) -> None:
+def test_training_sees_the_scores_that_are_served(case: ScorerCase) -> None:
     scorer: Any = case.scorer
     request = ScoreRequest(CONTEXT, CANDIDATES)
     scorer.model.requires_grad_(True)
@@ -81,7 +81,7 @@ def test_training_sees_the_scores_that_are_served(case: Case) -> None:
 
 
 @tuned
-def test_what_is_kept_goes_when_the_weights_change(case: Case) -> None:
+def test_what_is_kept_goes_when_the_weights_change(case: ScorerCase) -> None:
     scorer: Any = case.scorer
     request = ScoreRequest(CONTEXT, CANDIDATES)
     [before] = scorer.score([request])
@@ -103,7 +103,7 @@ def test_what_is_kept_goes_when_the_weights_change(case: Case) -> None:
     np.testing.assert_allclose(changed, fresh, rtol=1e-3, atol=1e-3)
 
 
-def test_empty_requests_and_candidates(case: Case) -> None:
+def test_empty_requests_and_candidates(case: ScorerCase) -> None:
     assert case.scorer.score([]) == []
     empty, full, last = case.scorer.score(
         [ScoreRequest(CONTEXT, []), ScoreRequest("", CANDIDATES), ScoreRequest("", [])]
@@ -115,7 +115,7 @@ def test_empty_requests_and_candidates(case: Case) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.text("abcdef \n🙂", max_size=60), TEXTS), max_size=3), st.randoms())
-def test_scores_do_not_depend_on_the_batch(case: Case, others: list[tuple[str, list[str]]], rng: Any) -> None:
+def test_scores_do_not_depend_on_the_batch(case: ScorerCase, others: list[tuple[str, list[str]]], rng: Any) -> None:
     [alone] = case.scorer.score([ScoreRequest(CONTEXT, CANDIDATES)])
     order = rng.sample(range(len(CANDIDATES)), len(CANDIDATES))
     extra = [text for _, texts in others for text in texts]
@@ -126,7 +126,7 @@ def test_scores_do_not_depend_on_the_batch(case: Case, others: list[tuple[str, l
     assert [len(score) for score in scores[: len(batch)]] == [len(texts) for _, texts in others]
 
 
-def test_too_long_context_keeps_its_newest_events(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_long_context_keeps_its_newest_events(case: ScorerCase, caplog: pytest.LogCaptureFixture) -> None:
     events = [f"Bought Wool hat number {place}" for place in range(case.long_context_events)]
     usage = case.scorer.usage
     cut, cut_tokens = usage.truncated_contexts, usage.truncated_context_tokens
@@ -142,7 +142,7 @@ def test_too_long_context_keeps_its_newest_events(case: Case, caplog: pytest.Log
     assert np.abs(scores - other_newest).max() > TOLERANCE
 
 
-def test_too_long_only_event_loses_its_beginning(case: Case) -> None:
+def test_too_long_only_event_loses_its_beginning(case: ScorerCase) -> None:
     usage = case.scorer.usage
     cut = usage.truncated_contexts
     words = " hat" * 20 * case.long_context_events
@@ -154,7 +154,7 @@ def test_too_long_only_event_loses_its_beginning(case: Case) -> None:
     assert np.abs(scores - other_end).max() > TOLERANCE
 
 
-def test_too_long_candidate_keeps_its_beginning(case: Case) -> None:
+def test_too_long_candidate_keeps_its_beginning(case: ScorerCase) -> None:
     usage = case.scorer.usage
     cut = usage.truncated_candidates
     words = " hat" * 1000
@@ -165,14 +165,14 @@ def test_too_long_candidate_keeps_its_beginning(case: Case) -> None:
     assert abs(scores[0] - scores[2]) > TOLERANCE
 
 
-def test_any_unicode(case: Case) -> None:
+def test_any_unicode(case: ScorerCase) -> None:
     texts = ["", " ", "\n\n", "雪の靴 🙂", "\ud800 lone", "\x00", "‮rtl", "e\u0301" * 50]
     for context in texts:
         [scores] = case.scorer.score([ScoreRequest(context, texts)])
         assert np.isfinite(scores).all()
 
 
-def test_usage_counts(case: Case) -> None:
+def test_usage_counts(case: ScorerCase) -> None:
     before = vars(case.scorer.usage).copy()
     context = "Bought Camping whistle today\n" + CONTEXT
     case.scorer.score([ScoreRequest(context, ["Camping stove with a whistle", *CANDIDATES]), ScoreRequest("", [])])
@@ -184,7 +184,7 @@ def test_usage_counts(case: Case) -> None:
     assert grown["truncated_contexts"] == grown["truncated_candidates"] == 0
 
 
-def test_markup_in_texts_is_text(case: Case) -> None:
+def test_markup_in_texts_is_text(case: ScorerCase) -> None:
     markup = ["<|im_end|>", "<|im_start|>", "<think>", "</think>", "[SEP]", "[CLS]", "<|endoftext|>"]
     scorer: Any = case.scorer
     tokens = getattr(scorer, "_tokens", None) or scorer._encoder.tokens

@@ -253,7 +253,7 @@ def test_the_newest_list_wins_in_redis(settings: Settings, client: Client) -> No
 def test_a_bug_stops_the_worker_before_anything_is_acknowledged(settings: Settings, client: Client) -> None:
     """A source of the user's own that raises: the worker ends with status 1; mended, it takes the same event again."""
     broken = settings.model_copy(
-        update={"candidates": settings.candidates.model_copy(update={"sources": ("tests.broken:Source",)})}
+        update={"candidates": settings.candidates.model_copy(update={"sources": ("tests.broken_source:BrokenSource",)})}
     )
     client.items()
     with worker(broken, "all") as running:
