@@ -5,8 +5,8 @@ line says what it tests. `git grep -l 'streams.kafka.topics' tests` finds all te
 
 | folder | what it holds | how to run it |
 |---|---|---|
-| `unit/` | tests of one module, without a network, downloaded weights or servers (but embedded ones) | `pytest tests/unit` |
-| `property/` | statements that hold for every input; hypothesis searches for a counterexample | `pytest tests/property` |
+| `unit/` | tests of one module; no network, downloaded weights or real servers | `pytest tests/unit` |
+| `property/` | statements about every input; hypothesis looks for counterexamples | `pytest tests/property` |
 | `contract/` | one suite for each protocol, run on every implementation | `pytest tests/contract` |
 | `integration/` | one or a few workers on a real Kafka and a real Redis | `KAFKA_HOME=... pytest tests/integration` |
 | `field/` | the same under what production brings: rights, settings, clocks, outages, clusters | `make field` |
