@@ -21,7 +21,7 @@ from encoders.errors import AfterclickError
 from streams.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
-    from streams.datasets.recorded import Recorded
+    from streams.datasets.event_log import EventLog
 
 app = typer.Typer(
     name="afterclick",
@@ -46,7 +46,7 @@ Dataset = Annotated[
 HoldOut = Annotated[
     str | None, typer.Option(help="Leave out what evaluate asks: leave-one-out, next-basket, or a time.")
 ]
-MostLists = Annotated[int, typer.Option(min=20, help="Most lists to learn from, drawn by the seed.")]
+QueryGroupLimit = Annotated[int, typer.Option(min=20, help="Most query groups to learn from, drawn by the seed.")]
 MaxMinutes = Annotated[float, typer.Option(min=0.01, help="For everything.")]
 Seed = Annotated[int, typer.Option(help="Of every draw.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
@@ -197,24 +197,24 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of every draw, and of the order of events of one time.")] = 1,
     line_order: Annotated[bool, typer.Option("--line-order", help="Events of one time stay as in the file.")] = False,
-    peek: Annotated[
-        bool, typer.Option("--peek", help="All systems learn others' later events first, as in most papers.")
+    leaky: Annotated[
+        bool, typer.Option("--leaky-split", help="Learn later events of other users first, as in most papers.")
     ] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Measure how good the lists are, beside every traditional method, on recorded events."""
-    from streams.commands.evaluate import Options, run
+    from streams.commands.evaluate import Evaluation, run
 
     settings = load(config)
     if model is not None:
         settings = settings.model_copy(update={"ranker": settings.ranker.model_copy(update={"model": model})})
-    options = Options(
-        protocol, cut, users, trials=trials, max_minutes=max_minutes, seed=seed, line_order=line_order, peek=peek
+    evaluation = Evaluation(
+        protocol, cut, users, trials=trials, max_minutes=max_minutes, seed=seed, line_order=line_order, leaky=leaky
     )
     if systems is not None:
-        options = replace(options, systems=tuple(name.strip() for name in systems.split(",")))
-    run(_recorded(items, clicks, purchases, impressions, dataset, settings), settings, options, to_json=as_json)
+        evaluation = replace(evaluation, systems=tuple(name.strip() for name in systems.split(",")))
+    run(_event_log(items, clicks, purchases, impressions, dataset, settings), settings, evaluation, to_json=as_json)
 
 
 @app.command()
@@ -234,19 +234,30 @@ def train(
     max_minutes: MaxMinutes = 45.0,
     hold_out: HoldOut = None,
     loss: Annotated[str, typer.Option(help="softmax, ranknet or lambdarank.")] = "softmax",
-    lists: MostLists = 20_000,
+    query_groups: QueryGroupLimit = 20_000,
     seed: Seed = 1,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Learn from recorded events what to rank where, and write a model for ranker.model."""
-    from streams.commands.train import Options, run
+    from streams.commands.train import Training, run
 
     settings = load(config)
     run(
-        _recorded(items, clicks, purchases, impressions, dataset, settings),
+        _event_log(items, clicks, purchases, impressions, dataset, settings),
         settings,
-        Options(base, out, form, lora, epochs, max_minutes, hold_out, loss, lists, seed),
+        Training(
+            base=base,
+            out=out,
+            form=form,
+            lora=lora,
+            epochs=epochs,
+            max_minutes=max_minutes,
+            hold_out=hold_out,
+            loss=loss,
+            max_query_groups=query_groups,
+            seed=seed,
+        ),
         to_json=as_json,
     )
 
@@ -271,13 +282,13 @@ def compress(
     epochs: Annotated[int, typer.Option(min=0, help="Of learning from the teacher.")] = 1,
     max_minutes: MaxMinutes = 45.0,
     hold_out: HoldOut = None,
-    lists: MostLists = 20_000,
+    query_groups: QueryGroupLimit = 20_000,
     seed: Seed = 1,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Make a model smaller and faster, and measure what of its quality is kept."""
-    from streams.commands.compress import Options, run
+    from streams.commands.compress import Compression, run
     from streams.datasets.messages import InputError
 
     ways = [way for way, asked in (("distil", distil), ("prune", prune), ("int8", int8)) if asked]
@@ -286,9 +297,21 @@ def compress(
         raise InputError(f"got {got} of --distil, --prune and --int8; expected one, then another on what came of it")
     settings = load(config)
     run(
-        _recorded(items, clicks, purchases, impressions, dataset, settings),
+        _event_log(items, clicks, purchases, impressions, dataset, settings),
         settings,
-        Options(model, out, ways[0], student, form, layers, epochs, max_minutes, hold_out, lists, seed),
+        Compression(
+            model=model,
+            out=out,
+            way=ways[0],
+            student=student,
+            form=form,
+            layers=layers,
+            epochs=epochs,
+            max_minutes=max_minutes,
+            hold_out=hold_out,
+            max_query_groups=query_groups,
+            seed=seed,
+        ),
         to_json=as_json,
     )
 
@@ -312,17 +335,17 @@ def main() -> None:
         sys.exit(2)
 
 
-def _recorded(
+def _event_log(
     items: Path | None,
     clicks: Path | None,
     purchases: Path | None,
     impressions: Path | None,
     dataset: tuple[str, Path] | None,
     settings: Settings,
-) -> Recorded:
+) -> EventLog:
     """The items and events of files, or of a data set."""
+    from streams.datasets.event_log import read_dataset, read_jsonl
     from streams.datasets.messages import InputError
-    from streams.datasets.recorded import read_dataset, read_jsonl
 
     if items is not None and dataset is None:
         return read_jsonl(items, clicks, purchases, impressions, settings.zone)

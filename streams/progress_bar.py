@@ -1,32 +1,51 @@
-"""A progress bar on long work. Called by the commands `evaluate`, `train` and `compress`."""
+"""A progress bar on stderr for long work, shown only where stderr is a terminal. Knows no work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from ranker.progress import Progress, StageProgress
 
 T = TypeVar("T")
-Bar = Callable[[str, int, int], None]
-"""Called with what goes on, how much is done and how much there is."""
 
 
 @contextmanager
-def bars(quiet: bool) -> Iterator[Bar]:
-    """A progress bar, where somebody looks."""
+def progress_bar(quiet: bool = False) -> Iterator[StageProgress]:
+    """Show one bar, which names the current stage.
+
+    Parameters
+    ----------
+    quiet : bool
+        Show nothing.
+
+    Examples
+    --------
+    >>> with progress_bar(quiet=True) as stage:
+    ...     progress = stage("Reading")
+    ...     progress(1, 2)
+    """
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as shown:
-        task = shown.add_task("Reading", total=None)
-        yield lambda text, done, total: shown.update(task, description=text, completed=done, total=total)
+    with RichProgress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("Starting", total=None)
+
+        def stage(name: str) -> Progress:
+            bar.update(task, description=name, completed=0, total=None)
+            return lambda done, total: bar.update(task, completed=done, total=total)
+
+        yield stage
 
 
-def track(items: Sequence[T], text: str, bar: Bar) -> Iterator[T]:
-    """Yield the items; show on the bar how many of them are done."""
+def track(items: Sequence[T], name: str, stage: StageProgress) -> Iterator[T]:
+    """Yield the items as a stage of this name; report how many of them are done."""
+    progress = stage(name)
     for done, item in enumerate(items):
-        bar(text, done, len(items))
+        progress(done, len(items))
         yield item
-    bar(text, len(items), len(items))
+    progress(len(items), len(items))

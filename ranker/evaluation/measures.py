@@ -1,6 +1,6 @@
-"""How good a list is: NDCG, hit rate, MRR, recall, AUC; and a prequential judge that asks a list before it learns.
+"""How good a list is: NDCG, hit rate, MRR, recall and AUC; and a prequential judge of a stream of events.
 
-Item ids in, numbers out: knows no transport, no model and no clock. Called by the demo and by the evaluation.
+Item ids in, numbers out. Knows no transport, no model and no clock.
 """
 
 from __future__ import annotations
@@ -10,22 +10,66 @@ import random
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 K = 10
 
+Floats = npt.NDArray[np.float64]
 
-def ndcg_at(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: int) -> float:
-    """Normalised discounted cumulative gain of the first `k`, each relevant item worth 1.
 
-    `DCG@k = sum over places p = 1..k of rel(p) / log2(p + 1)`, over the DCG of the best order there could be
-    (Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 20(4), 2002, with the usual
-    discount `log2(p + 1)`). An item that stands twice in the list counts at its first place.
+def discounts(k: int) -> Floats:
+    """The discount `1 / log2(rank + 1)` of the ranks 1 to `k`: (k,) float64."""
+    weights: Floats = 1 / np.log2(np.arange(2, k + 2))
+    return weights
+
+
+def ndcg(labels: npt.NDArray[np.bool_], relevant_counts: npt.NDArray[np.integer[Any]], k: int) -> Floats:
+    """Normalised discounted cumulative gain of the first `k` items of each list, each relevant item worth 1.
+
+    `DCG@k = sum over ranks r = 1..k of rel(r) / log2(r + 1)`, over the DCG of the best possible order (Järvelin and
+    Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 20(4), 2002, with the usual discount
+    `log2(r + 1)`).
 
     Parameters
     ----------
-    ranked : item ids, best first; may be shorter than `k`.
-    relevant : what the user wanted.
-    k : at least 1.
+    labels : (n, items) bool
+        Whether the item at each rank is relevant, best rank first. `items` may be smaller than `k`.
+    relevant_counts : (n,) int
+        How many items are relevant, in the list or not.
+    k : int
+        At least 1.
+
+    Returns
+    -------
+    (n,) float64
+        0 to 1; 0 where nothing is relevant.
+
+    Examples
+    --------
+    >>> ndcg(np.array([[True, False], [False, True]]), np.array([1, 1]), k=10).round(3).tolist()
+    [1.0, 0.631]
+    """
+    weights = discounts(k)
+    gains = labels[:, :k] @ weights[: labels.shape[1]]
+    ideal = np.cumsum(weights)[np.clip(relevant_counts, 1, k) - 1]
+    values: Floats = np.where(relevant_counts > 0, gains / ideal, 0.0)
+    return values
+
+
+def ndcg_at(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: int) -> float:
+    """`ndcg` of one list of item ids. An item that stands twice in the list counts at its first rank.
+
+    Parameters
+    ----------
+    ranked : sequence of hashable
+        Item ids, best first; may be shorter than `k`.
+    relevant : collection of hashable
+        What the user wanted.
+    k : int
+        At least 1.
 
     Returns
     -------
@@ -39,10 +83,12 @@ def ndcg_at(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: int) 
     >>> round(ndcg_at(["lamp", "mug", "rug"], {"rug"}, k=10), 3), ndcg_at(["lamp", "mug", "rug"], {"rug"}, k=2)
     (0.5, 0.0)
     """
-    first_places = {item: place for place, item in reversed(list(enumerate(ranked[:k], 1)))}
-    gain = sum(1 / math.log2(place + 1) for item, place in first_places.items() if item in relevant)
-    best = sum(1 / math.log2(place + 1) for place in range(1, min(k, len(set(relevant))) + 1))
-    return gain / best if best else 0.0
+    counted: set[Hashable] = set()
+    labels = np.zeros((1, k), np.bool_)
+    for index, item in enumerate(ranked[:k]):
+        labels[0, index] = item in relevant and item not in counted
+        counted.add(item)
+    return float(ndcg(labels, np.array([len(set(relevant))]), k)[0])
 
 
 def hit_rate_at(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: int) -> float:
@@ -58,14 +104,14 @@ def hit_rate_at(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: i
 
 
 def reciprocal_rank(ranked: Sequence[Hashable], relevant: Collection[Hashable]) -> float:
-    """One over the place of the first relevant item, 0 without one; its mean over lists is the MRR.
+    """One over the rank of the first relevant item, 0 without one; its mean over lists is the MRR.
 
     Voorhees, "The TREC-8 question answering track report" (1999).
 
     >>> reciprocal_rank(["lamp", "mug", "rug"], {"rug", "mug"})
     0.5
     """
-    return next((1 / place for place, item in enumerate(ranked, 1) if item in relevant), 0.0)
+    return next((1 / rank for rank, item in enumerate(ranked, 1) if item in relevant), 0.0)
 
 
 def recall_at(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: int) -> float:
@@ -74,26 +120,27 @@ def recall_at(ranked: Sequence[Hashable], relevant: Collection[Hashable], k: int
     >>> recall_at(["lamp", "mug", "rug"], {"rug", "mug"}, k=2)
     0.5
     """
-    found = {item for item in ranked[:k] if item in relevant}
-    return len(found) / len(set(relevant)) if relevant else 0.0
+    hits = {item for item in ranked[:k] if item in relevant}
+    return len(hits) / len(set(relevant)) if relevant else 0.0
 
 
 def auc(ranked: Sequence[Hashable], relevant: Collection[Hashable]) -> float:
-    """The share of pairs, one relevant and one not, that stand in the right order; NaN if there is no such pair.
+    """The share of the pairs of a relevant and an irrelevant item in which the relevant one stands first.
 
-    The area under the ROC curve (Hanley and McNeil, Radiology 143, 1982). `ranked`: every item that was shown, once.
+    The area under the ROC curve (Hanley and McNeil, Radiology 143, 1982). NaN if there is no such pair. `ranked` holds
+    every item that was shown, once.
 
     >>> auc(["lamp", "mug", "rug"], {"lamp"}), auc(["lamp", "mug", "rug"], {"mug"})
     (1.0, 0.5)
     """
-    right, above = 0, 0
+    ordered_pairs, relevant_above = 0, 0
     for item in ranked:
         if item in relevant:
-            above += 1
+            relevant_above += 1
         else:
-            right += above
-    pairs = above * (len(ranked) - above)
-    return right / pairs if pairs else math.nan
+            ordered_pairs += relevant_above
+    pairs = relevant_above * (len(ranked) - relevant_above)
+    return ordered_pairs / pairs if pairs else math.nan
 
 
 @dataclass
@@ -125,21 +172,24 @@ class Tally:
 
     @property
     def distinct(self) -> int:
-        """How many different items stand in all users' latest lists: a ranker that shows everybody the same has k."""
+        """How many different items all users' latest lists hold. A ranker that shows everybody the same list has k."""
         return len({item for ranked in self._latest.values() for item in ranked})
 
 
 class Prequential:
-    """Judge lists by what their users did next, beside popularity and chance, each event first a question, then known.
+    """Judge lists by what their users did next, beside lists by popularity and by chance: test, then learn.
 
     Prequential, or progressive, evaluation (Dawid, "Statistical theory: the prequential approach", JRSS A 147, 1984).
-    Only events about another item than the user's last one are asked: guessing "the same again" is no skill.
+    Only an event about another item than the user's last one is judged: guessing "the same again" is no skill.
 
     Parameters
     ----------
-    available : item ids from which the random list is drawn.
-    seed : of that draw.
-    k : length of the judged lists.
+    available : sequence of str
+        Item ids from which the random list is drawn.
+    seed : int
+        Of that draw.
+    k : int
+        Length of the judged lists.
 
     Examples
     --------
@@ -159,7 +209,7 @@ class Prequential:
         self._last: dict[str, str] = {}
 
     def event(self, user: str, item: str, ranked: Sequence[str] | None) -> None:
-        """Take the next event: judge the list that its user had before it (None: they had none), then learn it."""
+        """Judge the list that the user had before this event (None: the user had none), then learn the event."""
         last = self._last.get(user)
         if ranked is not None and item != last:
             popular = [other for other, _ in self._events.most_common(self._k + 1) if other != last]

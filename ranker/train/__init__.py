@@ -1,1 +1,1 @@
-"""Learning to rank from what people did: lists in, a model's folder out. Knows no transport and no log."""
+"""Learning to rank from what users did: query groups in, a model's folder out. Knows no transport and no log."""

@@ -1,26 +1,43 @@
-"""The learning curve as an SVG: training loss and validation NDCG@10 by epoch, with the references as lines.
+"""The learning curve: training loss and validation NDCG@10 by epoch or by validation, and its drawing as an SVG.
 
-Plain text that every browser draws; no plotting library for two lines. Called by `ranker.train.fit`.
+The SVG is plain text that every browser draws; two lines need no plotting library.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
-
-from ranker.train.fusion_fit import Epoch
 
 WIDTH, HEIGHT, MARGIN = 720, 360, 60
 LOSS, NDCG, REFERENCE = "#b04a2f", "#2f6fb0", "#888888"
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """One point of the learning curve: mean training loss, and validation NDCG@10 (NaN if nothing was validated)."""
+
+    loss: float
+    ndcg: float
+
+
 def svg(title: str, curve: Sequence[Epoch], references: Mapping[str, float], best: int) -> str:
-    """Draw it. `best` is the epoch, from 0, that was kept."""
+    """Draw the curve, and each reference's NDCG@10 as a dashed line.
+
+    Parameters
+    ----------
+    title : str
+    curve : sequence of Epoch
+    references : mapping of str to float
+        NDCG@10 by name.
+    best : int
+        Index of the epoch that was kept.
+    """
     losses = [epoch.loss for epoch in curve]
-    known = [epoch.ndcg for epoch in curve if math.isfinite(epoch.ndcg)]
-    heights = [*known, *references.values()]
+    validated = [epoch.ndcg for epoch in curve if math.isfinite(epoch.ndcg)]
+    heights = [*validated, *references.values()]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" '
         f'font-size="12"><rect width="100%" height="100%" fill="white"/>',
@@ -41,17 +58,17 @@ def svg(title: str, curve: Sequence[Epoch], references: Mapping[str, float], bes
         height = _y(value, heights)
         parts.append(_line([(MARGIN, height), (WIDTH - MARGIN, height)], REFERENCE, dashed=True))
         parts.append(_text(MARGIN + 5, height - 3, f"{name} {value:.3f}", REFERENCE, "start"))
-    parts.append(_line([(_x(place, curve), _y(loss, losses)) for place, loss in enumerate(losses)], LOSS))
-    parts.append(_line([(_x(place, curve), _y(value, heights)) for place, value in enumerate(known)], NDCG))
+    parts.append(_line([(_x(index, curve), _y(loss, losses)) for index, loss in enumerate(losses)], LOSS))
+    parts.append(_line([(_x(index, curve), _y(value, heights)) for index, value in enumerate(validated)], NDCG))
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _x(place: int, curve: Sequence[Epoch]) -> float:
-    return MARGIN + (WIDTH - 2 * MARGIN) * (place / (len(curve) - 1) if len(curve) > 1 else 0.5)
+def _x(index: int, curve: Sequence[Epoch]) -> float:
+    return MARGIN + (WIDTH - 2 * MARGIN) * (index / (len(curve) - 1) if len(curve) > 1 else 0.5)
 
 
-def _y(value: float, among: Sequence[float]) -> float:
-    low, high = min(among), max(among)
+def _y(value: float, values: Sequence[float]) -> float:
+    low, high = min(values), max(values)
     share = (value - low) / (high - low) if high > low else 0.5
     return HEIGHT - MARGIN - share * (HEIGHT - 2 * MARGIN)
 

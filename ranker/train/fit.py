@@ -1,7 +1,7 @@
-"""From lists and a scorer to a fused model that is better than what is there already, or to a refusal.
+"""From scored query groups to a fused model that ranks better than the references, or to a refusal.
 
-Newer lists judge what older ones taught; once the settings are chosen, the last fit learns from all. Called by
-`afterclick train`.
+The newer groups validate what was fitted on the older ones; once the settings are chosen, the last fit learns from all.
+Knows no language model and no log.
 """
 
 from __future__ import annotations
@@ -9,29 +9,26 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.errors import AfterclickError
-from encoders.interest import Vector
 from encoders.models import source as model_source
 from ranker.fusion.head import FusionHead, describe
+from ranker.progress import Progress
 from ranker.scorers.template import FILE
-from ranker.train import fusion_fit
-from ranker.train.curve import svg
-from ranker.train.fusion_fit import Epoch, Progress, fused
-from ranker.train.lists import Lists, ndcg, references
-from ranker.train.losses import LOSSES
+from ranker.train.curve import Epoch, svg
+from ranker.train.head_fit import HeadSettings, fit_head, fused
+from ranker.train.query_groups import ScoredGroups, reference_ndcg
 
 VALIDATION_SHARE = 0.15
-"""Of the lists, the newest; chosen by us: 1,000 of 7,000 lists tell NDCG@10 to about .004."""
-HEAD_EPOCHS = 40
-"""At most; it stops by itself far earlier."""
-FITS = (0.4, 0.65, 1.0)
-"""Of the time that there is: so much may have gone after the head, the one without a model, and the last."""
+"""Share of the groups, the newest; chosen by us: 1,000 of 7,000 groups tell NDCG@10 to about .004."""
+HEAD_SHARE, FEATURES_SHARE = 0.4, 0.65
+"""Shares of the time that may have passed after the fit of the head, and of the head without a model."""
 CURVE = "training.svg"
 
 
@@ -40,101 +37,120 @@ class ModelRefused(AfterclickError):
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A head, how it came about, and NDCG@10 on the validation part: `ours`, `parts` of it, and the `references`."""
+class FittedHead:
+    """A head, and how good it is.
+
+    Attributes
+    ----------
+    head : FusionHead
+        Fitted on all groups.
+    curve : list of Epoch
+        Of the fit on the older groups.
+    ndcg : float
+        NDCG@10 on the newer groups, of a head fitted on the older ones.
+    parts : mapping of str to float
+        The same without the model, and of the model without a head.
+    references : mapping of str to float
+        The same of the orders that the head must not rank worse than.
+    """
 
     head: FusionHead
     curve: list[Epoch]
-    ours: float
+    ndcg: float
     parts: Mapping[str, float]
     references: Mapping[str, float]
 
-
-def parted(lists: Lists) -> tuple[Lists, Lists]:
-    """The older lists to learn from, the newer ones to judge by."""
-    begin = round(len(lists) * (1 - VALIDATION_SHARE))
-    return lists[np.arange(begin)], lists[np.arange(begin, len(lists))]
+    def all_ndcg(self) -> dict[str, float]:
+        """NDCG@10 on the newer groups by name, the head's own first."""
+        return {"fused": self.ndcg, **self.parts, **self.references}
 
 
-def fit(
-    scores: Vector,
-    lists: Lists,
-    loss: str,
-    seed: int,
-    progress: Progress,
-    dropout: float = 0.0,
-    deadline: float = float("inf"),
-) -> Trained:
-    """Fit a head on a model's scores of all lists, judge it, and fit it again on everything.
+def train_validation_split(count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Indices of the older groups, to train on, and of the newer ones, to validate on."""
+    begin = round(count * (1 - VALIDATION_SHARE))
+    return np.arange(begin), np.arange(begin, count)
 
-    `dropout`, `deadline`: see `fusion_fit.fit`.
+
+def fit(scored: ScoredGroups, settings: HeadSettings, progress: Progress) -> FittedHead:
+    """Fit a head on a model's scores, validate it, and fit it again on all groups.
+
+    Parameters
+    ----------
+    scored : ScoredGroups
+        In the order of time.
+    settings : HeadSettings
+        `deadline` is for all three fits together.
+    progress : Progress
+        In epochs of each fit.
 
     Raises
     ------
     ModelRefused
-        It ranks the validation part worse than the candidates as given, or than a counter.
+        There are too few groups, or the head ranks the newer groups worse than a reference.
     """
-    older, newer = parted(lists)
-    if not len(older.learnable) or not len(newer.learnable):
+    older, newer = (scored[indices] for indices in train_validation_split(len(scored)))
+    if not len(older.groups.learnable) or not len(newer.groups.learnable):
         raise ModelRefused(
-            f"got {len(older.learnable)} lists to learn from and {len(newer.learnable)} to judge by in which a "
-            "candidate was chosen, expected at least 1 of each; give it more events, or raise candidates.limit"
+            f"got {len(older.groups.learnable)} query groups to train on and {len(newer.groups.learnable)} to validate "
+            "on in which a candidate was chosen, expected at least 1 of each; give it more events, or raise "
+            "candidates.limit"
         )
-    count, known = len(older), references(newer)
-    parts = (scores[:count], older), (scores[count:], newer)
     begun = time.monotonic()
-    ends = [begun + (deadline - begun) * share for share in FITS]
-    head, curve = fusion_fit.fit(*parts[0], parts[1], LOSSES[loss], HEAD_EPOCHS, seed, progress, dropout, ends[0])
-    ours = float(ndcg(fused(head, *parts[1]), newer).mean())
-    nothing = np.zeros_like(scores)
-    silent, _ = fusion_fit.fit(
-        nothing[:count], older, (nothing[count:], newer), LOSSES[loss], HEAD_EPOCHS, seed, progress, dropout, ends[1]
-    )
-    ablated = {
-        "behaviour alone": float(ndcg(fused(silent, nothing[count:], newer), newer).mean()),
-        "language model alone": float(ndcg(scores[count:], newer).mean()),
+
+    def until(share: float) -> HeadSettings:
+        return replace(settings, deadline=begun + (settings.deadline - begun) * share)
+
+    head, curve = fit_head(older, newer, until(HEAD_SHARE), progress)
+    ndcg = fused(head, newer).ndcg()
+    unscored_older, unscored_newer = (ScoredGroups.unscored(part.groups) for part in (older, newer))
+    features_head, _ = fit_head(unscored_older, unscored_newer, until(FEATURES_SHARE), progress)
+    parts = {
+        "features alone": fused(features_head, unscored_newer).ndcg(),
+        "language model alone": newer.ndcg(),
     }
-    best = max(known, key=lambda name: known[name])
-    if not ours >= known[best]:
+    references = reference_ndcg(newer.groups)
+    best = max(references, key=lambda name: references[name])
+    if not ndcg >= references[best]:
+        measured = ", ".join(f"{name} {value:.4f}" for name, value in (references | parts).items())
         raise ModelRefused(
-            f"got NDCG@10 {ours:.4f} on {len(newer):,} newer lists, expected at least {known[best]:.4f}, which "
-            f"'{best}' has ({_told(known | ablated)}); nothing was written: train on more events, or check that items "
-            "and events belong together"
+            f"got NDCG@10 {ndcg:.4f} on {len(newer):,} newer query groups, expected at least {references[best]:.4f}, "
+            f"which '{best}' has ({measured}); nothing was written: train on more events, or check that items and "
+            "events belong together"
         )
     epochs = 1 + int(np.argmax([epoch.ndcg for epoch in curve]))
-    last, _ = fusion_fit.fit(scores, lists, None, LOSSES[loss], epochs, seed, progress, dropout, ends[2])
-    return Trained(last, curve, ours, ablated, known)
+    final, _ = fit_head(scored, None, replace(settings, epochs=epochs), progress)
+    return FittedHead(final, curve, ndcg, parts, references)
 
 
-def write(folder: Path, base: str | None, trained: Trained, tuned: Sequence[Epoch], facts: Mapping[str, Any]) -> None:
-    """Put the head and what is known of it into a model's folder.
+def write(
+    folder: Path, base: str | None, fitted: FittedHead, tuning_curve: Sequence[Epoch], facts: Mapping[str, Any]
+) -> None:
+    """Write the head, its description and its learning curve into a model's folder.
 
     Parameters
     ----------
-    base : the model whose scores it takes, `none` for no model; None if that model is in the folder.
-    tuned : the curve of that model's own training, if there was any.
-    facts : for `trained` in `afterclick.json`, beside the metrics.
+    folder : Path
+    base : str or None
+        The model whose scores the head takes, `none` for no model; None if that model is in the folder.
+    fitted : FittedHead
+    tuning_curve : sequence of Epoch
+        Of that model's own training, if there was any.
+    facts : mapping
+        For `trained` in `afterclick.json`, beside the figures.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trained.head.save(folder)
-    described = model_source.read_json(folder, FILE, dict) or {}
-    described.pop("base", None)
-    described |= {"fusion": describe()} | ({} if base is None else {"base": base})
-    described["trained"] = {
+    fitted.head.save(folder)
+    description = model_source.read_json(folder, FILE, dict) or {}
+    description.pop("base", None)
+    description |= {"fusion": describe()} | ({} if base is None else {"base": base})
+    description["trained"] = {
         **facts,
-        "validation_ndcg_at_10": {
-            "fused": round(trained.ours, 6),
-            **{name: round(value, 6) for name, value in {**trained.parts, **trained.references}.items()},
-        },
-        "fusion_curve": [[round(epoch.loss, 6), round(epoch.ndcg, 6)] for epoch in trained.curve],
-        "model_curve": [[round(epoch.loss, 6), round(epoch.ndcg, 6)] for epoch in tuned],
+        "validation_ndcg_at_10": {name: round(value, 6) for name, value in fitted.all_ndcg().items()},
+        "fusion_curve": [[round(epoch.loss, 6), round(epoch.ndcg, 6)] for epoch in fitted.curve],
+        "model_curve": [[round(epoch.loss, 6), round(epoch.ndcg, 6)] for epoch in tuning_curve],
     }
-    (folder / FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    curve = list(tuned) or trained.curve
+    (folder / FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    curve = list(tuning_curve) or fitted.curve
     best = int(np.argmax([epoch.ndcg for epoch in curve]))
-    title = "The language model, by look" if tuned else "The fusion head, by epoch"
-    (folder / CURVE).write_text(svg(title, curve, trained.references, best), encoding="utf-8")
-
-
-def _told(figures: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    title = "The language model, by validation" if tuning_curve else "The fusion head, by epoch"
+    (folder / CURVE).write_text(svg(title, curve, fitted.references, best), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Losses over lists: what a model's scores of a list's candidates should have been.
+"""Losses over query groups: how far a model's scores are from the relevance labels, or from a teacher's scores.
 
-Torch tensors in, a mean over lists out. Knows no model; called by `fusion_fit` and `model_fit`.
+Torch tensors in, a mean over groups out. Knows no model.
 """
 
 from __future__ import annotations
@@ -10,58 +10,67 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import logsigmoid
 
-K = 10
+from ranker.evaluation.measures import K, discounts
+
 FAR_BELOW = -1e9
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Scores (lists, most), chosen (lists, most) bool, candidate (lists, most) bool: false where a list has none."""
+"""Scores (groups, width); labels (groups, width) bool; is_candidate (groups, width) bool, false where a group has none.
+
+For `distillation`, the labels are the teacher's scores, float32.
+"""
 
 
-def softmax(scores: torch.Tensor, chosen: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy between the softmax over the candidates and an equal share for each chosen one.
+def softmax(scores: torch.Tensor, labels: torch.Tensor, is_candidate: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy between the softmax over the candidates and an equal share for each relevant one.
 
     ListNet's top-one loss (Cao et al., ICML 2007).
     """
-    log_share = torch.log_softmax(scores.masked_fill(~candidate, FAR_BELOW), dim=1)
-    return -((log_share * chosen).sum(1) / chosen.sum(1).clamp(min=1)).mean()
+    log_share = torch.log_softmax(scores.masked_fill(~is_candidate, FAR_BELOW), dim=1)
+    return -((log_share * labels).sum(1) / labels.sum(1).clamp(min=1)).mean()
 
 
-def ranknet(scores: torch.Tensor, chosen: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
-    """Logistic loss of every pair of a chosen candidate and one that was not (Burges et al., ICML 2005)."""
-    pairs = _pairs(chosen, candidate)
-    return _over_pairs(scores, pairs.to(scores.dtype))
+def ranknet(scores: torch.Tensor, labels: torch.Tensor, is_candidate: torch.Tensor) -> torch.Tensor:
+    """Logistic loss of every pair of a relevant candidate and an irrelevant one (Burges et al., ICML 2005)."""
+    return _mean_over_pairs(scores, _pairs(labels, is_candidate).to(scores.dtype))
 
 
-def lambdarank(scores: torch.Tensor, chosen: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
+def lambdarank(scores: torch.Tensor, labels: torch.Tensor, is_candidate: torch.Tensor) -> torch.Tensor:
     """RankNet, each pair weighed by how much NDCG@10 its swap would change (Burges, MSR-TR-2010-82, section 4)."""
     with torch.no_grad():
-        order = scores.masked_fill(~candidate, FAR_BELOW).argsort(dim=1, descending=True, stable=True)
-        place = order.argsort(dim=1)
-        discount = torch.where(place < K, 1 / torch.log2(place + 2.0), torch.zeros(()))
-        ideal = (1 / torch.log2(torch.arange(K) + 2.0)).cumsum(0)[chosen.sum(1).clamp(1, K) - 1]
+        order = scores.masked_fill(~is_candidate, FAR_BELOW).argsort(dim=1, descending=True, stable=True)
+        rank = order.argsort(dim=1)
+        by_rank = torch.tensor([*discounts(K), 0.0], dtype=torch.float32, device=scores.device)
+        discount = by_rank[rank.clamp(max=K)]
+        ideal = by_rank.cumsum(0)[labels.sum(1).clamp(1, K) - 1]
         change = (discount[:, :, None] - discount[:, None, :]).abs() / ideal[:, None, None]
-    return _over_pairs(scores, change * _pairs(chosen, candidate))
+    return _mean_over_pairs(scores, change * _pairs(labels, is_candidate))
 
 
-def imitation(scores: torch.Tensor, teacher: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
-    """Kullback-Leibler divergence of a list's softmax from the teacher's, (lists, most) float32 scores.
+def distillation(scores: torch.Tensor, teacher: torch.Tensor, is_candidate: torch.Tensor) -> torch.Tensor:
+    """Kullback-Leibler divergence of a group's softmax from the teacher's.
 
     Hinton et al., "Distilling the knowledge in a neural network" (2015), over a list as in ListNet.
+
+    Parameters
+    ----------
+    scores, teacher : (groups, width) float32
+    is_candidate : (groups, width) bool
     """
-    log_share, log_taught = (
-        torch.log_softmax(of.masked_fill(~candidate, FAR_BELOW), dim=1) for of in (scores, teacher)
+    log_student, log_teacher = (
+        torch.log_softmax(values.masked_fill(~is_candidate, FAR_BELOW), dim=1) for values in (scores, teacher)
     )
-    return (log_taught.exp() * (log_taught - log_share)).sum(1).mean()
+    return (log_teacher.exp() * (log_teacher - log_student)).sum(1).mean()
 
 
 LOSSES: dict[str, Loss] = {"softmax": softmax, "ranknet": ranknet, "lambdarank": lambdarank}
 
 
-def _pairs(chosen: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
-    """(lists, most, most) bool: the first was chosen and the second was not."""
-    return chosen[:, :, None] & (candidate & ~chosen)[:, None, :]
+def _pairs(labels: torch.Tensor, is_candidate: torch.Tensor) -> torch.Tensor:
+    """(groups, width, width) bool: the first candidate is relevant and the second is not."""
+    return labels[:, :, None] & (is_candidate & ~labels)[:, None, :]
 
 
-def _over_pairs(scores: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    lost = -logsigmoid(scores[:, :, None] - scores[:, None, :]) * weights
-    return (lost.sum((1, 2)) / weights.sum((1, 2)).clamp(min=1e-9)).mean()
+def _mean_over_pairs(scores: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    losses = -logsigmoid(scores[:, :, None] - scores[:, None, :]) * weights
+    return (losses.sum((1, 2)) / weights.sum((1, 2)).clamp(min=1e-9)).mean()

@@ -1,6 +1,6 @@
 """Make a model's folder out of another model: untrained layers with a new head, fewer layers, or smaller numbers.
 
-What comes out is loaded by `load_scorer`; training it is `model_fit`'s. Called by `afterclick train` and `compress`.
+`ranker.load.load_scorer` loads the result; `ranker.train.model_fit` trains it. Knows no data.
 """
 
 from __future__ import annotations
@@ -25,15 +25,21 @@ AUTO_CLASSES: tuple[tuple[str, model_source.AutoClass], ...] = (
     ("LMHeadModel", "AutoModelForCausalLM"),
     ("ForSequenceClassification", "AutoModelForSequenceClassification"),
 )
-"""By the end of the architecture's name; every other is read as an encoder."""
+"""By the end of the architecture's name; every other architecture is loaded as an encoder."""
 
 
 def start(base: str, form: str, folder: Path, seed: int) -> None:
-    """Make an untrained scorer of an embedding model: its layers, and a new head.
+    """Write an untrained scorer, made of an embedding model's layers and a new head.
 
     Parameters
     ----------
-    form : `packed` or `cross`.
+    base : str
+        The embedding model.
+    form : str
+        `packed` or `cross`.
+    folder : Path
+    seed : int
+        Of the new head's weights.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -48,14 +54,19 @@ def start(base: str, form: str, folder: Path, seed: int) -> None:
 
 
 def prune(base: str, layers: int, folder: Path) -> list[int]:
-    """Keep some of a model's layers, evenly spread, the first and the last among them. Returns their places.
+    """Write a model with some of another one's layers, evenly spaced, the last always among them.
 
-    As a student is begun in DistilBERT (Sanh et al. 2019): it wants training after it.
+    This is how DistilBERT initialises its student (Sanh et al. 2019); the result needs training.
+
+    Returns
+    -------
+    list of int
+        Indices of the layers that were kept.
 
     Raises
     ------
     ModelUnsupported
-        It has no more than so many layers, or it is not plain where they are.
+        The model has no more layers than that, or its layers are not in one list.
     """
     from torch.nn import ModuleList
 
@@ -74,19 +85,19 @@ def prune(base: str, layers: int, folder: Path) -> list[int]:
             f"--layers: got {layers} for {base!r} ({type(model).__name__}, {count} layers), expected 1 to {count - 1} "
             "and a model with its layers in one list"
         )
-    kept = [int(place) for place in np.linspace(count - 1, 0, layers).round()[::-1]]
+    kept = [int(index) for index in np.linspace(count - 1, 0, layers).round()[::-1]]
     [(parent, name, stack)] = stacks
-    setattr(parent, name, ModuleList(stack[place] for place in kept))
+    setattr(parent, name, ModuleList(stack[index] for index in kept))
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[place] for place in kept]
+        config.layer_types = [config.layer_types[index] for index in kept]
     _copy_all_but_weights(source, folder)
     model.save_pretrained(folder)
     return kept
 
 
 def quantise(base: str, folder: Path) -> None:
-    """Keep a model's matrices in int8."""
+    """Write a model with its matrices in int8."""
     source = model_source.fetch(base)
     _copy_all_but_weights(source, folder)
     if _auto_class(source) == "AutoModelForCausalLM":
@@ -95,12 +106,12 @@ def quantise(base: str, folder: Path) -> None:
 
 
 def is_embedding_model(base: str) -> bool:
-    """Whether the model gives vectors, not scores."""
+    """Whether the model returns vectors rather than scores."""
     return _auto_class(model_source.fetch(base)) == "AutoModel"
 
 
 def layers(base: str) -> int:
-    """How many layers it has."""
+    """How many layers the model has."""
     from transformers import AutoConfig
 
     with model_source.explained(base):
@@ -114,8 +125,8 @@ def size(base: str) -> int:
 
 
 def _loaded(base: str, source: Path) -> Any:
-    where = Placement("cpu", "float32", "to be changed")
-    return model_source.load_weights(_auto_class(source), base, source, where, may_lack="pooler")
+    placement = Placement("cpu", "float32", "to be changed")
+    return model_source.load_weights(_auto_class(source), base, source, placement, may_lack="pooler")
 
 
 def _auto_class(source: Path) -> model_source.AutoClass:
@@ -125,10 +136,10 @@ def _auto_class(source: Path) -> model_source.AutoClass:
 
 
 def _copy_all_but_weights(source: Path, folder: Path) -> None:
-    """What belongs to the model itself: not a head on top, which knows other scores, and not what was said of it."""
-    ours = (FILE, "fusion.safetensors", "known-answers.json", "training.svg", "checkpoint")
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*WEIGHTS, *ours), dirs_exist_ok=True)
-    described = model_source.read_json(source, FILE, dict) or {}
-    template = {key: value for key, value in described.items() if key not in ("base", "fusion", "trained")}
+    """Copy what belongs to the model itself, without a fusion head, which knows other scores, and its description."""
+    of_the_head = (FILE, "fusion.safetensors", "known-answers.json", "training.svg", "checkpoint")
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*WEIGHTS, *of_the_head), dirs_exist_ok=True)
+    description = model_source.read_json(source, FILE, dict) or {}
+    template = {key: value for key, value in description.items() if key not in ("base", "fusion", "trained")}
     if template:
         (folder / FILE).write_text(json.dumps(template), encoding="utf-8")

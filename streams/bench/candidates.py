@@ -19,13 +19,14 @@ from threadpoolctl import threadpool_limits
 from usearch.index import Index
 
 from encoders.interest import Vector
+from ranker.progress import StageProgress
 from ranker.recall import graph_file
 from ranker.recall.catalogue import Catalogue, CatalogueItem
 from ranker.recall.nearest_items import top
 from streams.bench.measurement import Measurement, Target, percentile
 from streams.bench.synthetic_vectors import interests_in, text_like
 from streams.bench.timing import seconds, timed
-from streams.progress_bar import Bar, track
+from streams.progress_bar import track
 from streams.state.graph_snapshot import PATIENCE_S, GraphSnapshot
 
 DIM, SEED, LIMIT = 384, 7, 100
@@ -56,19 +57,19 @@ class SearchSpace:
         draw = interests_in(self.matrix, SEED)
         self._queries = [draw() for _ in range(ROUNDS * SEARCHES)]  # drawn before any item is deleted
 
-    def fill(self, graph: Index | None, progress: Bar) -> float:
+    def fill(self, graph: Index | None, stage: StageProgress) -> float:
         """Put all items into a new catalogue; return the seconds that it took.
 
         Parameters
         ----------
         graph : Index or None
             A graph that already has the items; None to build a new one.
-        progress : Bar
+        stage : StageProgress
         """
         self.catalogue = Catalogue(DIM, graph=graph)
         text = f"{self.items:,} items {'into a new graph' if graph is None else 'beside their graph'}"
         begin_s = time.perf_counter()
-        for row in track(range(self.items), text, progress):
+        for row in track(range(self.items), text, stage):
             self.put(row)
         return time.perf_counter() - begin_s
 
@@ -125,7 +126,7 @@ class SearchRound:
     recall: list[float] = field(default_factory=list)
 
 
-def measure(items: int, keep: Path | None, progress: Bar) -> list[Measurement]:
+def measure(items: int, keep: Path | None, stage: StageProgress) -> list[Measurement]:
     """Fill a catalogue, search it beside exact search, change it between searches, write its graph and load it again.
 
     Parameters
@@ -134,7 +135,7 @@ def measure(items: int, keep: Path | None, progress: Bar) -> list[Measurement]:
         Enough items that the catalogue has a graph.
     keep : Path, optional
         A folder for the graph, which the next run need not build again.
-    progress : Bar
+    stage : StageProgress
 
     Raises
     ------
@@ -146,13 +147,13 @@ def measure(items: int, keep: Path | None, progress: Bar) -> list[Measurement]:
         path = (keep or Path(name)) / f"bench-{items}.usearch"
         with threadpool_limits(1, "blas"):  # as in a worker
             kept_graph = graph_file.read(path, DIM, _model(items))
-            fill_s = space.fill(kept_graph, progress)
+            fill_s = space.fill(kept_graph, stage)
             if not len(space.catalogue.index.graph):
                 raise ValueError(f"got {items} items, expected so many that there is a graph")
             write_s, stall_s = asyncio.run(_save(space.catalogue, path, _model(items)))
-            at_rest = [_round(space, False) for _ in track(range(ROUNDS), "Searching", progress)]
-            restart_s = _restart_s(space, path, progress) if kept_graph is None else fill_s
-            changing = [_round(space, True) for _ in track(range(ROUNDS), "Searching and changing", progress)]
+            at_rest = [_round(space, False) for _ in track(range(ROUNDS), "Searching", stage)]
+            restart_s = _restart_s(space, path, stage) if kept_graph is None else fill_s
+            changing = [_round(space, True) for _ in track(range(ROUNDS), "Searching and changing", stage)]
     restart = Measurement(
         "items into a catalogue whose graph was kept",
         "items/s",
@@ -244,11 +245,11 @@ async def _save(catalogue: Catalogue, path: Path, model: str) -> tuple[float, fl
     return last_s - begin_s, longest_s
 
 
-def _restart_s(space: SearchSpace, path: Path, progress: Bar) -> float:
+def _restart_s(space: SearchSpace, path: Path, stage: StageProgress) -> float:
     """Read the graph's file and put all items beside the graph, as a restart does; return the seconds."""
     catalogue = space.catalogue
     read_s, graph = timed(graph_file.read, path, DIM, _model(space.items))
-    restart_s = read_s + space.fill(graph, progress)
+    restart_s = read_s + space.fill(graph, stage)
     space.catalogue = catalogue
     return restart_s
 

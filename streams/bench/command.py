@@ -17,15 +17,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ranker.progress import StageProgress
 from streams.bench import candidates, growth, pipeline, plot, scorer, start, state
 from streams.bench.machine import machine
 from streams.bench.measurement import Measurement, report, table
 from streams.bench.servers import Servers, running_servers
-from streams.progress_bar import Bar, bars
+from streams.progress_bar import progress_bar
 from streams.settings import Settings, SettingsError, load
 
 BENCHES = ("pipeline", "scorer", "state", "start", "candidates", "growth")
-ON_KAFKA: dict[str, Callable[[Servers, Bar], list[Measurement]]] = {
+ON_KAFKA: dict[str, Callable[[Servers, StageProgress], list[Measurement]]] = {
     "pipeline": pipeline.measure,
     "state": state.measure,
     "start": start.measure,
@@ -64,15 +65,15 @@ class BenchRun:
         self._running = ExitStack()
         self._servers: Servers | None = None
 
-    def measure(self, bench: str, progress: Bar) -> list[Measurement]:
+    def measure(self, bench: str, stage: StageProgress) -> list[Measurement]:
         """Run one of `BENCHES`; start the servers if it is the first that needs them."""
         sizes = self._sizes
         if bench == "scorer":
-            return scorer.measure(self._settings, progress)
+            return scorer.measure(self._settings, stage)
         if bench == "candidates":
-            return candidates.measure(sizes.items, sizes.keep, progress)
+            return candidates.measure(sizes.items, sizes.keep, stage)
         if bench == "growth":
-            measurements = growth.measure(sizes.items, sizes.users, progress)
+            measurements = growth.measure(sizes.items, sizes.users, stage)
             picture = (sizes.keep or Path()) / PLOT
             drawn = plot.draw(measurements, picture)
             self.facts["plot"] = str(picture.absolute()) if drawn else plot.NO_MATPLOTLIB
@@ -80,7 +81,7 @@ class BenchRun:
         if self._servers is None:
             self._servers = self._running.enter_context(running_servers(self._settings))
             self.facts["kafka"] = self._servers.kafka
-        return ON_KAFKA[bench](self._servers, progress)
+        return ON_KAFKA[bench](self._servers, stage)
 
     def close(self) -> None:
         self._running.close()
@@ -107,8 +108,8 @@ def run(name: str | None, as_json: bool, sizes: Sizes) -> None:
         facts = this_run.facts
         console.print(", ".join(f"{key} {value}" for key, value in facts.items()), highlight=False, soft_wrap=True)
         for bench in [name] if name else BENCHES:
-            with bars(quiet=False) as progress:
-                measured[bench] = this_run.measure(bench, progress)
+            with progress_bar() as stage:
+                measured[bench] = this_run.measure(bench, stage)
             title = f"{bench}, on {facts['kafka']}" if bench in ON_KAFKA else bench
             console.print("", table(title, measured[bench]))
             if bench == "growth":

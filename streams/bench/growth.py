@@ -22,6 +22,7 @@ from aiokafka.structs import RecordMetadata
 from threadpoolctl import threadpool_limits
 
 from encoders.interest import BOUGHT, WAITING, Decay, Event, EventType, Interest, Vector, empty, item_key, update
+from ranker.progress import StageProgress
 from ranker.recall.candidates import BUILT_IN, Shopper, recall
 from ranker.recall.catalogue import Catalogue, CatalogueItem
 from ranker.recall.counts import Counts
@@ -31,7 +32,7 @@ from streams.bench.synthetic_vectors import interests_in, text_like
 from streams.bench.timing import seconds
 from streams.contracts import Click
 from streams.faust_compat.table_store import TableStore
-from streams.progress_bar import Bar, track
+from streams.progress_bar import track
 from streams.settings import Settings
 from streams.state.event_memory import seen_of
 from streams.state.tier import StateTier
@@ -92,12 +93,12 @@ class ItemCosts:
     memory_bytes: float
 
 
-def measure(items: int, users: int, progress: Bar) -> list[Measurement]:
+def measure(items: int, users: int, stage: StageProgress) -> list[Measurement]:
     """Measure with 1,000, 10,000 and so on, up to `items` items and `users` users."""
     measurements = []
-    for count in track(list(_sizes(users)), f"Up to {users:,} users", progress):
+    for count in track(list(_sizes(users)), f"Up to {users:,} users", stage):
         measurements += user_measurements(count, in_own_process(partial(measure_users, count)))
-    for count in track(list(_sizes(items)), f"Up to {items:,} items", progress):
+    for count in track(list(_sizes(items)), f"Up to {items:,} items", stage):
         measurements += item_measurements(count, in_own_process(partial(measure_items, count)))
     return measurements
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from encoders.models.device import choose
 from ranker.load import load_scorer
+from ranker.progress import StageProgress
 from ranker.score import Scorer, ScoreRequest
 from streams.bench import peer_scorers, random_models
 from streams.bench.flops import TransformerSizes, matmul_gflops
@@ -20,7 +21,7 @@ from streams.bench.machine import processor
 from streams.bench.measurement import Measurement, Target
 from streams.bench.random_models import ListSize, RandomModel, RandomRequests
 from streams.bench.timing import seconds, seconds_of_each
-from streams.progress_bar import Bar, track
+from streams.progress_bar import track
 from streams.settings import Settings
 
 SIZE = ListSize(context=250, candidates=100, length=12)
@@ -37,7 +38,7 @@ FULL_PROMPTS = "transformers, full prompts in one batch"
 CACHED_IDS = "Items' token ids are cached, as a worker has them."
 
 
-def measure(settings: Settings, progress: Bar) -> list[Measurement]:
+def measure(settings: Settings, stage: StageProgress) -> list[Measurement]:
     """Make the models, and measure each kind of packed scorer."""
     device = choose(settings.ranker.device).device
     with tempfile.TemporaryDirectory(prefix="afterclick-bench-", ignore_cleanup_errors=True) as name:
@@ -46,14 +47,14 @@ def measure(settings: Settings, progress: Bar) -> list[Measurement]:
         large = random_models.decoder(folder / "large", "Qwen3-0.6B", random_models.QWEN3_0_6B, minilm)
         small = random_models.decoder(folder / "small", "SmolLM-135M", random_models.SMOLLM_135M, minilm)
         return [
-            *measure_encoder(encoder, SIZE, device, progress),
-            *measure_decoder(large, SIZE, device, progress),
-            measure_click(large, CLICK, device, progress),
-            measure_click(small, CLICK, device, progress),
+            *measure_encoder(encoder, SIZE, device, stage),
+            *measure_decoder(large, SIZE, device, stage),
+            measure_click(large, CLICK, device, stage),
+            measure_click(small, CLICK, device, stage),
         ]
 
 
-def measure_encoder(model: RandomModel, size: ListSize, device: str, progress: Bar) -> list[Measurement]:
+def measure_encoder(model: RandomModel, size: ListSize, device: str, stage: StageProgress) -> list[Measurement]:
     """Measure a packed encoder against a cross-encoder.
 
     The formats are the one that suits the machine, float32, bfloat16 and, on a CPU, int8.
@@ -70,7 +71,7 @@ def measure_encoder(model: RandomModel, size: ListSize, device: str, progress: B
     if peer:
         peer(WARM_UP)
     peers = []
-    for _ in track(range(ROUNDS), f"{model.name}, packed: {size}", progress):
+    for _ in track(range(ROUNDS), f"{model.name}, packed: {size}", stage):
         requests = [source.request() for _ in range(ENCODER_LISTS)]
         for cold in ours.values():
             cold.round(requests)
@@ -105,7 +106,7 @@ def measure_encoder(model: RandomModel, size: ListSize, device: str, progress: B
     ]
 
 
-def measure_decoder(model: RandomModel, size: ListSize, device: str, progress: Bar) -> list[Measurement]:
+def measure_decoder(model: RandomModel, size: ListSize, device: str, stage: StageProgress) -> list[Measurement]:
     """Measure a packed decoder with an empty cache, in bfloat16, against whole prompts."""
     source = RandomRequests(model, size)
     ours = _ColdScorer(model, device, "bfloat16", DECODER_MATMUL)
@@ -115,7 +116,7 @@ def measure_decoder(model: RandomModel, size: ListSize, device: str, progress: B
     ours.scorer.score([WARM_UP])
     peer(WARM_UP)
     peers = []
-    for _ in track(range(FULL_PROMPT_ROUNDS), f"{model.name}, packed: {size}", progress):
+    for _ in track(range(FULL_PROMPT_ROUNDS), f"{model.name}, packed: {size}", stage):
         request = source.request()
         ours.round([request])
         part = ScoreRequest(request.context, request.candidates[:prompts])
@@ -135,7 +136,7 @@ def measure_decoder(model: RandomModel, size: ListSize, device: str, progress: B
     ]
 
 
-def measure_click(model: RandomModel, size: ListSize, device: str, progress: Bar) -> Measurement:
+def measure_click(model: RandomModel, size: ListSize, device: str, stage: StageProgress) -> Measurement:
     """Measure a click of a user whose context is cached, against the same click with an empty cache."""
     source = RandomRequests(model, size)
     warm = load_scorer(str(model.folder), device, "bfloat16")
@@ -145,7 +146,7 @@ def measure_click(model: RandomModel, size: ListSize, device: str, progress: Bar
         scorer.prepare(source.items)
         scorer.score([first])
     ours, peers = [], []
-    for _ in track(range(ROUNDS), f"{model.name}, packed: a click", progress):
+    for _ in track(range(ROUNDS), f"{model.name}, packed: a click", stage):
         request = source.after_click(request)
         ours.append(1 / _score_seconds(warm, [request]))
         peers.append(1 / _score_seconds(cold, [request]))

@@ -7,19 +7,19 @@ worker share the cores, and the scorer alone has them all: the figures get worse
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
+from ranker.progress import StageProgress
 from streams.bench import random_models
 from streams.bench.kafka_clients import ReceivedMessage, RoundTrips, SentEvent
 from streams.bench.measurement import Measurement, Target, percentile
 from streams.bench.scorer_alone import ScorerAlone
 from streams.bench.servers import Servers
 from streams.bench.worker_client import ITEMS, WorkerClient, event_of, now_ms, worker_client
-from streams.progress_bar import Bar
 from streams.testing.worker_process import worker
 
 ROUNDS = 3
@@ -29,7 +29,6 @@ WARM_UP_S = 2.0
 HISTORY = 10
 DAY_MS, MINUTE_MS = 86_400_000, 60_000
 
-Say = Callable[[str], None]
 Peer = tuple[str, Sequence[float]]
 """The peer's name, and its figure of each round."""
 
@@ -64,7 +63,7 @@ BI_ENCODER = ModelLoad(250, 5.0, True, saturated=Target(0.8, at_most=False, of="
 PACKED = ModelLoad(24, 10.0, False, p50=Target(2, at_most=True, of="ratio"), p99=Target(5, at_most=True, of="ratio"))
 
 
-def measure(servers: Servers, progress: Bar) -> list[Measurement]:
+def measure(servers: Servers, stage: StageProgress) -> list[Measurement]:
     """Measure the stream without a model, then with the user's model, then with a packed encoder of MiniLM's shape.
 
     Raises
@@ -73,26 +72,23 @@ def measure(servers: Servers, progress: Bar) -> list[Measurement]:
         The worker ended, lost lists, or ranked without its model.
     """
 
-    def say(text: str) -> None:
-        progress(text, 0, 1)
-
     with tempfile.TemporaryDirectory(prefix="afterclick-bench-", ignore_cleanup_errors=True) as folder:
         model = servers.settings.ranker.model
         packed = random_models.encoder(Path(folder) / "encoder", "MiniLM", random_models.MINILM)
         packed_name = f"packed encoder of {packed.name}'s shape"
         return [
-            *_without_model(servers, say),
-            *WithModel(servers, say, model, model, BI_ENCODER).measure(),
-            *WithModel(servers, say, packed_name, str(packed.folder), PACKED).measure(),
+            *_without_model(servers, stage),
+            *WithModel(servers, stage, model, model, BI_ENCODER).measure(),
+            *WithModel(servers, stage, packed_name, str(packed.folder), PACKED).measure(),
         ]
 
 
-def _without_model(servers: Servers, say: Say) -> list[Measurement]:
+def _without_model(servers: Servers, stage: StageProgress) -> list[Measurement]:
     """Measure the time from event to list with a scorer that returns at once: the cost of the stream itself."""
     lists, echoes = [], []
-    with worker_client(servers, "none") as client, _ready_worker(client, say):
+    with worker_client(servers, "none") as client, _ready_worker(client, stage):
         for number in range(ROUNDS):
-            say(f"{RATE_PER_S} events/s through the machinery, round {number + 1} of {ROUNDS}")
+            stage(f"{RATE_PER_S} events/s through the machinery, round {number + 1} of {ROUNDS}")
             clicks = [client.click(f"user-{event % USERS}", now_ms()) for event in range(round(RATE_PER_S * RATE_S))]
             trips = client.round_trips(clicks, RATE_PER_S, "no-model")
             lists.append(trips)
@@ -115,8 +111,8 @@ class WithModel:
     are new to both sides when the round begins.
     """
 
-    def __init__(self, servers: Servers, say: Say, name: str, model: str, load: ModelLoad) -> None:
-        self._servers, self._say = servers, say
+    def __init__(self, servers: Servers, stage: StageProgress, name: str, model: str, load: ModelLoad) -> None:
+        self._servers, self._stage = servers, stage
         self._name, self._model, self._load = name, model, load
         self._item_users = [f"warm-{number}" for number in range(ITEMS)] if load.caches_texts else []
         self._users_of_rounds = [[f"user-{number}-{user}" for user in range(load.lists)] for number in range(ROUNDS)]
@@ -130,15 +126,15 @@ class WithModel:
             The worker ended, lost lists, or ranked without its model.
         """
         with worker_client(self._servers, self._model) as client:
-            self._say(f"Loading the {self._name}")
+            self._stage(f"Loading the {self._name}")
             alone = ScorerAlone(self._model, client.settings.ranker)
             warm_up = list(self._warm_up_clicks(client))
             client.send(warm_up)  # before the worker starts: it then makes one list for several events of a user
             newest = {click.key: click for click in warm_up}
-            with _ready_worker(client, self._say):
-                self._say(f"Lists of {len(newest):,} users, to warm up")
+            with _ready_worker(client, self._stage):
+                self._stage(f"Lists of {len(newest):,} users, to warm up")
                 client.wait_for_lists(list(newest.values()))
-                self._say("Warming up the scorer alone")
+                self._stage("Warming up the scorer alone")
                 alone.warm_up(client.requests.rest())
                 saturated = self._saturated(client, alone)
                 return [saturated, *self._half_rate(client, alone, saturated.figure / 2)]
@@ -147,7 +143,7 @@ class WithModel:
         """Measure lists a second when all users of a round click at once."""
         load, whole, by_itself = self._load, [], []
         for number, users in enumerate(self._users_of_rounds):
-            self._say(f"{load.lists} users click at once, round {number + 1} of {ROUNDS}")
+            self._stage(f"{load.lists} users click at once, round {number + 1} of {ROUNDS}")
             trips = client.round_trips([client.click(user, now_ms()) for user in users], None, None)
             whole.append(trips.per_s())
             by_itself.append(alone.per_s(_requests_of(client, trips)))
@@ -166,7 +162,7 @@ class WithModel:
         load, lists, single_ms = self._load, [], []
         users = cycle(self._item_users + [user for users in self._users_of_rounds for user in users])
         for number in range(ROUNDS):
-            self._say(f"Half of that rate, {rate_per_s:.1f} events/s, round {number + 1} of {ROUNDS}")
+            self._stage(f"Half of that rate, {rate_per_s:.1f} events/s, round {number + 1} of {ROUNDS}")
             clicks = [client.click(next(users), now_ms()) for _ in range(round(rate_per_s * load.half_rate_s))]
             trips = client.round_trips(clicks, rate_per_s, None)
             lists.append(trips)
@@ -216,12 +212,12 @@ def _latencies(
 
 
 @contextmanager
-def _ready_worker(client: WorkerClient, say: Say) -> Iterator[None]:
+def _ready_worker(client: WorkerClient, stage: StageProgress) -> Iterator[None]:
     """Run a worker; yield when it is ready and has every item."""
-    say("Starting a worker")
+    stage("Starting a worker")
     with worker(client.settings) as process:
         process.wait_ready()
-        say(f"Encoding {ITEMS:,} items")
+        stage(f"Encoding {ITEMS:,} items")
         process.wait("afterclick_catalogue_items", ITEMS)
         yield
-        say("Stopping the worker")
+        stage("Stopping the worker")

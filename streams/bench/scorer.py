@@ -14,6 +14,7 @@ import numpy as np
 
 from encoders.describe import describe_history, describe_item
 from encoders.models import source as model_source
+from ranker.progress import StageProgress
 from ranker.score import ScoreRequest
 from ranker.scorers.bi_encoder import BiEncoder
 from streams.bench import packed, peer_scorers
@@ -21,8 +22,8 @@ from streams.bench.flops import TransformerSizes, matmul_gflops
 from streams.bench.measurement import Measurement
 from streams.bench.timing import seconds_of_each
 from streams.contracts import HistoryEvent, Item
-from streams.datasets.shop import START_MS, Shop
-from streams.progress_bar import Bar, track
+from streams.datasets.shop import START_MS, SyntheticShop
+from streams.progress_bar import track
 from streams.settings import Settings
 
 SEED, ITEMS, CANDIDATES, HISTORY = 7, 1_000, 100, 20
@@ -67,7 +68,7 @@ class ShopRequests:
     """Score requests about the generated shop, of `CANDIDATES` items and `HISTORY` events each."""
 
     def __init__(self) -> None:
-        self._items = Shop(SEED, ITEMS, shoppers=1).items
+        self._items = SyntheticShop(SEED, ITEMS, shoppers=1).items
         self._random = np.random.default_rng(SEED)
         self._numbers = count(1)
 
@@ -89,13 +90,13 @@ class ShopRequests:
         return ScoreRequest(f"{rest}\n{line}", request.candidates), line
 
 
-def measure(settings: Settings, progress: Bar) -> list[Measurement]:
+def measure(settings: Settings, stage: StageProgress) -> list[Measurement]:
     """Measure the bi-encoder in each of `PATTERNS` with its useful work, then the packed scorers."""
     with peer_scorers.quiet_transformers():
-        return _bi_encoder(settings, progress) + packed.measure(settings, progress)
+        return _bi_encoder(settings, stage) + packed.measure(settings, stage)
 
 
-def _bi_encoder(settings: Settings, progress: Bar) -> list[Measurement]:
+def _bi_encoder(settings: Settings, stage: StageProgress) -> list[Measurement]:
     model = settings.encoder.model
     cold = BiEncoder(model, settings.encoder.device, settings.encoder.dtype, cache_bytes=0)
     warm = BiEncoder(model, settings.encoder.device, settings.encoder.dtype)
@@ -113,7 +114,7 @@ def _bi_encoder(settings: Settings, progress: Bar) -> list[Measurement]:
     measurements = []
     for pattern in PATTERNS:
         ours, peers = [], []
-        for _ in track(range(ROUNDS), f"Bi-encoder: {pattern}", progress):
+        for _ in track(range(ROUNDS), f"Bi-encoder: {pattern}", stage):
             calls = [_call(shop, cached, pattern) for _ in range(pattern.calls)]
             lists = pattern.lists * pattern.calls
             requests = [requests for requests, _ in calls]

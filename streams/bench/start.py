@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 
+from ranker.progress import StageProgress
 from streams.bench.measurement import Measurement, Target
 from streams.bench.servers import BenchFailed, Servers, worker_topics
 from streams.bench.timing import seconds
-from streams.progress_bar import Bar, track
+from streams.progress_bar import track
 from streams.testing.worker_process import worker
 
 ROUNDS, WORKERS = 5, 3
@@ -24,7 +25,7 @@ print(time.perf_counter() - begin, sum(name.partition(".")[0] == "torch" for nam
 """
 
 
-def measure(servers: Servers, progress: Bar) -> list[Measurement]:
+def measure(servers: Servers, stage: StageProgress) -> list[Measurement]:
     """Time imports, `afterclick --help`, and a worker from its start until it is ready.
 
     Raises
@@ -33,14 +34,14 @@ def measure(servers: Servers, progress: Bar) -> list[Measurement]:
         Something did not start.
     """
     imports, torch_modules, bare, helps = [], [], [], []
-    for _ in track(range(ROUNDS), "Starting the command line", progress):
+    for _ in track(range(ROUNDS), "Starting the command line", stage):
         import_s, modules = _python("-c", IMPORT).split()
         imports.append(float(import_s) * 1000)
         torch_modules.append(float(modules))
         bare.append(seconds(_python, "-c", "pass") * 1000)
         helps.append(seconds(_python, "-m", "streams.cli", "--help") * 1000)
     workers, torch_alone = [], []
-    for _ in track(range(WORKERS), "Starting workers", progress):
+    for _ in track(range(WORKERS), "Starting workers", stage):
         workers.append(_ready_s(servers))
         torch_alone.append(seconds(_python, "-c", "import torch"))
     interpreter = "a bare interpreter's start"

@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from ranker.progress import StageProgress
 from streams.bench.kafka_clients import SentEvent, TopicReader
 from streams.bench.measurement import Measurement, Target
 from streams.bench.servers import BenchFailed, Servers
 from streams.bench.worker_client import WorkerClient, now_ms, worker_client
 from streams.kafka.topics import changelog_name
-from streams.progress_bar import Bar, track
+from streams.progress_bar import track
 from streams.settings import Settings
 from streams.state.user_record import decode_record
 from streams.testing.worker_process import environment, worker
@@ -30,7 +31,7 @@ PEER = (sys.executable, "-m", "streams.bench.per_event_agent")
 MINUTE_MS = 60_000
 
 
-def measure(servers: Servers, progress: Bar) -> list[Measurement]:
+def measure(servers: Servers, stage: StageProgress) -> list[Measurement]:
     """Measure the state tier and the peer in turns.
 
     Raises
@@ -39,7 +40,7 @@ def measure(servers: Servers, progress: Bar) -> list[Measurement]:
         The states were not durable in time.
     """
     ours, peers = [], []
-    for _ in track(range(ROUNDS), f"{USERS * EVENTS_EACH:,} events of {USERS:,} users", progress):
+    for _ in track(range(ROUNDS), f"{USERS * EVENTS_EACH:,} events of {USERS:,} users", stage):
         ours.append(_state_tier_per_s(servers))
         peers.append(_peer_per_s(servers))
     return [

@@ -26,7 +26,7 @@ from streams.bench.kafka_clients import (
 )
 from streams.bench.servers import ECHO_TOPIC, BenchFailed, Servers, worker_topics
 from streams.contracts import Click, Trigger
-from streams.datasets.shop import Shop
+from streams.datasets.shop import SyntheticShop
 from streams.settings import Settings
 
 SEED, ITEMS = 7, 1_000
@@ -61,7 +61,7 @@ class WorkerClient:
         self._sender = producer(kafka)
         self._numbers = count()
         self._random = np.random.default_rng(SEED)
-        self.items = Shop(SEED, ITEMS, shoppers=1).items
+        self.items = SyntheticShop(SEED, ITEMS, shoppers=1).items
         for item in self.items:
             self._sender.produce(self.settings.topic("items"), key=item.item_id, value=msgspec.json.encode(item))
         self._sender.flush()

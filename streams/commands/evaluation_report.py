@@ -1,7 +1,4 @@
-"""What an evaluation found, as tables for people and as JSON for machines.
-
-Knows no system; called by `command`.
-"""
+"""The results of an evaluation, as tables for people and as JSON for machines. Knows how no system works."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from ranker.evaluation.judge import GROUPS, RARE, RARE_NDCG, Estimate
+from ranker.evaluation.judge import COLD_EVENTS, COLD_NDCG, USER_GROUPS, Estimate
 
 COLUMNS = {
     "ndcg_at_10": "NDCG@10",
@@ -27,13 +24,24 @@ COLUMNS = {
     "intra_list_diversity": "diversity",
     "exposure_gini": "Gini",
 }
-BY_KNOWN = {f"ndcg_at_10_users_{group}_events": f"users, {group} events" for group in GROUPS}
-BY_KNOWN[RARE_NDCG] = f"items, < {RARE} events"
+BY_HISTORY = {f"ndcg_at_10_users_{group}_events": f"users, {group} events" for group in USER_GROUPS}
+BY_HISTORY[COLD_NDCG] = f"items, < {COLD_EVENTS} events"
 
 
 @dataclass(frozen=True)
 class System:
-    """One row: its measures, the seconds it took, and what a reader must know of it, such as its settings."""
+    """One row of the table.
+
+    Attributes
+    ----------
+    measures : mapping of str to Estimate
+    seconds : float
+        That the system took.
+    settings : mapping
+        Its settings, as tuned.
+    note : str
+        What a reader must know beside them.
+    """
 
     measures: Mapping[str, Estimate]
     seconds: float
@@ -42,14 +50,15 @@ class System:
 
 
 def as_json(facts: Mapping[str, Any], systems: Mapping[str, System]) -> dict[str, Any]:
-    """`facts` hold protocol and users; NaN, where nothing was measured, becomes null."""
+    """One JSON object of the facts, such as the protocol, and the systems. NaN (nothing was measured) becomes null."""
     return {
         **facts,
         "systems": {
             name: {
-                **{measure: _number(found.value) for measure, found in system.measures.items()},
+                **{measure: _number(estimate.value) for measure, estimate in system.measures.items()},
                 "intervals": {
-                    measure: [_number(found.low), _number(found.high)] for measure, found in system.measures.items()
+                    measure: [_number(estimate.low), _number(estimate.high)]
+                    for measure, estimate in system.measures.items()
                 },
                 "seconds": round(system.seconds, 2),
                 "settings": dict(system.settings),
@@ -61,36 +70,41 @@ def as_json(facts: Mapping[str, Any], systems: Mapping[str, System]) -> dict[str
 
 
 def tables(title: str, systems: Mapping[str, System], sizes: Mapping[str, int]) -> Group:
-    """The table of systems by measures, the one of NDCG@10 by what is known, and the settings.
+    """The table of systems by measures, the one of NDCG@10 by the number of events, and the settings.
 
-    `sizes` are the numbers of questions behind the columns of the second table.
+    Parameters
+    ----------
+    title : str
+    systems : mapping of str to System
+    sizes : mapping of str to int
+        The number of cases behind each column of the second table.
     """
     measured = {name for system in systems.values() for name in system.measures}
     whole = Table(title=title, caption="below each value its 95% interval: bootstrap over users", show_lines=True)
     whole.add_column("system", no_wrap=True)
-    shown = {name: heading for name, heading in COLUMNS.items() if name in measured}
-    for heading in (*shown.values(), "s"):
+    columns = {name: heading for name, heading in COLUMNS.items() if name in measured}
+    for heading in (*columns.values(), "s"):
         whole.add_column(heading, justify="right")
     for name, system in systems.items():
-        cells = [_cell(system.measures[measure]) for measure in shown]
+        cells = [_cell(system.measures[measure]) for measure in columns]
         whole.add_row(name, *cells, f"{system.seconds:,.1f}")
-    known = Table(title="NDCG@10 by what is known", show_lines=True)
-    known.add_column("system", no_wrap=True)
-    for name, heading in BY_KNOWN.items():
-        known.add_column(f"{heading}\n({sizes[name]:,})", justify="right")
+    by_history = Table(title="NDCG@10 by the number of events", show_lines=True)
+    by_history.add_column("system", no_wrap=True)
+    for name, heading in BY_HISTORY.items():
+        by_history.add_column(f"{heading}\n({sizes[name]:,})", justify="right")
     for name, system in systems.items():
-        known.add_row(name, *(_cell(system.measures[measure]) for measure in BY_KNOWN))
+        by_history.add_row(name, *(_cell(system.measures[measure]) for measure in BY_HISTORY))
     notes = Table("system", "settings", box=None)
     for name, system in systems.items():
         words = [f"{key} {value}" for key, value in system.settings.items()] + [system.note] * bool(system.note)
         notes.add_row(name, ", ".join(words))
-    return Group(whole, known, notes)
+    return Group(whole, by_history, notes)
 
 
-def _cell(found: Estimate) -> str:
-    if not math.isfinite(found.value):
+def _cell(estimate: Estimate) -> str:
+    if not math.isfinite(estimate.value):
         return "-"
-    return f"{_short(found.value)}\n[dim]{_short(found.low)} {_short(found.high)}[/dim]"
+    return f"{_short(estimate.value)}\n[dim]{_short(estimate.low)} {_short(estimate.high)}[/dim]"
 
 
 def _short(value: float) -> str:

@@ -1,9 +1,9 @@
-"""Replay recorded events through Kafka: UCI Online Retail, or files that hold the topics' own JSON.
+"""`afterclick replay`: send recorded events to Kafka, from UCI Online Retail or from files of the topics' own JSON.
 
-First every item, acknowledged, then the events in the order of time, at full speed or paced by their own
-times. The event's time travels in its value; the Kafka record's time is now. Messages of `jsonl` go out byte
-for byte, bad ones too: rejecting them is the worker's work. Knows nothing of what becomes of the events; used
-by the command line (`afterclick replay ...`), the benchmark and the integration tests.
+Every item is sent and acknowledged first, then the events in the order of time, at full speed or paced by their own
+times. The event's time is in its value; the Kafka record's time is the time of sending. Messages of `jsonl` are sent
+byte for byte, invalid ones too, because rejecting them is the worker's job. Knows nothing about the effect of the
+events.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,17 +20,17 @@ import typer
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 from rich.console import Console
-from rich.progress import Progress as Bars
 from rich.table import Table
 
+from ranker.progress import Progress
+from streams.commands.options import AsJson, Clicks, Config, Items, Purchases
 from streams.datasets.jsonl import jsonl
-from streams.datasets.messages import InputError, Message, Progress, Replay
+from streams.datasets.messages import InputError, Replay, ReplayMessage
 from streams.datasets.online_retail import online_retail
 from streams.kafka.client import client_options, started
 from streams.kafka.topics import ensure_topics, topic_specs
+from streams.progress_bar import progress_bar
 from streams.settings import Settings, load
-
-__all__ = ["Replay", "SendReport", "commands", "jsonl", "online_retail", "send"]
 
 WINDOW = 5_000  # messages sent before their acknowledgements are awaited: bounds memory, costs no speed
 BATCH_BYTES = 1 << 17
@@ -41,20 +39,20 @@ LINGER_MS = 5
 
 @dataclass(frozen=True)
 class SendReport:
-    """What Kafka acknowledged.
+    """The messages that Kafka acknowledged.
 
     Attributes
     ----------
     sent : dict of str to int
         Messages by topic.
     without_key : int
-        Of these, how many have no key, since the line tells none.
+        Of these, messages without a key, because their line holds none.
     too_large : int
-        Messages over 1 MiB, which Kafka does not take.
+        Messages over 1 MiB, which Kafka does not accept.
     seconds : float
-        For everything.
+        For all messages.
     events_per_s : float
-        Clicks and purchases, without the time that the items took.
+        Clicks and purchases, without the time for the items.
     """
 
     sent: dict[str, int]
@@ -76,18 +74,18 @@ async def send(
     Parameters
     ----------
     speed : float, optional
-        X times as fast as the events came, by their own times; by default as fast as Kafka takes them.
+        X times as fast as the events occurred, by their own times; by default as fast as Kafka accepts them.
     limit : int, optional
         Most events to send; items are not counted.
-    progress : callable, optional
-        Called with the messages acknowledged and the messages to send.
+    progress : Progress, optional
+        In acknowledged messages.
 
     Raises
     ------
     streams.kafka.client.KafkaUnavailable
         Kafka does not answer, or lost or refused a message after aiokafka's own retries.
     streams.kafka.topics.TopicError
-        A topic is missing and must not be created, or is not as the worker needs it.
+        A topic is missing and must not be created, or has settings that the worker cannot use.
     """
     sizes = replay.sizes
     events = sum(sizes.values()) - sizes.get("items", 0)
@@ -102,6 +100,8 @@ async def send(
 
 
 class _Sending:
+    """Sends the messages of one replay, and counts what Kafka acknowledged."""
+
     def __init__(self, producer: AIOKafkaProducer, settings: Settings, total: int, progress: Progress | None) -> None:
         self.producer, self.settings, self.total, self.progress = producer, settings, total, progress
         self.sent: Counter[str] = Counter()
@@ -112,16 +112,15 @@ class _Sending:
         started = items_done = time.monotonic()
         events, first_ms = 0, None
         for message in replay.messages():
-            topic, _, _, time_ms = message
-            if topic != "items":
+            if message.topic != "items":
                 if events == limit:
                     break
                 if events == 0:
                     await self._flush()
                     items_done = time.monotonic()
-                if speed is not None and time_ms is not None:
-                    first_ms = time_ms if first_ms is None else first_ms
-                    await self._wait_until(items_done + (time_ms - first_ms) / 1000 / speed)
+                if speed is not None and message.time_ms is not None:
+                    first_ms = message.time_ms if first_ms is None else first_ms
+                    await self._wait_until(items_done + (message.time_ms - first_ms) / 1000 / speed)
                 events += 1
             await self._put(message)
         await self._flush()
@@ -130,7 +129,7 @@ class _Sending:
         rate = sent_events / (now - items_done) if sent_events else 0.0
         return SendReport(dict(self.sent), self.without_key, self.too_large, now - started, rate)
 
-    async def _put(self, message: Message) -> None:
+    async def _put(self, message: ReplayMessage) -> None:
         topic, key, value, _ = message
         try:
             self.waiting.append(await self.producer.send(self.settings.topic(topic), value, key))
@@ -154,11 +153,9 @@ class _Sending:
             self.progress(sum(self.sent.values()), self.total)
 
 
-commands = typer.Typer(help="Replay recorded events through Kafka.", no_args_is_help=True)
-Speed = Annotated[str, typer.Option(help="X times as fast as the events came, or 'max'.")]
+commands = typer.Typer(help="Send recorded events to Kafka.", no_args_is_help=True)
+Speed = Annotated[str, typer.Option(help="X times as fast as the events occurred, or 'max'.")]
 Limit = Annotated[int | None, typer.Option(min=0, help="Most events to send; items are not counted.")]
-Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 
 @commands.command("online-retail")
@@ -171,16 +168,16 @@ def replay_online_retail(
 ) -> None:
     """Send UCI Online Retail as items and purchases."""
     settings, factor = load(config), _factor(speed)
-    with _bar(f"Reading {path.name}") as progress:
-        replay = online_retail(path, progress)
+    with progress_bar() as stage:
+        replay = online_retail(path, stage(f"Reading {path.name}"))
     _send_and_report(replay, settings, factor, limit, as_json)
 
 
 @commands.command("jsonl")
 def replay_jsonl(
-    items: Annotated[Path | None, typer.Option(help="Messages for the topic items, one a line.")] = None,
-    clicks: Annotated[Path | None, typer.Option(help="Messages for the topic clicks.")] = None,
-    purchases: Annotated[Path | None, typer.Option(help="Messages for the topic purchases.")] = None,
+    items: Items = None,
+    clicks: Clicks = None,
+    purchases: Purchases = None,
     speed: Speed = "max",
     limit: Limit = None,
     config: Config = None,
@@ -204,14 +201,14 @@ def _factor(speed: str) -> float | None:
 
 
 def _send_and_report(replay: Replay, settings: Settings, speed: float | None, limit: int | None, as_json: bool) -> None:
-    with _bar("Sending") as progress:
-        report = asyncio.run(send(replay, settings, speed, limit, progress))
+    with progress_bar() as stage:
+        report = asyncio.run(send(replay, settings, speed, limit, stage("Sending")))
     left_out = {name: n for name, n in replay.counts.items() if name != "rows" and name not in replay.sizes}
     left_out |= {"too_large": report.too_large} if report.too_large else {}
     if as_json:
         typer.echo(json.dumps({"rows": replay.counts["rows"], **vars(report), "left_out": left_out}))
         return
-    table = Table("what", "messages", title=f"{replay.counts['rows']:,} rows")
+    table = Table("outcome", "messages", title=f"{replay.counts['rows']:,} rows")
     for topic, size in replay.sizes.items():
         table.add_row(f"sent to {settings.topic(topic)}", f"{report.sent.get(topic, 0):,} of {size:,}")
     for reason, number in left_out.items():
@@ -219,11 +216,3 @@ def _send_and_report(replay: Replay, settings: Settings, speed: float | None, li
     table.add_row("sent without a key", f"{report.without_key:,}")
     table.caption = f"{report.seconds:.1f} s, {report.events_per_s:,.0f} events/s"
     Console().print(table)
-
-
-@contextmanager
-def _bar(label: str) -> Iterator[Progress]:
-    console = Console(stderr=True)
-    with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(label, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

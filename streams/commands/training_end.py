@@ -1,36 +1,71 @@
-"""How every training ends: the model scores the lists, then there is a folder to serve, or a refusal.
-
-Called by the commands `train` and `compress`, and by `default`.
-"""
+"""The end of every training run: the model scores the query groups, then there is a folder to serve, or a refusal."""
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from encoders.interest import Vector
 from ranker.load import load_scorer
+from ranker.progress import Progress
 from ranker.score import Scorer
 from ranker.scorers import known_answers
-from ranker.train.fit import ModelRefused, Trained, write
-from ranker.train.fusion_fit import Epoch
-from ranker.train.lists import Lists
-from streams.offline.training_material import in_time
+from ranker.train.checkpoint import Checkpoint
+from ranker.train.curve import Epoch
+from ranker.train.fit import FittedHead, ModelRefused, write
+from ranker.train.query_groups import QueryGroups, ScoredGroups
+from ranker.train.scoring import score
+from streams.offline.training_data import check_count
 from streams.settings import Settings
 
 KNOWN_LISTS, KNOWN_CANDIDATES = 4, 16
 """Of the known answers: some seconds on a large model, and enough to tell a wrong one."""
 
 
-def scored(
-    scorer: Scorer | None, lists: Lists, seed: int, deadline: float, progress: Callable[[int, int], None]
-) -> tuple[Lists, Vector]:
-    """The scorer's scores, of as many lists as there is time for; newer and older ones alike.
+@dataclass(frozen=True)
+class TrainedModel:
+    """The result of a training run.
+
+    Attributes
+    ----------
+    groups : QueryGroups
+        On which the head was fitted.
+    base : str or None
+        The model whose scores the head takes, `none` for no model; None if the checkpoint holds that model.
+    fitted : FittedHead
+    tuning_curve : list of Epoch
+        Of the language model; empty if it stayed as it was.
+    facts : mapping
+        For `trained` in `afterclick.json`, the seed among them.
+    """
+
+    groups: QueryGroups
+    base: str | None
+    fitted: FittedHead
+    tuning_curve: list[Epoch]
+    facts: Mapping[str, Any]
+
+
+def score_in_time(
+    scorer: Scorer | None, groups: QueryGroups, seed: int, deadline: float, progress: Progress
+) -> ScoredGroups:
+    """Score as many groups as there is time for, drawn from the whole log, and keep the order of time.
+
+    Parameters
+    ----------
+    scorer : Scorer or None
+        None: every score is 0.
+    groups : QueryGroups
+    seed : int
+        Of the draw.
+    deadline : float
+        On the clock of `time.monotonic()`, in seconds.
+    progress : Progress
+        In groups.
 
     Raises
     ------
@@ -38,44 +73,31 @@ def scored(
         There was time for too few.
     """
     if scorer is None:
-        return lists, np.zeros(lists.candidates.shape, np.float32)
-    from ranker.train.model_fit import score
-
-    order = np.random.default_rng(seed).permutation(len(lists))
-    scores = score(scorer, lists[order], deadline, progress)
-    in_time(len(scores), len(lists), f"scores of {scorer.name} for")
-    by_time = np.argsort(order[: len(scores)])
-    return lists[order[: len(scores)][by_time]], scores[by_time]
+        return ScoredGroups.unscored(groups)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    scored = score(scorer, groups[order], deadline, progress)
+    check_count(len(scored), len(groups), f"scores of {scorer.name} for")
+    return scored[np.argsort(order[: len(scored)])]
 
 
-def finish(
-    out: Path,
-    checkpoint: Path,
-    settings: Settings,
-    lists: Lists,
-    base: str | None,
-    trained: Trained,
-    tuned: list[Epoch],
-    facts: Mapping[str, Any],
-) -> None:
-    """Write the model's folder, the model in `checkpoint/model` if there is one, and remove the checkpoint."""
-    if (checkpoint / "model").is_dir():
-        for file in (checkpoint / "model").iterdir():
-            shutil.move(file, out / file.name)
-    write(out, base, trained, tuned, facts)
+def finish(out: Path, checkpoint: Checkpoint, settings: Settings, trained: TrainedModel) -> None:
+    """Write the model's folder, with the model of the checkpoint if there is one, and remove the checkpoint."""
+    checkpoint.move_model(out)
+    write(out, trained.base, trained.fitted, trained.tuning_curve, trained.facts)
     served = load_scorer(str(out), settings.ranker.device, settings.ranker.dtype, in_training=True)
-    known_answers.write(out, served, lists.made_up(KNOWN_LISTS, KNOWN_CANDIDATES, facts["seed"]))
-    shutil.rmtree(checkpoint)
+    requests = trained.groups.synthetic_requests(KNOWN_LISTS, KNOWN_CANDIDATES, trained.facts["seed"])
+    known_answers.write(out, served, requests)
+    checkpoint.remove()
 
 
-def refuse(refused: ModelRefused, checkpoint: Path) -> NoReturn:
-    """Say why there is no model.
+def refuse(refused: ModelRefused, checkpoint: Checkpoint) -> NoReturn:
+    """Say why there is no model, and remove the checkpoint.
 
     Raises
     ------
     SystemExit
         Status 1.
     """
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    checkpoint.remove()
     sys.stderr.write(f"afterclick: {refused}\n")
     raise SystemExit(1) from refused

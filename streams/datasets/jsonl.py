@@ -1,7 +1,7 @@
 """Read files that hold the topics' own JSON, one message a line, and keep every message byte for byte.
 
-A line is decoded only to find its key and its time; whether it is a good message is for the worker to say.
-Memory does not grow with the files. Knows nothing of Kafka; called by `replay`.
+A line is decoded only to find its key and its time; the worker decides whether it is a valid message. Memory does not
+grow with the files. Knows nothing of Kafka.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 
 from encoders.event_time import milliseconds
 from streams.contracts import TOPICS, Timestamp
-from streams.datasets.messages import InputError, Message
+from streams.datasets.messages import InputError, ReplayMessage
 from streams.receive.decode import EARLIEST_MS, FUTURE_MS
 from streams.receive.lenient import fit
 from streams.receive.wire_formats import BOM
@@ -29,7 +29,16 @@ from streams.receive.wire_formats import BOM
 class JsonLines:
     """Files by topic, one message a line. Each file keeps its order; all but items are merged by time.
 
-    A line without a believable time goes with the line before it.
+    A line without a believable time keeps its position after the line before it.
+
+    Attributes
+    ----------
+    files : mapping of str to Path
+        By topic.
+    counts : dict of str to int
+        See `Replay.counts`.
+    zone : tzinfo or None
+        Of times without a zone.
     """
 
     files: Mapping[str, Path]
@@ -40,11 +49,11 @@ class JsonLines:
     def sizes(self) -> dict[str, int]:
         return {topic: self.counts[topic] for topic in self.files}
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[ReplayMessage]:
         if "items" in self.files:
             yield from (message for _, message in _timed_lines("items", self.files["items"], self.zone))
-        events = [_timed_lines(topic, path, self.zone) for topic, path in self.files.items() if topic != "items"]
-        yield from (message for _, message in heapq.merge(*events, key=lambda timed: timed[0]))
+        by_topic = [_timed_lines(topic, path, self.zone) for topic, path in self.files.items() if topic != "items"]
+        yield from (message for _, message in heapq.merge(*by_topic, key=lambda timed: timed[0]))
 
 
 def jsonl(
@@ -58,11 +67,14 @@ def jsonl(
 
     Parameters
     ----------
-    zone : of times without one; such lines go with the line before them if it is None.
+    items, clicks, purchases, impressions : Path, optional
+        The file of each topic.
+    zone : tzinfo, optional
+        Of times without a zone. If it is None, such lines keep their position after the line before them.
 
     Notes
     -----
-    What stands between two line feeds is sent as it is; only blank lines are left out, counted as `blank`.
+    The bytes between two line feeds are sent unchanged. Blank lines are left out, and counted as `blank`.
 
     Raises
     ------
@@ -77,20 +89,20 @@ def jsonl(
     for topic, path in files.items():
         try:
             with path.open("rb") as lines:
-                full, rows = 0, 0
+                rows = blank = 0
                 for line in lines:
                     rows += 1
-                    full += not line.isspace()
+                    blank += line.isspace()
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}; expected a file of JSON, one message a line") from error
-        counts.update({"rows": rows, topic: full, "blank": rows - full})
+        counts.update({"rows": rows, topic: rows - blank, "blank": blank})
     return JsonLines(files, dict(counts), zone)
 
 
-def _timed_lines(topic: str, path: Path, zone: tzinfo | None) -> Iterator[tuple[int, Message]]:
+def _timed_lines(topic: str, path: Path, zone: tzinfo | None) -> Iterator[tuple[int, ReplayMessage]]:
     """The messages, each with the time to merge it by."""
     latest_ms = int(time.time() * 1000) + FUTURE_MS
-    place_ms = 0
+    merge_ms = 0
     with path.open("rb") as lines:
         for line in lines:
             if line.isspace():
@@ -99,8 +111,8 @@ def _timed_lines(topic: str, path: Path, zone: tzinfo | None) -> Iterator[tuple[
             key, time_ms = _key_and_time(topic, value, zone)
             if time_ms is not None and not EARLIEST_MS <= time_ms <= latest_ms:
                 time_ms = None
-            place_ms = place_ms if time_ms is None else time_ms
-            yield place_ms, (topic, key, value, time_ms)
+            merge_ms = merge_ms if time_ms is None else time_ms
+            yield merge_ms, ReplayMessage(topic, key, value, time_ms)
 
 
 def _key_and_time(topic: str, value: bytes, zone: tzinfo | None) -> tuple[bytes | None, int | None]:

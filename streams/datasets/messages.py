@@ -1,36 +1,52 @@
-"""What a replay is made of: the messages to send and the account of the input's rows.
+"""What a replay consists of: the messages to send, and the count of the input's rows.
 
-Knows neither files nor Kafka; the readers (`online_retail`, `jsonl`) make it, `replay` sends
-it.
+Knows neither files nor Kafka.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 from encoders.errors import AfterclickError
 
-Message = tuple[str, bytes | None, bytes, int | None]
-"""Topic (without the prefix), key, value, and the event's time in ms if it has a believable one."""
 
-Progress = Callable[[int, int], None]
-"""Called now and then with how much is done and how much there is, in the same unit."""
+class ReplayMessage(NamedTuple):
+    """A message to be sent.
+
+    Attributes
+    ----------
+    topic : str
+        Without the prefix.
+    key : bytes or None
+    value : bytes
+    time_ms : int or None
+        The event's time, milliseconds since the epoch; None if it has no believable one.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    time_ms: int | None
 
 
 class InputError(AfterclickError):
-    """The input is not what it should be; the message says which, what was found and what is expected."""
+    """The input is wrong; the message says which input, what it holds and what is expected."""
 
 
 class Replay(Protocol):
-    """Messages to send, items first, and what became of the input's rows.
-
-    `sizes` is the number of messages by topic; `counts` holds `rows` and a partition of them, by topic or by
-    the reason that leaves a row out.
-    """
+    """Messages to send, and what became of the input's rows."""
 
     @property
-    def sizes(self) -> dict[str, int]: ...
+    def sizes(self) -> dict[str, int]:
+        """The number of messages by topic."""
+        ...
+
     @property
-    def counts(self) -> dict[str, int]: ...
-    def messages(self) -> Iterator[Message]: ...
+    def counts(self) -> dict[str, int]:
+        """The number of `rows`, and how many became messages of each topic or were left out for each reason."""
+        ...
+
+    def messages(self) -> Iterator[ReplayMessage]:
+        """The messages, items first, then the events in the order of time."""
+        ...

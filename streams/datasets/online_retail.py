@@ -1,23 +1,22 @@
 """Read the UCI Online Retail CSV: a year of a gift shop's invoice lines, as items and purchases.
 
-Every row ends in exactly one count: `purchases`, or the first reason that leaves it out. What is decided
-here, because the file leaves it open:
+Every row is counted exactly once: under `purchases`, or under the first reason that leaves it out. The file leaves some
+questions open, which are decided here:
 
-- an **item** is a StockCode that begins with five digits ("POST", "M", "BANK CHARGES" are no goods). Case is
+- An **item** is a StockCode that begins with five digits ("POST", "M" and "BANK CHARGES" are no goods). Case is
   ignored, since "85123a" is "85123A" typed by hand.
-- an **ordinary sale** is a line of goods that is not cancelled, with quantity and price above 0, customer or
-  not. Only such lines make the catalogue: stock corrections, where most written notes are, have a price of 0.
-- the **title** is the most frequent description among an item's ordinary sales; of several, the latest in
-  use; of several still, the first in the alphabet. Written notes never count: an empty one, one without a
-  letter, with a question mark or with a small first letter ("?", "damaged"). White space is collapsed, and
-  words in capitals are set in title case, which is easier on readers and on models that know case.
-- the **price** is the median of the item's ordinary sales, in GBP; there are no categories, brands or
-  descriptions.
-- **times** have no zone in the file and are taken as UTC. All lines of an invoice share the minute and keep
-  their order.
-- an **event id** is the invoice number and the line's place in that invoice: the same at every run.
+- An **ordinary sale** is a line of goods that is not cancelled, with quantity and price above 0, with or without a
+  customer. Only ordinary sales make the catalogue: stock corrections, which hold most written notes, have a price of 0.
+- The **title** is the most frequent description among an item's ordinary sales; of several, the latest in use; of
+  several still, the first in the alphabet. Written notes never count: an empty description, one without a letter, with
+  a question mark or with a small first letter ("?", "damaged"). White space is collapsed, and words in capitals are set
+  in title case, which is easier on readers and on models that know case.
+- The **price** is the median of the item's ordinary sales, in GBP. There are no categories, brands or descriptions.
+- **Times** have no zone in the file and are taken as UTC. The lines of an invoice share the minute and keep their
+  order.
+- An **event id** is the invoice number and the line's number in that invoice: the same at every run.
 
-Knows nothing of Kafka; called by `replay` and by evaluations.
+Knows nothing of Kafka.
 """
 
 from __future__ import annotations
@@ -40,8 +39,9 @@ from sys import intern
 import msgspec
 
 from encoders.event_time import milliseconds
+from ranker.progress import Progress
 from streams.contracts import Item, Purchase
-from streams.datasets.messages import InputError, Message, Progress
+from streams.datasets.messages import InputError, ReplayMessage
 
 COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID")
 CURRENCY = "GBP"
@@ -54,7 +54,7 @@ PROGRESS_ROWS = 5_000
 
 @dataclass(frozen=True)
 class OnlineRetail:
-    """What the CSV holds.
+    """The content of the CSV.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class OnlineRetail:
     events : list of Purchase
         In the order of time; lines of the same minute as in the file.
     counts : dict of str to int
-        `rows`, and a partition of them: `purchases` and the rows left out by reason.
+        See `Replay.counts`.
     """
 
     items: list[Item]
@@ -75,13 +75,13 @@ class OnlineRetail:
         """Number of messages by topic."""
         return {"items": len(self.items), "purchases": len(self.events)}
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[ReplayMessage]:
         """Encode the items, which have no time, then the events."""
         encode = msgspec.json.Encoder().encode
         for item in self.items:
-            yield "items", item.item_id.encode(), encode(item), None
+            yield ReplayMessage("items", item.item_id.encode(), encode(item), None)
         for event in self.events:
-            yield "purchases", event.user_id.encode(), encode(event), milliseconds(event.timestamp)
+            yield ReplayMessage("purchases", event.user_id.encode(), encode(event), milliseconds(event.timestamp))
 
 
 def online_retail(path: Path, progress: Progress | None = None) -> OnlineRetail:
@@ -90,16 +90,16 @@ def online_retail(path: Path, progress: Progress | None = None) -> OnlineRetail:
     Parameters
     ----------
     path : Path
-        The file; the columns may stand in any order.
-    progress : callable, optional
-        Called with the bytes read and the file's size in bytes.
+        The file; its columns may be in any order.
+    progress : Progress, optional
+        In bytes of the file.
 
     Raises
     ------
     InputError
-        The file is missing, is no CSV or lacks a column.
+        The file is missing, is no CSV, or lacks a column.
     """
-    shelf: defaultdict[str, _Sales] = defaultdict(_Sales)
+    sales_of: defaultdict[str, _Sales] = defaultdict(_Sales)
     lines: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     events: list[Purchase] = []
@@ -111,15 +111,15 @@ def online_retail(path: Path, progress: Progress | None = None) -> OnlineRetail:
             continue
         lines[row.invoice] += 1
         if row.is_goods and not row.is_cancelled and row.quantity > 0 and row.price > 0:
-            shelf[row.code].add(row)
+            sales_of[row.code].add(row)
         reason = _left_out(row)
         if reason:
             counts[reason] += 1
         else:
             events.append(_purchase(row, lines[row.invoice]))
-    items = [_item(code, sales) for code, sales in sorted(shelf.items()) if sales.titles]
-    known = {item.item_id for item in items}
-    titled = [event for event in events if event.item_id in known]
+    items = [_item(code, sales) for code, sales in sorted(sales_of.items()) if sales.titles]
+    item_ids = {item.item_id for item in items}
+    titled = [event for event in events if event.item_id in item_ids]
     if len(titled) < len(events):
         counts["without_title"] = len(events) - len(titled)
     counts["purchases"] = len(titled)
@@ -147,7 +147,7 @@ class _Row(msgspec.Struct, gc=False):
 
 @dataclass
 class _Sales:
-    """An item's ordinary sales: how often each title was used, when last, and the prices."""
+    """An item's ordinary sales: how often and when last each title was used, and the prices."""
 
     titles: Counter[str] = field(default_factory=Counter)
     last_ms: dict[str, int] = field(default_factory=dict)
@@ -171,7 +171,7 @@ def _rows(path: Path, progress: Progress | None) -> Iterator[list[str]]:
         size = path.stat().st_size
         with path.open("rb") as raw:
             binary = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-            # the pound signs of other editions of this file are not UTF-8; no item that we keep has one
+            # other editions of this file have pound signs that are not UTF-8; no item that we keep has one
             reader = csv.reader(TextIOWrapper(binary, "utf-8-sig", errors="replace", newline=""))
             header = next(reader, [])
             missing = [name for name in COLUMNS if name not in header]
@@ -180,9 +180,9 @@ def _rows(path: Path, progress: Progress | None) -> Iterator[list[str]]:
                 raise InputError(
                     f"{path}: got the columns {got}; {', '.join(missing)} missing; expected UCI Online Retail as CSV"
                 )
-            places = [header.index(name) for name in COLUMNS]
+            columns = [header.index(name) for name in COLUMNS]
             for number, cells in enumerate(reader, 1):
-                yield [cells[place] for place in places] if len(cells) == len(header) else []
+                yield [cells[column] for column in columns] if len(cells) == len(header) else []
                 if progress and number % PROGRESS_ROWS == 0:
                     progress(raw.tell(), size)
             if progress:

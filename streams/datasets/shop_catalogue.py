@@ -1,8 +1,7 @@
-"""The generated shop's shelves: words, brands, and the items made of them.
+"""The synthetic shop's shelves: words, brands, and the items made of them.
 
-Every word that can attract a shopper (for whom, feature, colour or size, brand, category) stands in the
-item's text, so that whoever reads a shopper's history can learn the taste behind it. Brands are invented.
-Knows no shopper; called by `shop`.
+Every word that can attract a shopper (audience, feature, colour or size, brand, category) stands in the item's text, so
+that a model that reads a shopper's history can learn the taste behind it. Brands are invented. Knows no shopper.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranker.evaluation.ids import index_by_id
 from streams.contracts import Item
 
 CURRENCY = "EUR"
@@ -118,12 +118,12 @@ Pet bowls||ceramic,stainless steel,bamboo,handmade,non-slip|cat bowl,dog bowl,sl
 
 @dataclass(frozen=True)
 class Leaf:
-    """A category of the last level, and the words that its items are made of."""
+    """A category of the last level, and the words from which its items are made."""
 
     department: str
     name: str
     parts: tuple[tuple[str, ...], ...]
-    """For whom, features, kinds, variants (colours, sizes) and brands; an item has one of each."""
+    """Audiences, features, kinds, variants (colours, sizes) and brands; an item has one of each."""
     price: float
     purpose: str
 
@@ -133,23 +133,23 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """Items grouped by leaf, and what attracts shoppers as integer codes.
+class Shelves:
+    """The items of the shop by leaf, and their traits as integer codes.
 
     Attributes
     ----------
     items : list of Item
     leaves : list of Leaf
-    starts : int64 [leaves]
-        The place of each leaf's first item.
-    leaf : int64 [items]
-        The place of each item's leaf.
-    traits : int64 [items, 4]
-        Places in `words` of: for whom ("" for everybody), feature, variant, brand.
-    level : float64 [items]
+    starts : (leaves,) int64
+        The index of each leaf's first item.
+    leaf : (items,) int64
+        The index of each item's leaf.
+    traits : (items, 4) int64
+        Indices in `words` of: audience ("" for everybody), feature, variant, brand.
+    level : (items,) float64
         Logarithm of the price over the leaf's usual price.
-    popularity : float64 [items]
-        What everybody's taste is multiplied with: Zipf within the leaf; 0 for what is not available.
+    popularity : (items,) float64
+        A factor of every shopper's taste: Zipf within the leaf; 0 for an item that is not available.
     words : list of str
     """
 
@@ -163,30 +163,30 @@ class Catalogue:
     words: list[str]
 
 
-def build(rng: np.random.Generator, count: int) -> Catalogue:
-    """Make `count` different items, spread evenly over the leaves.
+def build(rng: np.random.Generator, count: int) -> Shelves:
+    """Make `count` different items, distributed evenly over the leaves.
 
     Raises
     ------
     ValueError
-        There are not so many different items, or too few for every leaf.
+        There are fewer different items than that, or too few for each leaf.
     """
     leaves = list(_leaves())
-    most = len(leaves) * min(int(np.prod(leaf.sizes)) for leaf in leaves)
+    limit = len(leaves) * min(int(np.prod(leaf.sizes)) for leaf in leaves)
     fewest = LEAF_ITEMS * len(leaves)
-    if not fewest <= count <= most:
-        raise ValueError(f"items: got {count}, expected {fewest} to {most}")
+    if not fewest <= count <= limit:
+        raise ValueError(f"items: got {count}, expected {fewest} to {limit}")
     words = sorted({word for leaf in leaves for part in leaf.parts for word in part})
-    code = {word: place for place, word in enumerate(words)}
+    code = index_by_id(words)
     numbers = iter(rng.permutation(count) + 1)
     shares = [len(share) for share in np.array_split(np.arange(count), len(leaves))]
     items, traits, levels = [], [], []
     for leaf, share in zip(leaves, shares, strict=True):
-        for places in zip(*_different(rng, leaf.sizes, share), strict=True):
+        for combination in zip(*_different(rng, leaf.sizes, share), strict=True):
             audience, feature, kind, variant, brand = (
-                part[place] for part, place in zip(leaf.parts, places, strict=True)
+                part[index] for part, index in zip(leaf.parts, combination, strict=True)
             )
-            tier = int(places[-1])
+            tier = int(combination[-1])
             price = _price(leaf.price * BRAND_LEVELS[tier] * rng.lognormal(0, PRICE_SPREAD))
             title = " ".join(word for word in (audience, feature, kind) if word)
             items.append(
@@ -203,7 +203,7 @@ def build(rng: np.random.Generator, count: int) -> Catalogue:
             )
             traits.append([code[audience], code[feature], code[variant], code[brand]])
             levels.append(np.log(price / leaf.price))
-    return Catalogue(
+    return Shelves(
         items=items,
         leaves=leaves,
         starts=np.cumsum([0, *shares[:-1]], dtype=np.int64),
@@ -217,7 +217,7 @@ def build(rng: np.random.Generator, count: int) -> Catalogue:
 
 
 def _different(rng: np.random.Generator, sizes: tuple[int, ...], share: int) -> tuple[NDArray[np.intp], ...]:
-    """Choose `share` different combinations; a title comes back, by another brand, only when all are used."""
+    """Choose `share` different combinations. A title recurs, with another brand, only when all titles are used."""
     *title_sizes, brands = sizes
     titles = int(np.prod(title_sizes))
     order, first_brand = rng.permutation(titles), rng.integers(brands, size=titles)
@@ -227,7 +227,7 @@ def _different(rng: np.random.Generator, sizes: tuple[int, ...], share: int) -> 
 
 
 def _zipf(rng: np.random.Generator, size: int, exponent: float) -> NDArray[np.float64]:
-    """Weights that fall with the rank, dealt out at random."""
+    """Weights that fall with the rank, in random order."""
     weights: NDArray[np.float64] = np.arange(1.0, size + 1) ** -exponent
     return rng.permutation(weights)
 

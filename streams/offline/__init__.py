@@ -1,1 +1,1 @@
-"""The tiers without Kafka, fed from a log of events."""
+"""The tiers without Kafka, fed from an event log: for evaluation, for training and for tests."""

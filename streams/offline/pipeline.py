@@ -1,9 +1,9 @@
 """The steps in order: a message becomes a state, a state a request, a request a list.
 
-The whole product in one process, without Kafka and Redis; workers run the same two tiers, with both between them.
+Both tiers in one process, without Kafka and Redis. Workers run the same two tiers with Kafka between them.
 
     StateTier:  1 receive -> 2 interest -> 3 candidates
-    RankTier:   4 score -> 5 select -> 6 (publish: the caller's)
+    RankTier:   4 score -> 5 select      (6 publish: left to the caller)
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from streams.state.users import Users
 
 
 class Pipeline:
-    """Messages in, lists out; for tests and evaluation.
+    """Messages in, lists out.
 
     Parameters
     ----------
-    encoder : puts items into vectors.
-    scorer : None to keep the candidates' order.
+    settings : Settings
+    encoder : TextEncoder
+        Encodes the items.
+    scorer : Scorer or None
+        None: keep the candidates' order.
     """
 
     def __init__(self, settings: Settings, encoder: TextEncoder, scorer: Scorer | None) -> None:
@@ -44,7 +47,7 @@ class Pipeline:
             self.state.put_item(item, vector, arrived_ms)
 
     def feed(self, message: Message, now_ms: int) -> Recommendations | None:
-        """One click or purchase through steps 1 to 5; None if its user was forgotten since.
+        """Take one click or purchase through steps 1 to 5. Returns None if its user was forgotten since.
 
         Raises
         ------

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from encoders.models.device import Placement
 from ranker.load import load_scorer
+from ranker.progress import Progress
 from streams.bench import command as bench
 from streams.bench import packed, peer_scorers, random_models
 from streams.bench.flops import TransformerSizes
@@ -25,8 +26,9 @@ from tests import models
 SIZE = ListSize(context=60, candidates=12, length=8)
 
 
-def no_progress(text: str, done: int, total: int) -> None:
+def no_progress(name: str) -> Progress:
     """A progress bar that nobody sees."""
+    return lambda done, total: None
 
 
 @pytest.fixture(scope="module")

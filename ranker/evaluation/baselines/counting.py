@@ -1,7 +1,4 @@
-"""The methods that need no user: chance, popularity and recency.
-
-Anybody's list is everybody's; they say how much of a figure is no skill. Called through `method.Method`.
-"""
+"""The baselines that ignore the user: chance, popularity and recency. They show how much of a figure is no skill."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from ranker.evaluation.baselines.method import Events, Grid, Method, Query, Scor
 
 
 class Random(Method):
-    """Chance, by the seed."""
+    """Random scores, determined by the seed and the query."""
 
     name = "random"
     staleness = np.inf
@@ -26,7 +23,7 @@ class Random(Method):
         return np.array(
             [
                 np.random.default_rng([self.budget.seed, q.user, q.as_of_ms, len(q.history)]).random(
-                    self.shop.items, np.float32
+                    self.corpus.items, np.float32
                 )
                 for q in queries
             ]
@@ -34,16 +31,16 @@ class Random(Method):
 
 
 class Popularity(Method):
-    """The items with the most events ever."""
+    """The items with the most events of all time."""
 
     name = "popularity"
 
     def fit(self, events: Events) -> None:
         weights = decayed(events, self.setting.get("half_life_days"))
-        self._counts = np.bincount(events.item, weights, self.shop.items).astype(np.float32)
+        self._counts = np.bincount(events.item, weights, self.corpus.items).astype(np.float32)
 
     def scores(self, queries: Sequence[Query]) -> Scores:
-        return np.broadcast_to(self._counts, (len(queries), self.shop.items))
+        return np.broadcast_to(self._counts, (len(queries), self.corpus.items))
 
 
 class RecentPopularity(Popularity):
@@ -54,19 +51,19 @@ class RecentPopularity(Popularity):
 
 
 class Recency(Method):
-    """The newest items: by when they appeared or first had an event, or by when somebody chose them last."""
+    """The newest items: by their appearance or first event, or by their latest event."""
 
     name = "recency"
     grid: ClassVar[Grid] = {"by": ("first", "last")}
 
     def fit(self, events: Events) -> None:
-        self._time_ms = self.shop.appeared_ms.astype(np.float64)
+        self._time_ms = self.corpus.appeared_ms.astype(np.float64)
         if self.setting["by"] == "last":
-            self._time_ms[events.item] = events.time_ms  # of several the last one written is the newest
+            self._time_ms[events.item] = events.time_ms  # the last assignment wins, and it is the newest
         else:
             new = self._time_ms[events.item] == 0
             self._time_ms[events.item[new][::-1]] = events.time_ms[new][::-1]
 
     def scores(self, queries: Sequence[Query]) -> Scores:
         order = self._time_ms.argsort(kind="stable").argsort().astype(np.float32)  # a time in ms has too many digits
-        return np.broadcast_to(order, (len(queries), self.shop.items))
+        return np.broadcast_to(order, (len(queries), self.corpus.items))

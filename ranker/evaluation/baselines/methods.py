@@ -1,4 +1,4 @@
-"""Every traditional method, in the order of the table; a mixture stands after what it is made of."""
+"""Every baseline, in the order of the table. A mixture stands after its parts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 def with_parts(names: list[str]) -> list[str]:
-    """These methods and those that they build on, in the order of `METHODS`."""
+    """These baselines and their parts, in the order of `METHODS`."""
     wanted = set(names)
     for name in names:
         wanted.update(METHODS[name].parts)

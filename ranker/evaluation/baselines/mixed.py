@@ -1,7 +1,4 @@
-"""Mixtures of other methods, each with its own chosen settings: the weighted hybrid, and SASRec with the counter.
-
-Called through `method.Method`.
-"""
+"""Mixtures of other baselines, each with the settings chosen for it: the weighted hybrid, and SASRec with item-kNN."""
 
 from __future__ import annotations
 
@@ -14,9 +11,9 @@ from ranker.evaluation.baselines.method import Events, Grid, Method, Query, Scor
 
 
 class Hybrid(Method):
-    """A weighted hybrid (Burke, UMUAI 2002): standardised scores of behaviour, popularity and text, summed.
+    """A weighted hybrid (Burke, UMUAI 2002): the weighted sum of the scores of item-kNN, popularity and text.
 
-    Each method's scores are brought to mean 0 and standard deviation 1 over the catalogue first.
+    Each part's scores are standardised first, to mean 0 and standard deviation 1 over the catalogue.
     """
 
     name = "hybrid"
@@ -34,9 +31,9 @@ class Hybrid(Method):
 
 
 class SasRecAndCounter(Method):
-    """The log-probability of SASRec plus `weight` times the log of the co-visitation counter (item-kNN).
+    """The log-probability of SASRec plus `weight` times the logarithm of the co-visitation counter (item-kNN).
 
-    An item that the counter has never seen with the user's is given a tenth of the smallest score that it has given.
+    An item that the counter never saw together with the user's items gets a tenth of the smallest score above 0.
     """
 
     name = "sasrec+item-knn"

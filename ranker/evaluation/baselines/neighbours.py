@@ -1,7 +1,4 @@
-"""Collaborative filtering by neighbours: of the user, and of the items that they chose.
-
-Called through `method.Method`.
-"""
+"""Collaborative filtering by neighbours: of the user, and of the user's items."""
 
 from __future__ import annotations
 
@@ -9,16 +6,19 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-import scipy.sparse as sp
 
 from ranker.evaluation.baselines.method import Events, Grid, Method, Query, Scores, decayed, recent
+from ranker.evaluation.extra import evaluate_extra
+
+with evaluate_extra():
+    import scipy.sparse as sp
 
 
 class UserKnn(Method):
-    """What the users most like this one chose (Resnick et al., CSCW 1994; cosine of the items chosen, all of 1).
+    """The items of the users most similar to this one (Resnick et al., CSCW 1994), by the cosine of their item sets.
 
-    With `idf`, an item that many chose says less (Breese et al., UAI 1998). `amplify` raises similarities to a power,
-    so that the nearest count for more.
+    With `idf`, an item that many users chose counts less (Breese et al., UAI 1998). `amplify` raises similarities to a
+    power, so that the nearest users count for more.
     """
 
     name = "user-knn"
@@ -26,37 +26,38 @@ class UserKnn(Method):
     staleness = 0.1
 
     def fit(self, events: Events) -> None:
-        chosen = sp.csr_matrix(
-            (np.ones(len(events), np.float32), (events.user, events.item)), (self.shop.users, self.shop.items)
+        item_sets = sp.csr_matrix(
+            (np.ones(len(events), np.float32), (events.user, events.item)), (self.corpus.users, self.corpus.items)
         )
-        chosen.sum_duplicates()
-        chosen.data[:] = 1
-        self._chosen = chosen
-        users = np.asarray((chosen > 0).sum(0)).ravel()
-        seen = np.count_nonzero(np.diff(chosen.indptr))
-        self._weight = np.log1p(seen / (1 + users)).astype(np.float32) if self.setting["idf"] else np.ones(len(users))
-        weighted = chosen.multiply(self._weight).tocsr()
+        item_sets.sum_duplicates()
+        item_sets.data[:] = 1
+        self._item_sets = item_sets
+        users = np.asarray((item_sets > 0).sum(0)).ravel()
+        active = np.count_nonzero(np.diff(item_sets.indptr))
+        self._weight = np.log1p(active / (1 + users)).astype(np.float32) if self.setting["idf"] else np.ones(len(users))
+        weighted = item_sets.multiply(self._weight).tocsr()
         norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(1)).ravel())
         self._unit = sp.diags(1 / np.maximum(norms, 1e-9)) @ weighted
 
     def scores(self, queries: Sequence[Query]) -> Scores:
-        out = np.zeros((len(queries), self.shop.items), np.float32)
-        for place, query in enumerate(queries):
-            own = np.zeros(self.shop.items, np.float32)
+        scores = np.zeros((len(queries), self.corpus.items), np.float32)
+        for row, query in enumerate(queries):
+            own = np.zeros(self.corpus.items, np.float32)
             own[query.history.item] = self._weight[query.history.item]
-            alike = self._unit @ own / max(np.linalg.norm(own), 1e-9)
-            alike[query.user] = 0
-            count = min(self.setting["neighbours"], np.count_nonzero(alike > 0))
-            nearest = np.argpartition(alike, -count)[-count:] if count else np.empty(0, np.intp)
-            out[place] = (alike[nearest] ** self.setting["amplify"]) @ self._chosen[nearest]
-        return out
+            similarity = self._unit @ own / max(np.linalg.norm(own), 1e-9)
+            similarity[query.user] = 0
+            count = min(self.setting["neighbours"], np.count_nonzero(similarity > 0))
+            nearest = np.argpartition(similarity, -count)[-count:] if count else np.empty(0, np.intp)
+            scores[row] = (similarity[nearest] ** self.setting["amplify"]) @ self._item_sets[nearest]
+        return scores
 
 
 class ItemKnn(Method):
-    """Items that were in one basket, or with one user, with the user's last ones (Deshpande and Karypis, TOIS 2004).
+    """Items that share baskets, or users, with the user's last items (Deshpande and Karypis, TOIS 2004).
 
-    `sum over the last `window` items j, newest first, of order_decay^place(j) c(i, j) / (n(j)^a n(i)^(1 - a))`, where c
-    counts the baskets that hold both and n those that hold one: a = 1/2 is the cosine, a = 1 a conditional probability.
+    An item i scores `sum over the last `window` items j of order_decay^r(j) c(i, j) / (n(j)^a n(i)^(1 - a))`, where
+    r(j) is 0 for the newest item, c counts the baskets with both items, and n those with the one item. a = 1/2 is the
+    cosine, a = 1 a conditional probability.
     """
 
     name = "item-knn"
@@ -72,13 +73,13 @@ class ItemKnn(Method):
     def fit(self, events: Events) -> None:
         over = events.basket if self.setting["over"] == "baskets" else events.user
         _, row = np.unique(over, return_inverse=True)
-        shape = (row.max(initial=-1) + 1, self.shop.items)
-        held = sp.csr_matrix((decayed(events, self.setting["half_life_days"]), (row, events.item)), shape)
-        often = sp.csr_matrix((np.ones(len(events)), (row, events.item)), shape)
-        held.sum_duplicates()
-        often.sum_duplicates()
-        weights = held.data / often.data  # a basket counts once, however often it holds the item
-        once = often.copy()
+        shape = (row.max(initial=-1) + 1, self.corpus.items)
+        decayed_counts = sp.csr_matrix((decayed(events, self.setting["half_life_days"]), (row, events.item)), shape)
+        counts = sp.csr_matrix((np.ones(len(events)), (row, events.item)), shape)
+        decayed_counts.sum_duplicates()
+        counts.sum_duplicates()
+        weights = decayed_counts.data / counts.data  # a basket counts once, however often it holds the item
+        once = counts.copy()
         once.data[:] = 1
         weighted = once.copy()
         weighted.data = weights
@@ -93,8 +94,8 @@ class ItemKnn(Method):
         rows = [recent(query, self.setting["window"]) for query in queries]
         lengths = np.array([len(row) for row in rows])
         weights = np.concatenate([self.setting["order_decay"] ** np.arange(length) for length in lengths])
-        asked = sp.csr_matrix(
+        recent_items = sp.csr_matrix(
             (weights.astype(np.float32), np.concatenate(rows), np.concatenate([[0], np.cumsum(lengths)])),
-            (len(queries), self.shop.items),
+            (len(queries), self.corpus.items),
         )
-        return np.asarray((asked @ self._similar).todense(), np.float32)
+        return np.asarray((recent_items @ self._similar).todense(), np.float32)

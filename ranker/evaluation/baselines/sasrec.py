@@ -7,10 +7,8 @@ Vasilev, "Turning dross into gold loss", RecSys 2023; Petrov and Macdonald, RecS
 How to check it: MovieLens-1M, leave-one-out in the order of the file's time stamps, full catalogue: NDCG@10 about .18
 with this loss where the sampled one gives .13 (the first paper's SASRec+, 200 items a sequence, 2 blocks, 64
 dimensions, dropout .2). Write the ratings as clicks and the titles as items, one message a line, and run
-`afterclick evaluate --items items.jsonl --clicks clicks.jsonl --protocol leave-one-out --peek --systems sasrec
---max-minutes 120`; to compare with those papers, `--peek` is needed: their training part is everybody's.
-
-Called through `method.Method`.
+`afterclick evaluate --items items.jsonl --clicks clicks.jsonl --protocol leave-one-out --leaky-split --systems sasrec
+--max-minutes 120`. The papers' split is leaky, so a comparison with them needs `--leaky-split`.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ LEARNING_RATE = 1e-3
 
 
 class SasRec(Method):
-    """Trained until its epochs or its seconds are over; fitted again, it goes on from where it was."""
+    """Trained until its epochs or its seconds are over. A second fit continues from the weights of the first."""
 
     name = "sasrec"
     grid: ClassVar[Grid] = {"epochs": (16, 8, 32), "dropout": (0.2, 0.5), "dim": (64, 128), "blocks": (2, 1)}
@@ -46,11 +44,11 @@ class SasRec(Method):
         torch.manual_seed(self.budget.seed)
         if not hasattr(self, "_network"):
             self._network = _Network(
-                self.shop.items, self.setting["dim"], self.setting["blocks"], self.setting["dropout"]
+                self.corpus.items, self.setting["dim"], self.setting["blocks"], self.setting["dropout"]
             )
             self._optimiser = torch.optim.Adam(self._network.parameters(), LEARNING_RATE, betas=(0.9, 0.98))
             self.trained_events, self.trained_epochs = 0, 0.0
-        # as many epochs over what is new as over the first: going on never costs more than to begin anew
+        # new events get as many epochs as the first ones: to continue never costs more than to begin again
         new = len(events) - self.trained_events
         self.trained_events = len(events)
         seconds = self.budget.seconds * new / self.budget.events
@@ -67,8 +65,8 @@ class SasRec(Method):
                     break
                 ids = torch.from_numpy(batch)
                 states = self._network(ids[:, :-1])
-                known = ids[:, 1:] > 0
-                loss = nn.functional.cross_entropy(self._network.logits(states[known]), ids[:, 1:][known] - 1)
+                is_target = ids[:, 1:] > 0
+                loss = nn.functional.cross_entropy(self._network.logits(states[is_target]), ids[:, 1:][is_target] - 1)
                 self._optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 self._optimiser.step()
@@ -95,13 +93,13 @@ class SasRec(Method):
 
 
 class _Network(nn.Module):
-    """Item and place embeddings, blocks of causal self-attention, and the items' embeddings again for the output."""
+    """Item and position embeddings, blocks of causal self-attention, and the item embeddings again for the output."""
 
     def __init__(self, items: int, dim: int, blocks: int, dropout: float) -> None:
         super().__init__()
         self.item = nn.Embedding(items + 1, dim, padding_idx=0)
-        self.place = nn.Embedding(LENGTH, dim)
-        for embedding in (self.item, self.place):
+        self.position = nn.Embedding(LENGTH, dim)
+        for embedding in (self.item, self.position):
             nn.init.normal_(embedding.weight, std=0.02)
         self.drop = nn.Dropout(dropout)
         layer = nn.TransformerEncoderLayer(dim, HEADS, dim, dropout, batch_first=True, norm_first=True)
@@ -110,10 +108,10 @@ class _Network(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """(batch, length) ids, 0 for none, the newest last -> (batch, length, dim)."""
         length = ids.shape[1]
-        places = torch.arange(LENGTH - length, LENGTH)
+        positions = torch.arange(LENGTH - length, LENGTH)
         causal = nn.Transformer.generate_square_subsequent_mask(length)
-        # nothing is masked as padding: a row of it alone would be NaN, and its zero embedding is learned as nothing
-        hidden: Tensor = self.blocks(self.drop(self.item(ids) + self.place(places)), mask=causal, is_causal=True)
+        # padding is not masked: a row of padding alone would be NaN, and padding has a zero embedding
+        hidden: Tensor = self.blocks(self.drop(self.item(ids) + self.position(positions)), mask=causal, is_causal=True)
         return hidden
 
     def logits(self, states: Tensor) -> Tensor:
@@ -124,7 +122,7 @@ class _Network(nn.Module):
 def _sequences(events: Events, random: np.random.Generator) -> Ints:
     """(n, LENGTH + 1) ids, item + 1, of pieces of users' sequences; 0 in front of a short one.
 
-    The pieces begin at another place each time, and events of one time are in another order each time: none is theirs.
+    Each call draws other borders of the pieces, and another order of events of the same time, since they have no order.
     """
     order = np.lexsort((random.random(len(events)), events.time_ms, events.user))
     users, ids = events.user[order], events.item[order] + 1
@@ -133,18 +131,18 @@ def _sequences(events: Events, random: np.random.Generator) -> Ints:
     rows: list[Ints] = []
     for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
         rows.extend(ids[first:last] for first, last in _pieces(begin, end, random) if last - first > 1)
-    out = np.zeros((len(rows), LENGTH + 1), np.int64)
-    for place, row in enumerate(rows):
-        out[place, LENGTH + 1 - len(row) :] = row
-    return out
+    sequences = np.zeros((len(rows), LENGTH + 1), np.int64)
+    for index, row in enumerate(rows):
+        sequences[index, LENGTH + 1 - len(row) :] = row
+    return sequences
 
 
 def _batches(sequences: Ints, random: np.random.Generator) -> list[Ints]:
-    """Sequences of about the same length together, without the places that all of them leave empty."""
+    """Batches of sequences of about the same length, without the columns that are empty in all of them."""
     lengths = np.count_nonzero(sequences, axis=1) * random.uniform(0.8, 1.2, len(sequences))
     order = lengths.argsort()
     batches = [_trimmed(sequences[order[begin : begin + BATCH]]) for begin in range(0, len(order), BATCH)]
-    return [batches[place] for place in random.permutation(len(batches))]
+    return [batches[index] for index in random.permutation(len(batches))]
 
 
 def _trimmed(ids: Ints) -> Ints:

@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from encoders.event_time import milliseconds
 from streams.commands.demo.screen import Screen, View
 from streams.contracts import Click, Purchase, Recommendations
-from streams.datasets.shop import Shop
+from streams.datasets.shop import SyntheticShop
 from streams.settings import Kafka, Metrics, Redis, Settings, Tables
 from streams.testing import worker_process
 from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
@@ -158,7 +158,7 @@ class Traffic:
 def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
     """Start everything, play the shop, and give what was to be seen at the end."""
     items = min(max(ITEMS[0], 2 * events), ITEMS[1])
-    shop = Shop(seed, items, shoppers=max(20, events // EVENTS_PER_SHOPPER))
+    shop = SyntheticShop(seed, items, shoppers=max(20, events // EVENTS_PER_SHOPPER))
     kafka = running.enter_context(EmbeddedKafka()).bootstrap_servers
     from confluent_kafka import Producer  # optional: EmbeddedKafka has just said what to do where it is missing
 

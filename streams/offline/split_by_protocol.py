@@ -1,7 +1,4 @@
-"""Take a log apart by a protocol's name, as the command line names it: for `evaluate`, and for what training holds out.
-
-Knows no system; `ranker.evaluation.protocols` does the work.
-"""
+"""Split a log by a protocol's name and a cut, as the command line gives them. Knows no system."""
 
 from __future__ import annotations
 
@@ -11,12 +8,12 @@ from datetime import datetime
 from encoders.event_time import milliseconds
 from ranker.evaluation.protocols import (
     Interaction,
-    Shown,
+    ShownList,
     Split,
     impressions,
+    index_of_share,
     leave_one_out,
     next_basket,
-    place_of_share,
     prequential,
     time_split,
 )
@@ -27,14 +24,21 @@ CUT = 0.8
 """Share of the log before the cut where none is given; the usual 80 to 20."""
 
 
-def split_by(protocol: str, log: Sequence[Interaction], shown: Sequence[Shown], cut: str | None) -> Split:
-    """Take an ordered log apart.
+def split_by_protocol(
+    protocol: str, log: Sequence[Interaction], shown_lists: Sequence[ShownList], cut: str | None
+) -> Split:
+    """Split an ordered log.
 
     Parameters
     ----------
-    log : as `ranker.evaluation.protocols.ordered` gives it.
-    shown : lists that were shown; only `impressions` asks for them.
-    cut : where `time-split`, `prequential` and `impressions` begin to ask: a time with an offset, or the share of
+    protocol : str
+        One of `PROTOCOLS`.
+    log : sequence of Interaction
+        As `ranker.evaluation.protocols.ordered` returns it.
+    shown_lists : sequence of ShownList
+        Only `impressions` uses them.
+    cut : str or None
+        Where the cases of `time-split`, `prequential` and `impressions` begin: a time with an offset, or the share of
         events before it; None: `CUT`.
 
     Raises
@@ -48,13 +52,13 @@ def split_by(protocol: str, log: Sequence[Interaction], shown: Sequence[Shown], 
         return leave_one_out(log)
     if protocol == "next-basket":
         return next_basket(log)
-    place = _place(log, cut)
+    index = _cut_index(log, cut)
     if protocol == "time-split":
-        return time_split(log, log[place].time_ms)
-    return prequential(log, place) if protocol == "prequential" else impressions(log, shown, place)
+        return time_split(log, log[index].time_ms)
+    return prequential(log, index) if protocol == "prequential" else impressions(log, shown_lists, index)
 
 
-def _place(log: Sequence[Interaction], cut: str | None) -> int:
+def _cut_index(log: Sequence[Interaction], cut: str | None) -> int:
     try:
         share = CUT if cut is None else float(cut)
     except ValueError:
@@ -62,7 +66,7 @@ def _place(log: Sequence[Interaction], cut: str | None) -> int:
     if share is not None:
         if not 0 < share < 1:
             raise InputError(f"--cut: got {cut}, expected a share between 0 and 1, or a time such as 2011-11-01T00:00Z")
-        return min(place_of_share(log, share), len(log) - 1)
+        return min(index_of_share(log, share), len(log) - 1)
     try:
         moment = datetime.fromisoformat(str(cut).replace("Z", "+00:00"))
     except ValueError:
@@ -70,7 +74,7 @@ def _place(log: Sequence[Interaction], cut: str | None) -> int:
     if moment is None or moment.tzinfo is None:
         raise InputError(f"--cut: got {cut}, expected a time with an offset such as 2011-11-01T00:00Z, or a share")
     cut_ms = milliseconds(moment)
-    place = next((place for place, event in enumerate(log) if event.time_ms >= cut_ms), None)
-    if not place:
+    index = next((index for index, event in enumerate(log) if event.time_ms >= cut_ms), None)
+    if not index:
         raise InputError(f"--cut: got {cut}, expected a time within the log; it has events on one side only")
-    return place
+    return index

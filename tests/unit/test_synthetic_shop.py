@@ -1,4 +1,4 @@
-"""The generated shop: the same for a seed, valid, believable, and hidden tastes decide what is clicked."""
+"""The synthetic shop: the same for a seed, valid, believable, and hidden tastes decide which items are clicked."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from streams.contracts import Click, Item, Purchase
-from streams.datasets.shop import START_MS, Shop
+from streams.datasets.shop import START_MS, SyntheticShop
 from streams.datasets.shop_shopper import DAY_MS
 
 ITEMS, SHOPPERS, EVENTS = 1200, 60, 2500
 
 
 @pytest.fixture(scope="module")
-def shop() -> Shop:
-    return Shop(7, ITEMS, SHOPPERS)
+def shop() -> SyntheticShop:
+    return SyntheticShop(7, ITEMS, SHOPPERS)
 
 
 @pytest.fixture(scope="module")
-def events(shop: Shop) -> list[Click | Purchase]:
+def events(shop: SyntheticShop) -> list[Click | Purchase]:
     return list(shop.events(EVENTS))
 
 
@@ -31,20 +31,20 @@ def at(event: Click) -> int:
     return event.timestamp
 
 
-def test_seed_determines_everything(shop: Shop, events: list[Click | Purchase]) -> None:
-    again = Shop(7, ITEMS, SHOPPERS)
+def test_seed_determines_everything(shop: SyntheticShop, events: list[Click | Purchase]) -> None:
+    again = SyntheticShop(7, ITEMS, SHOPPERS)
     user = again.user_ids[3]
     late = START_MS + 5 * DAY_MS
     assert again.oracle(user, late, 20) == shop.oracle(user, late, 20)  # before any event was asked for
     assert again.items == shop.items
     assert list(again.events(EVENTS)) == events
     assert list(again.events(100)) == events[:100]
-    other = Shop(8, ITEMS, SHOPPERS)
+    other = SyntheticShop(8, ITEMS, SHOPPERS)
     assert [item.title for item in other.items] != [item.title for item in shop.items]
     assert [event.item_id for event in other.events(100)] != [event.item_id for event in events[:100]]
 
 
-def test_every_message_keeps_its_contract(shop: Shop, events: list[Click | Purchase]) -> None:
+def test_every_message_keeps_its_contract(shop: SyntheticShop, events: list[Click | Purchase]) -> None:
     for message in [*shop.items, *events]:
         assert msgspec.json.decode(msgspec.json.encode(message), type=type(message)) == message
     assert {type(event) for event in events} == {Click, Purchase}
@@ -54,15 +54,15 @@ def test_every_message_keeps_its_contract(shop: Shop, events: list[Click | Purch
     assert {event.user_id for event in events} <= set(shop.user_ids)
 
 
-def test_events_are_unique_and_in_the_order_of_time(shop: Shop, events: list[Click | Purchase]) -> None:
+def test_events_are_unique_and_in_the_order_of_time(shop: SyntheticShop, events: list[Click | Purchase]) -> None:
     assert len({event.event_id for event in events}) == EVENTS
     assert at(events[0]) >= START_MS
     assert all(at(one) < at(next_one) for one, next_one in pairwise(events))
-    later = Shop(7, ITEMS, SHOPPERS, start_ms=START_MS + DAY_MS)
+    later = SyntheticShop(7, ITEMS, SHOPPERS, start_ms=START_MS + DAY_MS)
     assert at(next(later.events(1))) == at(events[0]) + DAY_MS
 
 
-def test_items_look_like_a_shop(shop: Shop) -> None:
+def test_items_look_like_a_shop(shop: SyntheticShop) -> None:
     assert len({item.title for item in shop.items}) == ITEMS
     assert len({item.categories[0] for item in shop.items}) == 12
     assert len({tuple(item.categories) for item in shop.items}) == 60
@@ -71,7 +71,7 @@ def test_items_look_like_a_shop(shop: Shop) -> None:
     assert 0 < sum(not item.available for item in shop.items) < ITEMS / 20
 
 
-def test_dear_brands_cost_more(shop: Shop) -> None:
+def test_dear_brands_cost_more(shop: SyntheticShop) -> None:
     prices: dict[str, list[float]] = {"Wandera": [], "Alta Corvo": []}
     for item in shop.items:
         if item.brand in prices and item.categories[1] == "Tents":
@@ -80,12 +80,12 @@ def test_dear_brands_cost_more(shop: Shop) -> None:
     assert max(prices["Wandera"]) < min(prices["Alta Corvo"])
 
 
-def test_unavailable_items_are_not_clicked(shop: Shop, events: list[Click | Purchase]) -> None:
+def test_unavailable_items_are_not_clicked(shop: SyntheticShop, events: list[Click | Purchase]) -> None:
     gone = {item.item_id for item in shop.items if not item.available}
     assert not gone & {event.item_id for event in events}
 
 
-def test_purchases_end_visits_with_an_item_just_clicked(shop: Shop, events: list[Click | Purchase]) -> None:
+def test_purchases_end_visits_with_an_item_just_clicked(shop: SyntheticShop, events: list[Click | Purchase]) -> None:
     clicked: dict[str | None, set[str]] = {}
     bought: set[str | None] = set()
     for event in events:
@@ -98,7 +98,7 @@ def test_purchases_end_visits_with_an_item_just_clicked(shop: Shop, events: list
     assert 0.2 < len(bought) / len(clicked) < 0.5
 
 
-def test_oracle_knows_far_more_than_popularity(shop: Shop, events: list[Click | Purchase]) -> None:
+def test_oracle_knows_far_more_than_popularity(shop: SyntheticShop, events: list[Click | Purchase]) -> None:
     popular = {item_id for item_id, _ in Counter(event.item_id for event in events).most_common(10)}
     last: dict[str, Click] = {}
     oracle_hits = popular_hits = clicks = 0
@@ -114,7 +114,7 @@ def test_oracle_knows_far_more_than_popularity(shop: Shop, events: list[Click | 
     assert oracle_hits > 5 * popular_hits
 
 
-def test_probabilities_are_those_of_the_draws(shop: Shop, events: list[Click | Purchase]) -> None:
+def test_probabilities_are_those_of_the_draws(shop: SyntheticShop, events: list[Click | Purchase]) -> None:
     """The expected number of hits of each shopper's oracle list is the number found."""
     place = {item.item_id: n for n, item in enumerate(shop.shelves.items)}
     expected = variance = 0.0
@@ -134,7 +134,7 @@ def test_probabilities_are_those_of_the_draws(shop: Shop, events: list[Click | P
     assert abs(found - expected) < 4 * variance**0.5
 
 
-def test_words_of_the_taste_are_in_what_is_clicked(shop: Shop, events: list[Click | Purchase]) -> None:
+def test_words_of_the_taste_are_in_what_is_clicked(shop: SyntheticShop, events: list[Click | Purchase]) -> None:
     by_id = {item.item_id: item for item in shop.items}
 
     def share_liked(items: list[tuple[str, Item]]) -> float:
@@ -150,7 +150,7 @@ def test_words_of_the_taste_are_in_what_is_clicked(shop: Shop, events: list[Clic
     assert share_liked(clicked) > 1.5 * share_liked(others)
 
 
-def test_tastes_suit_the_shopper_and_drift(shop: Shop) -> None:
+def test_tastes_suit_the_shopper_and_drift(shop: SyntheticShop) -> None:
     kept = 0
     for user_id in shop.user_ids:
         now, later = (shop.taste(user_id, START_MS + days * DAY_MS) for days in (0, 60))
@@ -164,4 +164,4 @@ def test_tastes_suit_the_shopper_and_drift(shop: Shop) -> None:
 @pytest.mark.parametrize("items", [599, 100_000])
 def test_impossible_sizes_are_refused(items: int) -> None:
     with pytest.raises(ValueError, match=f"items: got {items}, expected 600 to 21600"):
-        Shop(1, items)
+        SyntheticShop(1, items)
