@@ -71,7 +71,6 @@ def measure(servers: Servers, stage: StageProgress) -> list[Measurement]:
     BenchFailed
         The worker ended, lost lists, or ranked without its model.
     """
-
     with tempfile.TemporaryDirectory(prefix="afterclick-bench-", ignore_cleanup_errors=True) as folder:
         model = servers.settings.ranker.model
         packed = random_models.encoder(Path(folder) / "encoder", "MiniLM", random_models.MINILM)
