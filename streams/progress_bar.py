@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
 from ranker.progress import Progress, StageProgress
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -37,3 +40,12 @@ def progress_bar(quiet: bool = False) -> Iterator[StageProgress]:
             return lambda done, total: bar.update(task, completed=done, total=total)
 
         yield stage
+
+
+def track(items: Sequence[T], name: str, stage: StageProgress) -> Iterator[T]:
+    """Yield the items as a stage of this name; report how many of them are done."""
+    progress = stage(name)
+    for done, item in enumerate(items):
+        progress(done, len(items))
+        yield item
+    progress(len(items), len(items))

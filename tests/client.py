@@ -1,4 +1,4 @@
-"""A shop's backend, as tests play it: not ours, and it knows nothing of a worker but the topics and Redis."""
+"""A shop's backend for tests: knows the topics and Redis, and nothing else of a worker."""
 
 from __future__ import annotations
 
@@ -16,36 +16,40 @@ from streams.contracts import COLD_START_USER
 from streams.kafka.topics import ensure_topics, topic_specs
 from streams.settings import Settings
 
-MOST_BYTES = 16 << 20
+MAX_MESSAGE_BYTES = 16 << 20
 KINDS = ["walking boots", "tent for two", "reading lamp", "garden chair", "coffee grinder"]
-ANY = -1
-"""Let the client choose the partition."""
+ANY_PARTITION = -1
+"""Let the producer choose the partition."""
 ITEMS = [f"item-{number}" for number in range(60)]
 
 
 def now_ms() -> int:
-    return time.time_ns() // 10**6  # rounded down: no event is dated after its record
+    """Return the wall clock in milliseconds, rounded down so that no event is later than its record."""
+    return time.time_ns() // 10**6
 
 
 class Client:
-    """What a shop's backend does: produce with librdkafka's own defaults, consume, read Redis."""
+    """Produces with librdkafka's own defaults, consumes, and reads Redis. The constructor creates the topics."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         asyncio.run(ensure_topics(settings, topic_specs(settings)))
         self.redis = redis.Redis.from_url(settings.redis.url.get_secret_value())
         server = settings.kafka.bootstrap_servers
-        self._producer = Producer({"bootstrap.servers": server, "linger.ms": 2, "message.max.bytes": MOST_BYTES})
+        self._producer = Producer({"bootstrap.servers": server, "linger.ms": 2, "message.max.bytes": MAX_MESSAGE_BYTES})
 
-    def produce(self, topic: str, key: str | None, value: Any, partition: int = ANY) -> None:
+    def produce(self, topic: str, key: str | None, value: Any, partition: int = ANY_PARTITION) -> None:
+        """Send a value: bytes and None as they are, all else as JSON."""
         raw = value if isinstance(value, (bytes, type(None))) else json.dumps(value).encode()
         self._producer.produce(self.settings.topic(topic), key=key, value=raw, partition=partition)
         self._producer.poll(0)
 
     def flush(self) -> None:
+        """Wait until Kafka has all messages."""
         assert self._producer.flush(30) == 0
 
     def items(self, item_ids: list[str] = ITEMS) -> None:
+        """Send items and wait until Kafka has them."""
         for item_id in item_ids:
             kind = KINDS[int(item_id.split("-")[1]) % len(KINDS)]
             item = {"item_id": item_id, "title": f"{kind.capitalize()} {item_id}", "categories": [kind], "price": 9.5}
@@ -58,16 +62,20 @@ class Client:
         item_id: str,
         event_id: str | None = None,
         topic: str = "clicks",
-        partition: int = ANY,
+        partition: int = ANY_PARTITION,
         **more: Any,
     ) -> str:
+        """Send a click, or another event by its topic, with further fields `more`; return its event id."""
         event_id = event_id or uuid.uuid4().hex
         event = {"event_id": event_id, "user_id": user_id, "item_id": item_id, "timestamp": now_ms(), **more}
         self.produce(topic, user_id, event, partition)
         return event_id
 
     def consume(self, topic: str) -> Iterator[tuple[str | None, Any]]:
-        """Key and decoded value of every message of a topic, oldest first, up to its present end."""
+        """Yield key and decoded value of every message of a topic, up to its present end.
+
+        A topic given by its full name, prefix included, yields the values as bytes.
+        """
         name = topic if topic.startswith(self.settings.topic_prefix) else self.settings.topic(topic)
         consumer = Consumer(
             {
@@ -77,9 +85,9 @@ class Client:
             }
         )
         try:
-            places = [TopicPartition(name, partition, 0) for partition in range(self.settings.kafka.partitions)]
-            ends = {p.partition: consumer.get_watermark_offsets(p, timeout=10)[1] for p in places}
-            consumer.assign(places)
+            partitions = [TopicPartition(name, partition, 0) for partition in range(self.settings.kafka.partitions)]
+            ends = {p.partition: consumer.get_watermark_offsets(p, timeout=10)[1] for p in partitions}
+            consumer.assign(partitions)
             left = sum(ends.values())
             while left:
                 message = consumer.poll(10)
@@ -93,23 +101,25 @@ class Client:
             consumer.close()
 
     def newest(self) -> dict[str, Any]:
-        """Each user's newest list on the topic; None where it was erased. Without the one for newcomers."""
+        """Return each user's newest list on the topic, None if it was erased; without the cold-start list."""
         return {key: value for key, value in self.consume("recommendations") if key not in (None, COLD_START_USER)}
 
     def cached(self, user_id: str) -> Any:
+        """Return a user's list in Redis, or None."""
         stored = self.redis.get(self.settings.key_prefix + user_id)
         return None if stored is None else json.loads(stored)
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 30) -> Any:
-    """Wait for a condition and return what it gave."""
+    """Wait until a condition returns a true value; return that value."""
     deadline = time.monotonic() + timeout_s
     while not (outcome := condition()):
-        assert time.monotonic() < deadline, f"not so within {timeout_s:g} s"
+        assert time.monotonic() < deadline, f"the condition is still false after {timeout_s:g} s"
         time.sleep(0.1)
     return outcome
 
 
 def version(client: Client, user_id: str, wanted: int) -> bool:
+    """Return whether Redis has a user's list of this state version."""
     stored = client.cached(user_id)
     return stored is not None and stored["state_version"] == wanted

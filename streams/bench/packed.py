@@ -1,7 +1,7 @@
-"""The packed scorers alone: lists a second beside a peer that reads each candidate with its whole context again.
+"""Measure the packed scorers alone, beside peers that read each candidate together with its whole context again.
 
-Useful work stands beside plain matrix products in the same format, and a click on a kept context beside one on a
-context that nobody kept. The models are made on the fly. Called by `scorer`; knows no Kafka.
+Useful work stands beside plain matrix products in the same format; a click on a cached context stands beside the same
+with an empty cache. The models have random weights. Knows no Kafka.
 """
 
 from __future__ import annotations
@@ -11,162 +11,169 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.progress import Progress
-
 from encoders.models.device import choose
 from ranker.load import load_scorer
+from ranker.progress import StageProgress
 from ranker.score import Scorer, ScoreRequest
-from streams.bench import peers, shapes
-from streams.bench.rows import Row, Target
-from streams.bench.shapes import Lists, Made, Size
-from streams.bench.work import Shape, matmul_gflops, processor, seconds
+from streams.bench import peer_scorers, random_models
+from streams.bench.flops import TransformerSizes, matmul_gflops
+from streams.bench.machine import processor
+from streams.bench.measurement import Measurement, Target
+from streams.bench.random_models import ListSize, RandomModel, RandomRequests
+from streams.bench.timing import seconds, seconds_of_each
+from streams.progress_bar import track
 from streams.settings import Settings
 
-SIZE = Size(context=250, candidates=100, length=12)
-CLICK = Size(context=1_000, candidates=20, length=12)
+SIZE = ListSize(context=250, candidates=100, length=12)
+CLICK = ListSize(context=1_000, candidates=20, length=12)
+WARM_UP = ScoreRequest("warm", ["up"])
 ROUNDS, FULL_PROMPT_ROUNDS = 3, 2
-ENCODER_LISTS = 5  # in each round: one takes a fraction of a second
-PEER_PROMPTS = 10  # of a list's: all take minutes on two cores
+ENCODER_LISTS = 5  # in each round, because one list takes a fraction of a second
+PEER_PROMPTS = 10  # of a list's prompts, because all take minutes on two cores
 ENCODER_MATMUL, DECODER_MATMUL = 1024, 2048  # sides of the products, chosen by us: near the layers' own
 ENCODER_USEFUL = {"float32": 0.70, "bfloat16": 0.40}
 DECODER_USEFUL = 0.50
-CROSS_ENCODER, FULL_PROMPTS = f"{peers.SENTENCES} CrossEncoder, float32", "transformers, full prompts in one batch"
-KEPT_IDS = "Items' token ids are kept, as a worker has them."
+CROSS_ENCODER = f"{peer_scorers.SENTENCES} CrossEncoder, float32"
+FULL_PROMPTS = "transformers, full prompts in one batch"
+CACHED_IDS = "Items' token ids are cached, as a worker has them."
 
 
-def measure(settings: Settings, progress: Progress) -> list[Row]:
+def measure(settings: Settings, stage: StageProgress) -> list[Measurement]:
     """Make the models, and measure each kind of packed scorer."""
     device = choose(settings.ranker.device).device
     with tempfile.TemporaryDirectory(prefix="afterclick-bench-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        minilm = shapes.encoder(folder / "encoder", "MiniLM", shapes.MINILM)
-        large = shapes.decoder(folder / "large", "Qwen3-0.6B", shapes.QWEN3_0_6B, shapes.MINILM)
-        small = shapes.decoder(folder / "small", "SmolLM-135M", shapes.SMOLLM_135M, shapes.MINILM)
+        folder, minilm = Path(name), random_models.MINILM
+        encoder = random_models.encoder(folder / "encoder", "MiniLM", minilm)
+        large = random_models.decoder(folder / "large", "Qwen3-0.6B", random_models.QWEN3_0_6B, minilm)
+        small = random_models.decoder(folder / "small", "SmolLM-135M", random_models.SMOLLM_135M, minilm)
         return [
-            *encoder_rows(minilm, SIZE, device, progress),
-            *decoder_rows(large, SIZE, device, progress),
-            click_row(large, CLICK, device, progress),
-            click_row(small, CLICK, device, progress),
+            *measure_encoder(encoder, SIZE, device, stage),
+            *measure_decoder(large, SIZE, device, stage),
+            measure_click(large, CLICK, device, stage),
+            measure_click(small, CLICK, device, stage),
         ]
 
 
-def encoder_rows(made: Made, size: Size, device: str, progress: Progress) -> list[Row]:
-    """A packed encoder in the format that suits the machine, in float32, bfloat16 and int8; against a cross-encoder."""
+def measure_encoder(model: RandomModel, size: ListSize, device: str, stage: StageProgress) -> list[Measurement]:
+    """Measure a packed encoder against a cross-encoder.
+
+    The formats are the one that suits the machine, float32, bfloat16 and, on a CPU, int8.
+    """
     best = choose(device).dtype
-    peer = peers.cross_encoder(made.folder, device)
-    lists = Lists(made, size)
+    peer = peer_scorers.cross_encoder(model.folder, device)
+    source = RandomRequests(model, size)
     int8 = ("int8",) if device == "cpu" else ()
     dtypes = dict.fromkeys((best, *ENCODER_USEFUL, *int8))
-    timed = {dtype: _Timed(made, device, dtype, ENCODER_MATMUL) for dtype in dtypes}
-    for ours in timed.values():
-        ours.scorer.prepare(lists.items)
-        ours.scorer.score([lists.request()])
+    ours = {dtype: _ColdScorer(model, device, dtype, ENCODER_MATMUL) for dtype in dtypes}
+    for cold in ours.values():
+        cold.scorer.prepare(source.items)
+        cold.scorer.score([source.request()])
     if peer:
-        peer(ScoreRequest("warm", ["up"]))
-    theirs = []
-    for _ in progress.track(range(ROUNDS), description=f"{made.name}, packed: {size}"):
-        requests = [lists.request() for _ in range(ENCODER_LISTS)]
-        for ours in timed.values():
-            ours.round(requests)
+        peer(WARM_UP)
+    peers = []
+    for _ in track(range(ROUNDS), f"{model.name}, packed: {size}", stage):
+        requests = [source.request() for _ in range(ENCODER_LISTS)]
+        for cold in ours.values():
+            cold.round(requests)
         if peer:
-            theirs.append(1 / seconds(peer, requests[:1]))
+            peers.append(1 / seconds(peer, requests[0]))
     amx = "amx_bf16" in processor().get("flags", "").split()
     bounds = (best, f"{best} (auto)", 60 if amx else 30), ("float32", "float32", 20)
-    note = KEPT_IDS if peer else peers.NO_SENTENCES
+    name = f"packed encoder of {model.name}'s shape, {size}"
+    peer_name, note = (CROSS_ENCODER, CACHED_IDS) if peer else ("", peer_scorers.NO_SENTENCES)
+    int8_note = "int8 ranks a little otherwise: README's Tune tells how much."
+    float32_s = ours["float32"].per_s
     return [
         *(
-            Row(
-                f"packed encoder of {made.name}'s shape, {size}, {label}",
+            Measurement(
+                f"{name}, {label}",
                 "lists/s",
-                timed[dtype].per_s,
-                CROSS_ENCODER if peer else "",
-                theirs,
+                ours[dtype].per_s,
+                peer_name,
+                peers,
                 Target(bound, at_most=False, of="ratio"),
                 note,
             )
             for dtype, label, bound in bounds
         ),
         *(
-            Row(
-                f"packed encoder of {made.name}'s shape, {size}, {dtype}",
-                "lists/s",
-                timed[dtype].per_s,
-                "the same in float32",
-                timed["float32"].per_s,
-                note="int8 ranks a little otherwise: README's Tune tells how much.",
+            Measurement(
+                f"{name}, {dtype}", "lists/s", ours[dtype].per_s, "the same in float32", float32_s, note=int8_note
             )
             for dtype in int8
         ),
-        *(timed[dtype].row("encoder", bound) for dtype, bound in ENCODER_USEFUL.items()),
+        *(ours[dtype].useful_work("encoder", bound) for dtype, bound in ENCODER_USEFUL.items()),
     ]
 
 
-def decoder_rows(made: Made, size: Size, device: str, progress: Progress) -> list[Row]:
-    """A packed decoder with nothing kept, in bfloat16; against whole prompts."""
-    lists = Lists(made, size)
-    ours = _Timed(made, device, "bfloat16", DECODER_MATMUL)
-    peer = peers.full_prompts(made.folder, ours.scorer.placement)
-    some = min(PEER_PROMPTS, size.candidates)
-    ours.scorer.prepare(lists.items)
-    ours.scorer.score([ScoreRequest("warm", ["up"])])
-    peer(ScoreRequest("warm", ["up"]))
-    theirs = []
-    for _ in progress.track(range(FULL_PROMPT_ROUNDS), description=f"{made.name}, packed: {size}"):
-        request = lists.request()
+def measure_decoder(model: RandomModel, size: ListSize, device: str, stage: StageProgress) -> list[Measurement]:
+    """Measure a packed decoder with an empty cache, in bfloat16, against whole prompts."""
+    source = RandomRequests(model, size)
+    ours = _ColdScorer(model, device, "bfloat16", DECODER_MATMUL)
+    peer = peer_scorers.full_prompts(model.folder, ours.scorer.placement)
+    prompts = min(PEER_PROMPTS, size.candidates)
+    ours.scorer.prepare(source.items)
+    ours.scorer.score([WARM_UP])
+    peer(WARM_UP)
+    peers = []
+    for _ in track(range(FULL_PROMPT_ROUNDS), f"{model.name}, packed: {size}", stage):
+        request = source.request()
         ours.round([request])
-        part = ScoreRequest(request.context, request.candidates[:some])
-        theirs.append(some / size.candidates / seconds(peer, [part]))
+        part = ScoreRequest(request.context, request.candidates[:prompts])
+        peers.append(prompts / size.candidates / seconds(peer, part))
     return [
-        Row(
-            f"packed decoder of {made.name}'s shape, {size}, bfloat16",
+        Measurement(
+            f"packed decoder of {model.name}'s shape, {size}, bfloat16",
             "lists/s",
             ours.per_s,
             FULL_PROMPTS,
-            theirs,
+            peers,
             Target(18, at_most=False, of="ratio"),
-            f"Full prompts: timed on a batch of {some} of the {size.candidates}, and scaled; with a vocabulary of "
+            f"Full prompts: timed on a batch of {prompts} of the {size.candidates}, and scaled; with a vocabulary of "
             "30,522, where Qwen's has five times as many words to compute logits of.",
         ),
-        ours.row("decoder", DECODER_USEFUL),
+        ours.useful_work("decoder", DECODER_USEFUL),
     ]
 
 
-def click_row(made: Made, size: Size, device: str, progress: Progress) -> Row:
-    """A click of a user whose context is kept, against the same where nothing is kept."""
-    lists = Lists(made, size)
-    warm = load_scorer(str(made.folder), device, "bfloat16")
-    cold = load_scorer(str(made.folder), device, "bfloat16", cache_bytes=0)
-    request = lists.request()
-    for scorer, first in ((cold, ScoreRequest("warm", ["up"])), (warm, request)):
-        scorer.prepare(lists.items)
+def measure_click(model: RandomModel, size: ListSize, device: str, stage: StageProgress) -> Measurement:
+    """Measure a click of a user whose context is cached, against the same click with an empty cache."""
+    source = RandomRequests(model, size)
+    warm = load_scorer(str(model.folder), device, "bfloat16")
+    cold = load_scorer(str(model.folder), device, "bfloat16", cache_bytes=0)
+    request = source.request()
+    for scorer, first in ((cold, WARM_UP), (warm, request)):
+        scorer.prepare(source.items)
         scorer.score([first])
-    ours, theirs = [], []
-    for _ in progress.track(range(ROUNDS), description=f"{made.name}, packed: a click"):
-        request = lists.clicked(request)
+    ours, peers = [], []
+    for _ in track(range(ROUNDS), f"{model.name}, packed: a click", stage):
+        request = source.after_click(request)
         ours.append(1 / _score_seconds(warm, [request]))
-        theirs.append(1 / _score_seconds(cold, [request]))
-    return Row(
-        f"a click on a kept context, packed decoder of {made.name}'s shape, {size}, bfloat16",
+        peers.append(1 / _score_seconds(cold, [request]))
+    return Measurement(
+        f"a click on a cached context, packed decoder of {model.name}'s shape, {size}, bfloat16",
         "lists/s",
         ours,
-        "nothing kept",
-        theirs,
+        "nothing cached",
+        peers,
         Target(4, at_most=False, of="ratio"),
-        f"A click adds a line of {shapes.LINE_WORDS} tokens and brings other candidates.",
+        f"A click adds a line of {random_models.LINE_WORDS} tokens and brings other candidates.",
     )
 
 
 @dataclass
-class _Timed:
-    """A packed scorer with nothing kept: lists a second, and useful work beside the rate of matrix products.
+class _ColdScorer:
+    """A packed scorer with an empty cache: lists a second, and useful work beside the rate of matrix products.
 
     Attributes
     ----------
-    matmul : the side of those matrices.
-    per_s, gflops, limits : a figure of each round.
+    matmul : int
+        The side of those matrices.
+    per_s, gflops, limits : list of float
+        A figure of each round: lists a second, useful work and matrix products in 1e9 operations a second.
     """
 
-    made: Made
+    model: RandomModel
     device: str
     dtype: str
     matmul: int
@@ -175,24 +182,24 @@ class _Timed:
     limits: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.scorer = load_scorer(str(self.made.folder), self.device, self.dtype, cache_bytes=0)
-        self._shape = Shape.read(self.made.folder)
+        self.scorer = load_scorer(str(self.model.folder), self.device, self.dtype, cache_bytes=0)
+        self._sizes = TransformerSizes.read(self.model.folder)
 
     def round(self, requests: Sequence[ScoreRequest]) -> None:
-        """Score requests of equal size, one after the other, then multiply matrices."""
+        """Score requests of equal size in turn, then multiply matrices."""
         usage, lists = self.scorer.usage, len(requests)
         context, own = usage.context_tokens, usage.candidate_tokens
-        taken_s = _score_seconds(self.scorer, requests)
+        score_s = _score_seconds(self.scorer, requests)
         context, own = usage.context_tokens - context, usage.candidate_tokens - own
-        flops = self._shape.flops(context / lists, own / lists, len(requests[0].candidates))
-        self.per_s.append(lists / taken_s)
-        self.gflops.append(flops * lists / taken_s / 1e9)
+        flops = self._sizes.flops(context / lists, own / lists, len(requests[0].candidates))
+        self.per_s.append(lists / score_s)
+        self.gflops.append(flops * lists / score_s / 1e9)
         self.limits.append(matmul_gflops(self.scorer.placement, self.matmul))
 
-    def row(self, kind: str, bound: float) -> Row:
-        """The row of useful work."""
-        return Row(
-            f"useful work, packed {kind} of {self.made.name}'s shape, {self.dtype}",
+    def useful_work(self, kind: str, bound: float) -> Measurement:
+        """Return the useful work of all rounds, with the lowest ratio to the limit that is good."""
+        return Measurement(
+            f"useful work, packed {kind} of {self.model.name}'s shape, {self.dtype}",
             "GFLOP/s",
             self.gflops,
             f"matrix products of {self.matmul} in {self.dtype}",
@@ -203,4 +210,5 @@ class _Timed:
 
 
 def _score_seconds(scorer: Scorer, requests: Sequence[ScoreRequest]) -> float:
-    return seconds(lambda request: scorer.score([request]), requests)
+    """Score the requests in turn, each in a call of its own."""
+    return seconds_of_each(lambda request: scorer.score([request]), requests)

@@ -1,7 +1,8 @@
-"""The peer of the state tier: a Faust agent as its documentation shows one, with the same state in the same table.
+"""The peer of the state tier: a Faust agent as Faust's documentation shows one, with the same state in the same table.
 
-One read, one update and one write of the table per event, its changelog left to Faust; no dead letters, no repeated
-events recognised, no counts, no requests. Run by `state` as a process of its own: `python -m ... <settings>`.
+Each event costs one read, one update and one write of the table; Faust writes the changelog. The agent has no dead
+letters, no detection of repeated events, no counts and no rank requests. Run it as a process of its own:
+`python -m streams.bench.per_event_agent`, with the settings in the environment.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main() -> None:
     vectors: dict[int, Vector] = {}
 
     @app.agent(clicks)
-    async def count(stream: Any) -> None:
+    async def update_state(stream: Any) -> None:
         async for value in stream:
             click = decoder.decode(value)
             item, user = item_key(click.item_id), b"u" + click.user_id.encode()

@@ -1,245 +1,207 @@
-"""What the stream costs: event-to-list time, and lists a second against those of the scorer alone.
+"""Measure what the stream costs: the time from an event to its list, and lists a second beside the scorer alone.
 
-A real worker, real clients, the generated shop's catalogue. On a machine with few cores the load, Kafka and the worker
-share them, the scorer alone has them all: the figures are the worse for it, never the better. Called by `bench`.
+A real worker, real clients, and the generated shop's catalogue. On a machine with few cores the clients, Kafka and the
+worker share the cores, and the scorer alone has them all: the figures get worse by that, never better.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from statistics import median
 
-import msgspec
-from rich.progress import Progress
-
-from encoders.describe import describe_history
-from encoders.event_time import milliseconds
-from ranker.load import load_scorer
-from ranker.score import Scorer, ScoreRequest
-from streams.bench import shapes
-from streams.bench.clicks import ITEMS, Traffic, event_of, now_ms
-from streams.bench.ground import Ground, topics
-from streams.bench.rows import Row, Target, percentile
-from streams.bench.traffic import Message, Received, Timings
-from streams.contracts import RankRequest
+from ranker.progress import StageProgress
+from streams.bench import random_models
+from streams.bench.kafka_clients import ReceivedMessage, RoundTrips, SentEvent
+from streams.bench.measurement import Measurement, Target, percentile
+from streams.bench.scorer_alone import ScorerAlone
+from streams.bench.servers import Servers
+from streams.bench.worker_client import ITEMS, WorkerClient, event_of, now_ms, worker_client
 from streams.testing.worker_process import worker
 
 ROUNDS = 3
 RATE_PER_S, RATE_S, USERS = 50, 15.0, 200
 ECHO_S = 4.0
 WARM_UP_S = 2.0
-HISTORY, SINGLE_LISTS = 10, 20
-WARM_LINES, WARM_CANDIDATES = 20, 100  # of one request that only warms
+HISTORY = 10
 DAY_MS, MINUTE_MS = 86_400_000, 60_000
 
-Say = Callable[[str], None]
 Peer = tuple[str, Sequence[float]]
-"""What it is, and its figure of each round."""
+"""The peer's name, and its figure of each round."""
 
 
 @dataclass(frozen=True)
-class Load:
-    """What a model's worker is given.
+class ModelLoad:
+    """The load on a worker that ranks with a model.
 
     Attributes
     ----------
-    lists : asked for at once, in each round.
-    half_rate_s : seconds of each round at half the rate that this showed.
-    keeps_texts : whether the model keeps what it read of a text, so that every item is to be warm before the rounds.
-    saturated, p50, p99 : targets, if there are any: lists a second over the scorer's own, and times over those of one
-        list.
+    lists : int
+        Lists requested at once, in each round.
+    half_rate_s : float
+        Seconds of each round at half the rate that the rounds at once showed.
+    caches_texts : bool
+        Whether the model caches what it computed of a text, so that every item must be cached before the rounds.
+    saturated : Target, optional
+        Of the ratio of lists a second to the scorer's own.
+    p50, p99 : Target, optional
+        Of the ratio of the times from event to list to the scorer's time for one list.
     """
 
     lists: int
     half_rate_s: float
-    keeps_texts: bool
+    caches_texts: bool
     saturated: Target | None = None
     p50: Target | None = None
     p99: Target | None = None
 
 
-BI_ENCODER = Load(250, 5.0, True, saturated=Target(0.8, at_most=False, of="ratio"))
-PACKED = Load(24, 10.0, False, p50=Target(2, at_most=True, of="ratio"), p99=Target(5, at_most=True, of="ratio"))
+BI_ENCODER = ModelLoad(250, 5.0, True, saturated=Target(0.8, at_most=False, of="ratio"))
+PACKED = ModelLoad(24, 10.0, False, p50=Target(2, at_most=True, of="ratio"), p99=Target(5, at_most=True, of="ratio"))
 
 
-def measure(ground: Ground, progress: Progress) -> list[Row]:
-    """Measure the machinery, then the whole with its model, then with a packed encoder of MiniLM's shape.
+def measure(servers: Servers, stage: StageProgress) -> list[Measurement]:
+    """Measure the stream without a model, then with the user's model, then with a packed encoder of MiniLM's shape.
 
     Raises
     ------
     BenchFailed
         The worker ended, lost lists, or ranked without its model.
     """
-    with (
-        _saying(progress) as say,
-        tempfile.TemporaryDirectory(prefix="afterclick-bench-", ignore_cleanup_errors=True) as folder,
-    ):
-        model = ground.settings.ranker.model
-        packed = shapes.encoder(Path(folder) / "encoder", "MiniLM", shapes.MINILM)
+    with tempfile.TemporaryDirectory(prefix="afterclick-bench-", ignore_cleanup_errors=True) as folder:
+        model = servers.settings.ranker.model
+        packed = random_models.encoder(Path(folder) / "encoder", "MiniLM", random_models.MINILM)
+        packed_name = f"packed encoder of {packed.name}'s shape"
         return [
-            *_machinery(ground, say),
-            *_with_model(ground, say, model, model, BI_ENCODER),
-            *_with_model(ground, say, f"packed encoder of {packed.name}'s shape", str(packed.folder), PACKED),
+            *_without_model(servers, stage),
+            *WithModel(servers, stage, model, model, BI_ENCODER).measure(),
+            *WithModel(servers, stage, packed_name, str(packed.folder), PACKED).measure(),
         ]
 
 
-def _machinery(ground: Ground, say: Say) -> list[Row]:
-    """Event-to-list time where the scorer returns at once: what the stream itself costs."""
+def _without_model(servers: Servers, stage: StageProgress) -> list[Measurement]:
+    """Measure the time from event to list with a scorer that returns at once: the cost of the stream itself."""
     lists, echoes = [], []
-    with _traffic(ground, "none") as traffic, _working(traffic, say):
+    with worker_client(servers, "none") as client, _ready_worker(client, stage):
         for number in range(ROUNDS):
-            say(f"{RATE_PER_S} events/s through the machinery, round {number + 1} of {ROUNDS}")
-            clicks = [traffic.click(f"user-{place % USERS}", now_ms()) for place in range(round(RATE_PER_S * RATE_S))]
-            timings = traffic.answered(clicks, RATE_PER_S, "no-model")
-            lists.append(timings)
-            echoes.append(traffic.echoed(timings, RATE_PER_S, ECHO_S))
-    what = f"event to list at {RATE_PER_S} events/s, a scorer that returns at once"
+            stage(f"{RATE_PER_S} events/s through the machinery, round {number + 1} of {ROUNDS}")
+            clicks = [client.click(f"user-{event % USERS}", now_ms()) for event in range(round(RATE_PER_S * RATE_S))]
+            trips = client.round_trips(clicks, RATE_PER_S, "no-model")
+            lists.append(trips)
+            echoes.append(client.echo_round_trips(trips, RATE_PER_S, ECHO_S))
+    name = f"event to list at {RATE_PER_S} events/s, a scorer that returns at once"
     peer = {
         percent: (f"plain Kafka round trip p{percent}", [percentile(echo.latencies_ms(), percent) for echo in echoes])
         for percent in (50, 99)
     }
-    return _latency_rows(what, lists, peer, {50: Target(15, at_most=True), 99: Target(60, at_most=True)})
+    return _latencies(name, lists, peer, {50: Target(15, at_most=True), 99: Target(60, at_most=True)})
 
 
-def _with_model(ground: Ground, say: Say, name: str, model: str, load: Load) -> list[Row]:
-    """Lists a second of the whole, and of its scorer alone with the same work; then event-to-list at half of that.
+class WithModel:
+    """The stream with a model: lists a second beside the scorer alone, then event-to-list time at half that rate.
 
-    The same work: the scorer alone answers the very requests that the worker had, in order, in batches as large.
-    Equal caches: before the rounds the worker ranks a history for each user, and where the model keeps texts a click
-    on every item, and the scorer alone sees every text of those requests, so the candidates are warm in both. In a
-    round, each history is some days old, another number of days than ever before, so its lines are new to both when
-    the round begins.
+    Both sides do the same work: the scorer alone scores the very requests that the worker had, in order, in batches of
+    the same size. Both start with equal caches. Before the rounds the worker ranks a history for each user and, if the
+    model caches texts, a click on every item; the scorer alone reads every text of those requests. So the candidates
+    are cached on both sides. Each round's histories are another number of days old than any before, so their lines
+    are new to both sides when the round begins.
     """
-    warm_users = [f"warm-{number}" for number in range(ITEMS)] if load.keeps_texts else []
-    users = [[f"user-{number}-{place}" for place in range(load.lists)] for number in range(ROUNDS)]
-    with _traffic(ground, model) as traffic:
-        settings = traffic.settings
-        say(f"Loading the {name}")
-        scorer = load_scorer(model, settings.ranker.device, settings.ranker.dtype)
-        alone = Alone(scorer, settings.ranker.batch_lists)
-        warm_up = list(_warm_up(traffic, warm_users, users))
-        traffic.send(warm_up)  # before there is a worker: it then needs few lists for many events
-        newest = {click.key: click for click in warm_up}
-        with _working(traffic, say):
-            say(f"Lists of {len(newest):,} users, to warm up")
-            traffic.settle(list(newest.values()))
-            say("Warming up the scorer alone")
-            alone.warm_up(traffic.requests.rest())
-            whole, by_itself = [], []
-            for number, of_round in enumerate(users):
-                say(f"{load.lists} users click at once, round {number + 1} of {ROUNDS}")
-                timings = traffic.answered([traffic.click(user, now_ms()) for user in of_round], None, None)
-                whole.append(timings.per_s())
-                by_itself.append(alone.per_s(_answered(traffic, timings)))
 
-            rate, lists, single_ms = median(whole) / 2, [], []
-            everybody = cycle(warm_users + [user for of_round in users for user in of_round])
-            for number in range(ROUNDS):
-                say(f"Half of that rate, {rate:.1f} events/s, round {number + 1} of {ROUNDS}")
-                clicks = [traffic.click(next(everybody), now_ms()) for _ in range(round(rate * load.half_rate_s))]
-                timings = traffic.answered(clicks, rate, None)
-                lists.append(timings)
-                if not load.keeps_texts:  # one that does has read all of a list when it comes again: that is a lookup
-                    single_ms.append(alone.one_ms(_answered(traffic, timings)))
-    saturated = Row(
-        f"lists of the whole pipeline, {load.lists} users at once, {name}",
-        "lists/s",
-        whole,
-        "the scorer alone",
-        by_itself,
-        load.saturated,
-        f"The {name} runs in {scorer.placement.dtype} on {scorer.placement.device}.",
-    )
-    what = f"event to list at {rate:.1f} events/s, {name}"
-    peer: Peer = ("the scorer alone, one list, p50", single_ms) if single_ms else ("", ())
-    return [saturated, *_latency_rows(what, lists, {50: peer, 99: peer}, {50: load.p50, 99: load.p99})]
+    def __init__(self, servers: Servers, stage: StageProgress, name: str, model: str, load: ModelLoad) -> None:
+        self._servers, self._stage = servers, stage
+        self._name, self._model, self._load = name, model, load
+        self._item_users = [f"warm-{number}" for number in range(ITEMS)] if load.caches_texts else []
+        self._users_of_rounds = [[f"user-{number}-{user}" for user in range(load.lists)] for number in range(ROUNDS)]
 
+    def measure(self) -> list[Measurement]:
+        """Run a worker with the model, and measure.
 
-def _answered(traffic: Traffic, timings: Timings) -> list[Received]:
-    """The rank requests of these events."""
-    return [request for request in traffic.requests.rest() if event_of(request) in timings.sent_s]
+        Raises
+        ------
+        BenchFailed
+            The worker ended, lost lists, or ranked without its model.
+        """
+        with worker_client(self._servers, self._model) as client:
+            self._stage(f"Loading the {self._name}")
+            alone = ScorerAlone(self._model, client.settings.ranker)
+            warm_up = list(self._warm_up_clicks(client))
+            client.send(warm_up)  # before the worker starts: it then makes one list for several events of a user
+            newest = {click.key: click for click in warm_up}
+            with _ready_worker(client, self._stage):
+                self._stage(f"Lists of {len(newest):,} users, to warm up")
+                client.wait_for_lists(list(newest.values()))
+                self._stage("Warming up the scorer alone")
+                alone.warm_up(client.requests.rest())
+                saturated = self._saturated(client, alone)
+                return [saturated, *self._half_rate(client, alone, saturated.figure / 2)]
 
-
-class Alone:
-    """A scorer in this process, given the requests that a worker had."""
-
-    def __init__(self, scorer: Scorer, batch_lists: int) -> None:
-        self._scorer = scorer
-        self._batch_lists = batch_lists
-
-    def warm_up(self, received: Sequence[Received]) -> None:
-        """Score every line and every candidate of these requests once."""
-        requests = _requests(received)
-        lines = list(dict.fromkeys(line for request in requests for line in request.context.splitlines()))
-        texts = list(dict.fromkeys(text for request in requests for text in request.candidates))
-        for start in range(0, len(lines), WARM_LINES):
-            self._scorer.score([ScoreRequest("\n".join(lines[start : start + WARM_LINES]), texts[:1])])
-        for start in range(0, len(texts), WARM_CANDIDATES):
-            self._scorer.score([ScoreRequest(lines[0], texts[start : start + WARM_CANDIDATES])])
-
-    def per_s(self, received: Sequence[Received]) -> float:
-        """Score them in batches, as the rank tier puts them; lists a second."""
-        requests = _requests(received)
-        begin = time.perf_counter()
-        for start in range(0, len(requests), self._batch_lists):
-            self._scorer.score(requests[start : start + self._batch_lists])
-        return len(requests) / (time.perf_counter() - begin)
-
-    def one_ms(self, received: Sequence[Received]) -> float:
-        """Score some of them one by one; milliseconds of one, the median."""
-        return median(_ms(self._scorer, request) for request in _requests(received)[:SINGLE_LISTS])
-
-
-def _ms(scorer: Scorer, request: ScoreRequest) -> float:
-    begin = time.perf_counter()
-    scorer.score([request])
-    return (time.perf_counter() - begin) * 1e3
-
-
-def _requests(received: Sequence[Received]) -> list[ScoreRequest]:
-    """Put rank requests into words, as the rank tier does."""
-    decoded = [msgspec.json.decode(request.value, type=RankRequest) for request in received]
-    return [
-        ScoreRequest(
-            describe_history(request.history, milliseconds(request.as_of)),
-            [candidate.text for candidate in request.candidates],
+    def _saturated(self, client: WorkerClient, alone: ScorerAlone) -> Measurement:
+        """Measure lists a second when all users of a round click at once."""
+        load, whole, by_itself = self._load, [], []
+        for number, users in enumerate(self._users_of_rounds):
+            self._stage(f"{load.lists} users click at once, round {number + 1} of {ROUNDS}")
+            trips = client.round_trips([client.click(user, now_ms()) for user in users], None, None)
+            whole.append(trips.per_s())
+            by_itself.append(alone.per_s(_requests_of(client, trips)))
+        return Measurement(
+            f"lists of the whole pipeline, {load.lists} users at once, {self._name}",
+            "lists/s",
+            whole,
+            "the scorer alone",
+            by_itself,
+            load.saturated,
+            f"The {self._name} runs in {alone.placement.dtype} on {alone.placement.device}.",
         )
-        for request in decoded
-    ]
+
+    def _half_rate(self, client: WorkerClient, alone: ScorerAlone, rate_per_s: float) -> list[Measurement]:
+        """Measure the time from event to list at a rate that the worker carries."""
+        load, lists, single_ms = self._load, [], []
+        users = cycle(self._item_users + [user for users in self._users_of_rounds for user in users])
+        for number in range(ROUNDS):
+            self._stage(f"Half of that rate, {rate_per_s:.1f} events/s, round {number + 1} of {ROUNDS}")
+            clicks = [client.click(next(users), now_ms()) for _ in range(round(rate_per_s * load.half_rate_s))]
+            trips = client.round_trips(clicks, rate_per_s, None)
+            lists.append(trips)
+            if not load.caches_texts:  # with cached texts, scoring a list a second time would be a mere lookup
+                single_ms.append(alone.one_list_ms(_requests_of(client, trips)))
+        name = f"event to list at {rate_per_s:.1f} events/s, {self._name}"
+        peer: Peer = ("the scorer alone, one list, p50", single_ms) if single_ms else ("", ())
+        return _latencies(name, lists, {50: peer, 99: peer}, {50: load.p50, 99: load.p99})
+
+    def _warm_up_clicks(self, client: WorkerClient) -> Iterator[SentEvent]:
+        """Yield a click on each item, each by a user of its own; then each round's histories, a click a minute."""
+        begin_ms = now_ms()
+        for user, item in zip(self._item_users, client.items, strict=False):  # no such users, no items to cache
+            yield client.click(user, begin_ms, item.item_id)
+        for number, users in enumerate(self._users_of_rounds):
+            newest_ms = begin_ms - (number + 2) * DAY_MS
+            for user in users:
+                for minutes in reversed(range(HISTORY)):
+                    yield client.click(user, newest_ms - minutes * MINUTE_MS)
 
 
-def _warm_up(traffic: Traffic, warm_users: Sequence[str], users: Sequence[Sequence[str]]) -> Iterator[Message]:
-    """A click on each item, each by a user of its own; then each round's histories, a minute between their clicks."""
-    begin_ms = now_ms()
-    for user, item in zip(warm_users, traffic.items, strict=False):  # without warm users, no items to warm
-        yield traffic.click(user, begin_ms, item.item_id)
-    for number, of_round in enumerate(users):
-        newest_ms = begin_ms - (number + 2) * DAY_MS
-        for user in of_round:
-            for minutes in reversed(range(HISTORY)):
-                yield traffic.click(user, newest_ms - minutes * MINUTE_MS)
+def _requests_of(client: WorkerClient, trips: RoundTrips) -> list[ReceivedMessage]:
+    """Return the rank requests that the worker made for these events."""
+    return [request for request in client.requests.rest() if event_of(request) in trips.sent_s]
 
 
-def _latency_rows(
-    what: str,
-    lists: Sequence[Timings],
+def _latencies(
+    name: str,
+    lists: Sequence[RoundTrips],
     peer: Mapping[int, Peer],
     targets: Mapping[int, Target | None],
-) -> list[Row]:
-    """Both percentiles, of each round, beside the peer's."""
-    unanswered = sum(timings.unanswered for timings in lists)
-    note = f"{what}: {unanswered} events were answered by a newer list of their user." if unanswered else ""
+) -> list[Measurement]:
+    """Return the median and the 99th percentile of each round, beside the peer's."""
+    without_list = sum(trips.without_reply for trips in lists)
+    note = f"{name}: {without_list} events got no list, only a newer list of their user." if without_list else ""
     return [
-        Row(
-            f"{what}, p{percent}",
+        Measurement(
+            f"{name}, p{percent}",
             "ms",
-            [percentile(timings.latencies_ms(WARM_UP_S), percent) for timings in lists],
+            [percentile(trips.latencies_ms(WARM_UP_S), percent) for trips in lists],
             *peer[percent],
             targets[percent],
             note,
@@ -249,28 +211,12 @@ def _latency_rows(
 
 
 @contextmanager
-def _traffic(ground: Ground, model: str) -> Iterator[Traffic]:
-    with topics(ground, model) as settings, closing(Traffic(settings, ground.embedded)) as traffic:
-        yield traffic
-
-
-@contextmanager
-def _working(traffic: Traffic, say: Say) -> Iterator[None]:
-    """A worker that is ready and knows every item."""
-    say("Starting a worker")
-    with worker(traffic.settings) as running:
-        running.wait_ready()
-        say(f"Encoding {ITEMS:,} items")
-        running.wait("afterclick_catalogue_items", ITEMS)
+def _ready_worker(client: WorkerClient, stage: StageProgress) -> Iterator[None]:
+    """Run a worker; yield when it is ready and has every item."""
+    stage("Starting a worker")
+    with worker(client.settings) as process:
+        process.wait_ready()
+        stage(f"Encoding {ITEMS:,} items")
+        process.wait("afterclick_catalogue_items", ITEMS)
         yield
-        say("Stopping the worker")
-
-
-@contextmanager
-def _saying(progress: Progress) -> Iterator[Say]:
-    """A bar that moves while something goes on, and says what."""
-    task = progress.add_task("", total=None)
-    try:
-        yield lambda text: progress.update(task, description=text)
-    finally:
-        progress.remove_task(task)
+        stage("Stopping the worker")

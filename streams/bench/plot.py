@@ -1,6 +1,6 @@
-"""The growth benchmark's rows as a picture: time and memory against users and items, on logarithmic axes.
+"""Plot the growth benchmark: time and memory against users and items, on logarithmic axes.
 
-matplotlib is optional: without it there is no picture, and the rows say the same. Called by `bench`.
+matplotlib is optional: without it there is no picture, and the table says the same.
 """
 
 from __future__ import annotations
@@ -12,32 +12,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from streams.bench.rows import Row
+from streams.bench.measurement import Measurement
 
 NO_MATPLOTLIB = "matplotlib is not installed: no plot (pip install 'afterclick[bench]')."
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
-"""Told apart by the colour-blind too (Okabe and Ito's)."""
+"""Colours that colour-blind readers can distinguish (Okabe and Ito's)."""
 _COUNT = re.compile(r", ([\d,]+) (users|items)")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: the rows whose name begins and ends so, or what they are compared with."""
+    """One curve.
+
+    Attributes
+    ----------
+    label : str
+    begins, ends : str
+        How the names of its measurements begin and end.
+    colour : str
+    peer : bool
+        Whether the curve shows the peer of these measurements.
+    """
 
     label: str
     begins: str
     ends: str
     colour: str
-    versus: bool = False
+    peer: bool = False
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One diagram. `limit`: a level that must not be exceeded, and its name."""
+    """One diagram.
+
+    Attributes
+    ----------
+    title, x_label, y_label : str
+    lines : tuple of Line
+    limit : tuple of float and str, optional
+        A level that the curves should not exceed, and its name.
+    """
 
     title: str
-    across: str
-    up: str
+    x_label: str
+    y_label: str
     lines: tuple[Line, ...]
     limit: tuple[float, str] | None = None
 
@@ -48,7 +66,7 @@ PANELS = (
         "items in the catalogue",
         "milliseconds",
         (
-            Line("exact search, numpy", "candidates by text", "p50", GREY, versus=True),
+            Line("exact search, numpy", "candidates by text", "p50", GREY, peer=True),
             Line("all sources, p50", "candidates of all", "p50", GREEN),
             Line("by text, p99", "candidates by text", "p99", ORANGE),
             Line("by text, p50", "candidates by text", "p50", BLUE),
@@ -69,7 +87,7 @@ PANELS = (
         "users with a state",
         "bytes",
         (
-            Line("4 KB", "memory of one user", "users", GREY, versus=True),
+            Line("4 KB", "memory of one user", "users", GREY, peer=True),
             Line("in a worker", "memory of one user", "users", BLUE),
         ),
         (1.3 * 4096, "limit: 1.3 x 4 KB"),
@@ -83,8 +101,8 @@ PANELS = (
 )
 
 
-def draw(rows: Sequence[Row], path: Path) -> bool:
-    """Draw `PANELS` into a PNG or SVG, by the path's ending; False where matplotlib is not installed."""
+def draw(measurements: Sequence[Measurement], path: Path) -> bool:
+    """Draw `PANELS` into a PNG or SVG file, by the path's ending; return False if matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         return False
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -93,22 +111,22 @@ def draw(rows: Sequence[Row], path: Path) -> bool:
 
     figure = Figure(figsize=(11, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    written = FuncFormatter(lambda number, _: f"{number:,.10g}")
+    with_commas = FuncFormatter(lambda number, _: f"{number:,.10g}")
     for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         for line in panel.lines:
-            across, up = points(rows, line)
-            style = "--" if line.versus else "-"
-            axes.plot(across, up, style, marker="o", markersize=4, color=line.colour, label=line.label)
+            counts, figures = points(measurements, line)
+            style = "--" if line.peer else "-"
+            axes.plot(counts, figures, style, marker="o", markersize=4, color=line.colour, label=line.label)
         if panel.limit:
             level, name = panel.limit
             axes.axhline(level, color="#B00020", linewidth=1, linestyle=":", label=name)
-        axes.set(xscale="log", title=panel.title, xlabel=panel.across, ylabel=panel.up)
-        if panel.up == "bytes":
+        axes.set(xscale="log", title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+        if panel.y_label == "bytes":
             axes.set_ylim(bottom=0, top=axes.get_ylim()[1] * 1.15)
         else:
             axes.set_yscale("log")
-        axes.xaxis.set_major_formatter(written)
-        axes.yaxis.set_major_formatter(written)
+        axes.xaxis.set_major_formatter(with_commas)
+        axes.yaxis.set_major_formatter(with_commas)
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.legend(fontsize=8)
@@ -117,11 +135,11 @@ def draw(rows: Sequence[Row], path: Path) -> bool:
     return True
 
 
-def points(rows: Sequence[Row], line: Line) -> tuple[list[int], list[float]]:
-    """Users or items, ascending, and the figure at each."""
-    found = {}
-    for row in rows:
-        if row.what.startswith(line.begins) and row.what.endswith(line.ends) and (count := _COUNT.search(row.what)):
-            numbers = row.versus_rounds if line.versus else row.rounds
-            found[int(count[1].replace(",", ""))] = median(numbers)
-    return sorted(found), [found[count] for count in sorted(found)]
+def points(measurements: Sequence[Measurement], line: Line) -> tuple[list[int], list[float]]:
+    """Return the numbers of users or items, ascending, and the median figure at each."""
+    figures = {}
+    for row in measurements:
+        if row.name.startswith(line.begins) and row.name.endswith(line.ends) and (count := _COUNT.search(row.name)):
+            numbers = row.peer_rounds if line.peer else row.rounds
+            figures[int(count[1].replace(",", ""))] = median(numbers)
+    return sorted(figures), [figures[count] for count in sorted(figures)]

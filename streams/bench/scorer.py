@@ -1,7 +1,7 @@
-"""The scorers alone: the bi-encoder with nothing known and with nearly all known, a peer, and the limit; see `packed`.
+"""Measure the scorers alone: the bi-encoder with an empty cache and with a warm one; then the packed scorers.
 
-Same texts, same number format, same threads for the peer, sentence-transformers, and in turns with it. It is given
-each text once, as we compute it: its user would have to find that out. Called by `bench`; knows no Kafka.
+The bi-encoder's peer is sentence-transformers, with the same texts, number format and threads, in turns with ours. The
+peer reads each distinct text once, as our scorer does; its user would have to find those texts. Knows no Kafka.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
-from rich.progress import Progress
 
 from encoders.describe import describe_history, describe_item
 from encoders.models import source as model_source
+from ranker.progress import StageProgress
 from ranker.score import ScoreRequest
 from ranker.scorers.bi_encoder import BiEncoder
-from streams.bench import packed, peers
-from streams.bench.rows import Row
-from streams.bench.work import Shape, matmul_gflops, seconds
+from streams.bench import packed, peer_scorers
+from streams.bench.flops import TransformerSizes, matmul_gflops
+from streams.bench.measurement import Measurement
+from streams.bench.timing import seconds_of_each
 from streams.contracts import HistoryEvent, Item
 from streams.datasets.shop import START_MS, SyntheticShop
+from streams.progress_bar import track
 from streams.settings import Settings
 
 SEED, ITEMS, CANDIDATES, HISTORY = 7, 1_000, 100, 20
@@ -31,8 +33,18 @@ DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
-class Case:
-    """`lists` in each call, `calls` in each round; `warm`: all is known but each user's newest event."""
+class CallPattern:
+    """How the scorer is called in a round.
+
+    Attributes
+    ----------
+    lists : int
+        Lists in each call.
+    calls : int
+        Calls in each round.
+    warm : bool
+        Whether the cache has all texts except each user's newest event.
+    """
 
     lists: int
     calls: int
@@ -40,15 +52,20 @@ class Case:
 
     def __str__(self) -> str:
         lists = "1 list" if self.lists == 1 else f"{self.lists} lists"
-        known = "all kept but each newest event" if self.warm else "nothing kept"
-        return f"{lists} a call, {known}"
+        cached = "all cached but each newest event" if self.warm else "nothing cached"
+        return f"{lists} a call, {cached}"
 
 
-CASES = (Case(1, 2, warm=False), Case(32, 1, warm=False), Case(1, 40, warm=True), Case(32, 5, warm=True))
+PATTERNS = (
+    CallPattern(1, 2, warm=False),
+    CallPattern(32, 1, warm=False),
+    CallPattern(1, 40, warm=True),
+    CallPattern(32, 5, warm=True),
+)
 
 
-class Texts:
-    """Score requests over the generated shop, of `CANDIDATES` items and `HISTORY` events each."""
+class ShopRequests:
+    """Score requests about the generated shop, of `CANDIDATES` items and `HISTORY` events each."""
 
     def __init__(self) -> None:
         self._items = SyntheticShop(SEED, ITEMS, shoppers=1).items
@@ -56,100 +73,104 @@ class Texts:
         self._numbers = count(1)
 
     def request(self) -> ScoreRequest:
-        """Draw items for the history and the candidates, all as likely."""
-        places = self._random.permutation(ITEMS)
-        events = [
-            _event(self._items[place], START_MS - age * DAY_MS) for age, place in enumerate(places[:HISTORY].tolist())
-        ]
-        candidates = [describe_item(self._items[place]) for place in places[HISTORY : HISTORY + CANDIDATES].tolist()]
+        """Draw distinct items for the history and the candidates, all with the same probability."""
+        items = [self._items[number] for number in self._random.permutation(ITEMS)[: HISTORY + CANDIDATES].tolist()]
+        events = [_event(item, START_MS - age_days * DAY_MS) for age_days, item in enumerate(items[:HISTORY])]
+        candidates = [describe_item(item) for item in items[HISTORY:]]
         return ScoreRequest(describe_history(events[::-1], START_MS), candidates)
 
     def with_new_event(self, request: ScoreRequest) -> tuple[ScoreRequest, str]:
-        """Let the user click something at a price that nobody ever saw, so that nobody kept the line."""
+        """Add a click to the history and drop its oldest event; return the request and the line of the click.
+
+        The click's price is unique, so no cache has its line.
+        """
         item = self._items[int(self._random.integers(ITEMS))]
         line = describe_history([_event(item, START_MS, price=next(self._numbers) / 100)], START_MS)
         _, _, rest = request.context.partition("\n")
         return ScoreRequest(f"{rest}\n{line}", request.candidates), line
 
 
-def measure(settings: Settings, progress: Progress) -> list[Row]:
-    """Measure every case of the bi-encoder with its useful work, then the packed scorers."""
-    with peers.quiet():
-        return _bi_encoder(settings, progress) + packed.measure(settings, progress)
+def measure(settings: Settings, stage: StageProgress) -> list[Measurement]:
+    """Measure the bi-encoder in each of `PATTERNS` with its useful work, then the packed scorers."""
+    with peer_scorers.quiet_transformers():
+        return _bi_encoder(settings, stage) + packed.measure(settings, stage)
 
 
-def _bi_encoder(settings: Settings, progress: Progress) -> list[Row]:
+def _bi_encoder(settings: Settings, stage: StageProgress) -> list[Measurement]:
     model = settings.encoder.model
     cold = BiEncoder(model, settings.encoder.device, settings.encoder.dtype, cache_bytes=0)
     warm = BiEncoder(model, settings.encoder.device, settings.encoder.dtype)
-    peer = peers.embedder(model, cold.placement)
-    texts = Texts()
-    texts_of = [texts.request() for _ in range(max(case.lists for case in CASES))]
-    cold.score(texts_of[:1])
-    warm.score(texts_of)
+    peer = peer_scorers.embedder(model, cold.placement)
+    shop = ShopRequests()
+    cached = [shop.request() for _ in range(max(pattern.lists for pattern in PATTERNS))]
+    cold.score(cached[:1])
+    warm.score(cached)
     if peer:
-        peer(texts_of[0].candidates)
+        peer(cached[0].candidates)
     note = f"{model} in {cold.placement.dtype}, {CANDIDATES} candidates, {HISTORY} events. " + (
-        "" if peer else peers.NO_SENTENCES
+        "" if peer else peer_scorers.NO_SENTENCES
     )
-    work = Work(cold, model)
-    rows = []
-    for case in CASES:
-        ours, theirs = [], []
-        for _ in progress.track(range(ROUNDS), description=f"Bi-encoder: {case}"):
-            calls = [_call(texts, texts_of, case) for _ in range(case.calls)]
-            lists = case.lists * case.calls
+    work = UsefulWork(cold, model)
+    measurements = []
+    for pattern in PATTERNS:
+        ours, peers = [], []
+        for _ in track(range(ROUNDS), f"Bi-encoder: {pattern}", stage):
+            calls = [_call(shop, cached, pattern) for _ in range(pattern.calls)]
+            lists = pattern.lists * pattern.calls
             requests = [requests for requests, _ in calls]
-            taken_s = seconds(warm.score, requests) if case.warm else work.seconds(requests, case)
-            ours.append(lists / taken_s)
+            ours_s = seconds_of_each(warm.score, requests) if pattern.warm else work.seconds(requests, pattern)
+            ours.append(lists / ours_s)
             if peer:
-                theirs.append(lists / seconds(peer, [new for _, new in calls]))
-        rows.append(Row(str(case), "lists/s", ours, peers.SENTENCES if peer else "", theirs, note=note))
-    return [*rows, *work.rows()]
+                peers.append(lists / seconds_of_each(peer, [texts for _, texts in calls]))
+        peer_name = peer_scorers.SENTENCES if peer else ""
+        measurements.append(Measurement(str(pattern), "lists/s", ours, peer_name, peers, note=note))
+    return [*measurements, *work.measurements()]
 
 
-class Work:
-    """Useful work of calls with nothing kept: 2 operations for each weight of the layers and each token.
+class UsefulWork:
+    """Useful work of calls with an empty cache: 2 operations for each weight of the layers and each token.
 
-    Beside each round, the rate of plain matrix products in the same format on the same threads.
+    Each round also measures the rate of plain matrix products in the same format on the same threads.
     """
 
     def __init__(self, scorer: BiEncoder, model: str) -> None:
-        self._weights = Shape.read(model_source.fetch(model)).weights
+        self._weights = TransformerSizes.read(model_source.fetch(model)).weights
         self._scorer = scorer
-        self._gflops: dict[Case, list[tuple[float, float]]] = {}
+        self._gflops: dict[CallPattern, list[tuple[float, float]]] = {}
 
-    def seconds(self, calls: Sequence[list[ScoreRequest]], case: Case) -> float:
-        """Time the calls, and note what they computed."""
+    def seconds(self, calls: Sequence[list[ScoreRequest]], pattern: CallPattern) -> float:
+        """Make the calls, record their useful work, and return the seconds that they took."""
         usage = self._scorer.usage
         before = usage.context_tokens + usage.candidate_tokens
-        taken_s = seconds(self._scorer.score, calls)
+        calls_s = seconds_of_each(self._scorer.score, calls)
         tokens = usage.context_tokens + usage.candidate_tokens - before
-        rate = 2 * self._weights * tokens / taken_s / 1e9
-        self._gflops.setdefault(case, []).append((rate, matmul_gflops(self._scorer.placement, MATMUL_SIZE)))
-        return taken_s
+        rate = 2 * self._weights * tokens / calls_s / 1e9
+        self._gflops.setdefault(pattern, []).append((rate, matmul_gflops(self._scorer.placement, MATMUL_SIZE)))
+        return calls_s
 
-    def rows(self) -> list[Row]:
-        """One for each case that was timed."""
+    def measurements(self) -> list[Measurement]:
+        """Return a measurement for each pattern that was timed."""
         return [
-            Row(
-                f"useful work, {case}",
+            Measurement(
+                f"useful work, {pattern}",
                 "GFLOP/s",
                 [rate for rate, _ in rounds],
                 f"matrix products of {MATMUL_SIZE} in {self._scorer.placement.dtype}",
                 [limit for _, limit in rounds],
                 note="Useful work leaves out attention (about 1% at these lengths), tokenising and padding.",
             )
-            for case, rounds in self._gflops.items()
+            for pattern, rounds in self._gflops.items()
         ]
 
 
-def _call(texts: Texts, known: Sequence[ScoreRequest], case: Case) -> tuple[list[ScoreRequest], list[str]]:
-    """The requests of one call, and the distinct texts that have to be computed for them."""
-    if case.warm:
-        fresh = [texts.with_new_event(request) for request in known[: case.lists]]
-        return [request for request, _ in fresh], [line for _, line in fresh]
-    requests = [texts.request() for _ in range(case.lists)]
+def _call(
+    shop: ShopRequests, cached: Sequence[ScoreRequest], pattern: CallPattern
+) -> tuple[list[ScoreRequest], list[str]]:
+    """Return the requests of one call, and the distinct texts that must be computed for them."""
+    if pattern.warm:
+        changed = [shop.with_new_event(request) for request in cached[: pattern.lists]]
+        return [request for request, _ in changed], [line for _, line in changed]
+    requests = [shop.request() for _ in range(pattern.lists)]
     events = dict.fromkeys(line for request in requests for line in request.context.splitlines())
     items = dict.fromkeys(text for request in requests for text in request.candidates)
     return requests, [*events, *items]

@@ -1,6 +1,6 @@
-"""How long things take to start: the package, the command line, a worker. Called by `bench`.
+"""Measure how long the package, the command line and a worker take to start.
 
-Each in a fresh process, in turns with a bare one that does the least of it.
+Each start is a fresh process, in turns with a bare process that does the least of the same.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
-from rich.progress import Progress
-
-from streams.bench.ground import BenchFailed, Ground, topics
-from streams.bench.rows import Row, Target
+from ranker.progress import StageProgress
+from streams.bench.measurement import Measurement, Target
+from streams.bench.servers import BenchFailed, Servers, worker_topics
+from streams.bench.timing import seconds
+from streams.progress_bar import track
 from streams.testing.worker_process import worker
 
 ROUNDS, WORKERS = 5, 3
@@ -25,50 +25,47 @@ print(time.perf_counter() - begin, sum(name.partition(".")[0] == "torch" for nam
 """
 
 
-def measure(ground: Ground, progress: Progress) -> list[Row]:
-    """Time imports, `afterclick --help`, and a worker's way to ready.
+def measure(servers: Servers, stage: StageProgress) -> list[Measurement]:
+    """Time imports, `afterclick --help`, and a worker from its start until it is ready.
 
     Raises
     ------
     BenchFailed
         Something did not start.
     """
-    imports, torches, bare, helps = [], [], [], []
-    for _ in progress.track(range(ROUNDS), description="Starting the command line"):
-        seconds, torch_modules = _output("-c", IMPORT).split()
-        imports.append(float(seconds) * 1000)
-        torches.append(float(torch_modules))
-        bare.append(_timed(lambda: _output("-c", "pass")) * 1000)
-        helps.append(_timed(lambda: _output("-m", "streams.cli", "--help")) * 1000)
+    imports, torch_modules, bare, helps = [], [], [], []
+    for _ in track(range(ROUNDS), "Starting the command line", stage):
+        import_s, modules = _python("-c", IMPORT).split()
+        imports.append(float(import_s) * 1000)
+        torch_modules.append(float(modules))
+        bare.append(seconds(_python, "-c", "pass") * 1000)
+        helps.append(seconds(_python, "-m", "streams.cli", "--help") * 1000)
     workers, torch_alone = [], []
-    for _ in progress.track(range(WORKERS), description="Starting workers"):
-        workers.append(_ready_s(ground))
-        torch_alone.append(_timed(lambda: _output("-c", "import torch")))
+    for _ in track(range(WORKERS), "Starting workers", stage):
+        workers.append(_ready_s(servers))
+        torch_alone.append(seconds(_python, "-c", "import torch"))
     interpreter = "a bare interpreter's start"
     return [
-        Row("import streams", "ms", imports, interpreter, bare, Target(1_000, at_most=True)),
-        Row("torch modules that import streams loads", "modules", torches, target=Target(0, at_most=True)),
-        Row("afterclick --help", "ms", helps, interpreter, bare),
-        Row("a worker's start to ready, no items", "s", workers, "a process that imports torch", torch_alone),
+        Measurement("import streams", "ms", imports, interpreter, bare, Target(1_000, at_most=True)),
+        Measurement(
+            "torch modules that import streams loads", "modules", torch_modules, target=Target(0, at_most=True)
+        ),
+        Measurement("afterclick --help", "ms", helps, interpreter, bare),
+        Measurement("a worker's start to ready, no items", "s", workers, "a process that imports torch", torch_alone),
     ]
 
 
-def _ready_s(ground: Ground) -> float:
-    """From the worker's process to its readiness; its topics are there before."""
-    with topics(ground, ground.settings.ranker.model) as settings:
-        begin = time.perf_counter()
-        with worker(settings) as running:
-            running.wait_ready()
-            return time.perf_counter() - begin
+def _ready_s(servers: Servers) -> float:
+    """Return the seconds from the start of a worker's process until it is ready; its topics exist before."""
+    with worker_topics(servers, servers.settings.ranker.model) as settings:
+        begin_s = time.perf_counter()
+        with worker(settings) as process:
+            process.wait_ready()
+            return time.perf_counter() - begin_s
 
 
-def _timed(action: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    action()
-    return time.perf_counter() - begin
-
-
-def _output(*arguments: str) -> str:
+def _python(*arguments: str) -> str:
+    """Run a fresh interpreter to its end; return its output."""
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise BenchFailed(f"python {' '.join(arguments)}: got status {done.returncode}, expected 0: {done.stderr}")

@@ -1,1 +1,1 @@
-"""Embedded Kafka, Redis and a worker process, for the demo, benchmarks and users' own tests."""
+"""Kafka, Redis and a worker process for users' own tests; the demo and the benchmarks use them too."""

@@ -1,7 +1,4 @@
-"""A worker as its users run it: `afterclick worker` in a process of its own, known by its settings and its metrics.
-
-Called by the demo, the benchmarks and the tests.
-"""
+"""A worker as its users run it: `afterclick worker` in a process of its own, observed by its metrics and its log."""
 
 from __future__ import annotations
 
@@ -23,21 +20,38 @@ from encoders.errors import AfterclickError
 from streams.settings import PREFIX, Settings
 
 COMMAND = (sys.executable, "-m", "streams.cli", "worker")
-TIERS = {"all": 2, "state": 1, "rank": 1}
-LOOK_EVERY_S = 0.05
-PATIENCE_S = 5.0  # after the grace period, before force
+TIERS_OF_ROLE = {"all": 2, "state": 1, "rank": 1}
+POLL_EVERY_S = 0.05
+KILL_AFTER_S = 5.0
+"""Seconds from the end of the grace period to SIGKILL."""
 
 
 class WorkerFailed(AfterclickError):
-    """The worker ended, or did not do what was waited for; the message has the end of its log."""
+    """The worker ended, or a metric did not reach its goal in time; the message has the end of the worker's log."""
 
 
 class WorkerProcess:
-    """A running worker; `log` is the file with its output, beside its `tables.data_dir`."""
+    """A running worker. The constructor starts the process; `worker` also stops it.
+
+    Parameters
+    ----------
+    settings : Settings
+        The worker gets them as environment variables; settings in this process' environment are not passed on.
+    role : {"all", "state", "rank"}
+        The tiers that it runs.
+    command : sequence of str, optional
+        Another program than `afterclick worker`; gets `--role ROLE` appended.
+
+    Attributes
+    ----------
+    process : subprocess.Popen
+    log : Path
+        The file with the worker's output, beside `settings.tables.data_dir`.
+    """
 
     def __init__(self, settings: Settings, role: str = "all", command: Sequence[str] | None = None) -> None:
         self.log = settings.tables.data_dir.parent / f"worker-{role}-{time.monotonic_ns()}.log"
-        self._tiers = TIERS[role]
+        self._tiers = TIERS_OF_ROLE[role]
         self._grace_s = settings.grace_s
         self._url = f"http://127.0.0.1:{settings.metrics.port}"
         self._http = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback: no proxy
@@ -48,11 +62,21 @@ class WorkerProcess:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for who started it and then ends it
+                start_new_session=True,  # Ctrl-C in the terminal stops this process only, which then stops the worker
             )
 
     def get(self, path: str) -> tuple[int, str]:
-        """Ask it over HTTP: status and text, or 0 and none while it does not answer.
+        """Send an HTTP GET request to the worker's metrics port.
+
+        Parameters
+        ----------
+        path : str
+            For example `/readyz`.
+
+        Returns
+        -------
+        tuple of int and str
+            The status and the body; 0 and an empty body while the worker does not respond.
 
         Raises
         ------
@@ -62,82 +86,131 @@ class WorkerProcess:
         if (code := self.process.poll()) is not None:
             raise WorkerFailed(f"the worker: got exit code {code}, expected it to run; {self.log_end()}")
         try:
-            with self._http.open(self._url + path, timeout=5) as answer:
-                return answer.status, answer.read().decode()
+            with self._http.open(self._url + path, timeout=5) as response:
+                return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
         except OSError:
             return 0, ""
 
     def samples(self) -> list[Sample]:
-        """Scrape `/metrics`; nothing while the worker does not answer."""
+        """Return the samples of `/metrics`; an empty list while the worker does not respond."""
         status, text = self.get("/metrics")
         if status != 200:
             return []
         return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
     def total(self, metric: str, **labels: str) -> float:
-        """Add up the samples of a metric that have these labels."""
+        """Return the sum of a metric's samples that have these labels; 0 if there are none."""
         return sum(s.value for s in self.samples() if s.name == metric and labels.items() <= s.labels.items())
 
     def wait(
         self, metric: str, goal: float, timeout_s: float = 90.0, advance: Callable[[float], None] = lambda _: None
     ) -> None:
-        """Wait until a metric's sum reaches `goal`; `advance` is told how far it is."""
+        """Wait until the sum of a metric's samples reaches `goal`.
+
+        Parameters
+        ----------
+        metric : str
+        goal : float
+        timeout_s : float
+        advance : callable
+            Called with the present sum after each look.
+
+        Raises
+        ------
+        WorkerFailed
+            The process has ended, or the time is over.
+        """
         deadline = time.monotonic() + timeout_s
-        while (now := self.total(metric)) < goal:
+        while (total := self.total(metric)) < goal:
             if time.monotonic() > deadline:
                 raise WorkerFailed(
-                    f"{metric}: got {now:g} after {timeout_s:g} s, expected {goal:g}; is the machine busy? "
+                    f"{metric}: got {total:g} after {timeout_s:g} s, expected {goal:g}; is the machine busy? "
                     f"{self.log_end()}"
                 )
-            advance(now)
-            time.sleep(LOOK_EVERY_S)
+            advance(total)
+            time.sleep(POLL_EVERY_S)
         advance(goal)
 
     def wait_ready(self, timeout_s: float = 90.0, advance: Callable[[float], None] = lambda _: None) -> None:
-        """Wait until all its tiers are ready."""
+        """Wait until all tiers of the worker are ready; parameters and errors as of `wait`."""
         self.wait("afterclick_worker_ready", self._tiers, timeout_s, advance)
 
     def stop(self) -> int:
-        """Send SIGTERM and wait; the exit code. By force (-9) when its grace is over, or if we are interrupted."""
+        """Send SIGTERM, wait, and return the exit code.
+
+        Sends SIGKILL and returns -9 if the process has not ended `KILL_AFTER_S` after its grace period; also sends
+        SIGKILL if the wait is interrupted.
+        """
         self.process.terminate()
         try:
-            return self.process.wait(self._grace_s + PATIENCE_S)
+            return self.process.wait(self._grace_s + KILL_AFTER_S)
         except subprocess.TimeoutExpired:
             return -9
         finally:
             self.kill()
 
     def kill(self) -> None:
-        """Send SIGKILL, as a machine that loses power would."""
+        """Send SIGKILL and wait for the end: for the worker, the machine has lost power."""
         self.process.kill()
         self.process.wait()
 
     def log_end(self, lines: int = 25) -> str:
-        """The last lines of its log."""
+        """Return the last lines of the worker's log, for an error message."""
         end = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
         return "its log ends:\n" + "\n".join(end)
 
 
 @contextmanager
 def worker(settings: Settings, role: str = "all") -> Iterator[WorkerProcess]:
-    """Run a worker; it ends when left, and its log's end is printed if that is by an error."""
-    running = WorkerProcess(settings, role)
+    """Run a worker; stop it at the end of the context. An error in the context prints the end of the worker's log.
+
+    Parameters
+    ----------
+    settings : Settings
+        With a data folder and a metrics port that no other worker uses.
+    role : {"all", "state", "rank"}
+        The tiers that it runs.
+
+    Examples
+    --------
+    A test of a backend, without any server installed::
+
+        from pathlib import Path
+        from tempfile import TemporaryDirectory
+
+        from streams.settings import Kafka, Metrics, Redis, Settings, Tables
+        from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
+        from streams.testing.worker_process import worker
+
+        with EmbeddedKafka() as kafka, EmbeddedRedis() as redis, TemporaryDirectory() as folder:
+            settings = Settings(
+                kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS, create_topics=False),
+                redis=Redis(url=redis.url),
+                tables=Tables(data_dir=Path(folder) / "data"),
+                metrics=Metrics(port=free_port()),
+            )
+            with worker(settings) as process:
+                process.wait_ready()
+                # produce items and clicks to Kafka here, and read lists from Kafka or Redis
+                assert process.get("/readyz")[0] == 200
+    """
+    process = WorkerProcess(settings, role)
     try:
-        yield running
+        yield process
     except WorkerFailed:
-        raise  # has it
+        raise  # its message has the end of the log
     except BaseException:
-        sys.stderr.write(f"the worker: {running.log_end()}\n")
+        sys.stderr.write(f"the worker: {process.log_end()}\n")
         raise
     finally:
-        if running.process.poll() is None:
-            running.stop()
+        if process.process.poll() is None:
+            process.stop()
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Give this process' environment with its settings replaced by these."""
+    """Return this process' environment with Afterclick's settings replaced by `settings`."""
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     return inherited | dict(_variables(settings.model_dump(), PREFIX))
 

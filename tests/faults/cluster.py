@@ -1,7 +1,7 @@
-"""Kafka and Redis to be broken: brokers that come back with their data, a Redis that comes back without, a wire.
+"""Kafka and Redis that can be broken: brokers that restart with their data, a Redis that restarts empty, and a relay.
 
-Unlike `streams.testing.embedded`, each server here may be killed and started again at the same address. Knows no worker
-and no fault.
+Unlike the servers of `streams.testing`, each server here can be killed and started again at the same address. Knows
+no worker and no fault.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 import redis
 
@@ -25,7 +26,7 @@ KAFKA_START_S = 90.0
 
 
 class Server:
-    """A process at a fixed port that is started, killed and started again."""
+    """A server process at a fixed port. It can be killed and started again."""
 
     def __init__(self, command: Sequence[object], port: int, log: Path) -> None:
         self._command = [str(part) for part in command]
@@ -40,10 +41,11 @@ class Server:
             )
 
     def wait(self, timeout_s: float) -> None:
+        """Wait until the server accepts connections."""
         until(lambda: reachable(self.port), timeout_s, f"nothing listens on {self.port}; see {self._log}")
 
     def kill(self) -> None:
-        """kill -9."""
+        """Send SIGKILL (kill -9) and wait for the end."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -51,14 +53,23 @@ class Server:
 
 
 class Kafka:
-    """Brokers in KRaft mode, each a controller too; everything is replicated to all of them, two must have a write."""
+    """Brokers in KRaft mode, each of which is a controller too.
+
+    Every partition is replicated to all brokers; two of them must have a write before it is acknowledged.
+
+    Attributes
+    ----------
+    bootstrap_servers : str
+    brokers : list of Server
+    data : list of Path
+        The data folder of each broker, with a folder for each partition.
+    """
 
     def __init__(self, home: Path, folder: Path, brokers: int) -> None:
         self._ports = [(free_port(), free_port()) for _ in range(brokers)]
         self.bootstrap_servers = ",".join(f"127.0.0.1:{port}" for port, _ in self._ports)
         self.brokers: list[Server] = []
         self.data: list[Path] = []
-        """Of each broker, in order: a folder for each partition."""
         java = ["java", f"-Xmx{HEAP}", "-XX:TieredStopAtLevel=1", "-cp", f"{home / 'libs'}/*"]
         for node, (port, _) in enumerate(self._ports, 1):
             own = folder / f"broker-{node}"
@@ -105,11 +116,7 @@ group.initial.rebalance.delay.ms=0
 
 
 class Redis(Server):
-    """A redis-server that keeps nothing on disk: killed and started, it is empty. `client` is its operator's."""
-
-    @property
-    def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port)
+    """A redis-server that stores nothing on disk: after kill and start it is empty."""
 
     def __init__(self, folder: Path) -> None:
         port = free_port()
@@ -129,13 +136,24 @@ class Redis(Server):
             folder / "redis.log",
         )
 
+    @property
+    def client(self) -> redis.Redis:
+        """A direct client, as an operator has one; it does not pass the relay."""
+        return redis.Redis(port=self.port)
+
 
 class Wire:
-    """A TCP relay between the workers and a server, to be cut, stalled and slowed down."""
+    """A TCP relay between the workers and a server. It can cut, stall and slow down the connections.
+
+    Attributes
+    ----------
+    port : int
+        Where the workers connect.
+    """
 
     def __init__(self, to_port: int) -> None:
         self._to_port = to_port
-        self._let = "pass"
+        self._mode: Literal["pass", "cut", "stall"] = "pass"
         self._delay_s = 0.0
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -146,23 +164,25 @@ class Wire:
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
-        """Close every connection, and each new one at once."""
-        self._let = "cut"
+        """Close every connection, and each new connection at once."""
+        self._mode = "cut"
         self._loop.call_soon_threadsafe(self._close_all)
 
     def stall(self) -> None:
-        """Let connections stand and nothing through: what a firewall that drops does."""
-        self._let = "stall"
+        """Keep connections open and pass no data, as a firewall that drops packets does."""
+        self._mode = "stall"
 
     def slow(self, delay_s: float) -> None:
+        """Delay each chunk of data by so many seconds."""
         self._delay_s = delay_s
 
     def lead_to(self, port: int) -> None:
-        """From now on new connections go there; those that stand stay."""
+        """Connect new connections to another port; open connections stay."""
         self._to_port = port
 
     def mend(self) -> None:
-        self._let, self._delay_s = "pass", 0.0
+        """Pass data again, without delay."""
+        self._mode, self._delay_s = "pass", 0.0
 
     def _close_all(self) -> None:
         for writer in list(self._writers):
@@ -179,7 +199,7 @@ class Wire:
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            if self._let == "cut":
+            if self._mode == "cut":
                 return
             to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
             self._writers.add(to_writer)
@@ -197,7 +217,7 @@ class Wire:
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(1 << 16):
-                while self._let == "stall":  # noqa: ASYNC110
+                while self._mode == "stall":  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
                 if self._delay_s:
                     await asyncio.sleep(self._delay_s)
@@ -207,8 +227,8 @@ class Wire:
 
 
 @contextmanager
-def ground(kafka_home: Path, folder: Path, brokers: int) -> Iterator[tuple[Kafka, Redis, Wire]]:
-    """Kafka, Redis and the wire to it, running; all gone when left."""
+def servers(kafka_home: Path, folder: Path, brokers: int) -> Iterator[tuple[Kafka, Redis, Wire]]:
+    """Run Kafka, Redis and the relay to Redis; kill all of them at the end."""
     with ExitStack() as stack:
         kafka = Kafka(kafka_home, folder, brokers)
         stack.callback(kafka.kill)

@@ -1,8 +1,8 @@
-"""A producer that is not ours: events with duplicates, old times, bursts and poison, and the truth about them.
+"""The producer under test conditions: events with duplicates, old times, bursts and poison, and the truth about them.
 
-Event ids are `user/number`, so what was sent is one number per user. Two producers, one with librdkafka's own
-partitioner, so that half of the events lie where our key hash would not put them. Knows no worker; called by
-`campaign`.
+The event ids of a user are `user/1`, `user/2` and so on, so one number per user says what was sent. There are two
+producers. One has librdkafka's own partitioner, so that half of the events are in other partitions than the workers'
+key hash says. Knows no worker.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from streams.settings import Settings
 KINDS = ["walking boots", "tent for two", "reading lamp", "garden chair", "coffee grinder"]
 ITEMS = 60
 LATE_ITEMS = 3
-"""The last of them come when a fifth of the events are out: events about them wait."""
-DUPLICATES, POISON, OLD, UNKNOWN = 0.05, 0.01, 0.2, 0.01
-STAYS = 0.75
-"""Of the events, those of the user of the one before: four in a row, as of somebody who looks around."""
+"""So many of the last items are sent after a fifth of the events: earlier events about them have to wait."""
+DUPLICATES, POISON, OLD, UNSENT_ITEM = 0.05, 0.01, 0.2, 0.01
+"""Shares of the messages: repeated, unacceptable, with an old time, about an item that is not sent yet."""
+SAME_USER = 0.75
+"""The share of events whose user is that of the event before, so that visits have four events on average."""
 OLD_MS = 3 * 86_400_000
 TICK_S = 0.05
 BURST_EVERY_S, BURST_S, BURST = 12.0, 1.0, 5
 
 
 @dataclass(frozen=True)
-class Poisoned:
-    """A message that cannot be accepted, and where Kafka put it."""
+class Poison:
+    """A message that no worker can accept, and its position in Kafka."""
 
     topic: str
     partition: int
@@ -44,33 +45,63 @@ class Poisoned:
 
 
 @dataclass
-class Sent:
-    """What Kafka has taken."""
+class SentMessages:
+    """What was sent.
 
-    wanted: Counter[str] = field(default_factory=Counter)
-    """user -> number of distinct valid events."""
+    Attributes
+    ----------
+    events_of : Counter of str
+        From a user to the number of their distinct valid events.
+    messages, duplicates : int
+        All messages; those of them that repeat an earlier message.
+    poison : list of Poison
+    damaged : set of tuple of str and int
+        Topics and partitions with a batch that cannot be read.
+    """
+
+    events_of: Counter[str] = field(default_factory=Counter)
     messages: int = 0
     duplicates: int = 0
-    poison: list[Poisoned] = field(default_factory=list)
+    poison: list[Poison] = field(default_factory=list)
     damaged: set[tuple[str, int]] = field(default_factory=set)
-    """Topics and partitions with a batch that nobody can read."""
 
 
 def item(number: int) -> dict[str, Any]:
+    """Return the message of an item."""
     kind = KINDS[number % len(KINDS)]
     return {"item_id": f"item-{number}", "title": f"{kind.capitalize()} no. {number}", "categories": [kind]}
 
 
 class Load:
-    """Sends messages at a pace, in a thread: `events` at the least, and more until `finish` is called.
+    """Sends messages in a thread at a given pace: at least `events`, and more until `finish` is called.
 
-    `probe` sends one more to every partition.
+    Parameters
+    ----------
+    settings : Settings
+    seed : int
+    events : int
+        The least number of messages.
+    per_s : float
+        Messages a second between the bursts.
+    users : int
+        The number of users.
+    name : str
+        The beginning of the users' ids.
+
+    Attributes
+    ----------
+    sent : SentMessages
+    users : list of str
+    probes : list of str
+        A user for each partition, of whom only `probe` sends events.
+    undelivered : list of str
+        Errors of messages that Kafka did not accept.
     """
 
     def __init__(
         self, settings: Settings, seed: int, events: int, per_s: float, users: int, name: str = "user"
     ) -> None:
-        self.sent = Sent()
+        self.sent = SentMessages()
         self.users = [f"{name}-{number}" for number in range(users)]
         self.probes = _one_per_partition(settings.kafka.partitions)
         self.undelivered: list[str] = []
@@ -79,7 +110,7 @@ class Load:
         self._events, self._per_s = events, per_s
         self._visitor = self.users[0]
         self._recent: deque[tuple[str, bytes, bytes]] = deque(maxlen=300)
-        self._known_items = ITEMS - LATE_ITEMS
+        self._sent_items = ITEMS - LATE_ITEMS
         self._lock = threading.RLock()
         self._enough = threading.Event()
         common: dict[str, Any] = {
@@ -89,15 +120,15 @@ class Load:
             "message.timeout.ms": 900_000,
             "log_level": 0,
         }
-        self._ours = Producer(common | {"partitioner": "murmur2_random"})
-        self._theirs = Producer(common)
+        self._murmur2_producer = Producer(common | {"partitioner": "murmur2_random"})
+        self._librdkafka_producer = Producer(common)
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
 
     def topic(self, name: str) -> str:
         return self.settings.topic(name)
 
     def start(self) -> None:
-        for number in range(self._known_items):
+        for number in range(self._sent_items):
             self._send_item(number)
         self._thread.start()
 
@@ -106,53 +137,54 @@ class Load:
         return not self._thread.is_alive()
 
     def enough(self) -> None:
-        """From now on it ends when its events are sent."""
+        """Let the thread end as soon as `events` messages are sent."""
         self._enough.set()
 
     def finish(self) -> None:
-        """Wait until everything is sent."""
+        """Wait until at least `events` messages are sent and Kafka has all of them."""
         self.enough()
         self._thread.join()
         self.flush()
 
     def flush(self) -> None:
-        left = sum(producer.flush(120) for producer in (self._ours, self._theirs))
+        left = sum(producer.flush(120) for producer in (self._murmur2_producer, self._librdkafka_producer))
         assert not left, f"Kafka did not take {left} messages within two minutes"
         assert not self.undelivered, self.undelivered[:3]
 
     def pace(self, factor: float) -> None:
-        """From now on so many times as many a second."""
+        """Multiply the number of messages a second."""
         self._per_s *= factor
 
     def probe(self) -> dict[str, int]:
-        """Send a click of one user per partition; the state version that each of them must reach."""
+        """Send a click of one user per partition; return the state version that each of them must reach."""
         with self._lock:
             for user_id in self.probes:
                 self._click(user_id, 0)
-            return {user_id: self.sent.wanted[user_id] for user_id in self.probes}
+            return {user_id: self.sent.events_of[user_id] for user_id in self.probes}
 
     def _run(self) -> None:
         begin, owed = time.monotonic(), 0.0
         last = begin
-        while not self._over():
+        while not self._is_finished():
             time.sleep(TICK_S)
             now = time.monotonic()
             in_burst = (now - begin) % BURST_EVERY_S < BURST_S
             owed += (now - last) * self._per_s * (BURST if in_burst else 1)
             last = now
             with self._lock:
-                while owed >= 1 and not self._over():
+                while owed >= 1 and not self._is_finished():
                     owed -= 1
-                    self._one()
-            if self._known_items < ITEMS and self.sent.messages > self._events / 5:
-                for number in range(self._known_items, ITEMS):
+                    self._send_one()
+            if self._sent_items < ITEMS and self.sent.messages > self._events / 5:
+                for number in range(self._sent_items, ITEMS):
                     self._send_item(number)
-                self._known_items = ITEMS
+                self._sent_items = ITEMS
 
-    def _over(self) -> bool:
+    def _is_finished(self) -> bool:
         return self._enough.is_set() and self.sent.messages >= self._events
 
-    def _one(self) -> None:
+    def _send_one(self) -> None:
+        """Send poison, a duplicate or a new event."""
         self.sent.messages += 1
         dice = self._random.random()
         if dice < POISON:
@@ -161,23 +193,23 @@ class Load:
             self.sent.duplicates += 1
             self._produce(*self._random.choice(self._recent))
         else:
-            unknown = self._known_items < ITEMS and self._random.random() < UNKNOWN
-            number = self._random.randrange(self._known_items, ITEMS) if unknown else None
-            if self._random.random() > STAYS:
+            unsent = self._sent_items < ITEMS and self._random.random() < UNSENT_ITEM
+            number = self._random.randrange(self._sent_items, ITEMS) if unsent else None
+            if self._random.random() > SAME_USER:
                 self._visitor = self._random.choice(self.users)
             self._click(self._visitor, number)
 
     def _click(self, user_id: str, number: int | None) -> None:
         if number is None:
-            number = self._random.randrange(self._known_items)
+            number = self._random.randrange(self._sent_items)
         old_ms = self._random.randrange(OLD_MS) if self._random.random() < OLD else 0
-        self.sent.wanted[user_id] += 1
+        self.sent.events_of[user_id] += 1
         topic = self._random.choice(["clicks", "clicks", "purchases"])
         event = {
-            "event_id": f"{user_id}/{self.sent.wanted[user_id]}",
+            "event_id": f"{user_id}/{self.sent.events_of[user_id]}",
             "user_id": user_id,
             "item_id": f"item-{number}",
-            "timestamp": time.time_ns() // 10**6 - old_ms,  # not after its record
+            "timestamp": time.time_ns() // 10**6 - old_ms,  # rounded down: never after the record's time
         }
         message = topic, user_id.encode(), json.dumps(event).encode()
         self._recent.append(message)
@@ -185,7 +217,7 @@ class Load:
 
     def _poison(self) -> None:
         number = len(self.sent.poison) + self.sent.messages
-        sort = self._random.randrange(6)
+        kind = self._random.randrange(6)
         values: list[bytes | None] = [
             f'{{"event_id": "p{number}", "user_id": '.encode(),
             json.dumps({"event_id": f"p{number}", "user_id": "user-1"}).encode(),
@@ -196,7 +228,7 @@ class Load:
             None,
             b"[" * 5_000 + str(number).encode(),
         ]
-        value = values[sort]
+        value = values[kind]
         self._produce("clicks", f"poison-{number}".encode(), value, poisoned=True)
 
     def _send_item(self, number: int) -> None:
@@ -204,13 +236,13 @@ class Load:
         self._produce("items", value["item_id"].encode(), json.dumps(value).encode())
 
     def _produce(self, topic: str, key: bytes, value: bytes | None, poisoned: bool = False) -> None:
-        producer = self._theirs if topic == "purchases" else self._ours
+        producer = self._librdkafka_producer if topic == "purchases" else self._murmur2_producer
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 self.undelivered.append(str(error))
             elif poisoned:
-                self.sent.poison.append(Poisoned(topic, message.partition() or 0, message.offset() or 0, value, key))
+                self.sent.poison.append(Poison(topic, message.partition() or 0, message.offset() or 0, value, key))
 
         while True:
             try:
@@ -222,10 +254,11 @@ class Load:
 
 
 def _one_per_partition(partitions: int) -> list[str]:
-    found: dict[int, str] = {}
+    """Return a user for each partition, in the order of the partitions."""
+    users: dict[int, str] = {}
     number = 0
-    while len(found) < partitions:
+    while len(users) < partitions:
         user_id = f"probe-{number}"
-        found.setdefault(partition_of(user_id.encode(), partitions), user_id)
+        users.setdefault(partition_of(user_id.encode(), partitions), user_id)
         number += 1
-    return [found[partition] for partition in sorted(found)]
+    return [users[partition] for partition in sorted(users)]

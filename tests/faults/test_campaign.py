@@ -1,4 +1,4 @@
-"""Under fire: events, and everything that they pass through is broken meanwhile."""
+"""A campaign of faults: events are sent while everything that they pass through is broken in turn."""
 
 from __future__ import annotations
 
@@ -26,4 +26,4 @@ def test_nothing_is_lost_doubled_or_stale(
     if option("--report"):
         report.write(outcome, Path(option("--report")))
     assert outcome.verdict.good, outcome.verdict.examples
-    assert not outcome.struck.not_recovered, outcome.struck.not_recovered
+    assert not outcome.faults.not_recovered, outcome.faults.not_recovered

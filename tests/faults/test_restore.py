@@ -1,4 +1,4 @@
-"""A worker whose data folder is gone: how long until it has its users again, and whether it says how far it is."""
+"""A worker without its data folder: how long it restores its users, and whether it reports its progress."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ from tests.faults import cluster
 from tests.faults.load import item
 from tests.faults.watcher import consumer
 
-LONGEST_S = 120
-"""For a million users."""
+LONGEST_S_PER_MILLION = 120
 DIM = 384
 EVENTS = 20
-FORMS = 64
-"""Different states; the rest repeats them."""
+PATTERNS = 64
+"""Different states; all further users repeat them."""
 
 
-def test_a_worker_restores_its_users_and_says_how_far_it_is(
+def test_a_worker_restores_its_users_in_time_and_logs_its_progress(
     kafka_home: Path, tmp_path: Path, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     users = pytestconfig.getoption("--users")
@@ -52,39 +51,39 @@ def test_a_worker_restores_its_users_and_says_how_far_it_is(
             folder.mkdir()
             tables = Tables(data_dir=folder / "data", store=store)
             update = {"tables": tables, "metrics": Metrics(port=free_port())}
-            seconds = restored(common.model_copy(update=update), f"user-{number}")
+            seconds = restore_seconds(common.model_copy(update=update), f"user-{number}")
             with capsys.disabled():
                 Console().print(
                     f"{store}: {users:,} users of {size} bytes restored {seconds:.1f} s after the start "
                     f"({users / seconds:,.0f} a second)",
                     highlight=False,
                 )
-            assert seconds <= LONGEST_S * max(1.0, users / 1_000_000)
+            assert seconds <= LONGEST_S_PER_MILLION * max(1.0, users / 1_000_000)
     finally:
         kafka.kill()
 
 
-def restored(settings: Settings, user_id: str) -> float:
-    """Seconds from the process' start until it is ready, with all that it knew of this user."""
+def restore_seconds(settings: Settings, user_id: str) -> float:
+    """Return the seconds from the process' start until it is ready; check that this user's state was restored."""
     begin = time.monotonic()
     with worker(settings, "state") as running:
         running.wait_ready(900)
         seconds = time.monotonic() - begin
         assert running.total("afterclick_restore_remaining_records") == 0
-        if seconds > 20:  # of which a start takes less than ten
-            assert " state records (" in running.log.read_text(), "it says how far it is"
-        assert clicked(settings, user_id) == EVENTS + 1, "its state went on from what was restored"
+        if seconds > 20:  # a start without users takes less than ten
+            assert " state records (" in running.log.read_text(), "the log has no progress"
+        assert version_after_click(settings, user_id) == EVENTS + 1, "the restored state was not used"
     return seconds
 
 
-def clicked(settings: Settings, user_id: str) -> int:
-    """Let a user click; the state version of the request that follows."""
+def version_after_click(settings: Settings, user_id: str) -> int:
+    """Send a click of a user; return the state version of the rank request that follows."""
     requests = consumer(settings)
     topic = settings.topic("rank-requests")
     requests.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in range(settings.kafka.partitions)])
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
     event = {"event_id": f"of-{user_id}", "user_id": user_id, "item_id": "item-0", "timestamp": time.time_ns() // 10**6}
-    for number in range(2):  # nothing is recommended to one who has seen all there is
+    for number in range(2):  # a user who has seen every item gets no rank request
         producer.produce(settings.topic("items"), json.dumps(item(number)), f"item-{number}")
     producer.produce(settings.topic("clicks"), json.dumps(event), user_id)
     assert producer.flush(30) == 0
@@ -100,15 +99,15 @@ def clicked(settings: Settings, user_id: str) -> int:
 
 
 def fill(settings: Settings, users: int) -> int:
-    """Write so many users' records to the changelog, as a worker does; bytes of one."""
+    """Write so many users' records to the changelog, as a worker does; return the bytes of one record."""
     random = np.random.default_rng(1)
-    forms = []
-    for _ in range(FORMS):
+    patterns = []
+    for _ in range(PATTERNS):
         state = empty(DIM)
         for number in range(EVENTS):
             event = Event(int(random.integers(1 << 60)), 1_790_000_000_000 + number * 60_000, "click")
             state = update(state, event, random.standard_normal(DIM).astype(np.float32), Decay())
-        forms.append(encode_record(UserRecord(state)))
+        patterns.append(encode_record(UserRecord(state)))
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "linger.ms": 50, "batch.size": 1 << 20})
     topic = changelog_name(settings)
     for number in range(users):
@@ -116,9 +115,9 @@ def fill(settings: Settings, users: int) -> int:
         partition = partition_of(user_id, settings.kafka.partitions)
         while True:
             try:
-                producer.produce(topic, forms[number % FORMS], b"u" + user_id, partition)
+                producer.produce(topic, patterns[number % PATTERNS], b"u" + user_id, partition)
                 break
             except BufferError:
                 producer.poll(0.1)
     assert producer.flush(120) == 0
-    return len(forms[0])
+    return len(patterns[0])

@@ -1,6 +1,6 @@
-"""What a consumer of ours sees all the time: the newest list of every user, and lists that went back.
+"""The consumer of a campaign: sees the newest list of every user, and each list that is older than the one before.
 
-Reads `recommendations` from its beginning with librdkafka, and Redis with a plain client. Called by `campaign`.
+Reads `recommendations` from its beginning with librdkafka, and Redis with a plain client.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from streams.contracts import COLD_START_USER
 from streams.settings import Settings
 
-AT_ONCE = 500
+MGET_USERS = 500
+"""Users of one read of Redis."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A list, as far as the checks need it."""
+class SeenList:
+    """The fields of a list that the checks need."""
 
     list_id: str
     as_of: int
@@ -37,6 +38,7 @@ class Seen:
 
 
 def consumer(settings: Settings, **more: object) -> Consumer:
+    """Make a consumer with a group of its own; `more` are further settings of librdkafka."""
     return Consumer(
         {
             "bootstrap.servers": settings.kafka.bootstrap_servers,
@@ -49,15 +51,25 @@ def consumer(settings: Settings, **more: object) -> Consumer:
 
 
 class Watcher:
-    """Follows the topic in a thread; a context."""
+    """Reads the topic in a thread, as long as the context is entered.
+
+    Attributes
+    ----------
+    newest : dict of str to SeenList
+        Of each user, the last list of the topic.
+    went_back : list of tuple
+        Time, user, the list before and the list after, where the list after is of an older state.
+    lists : int
+        All lists so far, without the cold-start list.
+    """
 
     def __init__(self, settings: Settings, direct_redis_url: str) -> None:
-        self.newest: dict[str, Seen] = {}
-        self.went_back: list[tuple[float, str, Seen, Seen]] = []
+        self.newest: dict[str, SeenList] = {}
+        self.went_back: list[tuple[float, str, SeenList, SeenList]] = []
         self.lists = 0
         self._settings = settings
         self._redis = redis.Redis.from_url(direct_redis_url)
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="watcher", daemon=True)
 
     def __enter__(self) -> Watcher:
@@ -65,12 +77,18 @@ class Watcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopping.set()
         self._thread.join()
         self._redis.close()
 
     def reached(self, wanted: dict[str, int]) -> bool:
-        """Whether topic and Redis have lists that know so many events of these users."""
+        """Return whether topic and Redis have lists of at least these state versions.
+
+        Parameters
+        ----------
+        wanted : dict of str to int
+            From a user to a state version.
+        """
         return all(
             user_id in self.newest and self.newest[user_id].state_version >= version
             for user_id, version in wanted.items()
@@ -78,36 +96,37 @@ class Watcher:
             seen is not None and seen.state_version >= wanted[user_id] for user_id, seen in self.cached(list(wanted))
         )
 
-    def whole(self, user_ids: Iterable[str]) -> bool:
-        """Whether Redis has what the topic had of these users when we began to look, or newer."""
-        known = {user_id: seen for user_id in user_ids if (seen := self.newest.get(user_id))}
+    def redis_is_complete(self, user_ids: Iterable[str]) -> bool:
+        """Return whether Redis has these users' lists that the topic has at the start of this call, or newer lists."""
+        on_topic = {user_id: seen for user_id in user_ids if (seen := self.newest.get(user_id))}
         return all(
-            seen is not None and seen.version >= known[user_id].version for user_id, seen in self.cached(list(known))
+            seen is not None and seen.version >= on_topic[user_id].version
+            for user_id, seen in self.cached(list(on_topic))
         )
 
-    def cached(self, user_ids: list[str]) -> Iterator[tuple[str, Seen | None]]:
-        """What Redis has; nothing while it is away."""
+    def cached(self, user_ids: list[str]) -> Iterator[tuple[str, SeenList | None]]:
+        """Yield each user and the list that Redis has of them; None if there is none, or Redis does not respond."""
         prefix = self._settings.key_prefix
-        for start in range(0, len(user_ids), AT_ONCE):
-            some = user_ids[start : start + AT_ONCE]
+        for start in range(0, len(user_ids), MGET_USERS):
+            chunk = user_ids[start : start + MGET_USERS]
             try:
-                values: Any = self._redis.mget([prefix + user_id for user_id in some])
+                values: Any = self._redis.mget([prefix + user_id for user_id in chunk])
             except redis.RedisError:
-                values = [None] * len(some)
-            for user_id, value in zip(some, values, strict=True):
+                values = [None] * len(chunk)
+            for user_id, value in zip(chunk, values, strict=True):
                 yield user_id, None if value is None else read(value)
 
     def _follow(self) -> None:
         source = consumer(self._settings)
         topic = self._settings.topic("recommendations")
-        places = range(self._settings.kafka.partitions)
-        source.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in places])
-        while not self._over.is_set():
+        partitions = range(self._settings.kafka.partitions)
+        source.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
+        while not self._stopping.is_set():
             message = source.poll(0.2)
             if message is None or message.error() or not (value := message.value()):
                 continue
             key: Any = message.key()
-            if key == COLD_START_USER.encode():  # as of what its worker has read, which a restart sets back
+            if key == COLD_START_USER.encode():  # a restart may lower its version, rightly
                 continue
             self.lists += 1
             seen, before = read(value), self.newest.get(user_id := key.decode())
@@ -117,6 +136,7 @@ class Watcher:
         source.close()
 
 
-def read(value: Any) -> Seen:
+def read(value: Any) -> SeenList:
+    """Decode a list."""
     decoded = json.loads(value)
-    return Seen(decoded["list_id"], decoded["as_of"], decoded["state_version"], decoded["degraded"])
+    return SeenList(decoded["list_id"], decoded["as_of"], decoded["state_version"], decoded["degraded"])

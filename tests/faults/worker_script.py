@@ -1,8 +1,8 @@
-"""Start a worker that can be given a wrong clock and a broken model while it runs.
+"""Start a worker whose clock and model can be broken while it runs.
 
-`python -m tests.faults.worker_script CONTROL worker --role …`: the file CONTROL holds JSON, looked at a few times a
-second: `clock_s` is added to the time of day, `model` is `raise`, `hang` or `nan` while the model shall. The program
-itself knows nothing of this.
+`python -m tests.faults.worker_script CONTROL worker --role …`: the file CONTROL has JSON and is read a few times a
+second. `clock_s` is added to the time of day. `model` makes the model `raise`, `hang` or return `nan`. The worker's own
+code knows nothing of this.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ranker.score import ScoreRequest
 from streams import cli
 from streams.models import client as models
 
-LOOK_EVERY_S = 0.2
+READ_EVERY_S = 0.2
 HANG_S = 6.0
 
 real_time = time.time
@@ -29,37 +29,39 @@ real_score = models.RemoteScorer.score
 
 
 class Control:
-    """What the file says."""
+    """The control file, read again at most every `READ_EVERY_S`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read_at = float("-inf")
-        self._said: dict[str, Any] = {}
+        self._values: dict[str, Any] = {}
 
     def get(self, name: str) -> Any:
-        if time.monotonic() - self._read_at > LOOK_EVERY_S:
+        """Return a value of the file; None if the file or the value is missing."""
+        if time.monotonic() - self._read_at > READ_EVERY_S:
             self._read_at = time.monotonic()
             try:
-                self._said = json.loads(self._path.read_text())
+                self._values = json.loads(self._path.read_text())
             except (OSError, ValueError):
-                self._said = {}
-        return self._said.get(name)
+                self._values = {}
+        return self._values.get(name)
 
 
 def main() -> None:
+    """Replace the clock and the scorer's call, then run the command line."""
     control = Control(Path(sys.argv.pop(1)))
 
     def wrong_time() -> float:
         return real_time() + (control.get("clock_s") or 0.0)
 
     def broken_score(scorer: models.RemoteScorer, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
-        how = control.get("model")
-        if how == "raise":
-            raise RuntimeError("the model raises, as it was told to")
-        if how == "hang":
+        fault = control.get("model")
+        if fault == "raise":
+            raise RuntimeError("the model raises, as the control file says")
+        if fault == "hang":
             time.sleep(HANG_S)
         scores = real_score(scorer, requests)
-        return [np.full_like(one, np.nan) for one in scores] if how == "nan" else scores
+        return [np.full_like(array, np.nan) for array in scores] if fault == "nan" else scores
 
     time.time = wrong_time
     models.RemoteScorer.score = broken_score  # type: ignore[method-assign,assignment]

@@ -1,7 +1,7 @@
-"""A Kafka like a managed one: tokens to log in, connections that end with their session, settings that it refuses.
+"""A Kafka like a managed service: login by token, sessions that expire, and topic settings that it refuses.
 
-One node of Apache Kafka with a listener for SASL/OAUTHBEARER and Kafka's own validator of unsigned tokens, one in plain
-text for the tests' own client, and a policy for new topics (`tests/fixtures/RefusesSettings.java`).
+One node of Apache Kafka with two listeners: SASL/OAUTHBEARER with Kafka's own validator of unsigned tokens, and plain
+text for the tests' client. A policy refuses settings of new topics (`tests/fixtures/RefusesSettings.java`).
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from tests.faults.cluster import CLUSTER_ID, Server
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SESSION_MS = 3_000
-"""A connection that is older is closed at its next request, unless its login is renewed, which aiokafka never does."""
+"""Kafka closes an older connection at its next request, unless the login was renewed; aiokafka never renews it."""
 USER = "afterclick"
 
 
 @dataclass(frozen=True)
-class Addresses:
-    """Where each listener is."""
+class ManagedAddresses:
+    """The address of each listener."""
 
     token: str
     plain: str
 
 
 def unsigned(user: str, lifetime_s: float) -> str:
-    """A token as Kafka's own validator for tests takes it."""
+    """Return an unsigned token, which Kafka's validator for tests accepts."""
     now_s = time.time()
     parts: list[dict[str, Any]] = [{"alg": "none"}, {"sub": user, "iat": now_s - 1, "exp": now_s + lifetime_s}]
     return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + "."
 
 
 @contextmanager
-def kafka(home: Path, folder: Path) -> Iterator[Addresses]:
-    """Run the node."""
+def kafka(home: Path, folder: Path) -> Iterator[ManagedAddresses]:
+    """Run the node; kill it at the end."""
     (folder / "RefusesSettings.class").write_bytes(bytes.fromhex((FIXTURES / "RefusesSettings.hex").read_text()))
     ports = {name: free_port() for name in ("TOKEN", "PLAIN", "CONTROLLER")}
     listeners = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
@@ -78,6 +78,6 @@ group.initial.rebalance.delay.ms=0
     server.start()
     try:
         server.wait(90)
-        yield Addresses(*(f"127.0.0.1:{ports[name]}" for name in ("TOKEN", "PLAIN")))
+        yield ManagedAddresses(*(f"127.0.0.1:{ports[name]}" for name in ("TOKEN", "PLAIN")))
     finally:
         server.kill()

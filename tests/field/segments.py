@@ -1,4 +1,4 @@
-"""Damage to what Kafka has on disk, as a failing disk does it: in place, under a broker that runs."""
+"""Damage a batch in Kafka's log on disk while the broker runs, as a failing disk does."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from pathlib import Path
 
 from aiokafka.record.util import calc_crc32c
 
-HEADER = 61
-"""Bytes of a batch before its records."""
+HEADER_BYTES = 61
+"""Of a batch, before its records."""
 
 
 def damage(data: Path, topic: str, partition: int, how: Callable[[bytearray], None]) -> int:
-    """Change the newest batch of a partition that holds records; the offset of its first one."""
+    """Change the last batch of a partition in its newest segment; return the offset of the batch's first record.
+
+    Parameters
+    ----------
+    data : Path
+        The broker's data folder.
+    topic, partition : str, int
+    how : callable
+        Changes the bytes of the batch.
+    """
     segment = max((data / f"{topic}-{partition}").glob("*.log"))
     log = bytearray(segment.read_bytes())
     begin, position = 0, 0
@@ -30,15 +39,17 @@ def damage(data: Path, topic: str, partition: int, how: Callable[[bytearray], No
 
 
 def wrong_checksum(batch: bytearray) -> None:
-    batch[HEADER + 5] ^= 0xFF
+    """Flip the bits of a byte after the header."""
+    batch[HEADER_BYTES + 5] ^= 0xFF
 
 
 def unknown_codec(batch: bytearray) -> None:
+    """Name a compression that does not exist, with a right checksum."""
     (attributes,) = struct.unpack_from(">h", batch, 21)
     struct.pack_into(">h", batch, 21, attributes & ~7 | 5)
     struct.pack_into(">I", batch, 17, calc_crc32c(bytes(batch[21:])))
 
 
 def broken_frame(batch: bytearray) -> None:
-    """A length that cannot be: the broker itself cannot read on from there."""
+    """Write an impossible length, after which the broker itself cannot read on."""
     struct.pack_into(">i", batch, 8, 3)

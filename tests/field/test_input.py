@@ -32,7 +32,7 @@ from tests.client import Client, now_ms, until
 HOUR, DAY = 3_600_000, 86_400_000
 
 
-class Shop(NamedTuple):
+class RunningWorker(NamedTuple):
     settings: Settings
     client: Client
     running: WorkerProcess
@@ -84,7 +84,7 @@ def bound(settings: Settings, topic: str, after_max_ms: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def shop(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWorker]:
     prefix = f"t{uuid.uuid4().hex[:8]}."
     settings = Settings(
         topic_prefix=prefix,
@@ -101,10 +101,10 @@ def shop(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -
     producer = Producer({"bootstrap.servers": kafka, "linger.ms": 0, "partitioner": "murmur2_random"})
     with worker(settings) as running:
         running.wait_ready()
-        yield Shop(settings, client, running, producer)
+        yield RunningWorker(settings, client, running, producer)
 
 
-def test_an_empty_catalogue_is_told_of(shop: Shop) -> None:
+def test_an_empty_catalogue_is_told_of(shop: RunningWorker) -> None:
     assert shop.running.get("/readyz") == (200, "ok\nstate: the catalogue is empty\n")
     shop.click("early")
     early = shop.list_of("early")
@@ -123,7 +123,7 @@ def test_an_empty_catalogue_is_told_of(shop: Shop) -> None:
     assert len(log) < 10
 
 
-def test_loose_json_is_taken_and_counted(shop: Shop) -> None:
+def test_loose_json_is_taken_and_counted(shop: RunningWorker) -> None:
     loose = {"brand": None, "categories": "Shoes > Men", "price": "89.00", "currency": "eur", "available": 1}
     shop.send("items", "42", {"item_id": 42, "title": "Hat", **loose})
     for item_id in "abcdef":
@@ -149,7 +149,7 @@ def test_loose_json_is_taken_and_counted(shop: Shop) -> None:
     assert "0 rejected; taken though loose: time (" in found.found
 
 
-def test_other_formats_are_named(shop: Shop) -> None:
+def test_other_formats_are_named(shop: RunningWorker) -> None:
     click = {"event_id": "e", "user_id": "u", "item_id": "a", "timestamp": now_ms()}
     for payload, words in (
         (b"\0\0\0\0\7" + json.dumps(click).encode(), "Confluent wire format, schema id 7"),
@@ -161,7 +161,7 @@ def test_other_formats_are_named(shop: Shop) -> None:
         assert words in shop.rejected("clicks", payload)
 
 
-def test_nobody_else_makes_everybodys_list(shop: Shop) -> None:
+def test_nobody_else_makes_everybodys_list(shop: RunningWorker) -> None:
     spam = {"request_id": "spam", "user_id": "*", "as_of": now_ms(), "history": []}
     request = json.dumps(spam | {"candidates": [{"item_id": "spam", "text": "SPAM"}]}).encode()
     for topic, payload in (
@@ -180,7 +180,7 @@ def test_nobody_else_makes_everybodys_list(shop: Shop) -> None:
         asyncio.run(forget.send(shop.settings, "*"))
 
 
-def test_wrong_clocks(shop: Shop) -> None:
+def test_wrong_clocks(shop: RunningWorker) -> None:
     shop.click("ahead", 40 * DAY, 40 * DAY)
     until(lambda: [one for one in shop.letters("clicks") if "the record's own time" in one["error"]])
     shop.click("ahead")
@@ -201,7 +201,7 @@ def payload_of(letter: dict[str, Any]) -> bytes:
     return base64.b64decode(letter["payload"])
 
 
-def test_who_is_forgotten_stays_so_though_a_click_of_the_future_is_sent_again(shop: Shop) -> None:
+def test_who_is_forgotten_stays_so_though_a_click_of_the_future_is_sent_again(shop: RunningWorker) -> None:
     again: dict[str, Any] = {"event_id": "again", "timestamp": now_ms() + 23 * HOUR}
     shop.click("gone", **again)
     shop.list_of("gone")
@@ -214,7 +214,7 @@ def test_who_is_forgotten_stays_so_though_a_click_of_the_future_is_sent_again(sh
     assert shop.list_of("gone")["state_version"] == 1, "who comes back is new"
 
 
-def test_a_tombstone_that_deletes_nothing_is_counted_so(shop: Shop) -> None:
+def test_a_tombstone_that_deletes_nothing_is_counted_so(shop: RunningWorker) -> None:
     shop.send("items", '"a"', None)
     shop.send("items", "b", None)
     until(lambda: shop.running.total("afterclick_events_total", topic="items", outcome="unknown") == 1)

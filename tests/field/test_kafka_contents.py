@@ -22,7 +22,8 @@ from streams.kafka import client as kafka_client
 from streams.kafka.topics import ensure_topics, topic_specs
 from streams.receive.message import Unreadable
 from streams.settings import Health, Interest, Kafka, Metrics, Ranker, Redis, Settings, Tables
-from streams.testing.embedded import ApacheKafka, free_port
+from streams.testing.apache_kafka import ApacheKafka
+from streams.testing.embedded import free_port
 from streams.testing.worker_process import WorkerProcess, worker
 from tests.client import ITEMS, Client, until, version
 from tests.field import segments

@@ -23,7 +23,7 @@ from streams.testing.embedded import free_port
 from streams.testing.worker_process import WorkerProcess, environment, worker
 from tests.client import Client, until, version
 from tests.field import managed
-from tests.field.managed import SESSION_MS, Addresses
+from tests.field.managed import SESSION_MS, ManagedAddresses
 
 PROVIDER = "tests.field.tokens:token"
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as in test_secured
@@ -35,13 +35,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def addresses(kafka_home: Path, folder: Path) -> Iterator[Addresses]:
+def addresses(kafka_home: Path, folder: Path) -> Iterator[ManagedAddresses]:
     with managed.kafka(kafka_home, folder) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def ours(addresses: Addresses, redis_url: str, folder: Path) -> Settings:
+def ours(addresses: ManagedAddresses, redis_url: str, folder: Path) -> Settings:
     """Settings of a worker that logs in with tokens."""
     security = Security.model_validate(
         {"protocol": "sasl_plaintext", "sasl_mechanism": "oauthbearer", "token_provider": PROVIDER}
@@ -66,7 +66,7 @@ def running(ours: Settings, folder: Path) -> Iterator[WorkerProcess]:
 
 
 @pytest.fixture(scope="module")
-def client(ours: Settings, addresses: Addresses, running: WorkerProcess) -> Client:
+def client(ours: Settings, addresses: ManagedAddresses, running: WorkerProcess) -> Client:
     plain = ours.kafka.model_copy(update={"bootstrap_servers": addresses.plain, "security": Security()})
     made = Client(ours.model_copy(update={"kafka": plain}))
     made.items()
@@ -74,7 +74,7 @@ def client(ours: Settings, addresses: Addresses, running: WorkerProcess) -> Clie
 
 
 def test_topics_are_created_with_the_settings_that_the_broker_takes_and_the_log_says_what_is_lost(
-    ours: Settings, addresses: Addresses, running: WorkerProcess
+    ours: Settings, addresses: ManagedAddresses, running: WorkerProcess
 ) -> None:
     names = {name: ours.topic(name) for name in ("recommendations", "rank-requests", "dead-letters")}
     resources = {name: ConfigResource(ConfigResource.Type.TOPIC, full) for name, full in names.items()}
@@ -96,7 +96,7 @@ def test_topics_are_created_with_the_settings_that_the_broker_takes_and_the_log_
 
 
 def test_a_topic_that_the_broker_refuses_in_any_form_is_an_error_with_its_reason(
-    ours: Settings, addresses: Addresses
+    ours: Settings, addresses: ManagedAddresses
 ) -> None:
     plain = Kafka(bootstrap_servers=addresses.plain, partitions=2, replication_factor=3)
     settings = ours.model_copy(update={"kafka": plain, "topic_prefix": "other."})
@@ -105,7 +105,7 @@ def test_a_topic_that_the_broker_refuses_in_any_form_is_an_error_with_its_reason
 
 
 def test_a_message_size_that_the_broker_refuses_is_left_out(
-    ours: Settings, addresses: Addresses, caplog: pytest.LogCaptureFixture
+    ours: Settings, addresses: ManagedAddresses, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = Kafka(bootstrap_servers=addresses.plain, partitions=2)
     wide = ours.candidates.model_copy(update={"limit": 5_000})
@@ -151,7 +151,7 @@ def test_an_issuer_that_is_away_is_two_lines_and_no_crash(client: Client, runnin
 
 
 def test_a_rejected_message_larger_than_the_topic_takes_is_cut_and_not_sent_again(
-    client: Client, running: WorkerProcess, ours: Settings, addresses: Addresses
+    client: Client, running: WorkerProcess, ours: Settings, addresses: ManagedAddresses
 ) -> None:
     wide = ConfigEntry("max.message.bytes", str(16 << 20), incremental_operation=AlterConfigOpType.SET)
     clicks = ConfigResource(ConfigResource.Type.TOPIC, ours.topic("clicks"), incremental_configs=[wide])

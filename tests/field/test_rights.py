@@ -28,7 +28,8 @@ from streams.kafka import rights
 from streams.kafka.rights import Right
 from streams.kafka.topics import ensure_topics, topic_specs
 from streams.settings import Encoder, Kafka, Metrics, Ranker, Redis, Security, Settings, Tables
-from streams.testing.embedded import ApacheKafka, free_port
+from streams.testing.apache_kafka import ApacheKafka
+from streams.testing.embedded import free_port
 from streams.testing.worker_process import WorkerProcess, worker
 from tests.client import now_ms, until
 

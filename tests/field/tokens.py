@@ -1,4 +1,7 @@
-"""Token providers of the workers here. The file that COUNT_TOKENS names has their calls; FAIL beside it breaks them."""
+"""Token providers for the workers of `test_managed`.
+
+Each call of `token` adds a byte to the file that COUNT_TOKENS names. While a file FAIL is beside it, `token` raises.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from tests.field.managed import USER, unsigned
 
 
 def token() -> tuple[str, float]:
+    """Return a token that is valid for 8 s, and that it may be used for 4 s."""
     counts = Path(os.environ["COUNT_TOKENS"])
     if counts.with_name("FAIL").exists():
         raise OSError("the issuer is away")
@@ -18,12 +22,15 @@ def token() -> tuple[str, float]:
 
 
 async def over() -> str:
+    """Return a token that has expired."""
     return unsigned(USER, -100)
 
 
 def unreadable() -> str:
+    """Return a text that is no token."""
     return "none"
 
 
 def broken() -> str:
+    """Raise an error."""
     raise OSError("no issuer")

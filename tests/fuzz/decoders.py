@@ -1,6 +1,7 @@
-"""Every decoder of bytes that others write, as one function from bytes: it returns, or refuses in the way it promises.
+"""Every decoder of bytes that others write, as a function from bytes to whether they were valid.
 
-Called by the property tests with what hypothesis makes up, and by `run` with what atheris finds by coverage.
+A decoder may only return or raise the error that its docstring promises; any other error is a bug. hypothesis makes the
+inputs of the property tests, and atheris, guided by coverage, those of `run`.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ from streams.state.users import Users
 NOW_MS = 1_790_000_000_000
 DIM = 4
 VECTOR = np.full(DIM, 0.5, np.float32)
-MOST_USERS = 1_000
+MAX_EVENTS = 1_000
 SETTINGS = Settings()
 
 
 class Lengths:
-    """A scorer that reads every text."""
+    """A scorer whose scores are the lengths of the candidates' texts; raises if a text has two lines."""
 
     name = "lengths"
     placement = Placement("cpu", "float32", "a test")
@@ -63,44 +64,51 @@ class Lengths:
 
 
 class Tiers:
-    """Both tiers without a model; begun anew before they hold much, so that memory that grows is a decoder's."""
+    """Both tiers without a model, and the rank tier with one.
+
+    They are replaced after `MAX_EVENTS` messages, so that memory that grows without bound is a decoder's fault.
+    """
 
     def __init__(self) -> None:
         self.state = StateTier(SETTINGS, Users({}, DIM), Catalogue(DIM), counts_of(SETTINGS), BUILT_IN)
         self.rank = RankTier(SETTINGS, None)
         self.scored = RankTier(SETTINGS, Lengths())
-        self.left = MOST_USERS
+        self.events_left = MAX_EVENTS
 
 
 _tiers = [Tiers()]
 
 
 def message(topic: str) -> Callable[[bytes], bool]:
-    """A message of a topic, by its own key or as a tombstone, through the steps as far as it goes."""
+    """Return a function that takes the bytes as a message of a topic, through all steps of a worker.
+
+    Empty bytes are a tombstone. The key is the message's own item id if it has one.
+    """
 
     def take(data: bytes) -> bool:
         try:
             key = str(json.loads(data)["item_id"]).encode()
-        except Exception:  # noqa: BLE001  whatever it is: then another key
+        except Exception:  # noqa: BLE001  the message has no item id, for whatever reason
             key = data[:8]
-        kept = Message(topic, 0, 1, key, data or None)
+        received = Message(topic, 0, 1, key, data or None)
         try:
-            accepted = receive(kept, NOW_MS)
+            accepted = receive(received, NOW_MS)
         except BadMessage as error:
-            letter = msgspec.json.decode(msgspec.json.encode(kept.dead_letter(str(error))), type=DeadLetter)
-            if (letter.payload, letter.key) != (kept.value, kept.key):
+            letter = msgspec.json.decode(msgspec.json.encode(received.dead_letter(str(error))), type=DeadLetter)
+            if (letter.payload, letter.key) != (received.value, received.key):
                 raise AssertionError("the dead letter is not the message, byte for byte") from error
             return False
-        _go_on(accepted)
+        _process(accepted)
         return True
 
     return take
 
 
-def _go_on(accepted: Any) -> None:
+def _process(accepted: Any) -> None:
+    """Take an accepted message through the tiers."""
     tiers = _tiers[0]
-    tiers.left -= 1
-    if not tiers.left:
+    tiers.events_left -= 1
+    if not tiers.events_left:
         _tiers[0] = Tiers()
     if isinstance(accepted, Click):
         tiers.state.accept(accepted.user_id, [accepted])
@@ -116,7 +124,7 @@ def _go_on(accepted: Any) -> None:
 
 
 def state_record(data: bytes) -> bool:
-    """A user's record from the changelog."""
+    """Decode a user's record from the changelog."""
     try:
         user_record.decode_record(data)
     except StateUnreadable:
@@ -125,21 +133,21 @@ def state_record(data: bytes) -> bool:
 
 
 def item_counts(data: bytes) -> bool:
-    """A record of the topic item-counts: a line of key, then the value."""
+    """Decode a record of the topic item-counts; the first line is its key, the rest its value."""
     key, _, value = data.partition(b"\n")
     try:
-        shard, item, found = decode_counts(key, value)
+        shard, item, row = decode_counts(key, value)
     except ValueError:
         return False
     counts = Counts(1e9, 1e9)
-    counts.put(shard, item, found)
+    counts.put(shard, item, row)
     counts.co_visited([item])
     counts.trending()
     return True
 
 
 def dead_letter(data: bytes) -> bool:
-    """A record of the topic dead-letters: shown, and sent back only to where an input is."""
+    """Decode a record of the topic dead-letters, print it, and check that it may be sent to an input topic again."""
     record = SimpleNamespace(partition=0, offset=1, timestamp=NOW_MS, key=None, value=data)
     stored = dead_letters._decode(record)
     dead_letters.printable(stored.letter.payload)
@@ -152,11 +160,11 @@ DECODERS: dict[str, Callable[[bytes], bool]] = {topic: message(topic) for topic 
     "item counts": item_counts,
     "dead letter": dead_letter,
 }
-"""Each takes any bytes, and tells whether they were good."""
+"""Each takes any bytes, and returns whether they were valid."""
 
 
 def good() -> dict[str, list[bytes]]:
-    """Bytes that each decoder accepts: where a search begins."""
+    """Return bytes that each decoder accepts: the seeds of a search."""
     click = {"event_id": "e", "user_id": "u", "item_id": "i", "timestamp": NOW_MS, "text": "t", "context": {"a": [1]}}
     event = {"item_id": "i", "type": "click", "timestamp": "2026-03-01T12:00:00Z", "title": "T", "price": 1.5}
     candidate = {
@@ -167,7 +175,7 @@ def good() -> dict[str, list[bytes]]:
         "retrieval_score": 0.5,
         "because": "i",
     }
-    made: dict[str, list[Any]] = {
+    messages: dict[str, list[Any]] = {
         "clicks": [click],
         "purchases": [click | {"quantity": 2, "price": 1.5, "currency": "EUR"}],
         "impressions": [{"event_id": "e", "user_id": "u", "list_id": "l", "items": ["i"], "timestamp": NOW_MS}],
@@ -193,5 +201,5 @@ def good() -> dict[str, list[bytes]]:
     counts = Counts(1e9, 1e9)
     counts.observe([Event(2, NOW_MS, "click")], [1])
     rows = [b"\n".join(encode_counts(*row)) for row in counts.changes()]
-    encoded = {name: [json.dumps(value).encode() for value in values] for name, values in made.items()}
+    encoded = {name: [json.dumps(value).encode() for value in values] for name, values in messages.items()}
     return encoded | {"state record": [record], "item counts": rows}

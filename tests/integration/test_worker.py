@@ -17,7 +17,7 @@ from streams.kafka.client import partition_of
 from streams.kafka.topics import changelog_name, ensure_topics, topic_specs
 from streams.settings import Settings
 from streams.testing.worker_process import WorkerProcess, environment, worker
-from tests.client import ITEMS, KINDS, MOST_BYTES, Client, now_ms, until, version
+from tests.client import ITEMS, KINDS, MAX_MESSAGE_BYTES, Client, now_ms, until, version
 
 
 def test_a_click_becomes_a_list_in_kafka_and_redis(settings: Settings, client: Client) -> None:
@@ -87,7 +87,7 @@ def check_metrics(running: WorkerProcess) -> None:
 
 
 def test_rejected_messages_are_kept_whole_if_they_fit(settings: Settings) -> None:
-    widest = {"max.message.bytes": str(MOST_BYTES)}
+    widest = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
     clicks = next(spec for spec in topic_specs(settings) if spec.name == settings.topic("clicks"))
     asyncio.run(ensure_topics(settings, [replace(clicks, config=widest)]))
     client = Client(settings)
@@ -105,7 +105,7 @@ def test_rejected_messages_are_kept_whole_if_they_fit(settings: Settings) -> Non
         running.wait_ready()
         for topic, value in poison:
             client.produce(topic, "some-key", value)
-        too_wide = random.randbytes(MOST_BYTES - 1024)
+        too_wide = random.randbytes(MAX_MESSAGE_BYTES - 1024)
         client.produce("clicks", "some-key", too_wide)
         client.items()
         client.click("ann", ITEMS[0])
@@ -253,7 +253,7 @@ def test_the_newest_list_wins_in_redis(settings: Settings, client: Client) -> No
 def test_a_bug_stops_the_worker_before_anything_is_acknowledged(settings: Settings, client: Client) -> None:
     """A source of the user's own that raises: the worker ends with status 1; mended, it takes the same event again."""
     broken = settings.model_copy(
-        update={"candidates": settings.candidates.model_copy(update={"sources": ("tests.broken:Source",)})}
+        update={"candidates": settings.candidates.model_copy(update={"sources": ("tests.broken_source:BrokenSource",)})}
     )
     client.items()
     with worker(broken, "all") as running:

@@ -23,7 +23,7 @@ START, DAY, HOUR = 1_700_000_000_000, 86_400_000, 3_600_000
 ITEM = "item-0"
 
 
-class Shop:
+class CountingTier:
     """A state tier without a catalogue: items count by their ids."""
 
     def __init__(self, most_events_an_hour: int = 1_000) -> None:
@@ -63,7 +63,7 @@ class Shop:
 @given(st.lists(st.integers(0, 300 * 86_400), min_size=1, max_size=60), st.integers(1, 60), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_a_user_counts_once_as_of_their_newest_event_in_any_order(seconds: list[int], batch: int, bought: bool) -> None:
-    shop, newest = Shop(), max(seconds) * 1000
+    shop, newest = CountingTier(), max(seconds) * 1000
     shop.take("u", [(ITEM, second * 1000) for second in seconds], batch)
     if bought:
         shop.take("v", [(ITEM, second * 1000) for second in seconds], batch, Purchase)
@@ -72,7 +72,7 @@ def test_a_user_counts_once_as_of_their_newest_event_in_any_order(seconds: list[
 
 
 def test_thousands_of_clicks_weigh_less_than_three_users() -> None:
-    shop = Shop(16_384)
+    shop = CountingTier(16_384)
     shop.take("heavy", [(ITEM, number * 2_000) for number in range(20_000)])
     for user in range(3):
         shop.take(f"user-{user}", [("item-1", 30_000_000)])
@@ -82,7 +82,7 @@ def test_thousands_of_clicks_weigh_less_than_three_users() -> None:
 
 
 def test_a_bot_that_cycles_through_more_items_than_a_history_holds_counts_once_for_each_item() -> None:
-    shop, items = Shop(16_384), [f"item-{number}" for number in range(60)]
+    shop, items = CountingTier(16_384), [f"item-{number}" for number in range(60)]
     shop.take("bot", [(items[number % 60], number * 1_000) for number in range(6_000)])
     assert max(shop.popularity(item, 6_000_000) for item in items) == pytest.approx(1, rel=1e-3)
 
@@ -92,13 +92,13 @@ def test_a_bot_with_more_items_than_the_memory_holds_never_counts_more_than_once
 ) -> None:
     for name, size in (("RECENT", 2), ("MIDDLE", 8), ("SEEN", 40)):
         monkeypatch.setattr(users_module, name, size)
-    shop, items = Shop(16_384), [f"item-{number}" for number in range(200)]
+    shop, items = CountingTier(16_384), [f"item-{number}" for number in range(200)]
     shop.take("bot", [(items[number % 200], number * 1_000) for number in range(2_000)], 7)
     assert max(shop.popularity(item, 2_000_000) for item in items) <= 1.001
 
 
 def test_co_visits_of_one_user_are_bounded() -> None:
-    shop = Shop(16_384)
+    shop = CountingTier(16_384)
     shop.take("u", [(f"item-{number % 2}", number * 1_000) for number in range(4_000)])
     for user in range(8):
         shop.take(f"v{user}", [("item-0", user), ("item-2", user + 1)])
@@ -107,7 +107,7 @@ def test_co_visits_of_one_user_are_bounded() -> None:
 
 
 def test_events_beyond_the_limit_of_an_hour_count_for_their_user_alone() -> None:
-    shop, uncounted = Shop(100), metrics.events_uncounted.labels("busy")
+    shop, uncounted = CountingTier(100), metrics.events_uncounted.labels("busy")
     before = uncounted._value.get()
     shop.take("bot", [(f"item-{number}", number * 6_000) for number in range(300)])
     assert (shop.version("bot"), uncounted._value.get() - before) == (300, 200)
@@ -119,7 +119,7 @@ def test_events_beyond_the_limit_of_an_hour_count_for_their_user_alone() -> None
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_recorded_events_that_are_sent_at_any_speed_count(backwards: bool) -> None:
-    shop, uncounted = Shop(100), metrics.events_uncounted.labels("busy")
+    shop, uncounted = CountingTier(100), metrics.events_uncounted.labels("busy")
     before = uncounted._value.get()
     events = [(f"item-{number}", number * 60_000) for number in range(1_500)]
     shop.take("u", events[::-1] if backwards else events)

@@ -1,4 +1,4 @@
-"""The benchmarks of size on small ones: rows, targets, the picture; and that drawn vectors lie as texts' do."""
+"""The benchmarks `candidates` and `growth` in small sizes, the plot, and the distribution of synthetic vectors."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.progress import Progress
 
+from ranker.progress import Progress
 from streams.bench import candidates, growth, plot
-from streams.bench.rows import Row
-from streams.bench.vectors import interests_in, text_like
+from streams.bench.measurement import Measurement
+from streams.bench.synthetic_vectors import interests_in, text_like
 
 ITEMS = 9_000
-QUIET = Progress(disable=True)
 
 
-def test_vectors_lie_as_texts_do() -> None:
-    """As stated in `vectors`: a little closer together than a real shop's, which is the harder search."""
+def no_progress(name: str) -> Progress:
+    """A progress bar that nobody sees."""
+    return lambda done, total: None
+
+
+def test_vectors_are_distributed_as_those_of_texts() -> None:
+    """As `synthetic_vectors` states: a little closer together than a real shop's, which makes the search harder."""
     vectors = text_like(30_000, 384, 1)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     cosines = np.sort(vectors[:300] @ vectors.T, axis=1)
-    median, hundredth, tenth = (float(np.median(cosines[:, place])) for place in (len(vectors) // 2, -101, -11))
+    median, hundredth, tenth = (float(np.median(cosines[:, rank])) for rank in (len(vectors) // 2, -101, -11))
     assert [median, hundredth, tenth] == pytest.approx([0.215, 0.534, 0.673], abs=0.04)
 
 
-def test_interests_are_units_near_items() -> None:
+def test_interests_are_unit_vectors_near_items() -> None:
     vectors = text_like(2_000, 384, 1)
     queries = interests_in(vectors, 1)()
     assert queries.shape == (6, 384)
@@ -48,58 +52,58 @@ def small() -> pytest.MonkeyPatch:
 
 
 def test_candidates_are_measured_and_their_graph_is_kept(folder: Path, small: pytest.MonkeyPatch) -> None:
-    built = {row.what: row for row in candidates.measure(ITEMS, folder, QUIET)}
+    built = {row.name: row for row in candidates.measure(ITEMS, folder, no_progress)}
     recalls = [row for name, row in built.items() if "recall@100" in name]
     assert len(recalls) == 2
     assert all(row.reached and row.figure <= 1 for row in recalls)
     assert built[f"candidates for one user by text, {ITEMS:,} items, p99"].target is not None
     assert built["items into a catalogue whose graph was kept"].ratio is not None
-    again = {row.what: row for row in candidates.measure(ITEMS, folder, QUIET)}
+    again = {row.name: row for row in candidates.measure(ITEMS, folder, no_progress)}
     assert "the graph, written to disk" in built
     assert "the graph, written to disk" not in again
     assert again["items into a catalogue whose graph was kept"].figure > 0
     small.undo()
 
 
-def test_memory_of_a_user_is_within_its_bound_and_a_state_is_as_large_as_it_gets() -> None:
-    found = growth._alone(partial(growth.of_users, 3_000))  # else memory that others left would do
-    assert 3_900 < found.record <= 4_096
-    assert 0.5 * found.record < found.memory < 1.3 * 4_096
-    assert len(found.event_s) == growth.EVENTS
+def test_memory_of_a_user_is_within_its_bound_with_the_largest_state() -> None:
+    costs = growth.in_own_process(partial(growth.measure_users, 3_000))  # memory that others freed would be reused
+    assert 3_900 < costs.record_bytes <= 4_096
+    assert 0.5 * costs.record_bytes < costs.memory_bytes < 1.3 * 4_096
+    assert len(costs.event_s) == growth.EVENTS
 
 
 def test_items_are_measured() -> None:
-    found = growth.of_items(1_000)
-    assert min(found.search_s + found.recall_s + found.exact_s) > 0
-    assert found.memory > 0
+    costs = growth.measure_items(1_000)
+    assert min(costs.search_s + costs.recall_s + costs.exact_s) > 0
+    assert costs.memory_bytes > 0
 
 
-def rows() -> list[Row]:
-    users = growth.OfUsers([0.001, 0.002], 4_200.0, 4_000.0)
-    items = growth.OfItems([0.001], [0.002], [0.05], 0.0002, 3_000.0)
+def measurements() -> list[Measurement]:
+    users = growth.UserCosts([0.001, 0.002], 4_200.0, 4_000.0)
+    items = growth.ItemCosts([0.001], [0.002], [0.05], 0.0002, 3_000.0)
     made = []
     for count in (1_000, 10_000, 100_000):
-        made += growth._user_rows(count, users) + growth._item_rows(count, items)
+        made += growth.user_measurements(count, users) + growth.item_measurements(count, items)
     return made
 
 
 def test_every_line_of_the_plot_has_its_points() -> None:
     for panel in plot.PANELS:
         for line in panel.lines:
-            across, up = plot.points(rows(), line)
-            assert across == [1_000, 10_000, 100_000], line.label
-            assert min(up) > 0
+            counts, figures = plot.points(measurements(), line)
+            assert counts == [1_000, 10_000, 100_000], line.label
+            assert min(figures) > 0
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_the_plot_is_drawn(ending: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "new" / f"growth.{ending}"
-    assert plot.draw(rows(), path)
+    assert plot.draw(measurements(), path)
     assert path.stat().st_size > 10_000
 
 
 def test_without_matplotlib_there_is_no_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert not plot.draw(rows(), tmp_path / "growth.png")
+    assert not plot.draw(measurements(), tmp_path / "growth.png")
     assert list(tmp_path.iterdir()) == []

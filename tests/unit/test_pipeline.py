@@ -1,4 +1,4 @@
-"""The steps in order, without Kafka: the default models on a small catalogue."""
+"""Both tiers in order, without Kafka: the default models on a small catalogue."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def feed(
     return list_
 
 
-def test_the_next_list_knows_the_last_click(encoder: TextEncoder, scorer: Scorer) -> None:
+def test_the_next_list_follows_the_last_click(encoder: TextEncoder, scorer: Scorer) -> None:
     whole = pipeline(encoder, scorer)
     feed(whole, "ann", "item-00", "e1")
     boots = feed(whole, "ann", "item-06", "e2", at=NOW + 1)
@@ -109,7 +109,7 @@ def test_arrival_order_does_not_matter(encoder: TextEncoder, scorer: Scorer) -> 
     assert lists[0].state_version == lists[1].state_version == 12
 
 
-def test_what_was_just_bought_is_left_out_even_where_repeats_are_allowed(encoder: TextEncoder) -> None:
+def test_an_item_bought_just_now_is_left_out_even_where_repeats_are_allowed(encoder: TextEncoder) -> None:
     for repeats in (False, True):
         whole = pipeline(encoder, None, Settings(candidates=Candidates(repeat_purchases=repeats)))
         feed(whole, "ann", "item-00", "e1", "purchases", at=NOW - 5 * 86_400_000)
@@ -125,13 +125,13 @@ def test_without_a_model_the_list_says_so(encoder: TextEncoder) -> None:
     assert len(list_.items) == 20
 
 
-def test_a_user_without_a_known_item_is_cold(encoder: TextEncoder, scorer: Scorer) -> None:
+def test_a_user_without_an_item_of_the_catalogue_is_cold(encoder: TextEncoder, scorer: Scorer) -> None:
     list_ = feed(pipeline(encoder, scorer), "ann", "not in the catalogue", "e1")
     assert (list_.degraded, list_.state_version) == ("cold-user", 1)
     assert all(item.reason.evidence == [] for item in list_.items)
 
 
-def test_a_model_that_gives_no_number_does_not_rank(encoder: TextEncoder) -> None:
+def test_the_scores_of_a_model_that_returns_nan_are_not_used(encoder: TextEncoder) -> None:
     list_ = feed(pipeline(encoder, Fixed(float("nan"))), "ann", "item-00", "e1")
     assert list_.degraded == "model-not-finite"
     assert all(item.score is not None for item in list_.items)
@@ -139,36 +139,36 @@ def test_a_model_that_gives_no_number_does_not_rank(encoder: TextEncoder) -> Non
 
 
 def test_the_model_sees_only_the_best_candidates(encoder: TextEncoder) -> None:
-    class Seen(Fixed):
+    class ChecksCandidates(Fixed):
         def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
             assert {len(request.candidates) for request in requests} == {30}
             return super().score(requests)
 
-    whole = pipeline(encoder, Seen(1.0), Settings(ranker=Ranker(best=30)))
+    whole = pipeline(encoder, ChecksCandidates(1.0), Settings(ranker=Ranker(best=30)))
     plain = pipeline(encoder, None)
     best = {item.item_id for item in feed(plain, "ann", "item-00", "e1").items}
     assert len({item.item_id for item in feed(whole, "ann", "item-00", "e1").items} & best) > 10
 
 
-def test_a_long_history_begins_with_the_same_event_for_some_clicks(encoder: TextEncoder) -> None:
+def test_a_long_history_keeps_its_first_event_for_several_clicks(encoder: TextEncoder) -> None:
     whole = pipeline(encoder, None)
     begins = []
-    for place in range(90):
-        feed(whole, "ann", f"item-{place % 60:02}", f"e{place}", at=NOW + place)
+    for number in range(90):
+        feed(whole, "ann", f"item-{number % 60:02}", f"e{number}", at=NOW + number)
         history = whole.state.request("ann", None, None).history
-        assert len(history) == place + 1 if place < 50 else 41 <= len(history) <= 50
-        assert history[-1].timestamp == NOW + place
+        assert len(history) == number + 1 if number < 50 else 41 <= len(history) <= 50
+        assert history[-1].timestamp == NOW + number
         begins.append(history[0].timestamp)
     assert len(set(begins[:50])) == 1
     assert len(set(begins[50:])) == 4
 
 
-def test_bad_messages_do_not_pass(encoder: TextEncoder) -> None:
+def test_bad_messages_are_refused(encoder: TextEncoder) -> None:
     with pytest.raises(BadMessage):
         pipeline(encoder, None).feed(Message("clicks", 0, 0, None, b"{"), NOW)
 
 
-def test_an_empty_list_says_that_nothing_may_be_recommended(encoder: TextEncoder, scorer: Scorer) -> None:
-    for one in (scorer, None):
-        list_ = feed(Pipeline(Settings(), encoder, one), "ann", "item-00", "e1")
+def test_an_empty_list_is_marked_no_candidates(encoder: TextEncoder, scorer: Scorer) -> None:
+    for any_scorer in (scorer, None):
+        list_ = feed(Pipeline(Settings(), encoder, any_scorer), "ann", "item-00", "e1")
         assert (list_.items, list_.degraded) == ([], "no-candidates")

@@ -1,4 +1,4 @@
-"""A worker seen from outside: waits until it is ready, ends it, and shows the log of one that failed."""
+"""A worker process seen from outside: waiting until it is ready, stopping it, and the log of a failed worker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(tables=Tables(data_dir=tmp_path / "data"), metrics=Metrics(port=free_port()))
 
 
-def test_it_waits_for_every_tier_and_tells_the_exit_code(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_ready_waits_for_every_tier_and_stop_returns_the_exit_code(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(worker_process, "COMMAND", (sys.executable, "-c", FAKE))
     with worker_process.worker(settings, "all") as running:
         running.wait_ready(20)
@@ -41,7 +43,7 @@ def test_it_waits_for_every_tier_and_tells_the_exit_code(settings: Settings, mon
     assert "started --role all" in running.log_end()
 
 
-def test_a_killed_worker_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_has_the_status_of_the_signal(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "COMMAND", (sys.executable, "-c", FAKE))
     with worker_process.worker(settings, "state") as running:
         running.wait_ready(20)
@@ -49,7 +51,9 @@ def test_a_killed_worker_says_so(settings: Settings, monkeypatch: pytest.MonkeyP
         assert running.process.returncode == -signal.SIGKILL
 
 
-def test_a_worker_that_ends_early_is_an_error_with_its_log(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_ends_early_raises_an_error_with_its_log(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(worker_process, "COMMAND", (sys.executable, "-c", "raise SystemExit('no such broker')"))
     with (
         pytest.raises(worker_process.WorkerFailed, match=r"exit code 1.*\n.*no such broker"),

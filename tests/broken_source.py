@@ -1,11 +1,13 @@
-"""A candidate source with a bug, to see a worker meet one."""
+"""A candidate source that raises an error, for tests of what a worker does then."""
 
 from __future__ import annotations
 
 from ranker.recall.candidates import Proposals, UserView
 
 
-class Source:
+class BrokenSource:
+    """A source with a bug."""
+
     name = "broken"
 
     def find(self, user: UserView, limit: int) -> Proposals:

