@@ -45,7 +45,7 @@ class Material:
 
     def checkpoint(self, out: Path, settings: Settings, asked_for: object) -> Path:
         """The folder for what is done on the way; empty, unless a run that was asked for the same left it."""
-        used = (settings.encoder, settings.interest, settings.candidates, settings.ranker.best)
+        used = (settings.encoder, settings.interest, settings.candidates, settings.ranker.max_candidates)
         fingerprint = hashlib.sha256(repr((asked_for, used, self.recorded.items, self.log)).encode()).hexdigest()
         folder = out / "checkpoint"
         named = folder / "fingerprint"

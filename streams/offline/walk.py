@@ -36,12 +36,12 @@ def build(
 ) -> Lists:
     """Ask the pipeline each question at its place of the log.
 
-    Only the best `ranker.best` candidates are kept, as the rank tier does. Once `time.monotonic()` is `deadline` it
+    Only the best `ranker.max_candidates` are kept, as the rank tier does. Once `time.monotonic()` is `deadline` it
     stops, with the lists of what was read until then, the older ones.
     """
     split = Split(log, list(range(len(log))), len(log), list(asked))
     number = {item.item_id: place for place, item in enumerate(items)}
-    longest = max([settings.ranker.best, *(len(case.shown) for case in asked)])
+    longest = max([settings.ranker.max_candidates, *(len(case.shown) for case in asked)])
     most = min(longest, max(settings.candidates.limit, *(len(case.shown) for case in asked), 1))
     candidates = np.full((len(asked), most), NOBODY, np.int32)
     chosen = np.zeros((len(asked), most), bool)

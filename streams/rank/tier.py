@@ -48,7 +48,7 @@ class RankTier:
         self.scorers = list(scorers)
         self._recent = RecentLists()
         self._challenger_share = settings.ranker.challenger_share
-        self._best = settings.ranker.best
+        self._best = settings.ranker.max_candidates
         self._size = settings.ranker.list_size
         self._max_per_category = settings.ranker.max_per_category
         for scorer in scorers:

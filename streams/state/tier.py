@@ -92,7 +92,7 @@ class StateTier:
         self._sources = sources
         self._limit = settings.candidates.limit
         self._repeat_purchases = settings.candidates.repeat_purchases
-        self._most_an_hour = settings.candidates.most_events_an_hour
+        self._most_an_hour = settings.candidates.max_events_per_hour
         self._settings = settings
         self.look_at_models()
         self._decay = decay_of(settings)

@@ -160,7 +160,7 @@ def test_checks_over_two_fields_name_the_field(monkeypatch: pytest.MonkeyPatch) 
 def test_a_login_needs_name_and_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong(monkeypatch, AFTERCLICK_KAFKA__SECURITY__PROTOCOL="SASL_SSL") == [
         f"AFTERCLICK_KAFKA__SECURITY__{name}: got nothing, "
-        "expected a value, for SCRAM-SHA-512 over SASL_SSL logs in with it; set it"
+        "expected a value, because a login with SCRAM-SHA-512 over SASL_SSL needs it; set it"
         for name in ("SASL_USERNAME", "SASL_PASSWORD")
     ]
 
