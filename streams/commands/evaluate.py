@@ -79,7 +79,7 @@ def run(recorded: Recorded, settings: Settings, options: Options, to_json: bool)
         raise InputError(f"--systems: got {unknown[0]!r}, expected some of: {every}")
     if options.peek and options.protocol not in PEEKABLE:
         raise InputError(
-            f"--peek: got it with --protocol {options.protocol}, expected {' or '.join(PEEKABLE)}: elsewhere a "
+            f"--leaky-split: got it with --protocol {options.protocol}, expected {' or '.join(PEEKABLE)}: elsewhere a "
             "system would learn the answers; leave it out"
         )
     # one BLAS thread, as in a worker: for small products more of them only wait for each other

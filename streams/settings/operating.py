@@ -34,11 +34,11 @@ class Metrics(Group):
         unit="host name or address",
     )
     port: int = setting(
-        9464, "The port of /metrics, /livez and /readyz. 0: no HTTP server.", unit="TCP port", ge=0, le=65_535
+        9464, "The port of `/metrics`, `/livez` and `/readyz`. 0: no HTTP server.", unit="TCP port", ge=0, le=65_535
     )
     token: SecretStr | None = setting(
         None,
-        "The bearer token that /metrics requires, and that probes require for their reasons. Unset: neither requires "
+        "The bearer token that `/metrics` requires, and that probes require for their reasons. Unset: neither requires "
         "one.",
         unit="secret text",
         min_length=16,
@@ -55,11 +55,11 @@ class Health(Group):
 
     stuck_s: float = setting(
         60,
-        "/livez fails once the event loop stood still for this time, or once no message was processed for this time "
+        "`/livez` fails once the event loop stood still for this time, or once no message was processed for this time "
         "although there is a lag.",
         unit="s",
         ge=5,
     )
     max_lag: int = setting(
-        10_000, "/readyz fails while a tier is further behind its topics than this.", unit="messages", ge=0
+        10_000, "`/readyz` fails while a tier is further behind its topics than this.", unit="messages", ge=0
     )

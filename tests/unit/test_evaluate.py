@@ -144,7 +144,7 @@ def test_the_pipeline_knows_nothing_of_what_comes_later(files: Callable[[], list
         (Options("time-split", cut="1999-01-01T00:00Z"), "--cut"),
         (Options("time-split", cut="soon"), "--cut"),
         (Options("impressions"), "nobody to ask"),
-        (Options("prequential", peek=True), "--peek"),
+        (Options("prequential", peek=True), "--leaky-split"),
     ],
 )
 def test_what_does_not_fit_is_told_in_one_line(

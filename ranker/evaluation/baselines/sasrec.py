@@ -8,7 +8,7 @@ How to check it: MovieLens-1M, leave-one-out in the order of the file's time sta
 with this loss where the sampled one gives .13 (the first paper's SASRec+, 200 items a sequence, 2 blocks, 64
 dimensions, dropout .2). Write the ratings as clicks and the titles as items, one message a line, and run
 `afterclick evaluate --items items.jsonl --clicks clicks.jsonl --protocol leave-one-out --peek --systems sasrec
---max-minutes 120`; to compare with those papers, `--peek` is needed: their training part is everybody's.
+--max-minutes 120`; to compare with those papers, `--leaky-split` is needed: their training part is everybody's.
 
 Called through `method.Method`.
 """
