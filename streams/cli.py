@@ -200,15 +200,20 @@ app.command()(train)
 app.command()(compress)
 
 
-def main() -> None:
-    """Run the command line. An error that a person can correct becomes one line and status 2."""
+def mount() -> None:
+    """Add the groups of commands that are declared beside their work. Importing them takes a moment."""
     from streams.commands.dead_letters import commands as dead_letters
     from streams.commands.replay import commands as replay
 
-    for name in LOGS_THAT_ERRORS_REPEAT:
-        logging.getLogger(name).addHandler(logging.NullHandler())
     app.add_typer(dead_letters, name="dead-letters", help="List rejected messages, and send corrected ones again.")
     app.add_typer(replay, name="replay", help="Send recorded events to Kafka, at their own pace or at full speed.")
+
+
+def main() -> None:
+    """Run the command line. An error that a person can correct becomes one line and status 2."""
+    mount()
+    for name in LOGS_THAT_ERRORS_REPEAT:
+        logging.getLogger(name).addHandler(logging.NullHandler())
     try:
         app()
     except AfterclickError as error:

@@ -92,5 +92,5 @@ def test_the_values_are_the_codes_own() -> None:
     assert metrics.INPUTS == receive.INPUTS
     outcomes = {outcome for topic, outcome in metrics.events._metrics if topic == "clicks"}
     assert set(get_args(Outcome)) <= outcomes
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "streams/README.md").read_text(encoding="utf-8")
     assert [reason for reason in metrics.DEGRADED if f"`{reason}`" not in readme] == []

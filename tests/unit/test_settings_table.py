@@ -6,7 +6,6 @@ import io
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
@@ -18,7 +17,6 @@ from streams.settings import PREFIX, Settings, load
 from streams.settings.table import SettingRow, rows
 
 ROWS = rows(Settings)
-DEPLOY_README = Path(__file__).parents[2] / "deploy" / "README.md"
 
 
 def leaves(model: BaseModel, prefix: str = PREFIX) -> dict[str, object]:
@@ -101,10 +99,3 @@ def test_two_formats_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         cli.main()
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("afterclick: settings: got --env and --json, expected one format")
-
-
-def test_the_table_in_the_readme_is_up_to_date() -> None:
-    """To renew it: `afterclick settings --markdown`, between the two comments of deploy/README.md."""
-    text = DEPLOY_README.read_text(encoding="utf-8")
-    (table,) = re.findall(r"<!-- afterclick settings --markdown -->\n(.*?)<!-- end -->", text, re.DOTALL)
-    assert table == printed(Format.markdown)
