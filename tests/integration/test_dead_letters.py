@@ -1,4 +1,4 @@
-"""Dead letters on Apache Kafka: listed as they are, and sent back once, byte for byte, whence they came."""
+"""Dead letters on Apache Kafka: listed as they are, and sent once, byte for byte, to the partition they came from."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ def test_every_letter_is_read_and_the_newest_kept(shop: Settings) -> None:
     assert (found[0].partition, found[0].offset) == (0, 0)
 
 
-def test_what_is_no_letter_is_shown_and_does_not_stop_the_rest(shop: Settings) -> None:
+def test_a_record_that_is_no_letter_is_shown_and_stops_no_other(shop: Settings) -> None:
     store(shop, b"junk", letter(1))
     junk, good = sorted((stored.letter for stored in read(shop)), key=lambda found: found.offset)
     assert junk.error.startswith("not a dead letter")
     assert junk.payload == b"junk"
     assert good.offset == 1
-    done = retry(shop)
-    assert (done.sent, len(done.left)) == (1, 1)
+    result = retry(shop)
+    assert (result.sent, len(result.unsendable)) == (1, 1)
 
 
 def test_retry_sends_each_letter_once_to_where_it_came_from(shop: Settings) -> None:
@@ -133,15 +133,17 @@ def test_no_key_and_no_payload_stay_as_they_were(shop: Settings) -> None:
         ({"partition": 99}, "no partition 99"),
         ({"key": None, "payload": None}, "neither key nor payload"),
         ({"payload": b"x" * (2 << 20)}, "larger than max.message.bytes"),
-        ({"payload_bytes": 9_000_000}, "only 3 of 9,000,000 bytes of its payload are here; send the message again"),
-        ({"key_bytes": 2_000}, "only 4 of 2,000 bytes of its key are here; send the message again"),
+        ({"payload_bytes": 9_000_000}, "only 3 of 9,000,000 bytes of the payload; send the message from"),
+        ({"key_bytes": 2_000}, "only 4 of 2,000 bytes of the key; send the message from its producer again"),
     ],
 )
-def test_what_cannot_go_back_is_named_and_the_rest_goes(shop: Settings, changes: dict[str, Any], reason: str) -> None:
+def test_a_letter_that_cannot_be_sent_has_its_reason_and_the_others_are_sent(
+    shop: Settings, changes: dict[str, Any], reason: str
+) -> None:
     store(shop, letter(0), letter(4), letter(8, **changes), letter(12))
-    done = retry(shop)
-    assert done.sent == 3
-    ((stored, why),) = done.left
+    result = retry(shop)
+    assert result.sent == 3
+    ((stored, why),) = result.unsendable
     assert stored.letter.offset == 8
     assert reason in why
     assert len(messages(shop, "clicks")) == 3

@@ -1,7 +1,8 @@
 """The commands of the README files for producers, consumers and operators, run in their order.
 
-They run against a real Kafka and a real Redis of their own, because they use topic names without a prefix. The lines are taken from the documents. Only the addresses and the user's files are replaced. What is parsed instead of
-run, and what runs elsewhere, is said in `tests/unit/test_documents.py`.
+They run against a real Kafka and a real Redis of their own, because they use topic names without a prefix. The lines
+are taken from the documents. Only the addresses and the user's files are replaced. `tests/unit/test_documents.py` says
+what is parsed instead of run, and what runs elsewhere.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from tests.documents import ROOT, blocks, text_of
 TIMEOUT_S = 240.0  # for a busy machine
 RETAIL = (
     ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"),
-    ("536365", "85123A", "WHITE HANGING HEART T-LIGHT HOLDER", "6", "2010-12-01 08:26:00", "2.55", "17850", "France"),
-    ("536365", "71053", "WHITE METAL LANTERN", "6", "2010-12-01 08:26:00", "3.39", "17850", "France"),
+    ("536365", "85123A", "WHITE HANGING HEART T-LIGHT HOLDER", "6", "12/1/2010 08:26", "2.55", "17850", "France"),
+    ("536365", "71053", "WHITE METAL LANTERN", "6", "12/1/2010 08:26", "3.39", "17850", "France"),
 )
 
 

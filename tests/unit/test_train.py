@@ -288,7 +288,9 @@ from streams.commands.train import run
 encoder, base, out = sys.argv[1:]
 settings = Settings(
     encoder=Encoder(model=encoder, device="cpu", dtype="float32"),
-    ranker=Ranker(device="cpu", dtype="float32", max_candidates=90, max_per_category=20), candidates=Candidates(limit=90))
+    ranker=Ranker(device="cpu", dtype="float32", max_candidates=90, max_per_category=20),
+    candidates=Candidates(limit=90),
+)
 run(shop(), settings, options(Path(out), base=base, lists=200, epochs=2), to_json=True)
 """
 
