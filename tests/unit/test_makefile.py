@@ -37,9 +37,7 @@ def made(folder: Path, version: tuple[int, int, int], target: str = "setup") -> 
     fake = folder / "some-python"
     fake.write_text(FAKE.format(python=sys.executable, version=version))
     fake.chmod(0o755)
-    outer = {
-        name: value for name, value in os.environ.items() if not name.startswith("MAKE")
-    }  # make may have started these tests
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of an outer make
     return subprocess.run(
         ["make", target, f"PYTHON={fake}"],
         cwd=folder,
