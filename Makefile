@@ -12,11 +12,11 @@ USERS ?= 20000
 OVERLOAD ?= 8
 REPORT ?= build/faults.json
 
-.PHONY: setup demo test field faults bench lint fuzz audit clean
+.PHONY: setup demo test field faults bench lint format docs fuzz audit clean
 
 setup: $(STAMP)
 
-# Asked first: pip would meet the pinned versions before it looks at `requires-python`, and say nothing of Python.
+# Python's version is checked first: pip would fail at a pinned version before it reads `requires-python`.
 $(STAMP): pyproject.toml deploy/constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 10) <= v[:2] <= (3, 13) or sys.exit("$(PYTHON): got Python " \
 		"%d.%d, expected 3.10 to 3.13; install one of them and name it: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" % v[:2])'
@@ -27,11 +27,12 @@ $(STAMP): pyproject.toml deploy/constraints.txt
 demo: $(STAMP)
 	$(BIN)/afterclick demo
 
-# A file of tests is one process's: what its tests share is started once.
+# One process runs all tests of a file, so that a server that they share is started once. Coverage counts what runs in
+# these processes, not what runs in the workers that the integration tests start.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
-# What ordinary deployments, producers and Redises do to it; slower than `make test`, so beside it.
+# What ordinary deployments, producers and Redis servers do. Slower than `make test`, so a target of its own.
 field: $(STAMP)
 	$(BIN)/pytest -n 2 --dist loadfile -m field tests/field
 
@@ -49,15 +50,23 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/pip check
 
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Writes the generated tables of deploy/README.md anew: settings and metrics.
+docs: $(STAMP)
+	$(BIN)/python -m tests.documents
+
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.run $(RUNS)
 
-# Asks the package index for advisories, so not a part of lint; in an environment of its own, so that it audits us and not itself.
+# Asks the package index for advisories, so it is no part of lint. It has an environment of its own, and does not audit itself.
 audit: $(STAMP)
 	$(PYTHON) -m venv .venv/audit
 	.venv/audit/bin/pip install --disable-pip-version-check -q pip-audit==2.10.1
 	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip -r deploy/constraints.txt
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find streams encoders ranker tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -36,7 +36,7 @@ from streams.progress_bar import track
 from streams.settings import Settings
 from streams.state.event_memory import seen_of
 from streams.state.tier import StateTier
-from streams.state.user_record import encode_record
+from streams.state.user_record import UserRecord, encode_record
 from streams.state.users import RECENT, Changes, Users
 
 DIM, SEED, LIMIT = 384, 7, 100

@@ -1,11 +1,10 @@
-"""Rejected messages: look at them, and send them back once their cause is gone.
+"""List rejected messages, and send them again once their cause is gone.
 
-`afterclick dead-letters list` shows the topic `dead-letters`. `afterclick dead-letters retry` sends each
-payload, byte for byte and with its key, to the partition it came from. What was retried is remembered in
-Kafka, as the committed offset of the consumer group `{group_id}-dead-letters-retry`: a letter is retried by
-the first call after it was written, and by no later one. Only a call that is cut off may have sent up to
-`BATCH` letters which the next call sends again. A message that is rejected once more becomes a new letter.
-Knows nothing of why a message was rejected; the command line mounts `commands`.
+`afterclick dead-letters list` shows the topic `dead-letters`. `afterclick dead-letters retry` sends each payload, byte
+for byte and with its key, to the partition that it came from. Kafka remembers what was retried, as the committed offset
+of the consumer group `{group_id}-dead-letters-retry`: the first call after a letter was written retries it, and no
+later call does. If a call is interrupted, the next call may send up to `BATCH` letters a second time. A message that is
+rejected again becomes a new letter. Knows nothing of why a message was rejected.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import heapq
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -26,6 +24,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from streams.commands.options import Config
 from streams.contracts import DeadLetter
 from streams.kafka import client as kafka_client
 from streams.kafka import topics
@@ -35,25 +34,26 @@ from streams.settings import Settings, load
 BATCH = 100
 SHOWN_CHARACTERS = 200
 ANY_SIZE = 2**31 - 1
-"""Bytes: what is too large is for Kafka to say."""
+"""In bytes. Kafka itself refuses a message that is too large."""
 
-Config = Annotated[Path | None, typer.Option(help="TOML file with settings; the environment wins over it")]
-Limit = Annotated[int, typer.Option(min=1, help="the newest so many")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON object a line; payload and key in base64")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="tell what would be sent, send nothing")]
+Limit = Annotated[int, typer.Option(min=1, help="The number of newest messages to show.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, payload and key in base64.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")]
 
-commands = typer.Typer(no_args_is_help=True, help="Look at rejected messages, and send them back.")
+commands = typer.Typer(no_args_is_help=True, help="List rejected messages, and send corrected ones again.")
 
 
 class StoredDeadLetter(msgspec.Struct, frozen=True):
-    """A dead letter, and where it lies itself.
+    """A dead letter, and where it is stored.
 
     Attributes
     ----------
-    partition, offset
-        Of the letter, in the topic `dead-letters`; those of the rejected message are in `letter`.
-    stored_at
-        Milliseconds since the epoch, UTC.
+    partition, offset : int
+        Where the letter is in the topic `dead-letters`. Those of the rejected message are in `letter`.
+    stored_at : int
+        When it was written, in milliseconds since the epoch, UTC.
+    letter : DeadLetter
+        The rejected message and the reason.
     """
 
     partition: int
@@ -63,10 +63,18 @@ class StoredDeadLetter(msgspec.Struct, frozen=True):
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """What a retry did: how many letters it sent, and those that cannot be sent, each with the reason."""
+    """The result of a retry.
+
+    Attributes
+    ----------
+    sent : int
+        How many letters were sent.
+    unsendable : list of (StoredDeadLetter, str)
+        The letters that cannot be sent, each with the reason.
+    """
 
     sent: int
-    left: list[tuple[StoredDeadLetter, str]]
+    unsendable: list[tuple[StoredDeadLetter, str]]
 
 
 async def read(settings: Settings, limit: int) -> list[StoredDeadLetter]:
@@ -92,21 +100,21 @@ async def read(settings: Settings, limit: int) -> list[StoredDeadLetter]:
 
 
 async def retry(settings: Settings, dry_run: bool = False) -> Retried:
-    """Send back every letter that was not retried before; with `dry_run`, only tell which.
+    """Send every letter that was not retried before; with `dry_run`, count them only.
 
-    A letter that cannot be sent (see `Retried.left`) is passed over: later calls do not come back to it.
+    A letter that cannot be sent (see `Retried.unsendable`) is skipped, and later calls skip it too.
 
     Raises
     ------
     streams.kafka.topics.TopicError
         There is no topic for dead letters yet.
     streams.kafka.client.KafkaUnavailable
-        Kafka does not answer; letters not sent yet stay for the next call.
+        Kafka does not answer. The next call sends the letters that were not sent yet.
     """
     present = await _partitions(settings)
     own = settings.topic("dead-letters")
     sent = 0
-    left: list[tuple[StoredDeadLetter, str]] = []
+    unsendable: list[tuple[StoredDeadLetter, str]] = []
     consumer = _consumer(settings, f"{settings.kafka.group_id}-dead-letters-retry")
     producer = AIOKafkaProducer(**kafka_client.client_options(settings.kafka), acks="all", max_request_size=ANY_SIZE)
     async with (
@@ -119,13 +127,13 @@ async def retry(settings: Settings, dry_run: bool = False) -> Retried:
                 reasons = await _send(producer, settings, letters, reasons)
                 last = letters[-1]
                 await consumer.commit({TopicPartition(own, last.partition): last.offset + 1})
-            left += [(stored, why) for stored, why in zip(letters, reasons, strict=True) if why]
+            unsendable += [(stored, why) for stored, why in zip(letters, reasons, strict=True) if why]
             sent += reasons.count("")
-    return Retried(sent, left)
+    return Retried(sent, unsendable)
 
 
 async def _partitions(settings: Settings) -> dict[str, int]:
-    """Count the partitions of every topic; dead letters must have theirs."""
+    """Count the partitions of every topic. The topic of the dead letters must exist."""
     own = settings.topic("dead-letters")
     async with kafka_client.admin(settings.kafka) as admin:
         present = await topics.partitions_by_topic(admin)
@@ -141,7 +149,7 @@ def _consumer(settings: Settings, group: str | None) -> AIOKafkaConsumer:
 async def _to_the_end(
     consumer: AIOKafkaConsumer, settings: Settings, partitions: int
 ) -> AsyncIterator[list[StoredDeadLetter]]:
-    """Read up to the end as it is now, in lists that are not empty and come from one partition each."""
+    """Read up to the present end, in lists that are not empty and come from one partition each."""
     own = [TopicPartition(settings.topic("dead-letters"), number) for number in range(partitions)]
     consumer.assign(own)
     ends = await consumer.end_offsets(own)
@@ -159,7 +167,7 @@ async def _to_the_end(
 
 
 def _decode(record: Any) -> StoredDeadLetter:
-    """Read a letter; what is none (somebody else wrote it) is shown as one about itself."""
+    """Decode a letter. A record that is no letter (another program wrote it) becomes a letter about itself."""
     try:
         letter = msgspec.json.decode(record.value or b"", type=DeadLetter)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -175,17 +183,20 @@ def _decode(record: Any) -> StoredDeadLetter:
 
 
 def _unsendable(letter: DeadLetter, settings: Settings, present: Mapping[str, int]) -> str:
-    """Say why a letter cannot go back; nothing if it can. To inputs only: it is no way into other topics."""
+    """Say why a letter cannot be sent; an empty string if it can. Letters are sent to input topics only."""
     if letter.topic not in INPUTS:
         return f"{letter.topic} is not an input topic"
     if not 0 <= letter.partition < present.get(settings.topic(letter.topic), 0):
         return f"{settings.topic(letter.topic)} has no partition {letter.partition}"
-    for part, kept, whole in (
+    for part, kept, original_bytes in (
         ("payload", letter.payload, letter.payload_bytes),
         ("key", letter.key, letter.key_bytes),
     ):
-        if whole is not None:
-            return f"only {len(kept or b''):,} of {whole:,} bytes of its {part} are here; send the message again"
+        if original_bytes is not None:
+            return (
+                f"the letter has only {len(kept or b''):,} of {original_bytes:,} bytes of the {part}; send the message "
+                "from its producer again"
+            )
     return "neither key nor payload" if letter.key is None and letter.payload is None else ""
 
 
@@ -195,23 +206,23 @@ async def _send(
     letters: Sequence[StoredDeadLetter],
     reasons: Sequence[str],
 ) -> list[str]:
-    """Send the letters that have no reason not to, and add the reason of those that Kafka then refuses."""
+    """Send the letters that have no reason against it. Return the reasons, with those of letters that Kafka refuses."""
 
-    async def one(letter: DeadLetter, reason: str) -> str:
+    async def send(letter: DeadLetter, reason: str) -> str:
         if reason:
             return reason
         topic = settings.topic(letter.topic)
         try:
             await producer.send_and_wait(topic, letter.payload, letter.key, letter.partition)
         except MessageSizeTooLargeError:
-            return f"larger than max.message.bytes of {topic}"
+            return f"the message is larger than max.message.bytes of {topic}"
         return ""
 
-    return await asyncio.gather(*(one(s.letter, why) for s, why in zip(letters, reasons, strict=True)))
+    return await asyncio.gather(*(send(stored.letter, reason) for stored, reason in zip(letters, reasons, strict=True)))
 
 
 @commands.command("list")
-def list_letters(config: Config = None, limit: Limit = 20, json: Json = False) -> None:
+def list_letters(config: Config = None, limit: Limit = 20, json: JsonLines = False) -> None:
     """Show the newest rejected messages, the newest last."""
     letters = asyncio.run(read(load(config), limit))
     if json:
@@ -225,16 +236,16 @@ def list_letters(config: Config = None, limit: Limit = 20, json: Json = False) -
 
 @commands.command("retry")
 def retry_letters(config: Config = None, dry_run: DryRun = False) -> None:
-    """Send back every message that was not retried before; exit 1 if some cannot go."""
-    done = asyncio.run(retry(load(config), dry_run))
-    typer.echo(f"{'would send' if dry_run else 'sent'} {done.sent}, cannot send {len(done.left)}")
-    if done.left:
-        Console().print(_table(done.left, "why not"))
+    """Send every message again that was not retried before. The status is 1 if some cannot be sent."""
+    result = asyncio.run(retry(load(config), dry_run))
+    typer.echo(f"{'would send' if dry_run else 'sent'} {result.sent}, cannot send {len(result.unsendable)}")
+    if result.unsendable:
+        Console().print(_table(result.unsendable, "reason"))
         raise typer.Exit(1)
 
 
-def _table(rows: Sequence[tuple[StoredDeadLetter, str]], why: str) -> Table:
-    names = ("stored", "letter", "rejected message", why, "payload")
+def _table(rows: Sequence[tuple[StoredDeadLetter, str]], reason_heading: str) -> Table:
+    names = ("stored", "letter", "rejected message", reason_heading, "payload")
     table = Table(*(Column(name, overflow="fold") for name in names))
     for stored, reason in rows:
         letter = stored.letter
@@ -250,7 +261,7 @@ def _table(rows: Sequence[tuple[StoredDeadLetter, str]], why: str) -> Table:
 
 
 def printable(payload: bytes | None) -> str:
-    r"""Show bytes on a terminal: what does not print becomes a dot, and the end of a long one is cut.
+    r"""Show bytes on a terminal: a character that does not print becomes a dot, and a long text is truncated.
 
     >>> printable(b'{"title": "\x1b[31mred"}')
     '{"title": "·[31mred"}'

@@ -1,4 +1,4 @@
-"""Ask for a user to be erased: one message to the topic `forget`. The workers do the rest."""
+"""`afterclick forget`: send one message to the topic `forget`. The workers erase the user when they read it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streams.settings import Settings
 
 
 class NoUser(AfterclickError):
-    """Nobody can have this id; the message says why."""
+    """No user can have this id; the message says why."""
 
 
 async def send(settings: Settings, user_id: str) -> None:
@@ -24,9 +24,9 @@ async def send(settings: Settings, user_id: str) -> None:
     Raises
     ------
     NoUser
-        The workers would refuse it.
+        The workers would reject the id.
     KafkaUnavailable
-        Kafka did not take it.
+        Kafka did not acknowledge it.
     """
     value = _message(user_id)
     producer = AIOKafkaProducer(**client_options(settings.kafka), acks="all")

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ranker.progress import Progress
-from streams.commands.options import AsJson, Clicks, Config, Items, Purchases
+from streams.commands.options import Clicks, Config, Items, Json, Purchases
 from streams.datasets.jsonl import jsonl
 from streams.datasets.messages import InputError, Replay, ReplayMessage
 from streams.datasets.online_retail import online_retail
@@ -164,7 +164,7 @@ def replay_online_retail(
     speed: Speed = "max",
     limit: Limit = None,
     config: Config = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Send UCI Online Retail as items and purchases."""
     settings, factor = load(config), _factor(speed)
@@ -181,7 +181,7 @@ def replay_jsonl(
     speed: Speed = "max",
     limit: Limit = None,
     config: Config = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Send files that hold the topics' own JSON, byte for byte."""
     settings, factor = load(config), _factor(speed)

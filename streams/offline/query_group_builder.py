@@ -45,7 +45,7 @@ class QueryGroupBuilder:
     ) -> QueryGroups:
         """Build a group for each case.
 
-        A group keeps the best `ranker.best` candidates only, as the rank tier does.
+        A group keeps the best `ranker.max_candidates` candidates only, as the rank tier does.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class QueryGroupBuilder:
 
     def _empty(self, cases: Sequence[Case]) -> QueryGroups:
         """Room for a group of each case, without contexts."""
-        longest = max([self._settings.ranker.best, *(len(case.shown_items) for case in cases)])
+        longest = max([self._settings.ranker.max_candidates, *(len(case.shown_items) for case in cases)])
         width = min(longest, max(self._settings.candidates.limit, *(len(case.shown_items) for case in cases), 1))
         shape = len(cases), width
         return QueryGroups(

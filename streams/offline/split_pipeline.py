@@ -60,7 +60,10 @@ class SplitPipeline:
 
     def __init__(self, settings: Settings, encoder: TextEncoder, items: Sequence[Item], split: Split) -> None:
         longest = max((len(case.shown_items) for case in split.cases), default=0)
-        at_least = {"list_size": max(settings.ranker.list_size, longest), "best": max(settings.ranker.best, longest)}
+        at_least = {
+            "list_size": max(settings.ranker.list_size, longest),
+            "max_candidates": max(settings.ranker.max_candidates, longest),
+        }
         ranker = settings.ranker.model_copy(update=at_least)
         candidates = settings.candidates.model_copy(update={"features": "always"})  # whichever model will rank them
         self._settings = settings.model_copy(update={"ranker": ranker, "candidates": candidates})

@@ -51,7 +51,7 @@ class TrainingData:
 
     def checkpoint(self, run: TrainingRun, settings: Settings) -> Checkpoint:
         """The checkpoint of this run on this data; files of any other run are removed."""
-        relevant = (settings.encoder, settings.interest, settings.candidates, settings.ranker.best)
+        relevant = (settings.encoder, settings.interest, settings.candidates, settings.ranker.max_candidates)
         content = repr((run.identity, relevant, self.items, self.log))
         return Checkpoint.open(run.out / FOLDER, hashlib.sha256(content.encode()).hexdigest())
 

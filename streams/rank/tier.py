@@ -55,7 +55,7 @@ class RankTier:
         self.usage = ModelUsage()
         self._recent = RecentLists()
         self._challenger_share = settings.ranker.challenger_share
-        self._max_candidates = settings.ranker.best
+        self._max_candidates = settings.ranker.max_candidates
         self._size = settings.ranker.list_size
         self._max_per_category = settings.ranker.max_per_category
         for scorer in scorers:

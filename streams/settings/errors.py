@@ -1,6 +1,6 @@
-"""What is wrong with settings, in words: what, got, expected, what to do. No secret is shown.
+"""What is wrong with settings, in words: what, got, expected, what to do. No message shows a secret.
 
-Knows no setting: `settings` hands over its own fields.
+Knows no setting: the caller passes the fields.
 """
 
 from __future__ import annotations
@@ -10,44 +10,58 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-
-def fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
-    """Every setting under its name in the environment."""
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from fields(inner, f"{prefix}{name.upper()}__")
-        else:
-            yield prefix + name.upper(), field
+from encoders.errors import AfterclickError
 
 
-def unknown(name: str, known: Mapping[str, FieldInfo]) -> str:
-    """A setting that does not exist, and the one that may have been meant."""
-    groups = [other for other in known if other.startswith(f"{name}__")]
-    close = groups or difflib.get_close_matches(name, known, n=1) or sorted(known)
+class SettingsError(AfterclickError):
+    """A setting is wrong; the message says which one, what was given, what is expected and what to do."""
+
+
+def unknown(name: str, fields: Mapping[str, FieldInfo]) -> str:
+    """Describe a setting that does not exist, and name the one that was probably meant."""
+    groups = [other for other in fields if other.startswith(f"{name}__")]
+    close = groups or difflib.get_close_matches(name, fields, n=1) or sorted(fields)
     return f"{name}: got a setting that does not exist, expected one such as {close[0]}; rename or unset it"
 
 
 def empty(name: str, field: FieldInfo) -> str:
-    """A template that filled nothing in would otherwise turn a token or a static membership off, silently."""
+    """Describe an empty value; nothing if the setting may be empty.
+
+    An empty value is refused because a template that filled nothing in would silently turn off a token or a static
+    membership.
+    """
     if field.default == "":
         return ""
-    otherwise = "set it, or unset it" if is_secret(field) else f"unset it for {field.default!r}"
-    return f"{name}: got an empty value, expected one; {otherwise}"
+    advice = "set it, or unset it" if is_secret(field) else f"unset it for {field.default!r}"
+    return f"{name}: got an empty value, expected one; {advice}"
 
 
 def lines(
-    error: ValidationError, known: Mapping[str, FieldInfo], prefix: str, config: Path | None, given: Collection[str]
+    error: ValidationError, fields: Mapping[str, FieldInfo], prefix: str, config: Path | None, given: Collection[str]
 ) -> Iterator[str]:
-    """One line for each wrong value, with the name that the environment has for it."""
+    """Describe each wrong value in one line, under its name in the environment.
+
+    Parameters
+    ----------
+    error : ValidationError
+        What pydantic says.
+    fields : mapping of str to FieldInfo
+        Every setting under its environment variable.
+    prefix : str
+        What each variable begins with.
+    config : Path or None
+        The TOML file that was read too.
+    given : collection of str
+        The variables that are set. A wrong value of another setting is from the file.
+    """
     for problem in error.errors(include_url=False):
         name = prefix + "__".join(str(part).upper() for part in problem["loc"])
-        field = known.get(name)
+        field = fields.get(name)
         if field is None and problem["type"] == "extra_forbidden":
-            yield f"{config}: {unknown(name, known)}"
+            yield f"{config}: {unknown(name, fields)}"
             continue
         where = name if config is None or name in given else f"{config}: {name}"
         expected = re.sub(r"^(Value error, |Input should be )", "", problem["msg"])
@@ -60,4 +74,5 @@ def lines(
 
 
 def is_secret(field: FieldInfo) -> bool:
+    """Tell whether no message may show the value of the field."""
     return "SecretStr" in str(field.annotation)

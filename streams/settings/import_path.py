@@ -1,19 +1,24 @@
-"""Find what a setting names as `module:name`: code of the user's own."""
+"""Import what a setting names as `module:name`: code of the user's own."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-from streams.settings import SettingsError
+from streams.settings.errors import SettingsError
 
 
 def imported(path: str, setting: str, expected: str) -> Any:
-    """Import it.
+    """Import what the path names.
 
     Parameters
     ----------
-    setting, expected : for the error: the setting's name, and what it takes.
+    path : str
+        `module:name`.
+    setting : str
+        The environment variable of the setting, for the error.
+    expected : str
+        What the setting takes, for the error.
 
     Raises
     ------

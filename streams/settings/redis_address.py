@@ -1,7 +1,7 @@
-"""The URL of Redis, read once: what is dialled, with which login and options, and how to show it without a secret.
+"""Parse the URL of Redis: the address, the login, the options, and a form of it without a secret.
 
-Stricter than redis-py, which takes `redis://:12#3@cache` for localhost, `/notanumber` for database 0, and any option.
-Opens no connection. Knows no setting: a refusal says what is expected, the settings' loader says where.
+The parser is stricter than redis-py, which reads `redis://:12#3@cache` as localhost, `/notanumber` as database 0, and
+accepts any option. Opens no connection. Knows no setting: an error says what is expected, and the settings say where.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MASTER = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class AddressError(ValueError):
-    """The URL is refused. The message completes "expected …", and holds nothing of the URL."""
+    """The URL is refused. The message completes "expected …", and contains no part of the URL."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,20 @@ class Address:
 
     Attributes
     ----------
-    hosts : pairs of host and port: Redis', some of a cluster's nodes, or the sentinels'; none for a socket.
-    path : the Unix socket.
-    master : the name that the sentinels give to the Redis.
-    options : for redis-py's connections, `username` and `password` among them.
-    sentinel_login : what the sentinels themselves ask for.
+    hosts : tuple of (str, int)
+        Host and port of the Redis server, of some nodes of a cluster, or of the sentinels; none for a socket.
+    tls : bool
+        Whether the connection is encrypted.
+    path : str
+        The path of the Unix socket; empty otherwise.
+    master : str
+        The name under which the sentinels know the Redis; empty without sentinels.
+    db : int
+        The number of the database.
+    options : mapping
+        The options of redis-py's connections, with `username` and `password` among them.
+    sentinel_login : mapping
+        The login at the sentinels themselves.
     """
 
     hosts: tuple[tuple[str, int], ...]
@@ -47,7 +56,7 @@ class Address:
     sentinel_login: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
-        """What is dialled, without login and options.
+        """Write the address without login and options.
 
         >>> str(parse("rediss://app:hunter2@cache?ssl_cert_reqs=none"))
         'rediss://cache:6379/0'
@@ -62,30 +71,30 @@ class Address:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no log may hold."""
+        """The passwords, which no log may contain."""
         return tuple(
             value for login in (self.options, self.sentinel_login) for name, value in login.items() if "pass" in name
         )
 
 
 def parse(url: str) -> Address:
-    """Read a URL.
+    """Parse a URL.
 
     Raises
     ------
     AddressError
-        It is no such URL, or one that two readers could read differently.
+        It is no URL of Redis, or two clients could read it differently.
     """
     if re.search(r"[\s\x00-\x1f\x7f]", url):
         raise AddressError(f"no white space or line break in it ({FORM})")
-    found = _SCHEME.fullmatch(url)
-    scheme = found["scheme"].lower() if found else ""
-    if found is None or scheme not in ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "unix"):
+    match = _SCHEME.fullmatch(url)
+    scheme = match["scheme"].lower() if match else ""
+    if match is None or scheme not in ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "unix"):
         raise AddressError(FORM)
     for letter, code in (("#", "%23"), (";", "%3B"), ("\\", "%5C")):
         if letter in url:
             raise AddressError(f"no {letter!r} in it (in a password write {code})")
-    before, _, query = found["rest"].partition("?")
+    before, _, query = match["rest"].partition("?")
     authority, _, path = before.partition("/")
     if "+" in query:
         raise AddressError("no '+' in the options, which some read as a space (write %2B, or %20)")
@@ -161,10 +170,10 @@ def _database(path: str, option: int | None) -> int:
 
 
 def _yes_or_no(text: str) -> bool:
-    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if text.lower() not in known:
+    values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in values:
         raise ValueError
-    return known[text.lower()]
+    return values[text.lower()]
 
 
 def _number(text: str) -> int:
@@ -207,8 +216,8 @@ _TLS: dict[str, Callable[[str], Any]] = {
 
 
 def _options(query: str, *, tls: bool, sentinel: bool) -> dict[str, Any]:
-    """The options behind the '?', each as redis-py takes it."""
-    known = _ANY | (_TLS if tls else {}) | ({f"sentinel_{name}": str for name in _LOGIN} if sentinel else {})
+    """Parse the options after the '?', each into the type that redis-py takes."""
+    parsers = _ANY | (_TLS if tls else {}) | ({f"sentinel_{name}": str for name in _LOGIN} if sentinel else {})
     try:
         given = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError:
@@ -219,12 +228,12 @@ def _options(query: str, *, tls: bool, sentinel: bool) -> dict[str, Any]:
             raise AddressError("rediss:// with options that begin with ssl_")
         if name in ("socket_timeout", "socket_connect_timeout"):
             raise AddressError("no time-out among the options (AFTERCLICK_REDIS__TIMEOUT_MS is one)")
-        if name not in known:
-            raise AddressError(f"no options but {', '.join(known)}")  # not its name: it may be a piece of a password
+        if name not in parsers:
+            raise AddressError(f"no options but {', '.join(parsers)}")  # the name may be a part of a password
         if name in options:
             raise AddressError(f"the option {name} once")
         try:
-            options[name] = known[name](text)
+            options[name] = parsers[name](text)
         except ValueError:
             raise AddressError(f"a value of the option {name} that it can have") from None
     return options

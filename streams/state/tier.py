@@ -97,7 +97,7 @@ class StateTier:
         self.users = users
         self.catalogue = catalogue
         self.counts = counts
-        self._max_events_an_hour = settings.candidates.most_events_an_hour
+        self._max_events_an_hour = settings.candidates.max_events_per_hour
         self._decay = decay_of(settings)
         self.requests = RequestBuilder(settings, catalogue, counts, sources, self._decay)
         self._waiting: dict[int, set[str]] = {}  # by key of an item that is not in the catalogue: its users

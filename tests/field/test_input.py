@@ -146,7 +146,7 @@ def test_loose_json_is_taken_and_counted(shop: RunningWorker) -> None:
     }  # fmt: skip
     found = shop.checks()[f"messages of {shop.settings.topic('clicks')}"]
     assert found.ok
-    assert "0 rejected; taken though loose: time (" in found.found
+    assert "0 rejected; deviations accepted: time (" in found.found
 
 
 def test_other_formats_are_named(shop: RunningWorker) -> None:

@@ -28,7 +28,7 @@ from tests.faults.cluster import Wire
 from tests.field.redises import HOST, RedisServer, RefusingServer
 from tests.published import RedisWorld
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "deploy/README.md"
 COMMANDS = ("get", "set", "del", "eval", "hget", "hset", "hgetall")
 USERS = 12
 

@@ -93,7 +93,7 @@ def test_a_record_that_is_no_dead_letter_is_listed_and_does_not_stop_the_rest(sh
     assert junk.payload == b"junk"
     assert good.offset == 1
     done = retry(shop)
-    assert (done.sent, len(done.left)) == (1, 1)
+    assert (done.sent, len(done.unsendable)) == (1, 1)
 
 
 def test_retry_sends_each_letter_once_to_where_it_came_from(shop: Settings) -> None:
@@ -133,8 +133,8 @@ def test_a_missing_key_and_a_missing_payload_stay_missing(shop: Settings) -> Non
         ({"partition": 99}, "no partition 99"),
         ({"key": None, "payload": None}, "neither key nor payload"),
         ({"payload": b"x" * (2 << 20)}, "larger than max.message.bytes"),
-        ({"payload_bytes": 9_000_000}, "only 3 of 9,000,000 bytes of its payload are here; send the message again"),
-        ({"key_bytes": 2_000}, "only 4 of 2,000 bytes of its key are here; send the message again"),
+        ({"payload_bytes": 9_000_000}, "only 3 of 9,000,000 bytes of the payload; send the message from"),
+        ({"key_bytes": 2_000}, "only 4 of 2,000 bytes of the key; send the message from its producer again"),
     ],
 )
 def test_a_dead_letter_that_cannot_be_sent_is_named_and_the_rest_is_sent(
@@ -143,7 +143,7 @@ def test_a_dead_letter_that_cannot_be_sent_is_named_and_the_rest_is_sent(
     store(shop, letter(0), letter(4), letter(8, **changes), letter(12))
     done = retry(shop)
     assert done.sent == 3
-    ((stored, why),) = done.left
+    ((stored, why),) = done.unsendable
     assert stored.letter.offset == 8
     assert reason in why
     assert len(messages(shop, "clicks")) == 3

@@ -26,9 +26,9 @@ ITEM = "item-0"
 class CountingTier:
     """A state tier without a catalogue: items count by their ids."""
 
-    def __init__(self, most_events_an_hour: int = 1_000) -> None:
+    def __init__(self, max_events_per_hour: int = 1_000) -> None:
         self.counts = Counts(90 * DAY, 3 * DAY)
-        candidates = Candidates(most_events_an_hour=most_events_an_hour)
+        candidates = Candidates(max_events_per_hour=max_events_per_hour)
         self._tier = StateTier(Settings(candidates=candidates), Users({}, 4), Catalogue(4), self.counts, ())
 
     def take(

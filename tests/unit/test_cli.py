@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from streams.testing.embedded import free_port
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The users whom a command asked for; everybody has a list."""
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The users that a command asked for. Every user has a list."""
     users: list[str] = []
 
     async def read_once(_: Redis, user_id: str) -> bytes:
@@ -62,27 +63,27 @@ def ended(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
 )
 @pytest.mark.parametrize("command", ["recommend", "forget"])
 def test_an_id_may_begin_with_a_dash(
-    monkeypatch: pytest.MonkeyPatch, asked: list[str], command: str, arguments: list[str], user: str
+    monkeypatch: pytest.MonkeyPatch, requested: list[str], command: str, arguments: list[str], user: str
 ) -> None:
     assert ended(monkeypatch, command, *arguments) in (None, 0)
-    assert asked == [user]
+    assert requested == [user]
 
 
 @pytest.mark.parametrize("arguments", [["--json", "-x"], ["-x", "--json"], ["--json", "--", "-x"]])
 def test_options_stay_options_beside_such_an_id(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: list[str], arguments: list[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], requested: list[str], arguments: list[str]
 ) -> None:
     assert ended(monkeypatch, "recommend", *arguments) in (None, 0)
-    assert asked == ["-x"]
+    assert requested == ["-x"]
     assert '"user_id":"-x"' in capsys.readouterr().out
 
 
 def test_two_ids_are_one_too_many(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: list[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], requested: list[str]
 ) -> None:
     assert ended(monkeypatch, "recommend", "u1", "--jsno") == 2
     assert "--jsno" in capsys.readouterr().err
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.parametrize("command", ["forget u1", "dead-letters list", "dead-letters retry", "replay jsonl --clicks"])
@@ -114,3 +115,26 @@ def test_where_redis_is_away_recommend_ends_with_one_line_and_2(
     assert ended(monkeypatch, "recommend", "u1") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("afterclick: Redis: ")
+
+
+def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(monkeypatch, "--version") in (None, 0)
+    assert capsys.readouterr().out == f"afterclick {version('afterclick')}\n"
+
+
+def test_the_cold_start_list_stands_in_for_a_missing_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], requested: list[str]
+) -> None:
+    read_once = ListCache.read_once
+
+    async def only_cold_start(settings: Settings, user_id: str) -> bytes | None:
+        stored = await read_once(settings, user_id)
+        return stored if user_id == "*" else None
+
+    monkeypatch.setattr(ListCache, "read_once", only_cold_start)
+    assert ended(monkeypatch, "recommend", "u1", "--json") in (None, 0)
+    assert requested == ["u1", "*"]
+    output = capsys.readouterr()
+    assert '"user_id":"*"' in output.out
+    assert output.err.startswith("no list for 'u1': ")
+    assert "this is the cold-start list ('*')" in output.err

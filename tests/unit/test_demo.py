@@ -1,4 +1,4 @@
-"""The demo: how it paces shoppers, what it shows, what it prints, and once the whole of it, from outside."""
+"""The demo: how it spreads the shoppers' events, what it shows and prints, and one run of the whole."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def test_every_shopper_shops_all_along_and_in_their_own_order(shop: SyntheticSho
     events = list(shop.events(400))
     spread = interleaved(events)
     assert sorted(spread, key=lambda event: event.event_id) == sorted(events, key=lambda event: event.event_id)
-    places: dict[str, list[int]] = {}
+    positions: dict[str, list[int]] = {}
     times: dict[str, list[int]] = {}
-    for place, event in enumerate(spread):
-        places.setdefault(event.user_id, []).append(place)
+    for position, event in enumerate(spread):
+        positions.setdefault(event.user_id, []).append(position)
         times.setdefault(event.user_id, []).append(milliseconds(event.timestamp))
-    for user, own in places.items():
+    for user, own in positions.items():
         assert times[user] == sorted(times[user])
         even = len(events) / len(own)
         assert all(0.5 * even < later - earlier < 1.5 * even for earlier, later in pairwise(own) if even > 10)

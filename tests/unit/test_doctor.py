@@ -33,7 +33,7 @@ def _no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def examine(settings: Settings) -> dict[str, Check]:
-    """Run all checks; by the first word of their names, of the topics the last."""
+    """Run all checks. The key is the first word of a check's name; of the topics only the last is kept."""
     return {check.name.split()[0]: check for check in asyncio.run(doctor.examine(settings))}
 
 
@@ -63,7 +63,7 @@ def test_each_failure_has_advice_and_hides_no_other() -> None:
     found = examine(settings)
     assert list(found) == ["Kafka", "topics", "Redis", "encoder", "ranker", "repeated"]
     assert [name for name, check in found.items() if check.ok] == ["repeated"]
-    assert found["repeated"].found.startswith("not looked at: http://127.0.0.1:")
+    assert found["repeated"].found.startswith("not checked: http://127.0.0.1:")
     assert all(check.advice for check in found.values())
     assert "no such model" in found["ranker"].found
     assert "hunter2" not in str(found)
@@ -83,7 +83,7 @@ def test_too_few_brokers_for_the_replicas() -> None:
 
 @pytest.mark.parametrize("token", [None, "a-token-of-some-length"])
 @pytest.mark.parametrize("share", [0.04, 0.8])
-def test_too_many_repeats_are_told_by_a_running_state_worker(share: float, token: str | None) -> None:
+def test_a_running_state_worker_reports_too_many_repeats(share: float, token: str | None) -> None:
     found = Metrics(port=free_port(), token=token and SecretStr(token))
     server = probes.serve(found, health.Health(Health(), ("state",)))
     try:
@@ -99,16 +99,16 @@ def test_too_many_repeats_are_told_by_a_running_state_worker(share: float, token
     assert check.ok or "event_id" in check.advice
 
 
-def test_repeats_are_not_looked_at_where_no_state_worker_is() -> None:
+def test_repeats_are_not_checked_without_a_state_worker() -> None:
     elsewhere = Metrics(port=free_port())
     server = probes.serve(elsewhere, health.Health(Health(), ("rank",)))
     try:
         metrics.ready.clear()
-        assert doctor._repeats(elsewhere).found.startswith("not looked at: no state worker")
+        assert doctor._repeats(elsewhere).found.startswith("not checked: no state worker")
     finally:
         server.shutdown()
         server.server_close()
-    assert doctor._repeats(Metrics(port=0)).found.startswith("not looked at")
+    assert doctor._repeats(Metrics(port=0)).found.startswith("not checked")
 
 
 def test_the_table_shows_everything_as_it_is() -> None:

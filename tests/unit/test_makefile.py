@@ -1,4 +1,4 @@
-"""The set-up says in our words which Python it needs, before pip says something else."""
+"""The set-up checks the version of Python itself, and says in one line which versions it needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ else:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """What `make setup` is made from, without an environment."""
+    """A folder with the files that `make setup` reads, without an environment."""
     if not shutil.which("make"):
         pytest.skip("needs make")
     (tmp_path / "deploy").mkdir()
@@ -37,7 +37,7 @@ def made(folder: Path, version: tuple[int, int, int], target: str = "setup") -> 
     fake = folder / "some-python"
     fake.write_text(FAKE.format(python=sys.executable, version=version))
     fake.chmod(0o755)
-    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # it may have begun us
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of an outer make
     return subprocess.run(
         ["make", target, f"PYTHON={fake}"],
         cwd=folder,
@@ -51,7 +51,7 @@ def made(folder: Path, version: tuple[int, int, int], target: str = "setup") -> 
 
 @pytest.mark.parametrize("version", [(3, 9, 19), (3, 14, 0), (2, 7, 18), (4, 0, 0)])
 @pytest.mark.parametrize("target", ["setup", "demo"])
-def test_another_python_is_told_in_one_line(copied: Path, version: tuple[int, int, int], target: str) -> None:
+def test_an_unsupported_python_is_refused_in_one_line(copied: Path, version: tuple[int, int, int], target: str) -> None:
     done = made(copied, version, target)
     assert done.returncode != 0
     assert done.stdout == ""
@@ -64,9 +64,9 @@ def test_another_python_is_told_in_one_line(copied: Path, version: tuple[int, in
 
 
 @pytest.mark.parametrize("version", [(3, 10, 0), (3, 13, 9)])
-def test_a_python_of_the_range_goes_on(copied: Path, version: tuple[int, int, int]) -> None:
+def test_a_supported_python_creates_the_environment(copied: Path, version: tuple[int, int, int]) -> None:
     assert "made -m venv .venv" in made(copied, version).stdout
 
 
-def test_the_range_is_the_packages_own() -> None:
+def test_the_makefile_and_the_package_name_the_same_range() -> None:
     assert 'requires-python = ">=3.10,<3.14"' in (ROOT / "pyproject.toml").read_text()

@@ -1,4 +1,4 @@
-"""Counters are exposed at zero before anything happens: else an alert on a rate never sees the first increment."""
+"""Counters are there, at 0, before anything happened: else an alert on a rate never sees the first of its kind."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ print(generate_latest().decode())
 
 @pytest.fixture(scope="module")
 def samples() -> list[str]:
-    """The lines of /metrics of a worker that has done nothing."""
-    ended = subprocess.run([sys.executable, "-c", NAMES], capture_output=True, text=True, check=True, cwd=ROOT)
-    return ended.stdout.splitlines()
+    """What a worker shows that has done nothing."""
+    told = subprocess.run([sys.executable, "-c", NAMES], capture_output=True, text=True, check=True, cwd=ROOT)
+    return told.stdout.splitlines()
 
 
 def calls(name: str) -> Iterator[tuple[Path, ast.Call]]:
@@ -46,13 +46,13 @@ def calls(name: str) -> Iterator[tuple[Path, ast.Call]]:
 
 
 def literals(node: ast.expr) -> list[str]:
-    """The string constants in an argument."""
+    """The strings that an argument can be, as far as they stand there."""
     return [
         str(part.value) for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)
     ]
 
 
-def test_each_label_value_in_the_code_is_exposed_at_zero(samples: list[str]) -> None:
+def test_each_label_value_that_the_code_counts_under_is_there_at_zero(samples: list[str]) -> None:
     missing = []
     for path, call in calls("labels"):
         assert isinstance(call.func, ast.Attribute)
@@ -62,19 +62,19 @@ def test_each_label_value_in_the_code_is_exposed_at_zero(samples: list[str]) -> 
             continue
         for label, argument in zip(counter._labelnames, call.args, strict=True):
             for value in literals(argument):
-                expected = rf'{counter._name}_total\{{.*{label}="{value}".*\}} 0\.0'
-                if not any(re.fullmatch(expected, line) for line in samples):
+                wanted = rf'{counter._name}_total\{{.*{label}="{value}".*\}} 0\.0'
+                if not any(re.fullmatch(wanted, line) for line in samples):
                     missing.append(f"{path.name}: {counter._name} {label}={value}")
     assert not missing
 
 
-def test_each_counter_has_a_child(samples: list[str]) -> None:
+def test_no_counter_is_without_a_child(samples: list[str]) -> None:
     counters = {value for value in vars(metrics).values() if isinstance(value, Counter)}
-    exposed = {line.partition("{")[0].partition(" ")[0] for line in samples if not line.startswith("#")}
-    assert {counter._name for counter in counters if f"{counter._name}_total" not in exposed} == set()
+    shown = {line.partition("{")[0].partition(" ")[0] for line in samples if not line.startswith("#")}
+    assert {counter._name for counter in counters if f"{counter._name}_total" not in shown} == set()
 
 
-def test_the_first_increment_of_each_kind_follows_a_zero(samples: list[str]) -> None:
+def test_the_first_of_each_kind_comes_after_a_zero(samples: list[str]) -> None:
     for line in (
         'afterclick_events_total{outcome="rejected",topic="clicks"} 0.0',
         'afterclick_dead_letters_total{reason="malformed",topic="purchases"} 0.0',
@@ -85,12 +85,12 @@ def test_the_first_increment_of_each_kind_follows_a_zero(samples: list[str]) -> 
         assert line in samples
 
 
-def test_the_known_label_values_are_those_of_the_code() -> None:
+def test_the_values_are_the_codes_own() -> None:
     reasons = {value for _, call in calls("BadMessage") for value in literals(call.args[0])}
     assert reasons == set(metrics.REJECTION_REASONS)
     assert {*lenient.KINDS, "bom"} == set(metrics.COERCION_KINDS)
     assert metrics.INPUTS == receive.INPUTS
     outcomes = {outcome for topic, outcome in metrics.events._metrics if topic == "clicks"}
     assert set(get_args(Outcome)) <= outcomes
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "streams/README.md").read_text(encoding="utf-8")
     assert [reason for reason in metrics.DEGRADED_REASONS if f"`{reason}`" not in readme] == []

@@ -144,7 +144,7 @@ def test_the_model_sees_only_the_best_candidates(encoder: TextEncoder) -> None:
             assert {len(request.candidates) for request in requests} == {30}
             return super().score(requests)
 
-    whole = pipeline(encoder, ChecksCandidates(1.0), Settings(ranker=Ranker(best=30)))
+    whole = pipeline(encoder, ChecksCandidates(1.0), Settings(ranker=Ranker(max_candidates=30)))
     plain = pipeline(encoder, None)
     best = {item.item_id for item in feed(plain, "ann", "item-00", "e1").items}
     assert len({item.item_id for item in feed(whole, "ann", "item-00", "e1").items} & best) > 10

@@ -1,4 +1,4 @@
-"""Settings: the defaults work, the environment wins over TOML, a wrong one is one line."""
+"""Settings: the defaults work, the environment wins over TOML, and each wrong setting is one line."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_addresses_are_read_once_for_every_client(
         ("kafka:9092/path", "a port from 1 to 65535"),
     ],
 )
-def test_an_address_that_clients_would_read_differently_is_refused_by_name(
+def test_an_address_that_clients_would_read_differently_is_refused(
     monkeypatch: pytest.MonkeyPatch, given: str, said: str
 ) -> None:
     (line,) = wrong(monkeypatch, AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS=given)
@@ -160,7 +160,7 @@ def test_checks_over_two_fields_name_the_field(monkeypatch: pytest.MonkeyPatch) 
 def test_a_login_needs_name_and_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong(monkeypatch, AFTERCLICK_KAFKA__SECURITY__PROTOCOL="SASL_SSL") == [
         f"AFTERCLICK_KAFKA__SECURITY__{name}: got nothing, "
-        "expected a value, for SCRAM-SHA-512 over SASL_SSL logs in with it; set it"
+        "expected a value, because a login with SCRAM-SHA-512 over SASL_SSL needs it; set it"
         for name in ("SASL_USERNAME", "SASL_PASSWORD")
     ]
 
@@ -181,12 +181,14 @@ def test_a_token_provider_takes_the_place_of_name_and_password(monkeypatch: pyte
         ("GSSAPI", "got 'GSSAPI', expected 'PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512' or 'OAUTHBEARER'; "),
     ],
 )
-def test_a_login_that_we_do_not_know_says_which_we_do(monkeypatch: pytest.MonkeyPatch, given: str, said: str) -> None:
+def test_an_unknown_mechanism_is_refused_with_the_known_ones(
+    monkeypatch: pytest.MonkeyPatch, given: str, said: str
+) -> None:
     (line,) = wrong(monkeypatch, AFTERCLICK_KAFKA__SECURITY__SASL_MECHANISM=given)
     assert said in line
 
 
-def test_the_brokers_own_replication_is_asked_for_by_minus_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minus_one_is_the_replication_of_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AFTERCLICK_KAFKA__REPLICATION_FACTOR", "-1")
     assert settings.load().kafka.replication_factor == -1
     for value in ("0", "-2"):
@@ -213,7 +215,9 @@ SERVICE_LINKS = {
 
 
 @pytest.mark.parametrize("service", ["", "RANK_", "KAFKA_", "METRICS_", "KAFKA__X_", "_RANK_", "SERVICE_HOST_"])
-def test_what_an_orchestrator_says_of_services_is_no_setting(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
+def test_variables_that_an_orchestrator_makes_for_services_are_no_settings(
+    monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
     for name, value in SERVICE_LINKS.items():
         monkeypatch.setenv(f"AFTERCLICK_{service}{name}", value)
     monkeypatch.setenv("AFTERCLICK_KAFKA__PARTITIONS", "3")
@@ -255,7 +259,7 @@ def test_a_setting_is_never_taken_for_a_service_link(monkeypatch: pytest.MonkeyP
     ],
 )
 @pytest.mark.parametrize("value", ["", " ", "\n"])
-def test_a_value_that_a_template_left_empty_is_told(
+def test_an_empty_value_of_a_template_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, otherwise: str, value: str
 ) -> None:
     lines = wrong(monkeypatch, None, **{f"AFTERCLICK_{name}": value})
@@ -267,7 +271,7 @@ def test_an_empty_prefix_is_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.load().topic("clicks") == "clicks"
 
 
-def test_the_line_feed_of_a_file_is_no_part_of_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_feed_of_a_file_is_removed_from_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "LOG_LEVEL": "INFO",
         "TOPIC_PREFIX": "shop.",
@@ -287,7 +291,7 @@ def test_the_line_feed_of_a_file_is_no_part_of_a_value(monkeypatch: pytest.Monke
     assert loaded.kafka.security.sasl_password == SecretStr("pw\n"), "a password may end so; the refusal says it"
 
 
-def test_a_key_that_others_may_read_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_with_white_space_at_its_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = wrong(monkeypatch, AFTERCLICK_PSEUDONYM_KEY="a-key-of-some-length\n")
     assert line.startswith("AFTERCLICK_PSEUDONYM_KEY: got a value not shown, expected no white space at its ends")
 
@@ -319,7 +323,7 @@ def test_problems_of_the_file_name_the_file(monkeypatch: pytest.MonkeyPatch, tmp
     assert len(lines) == 2
 
 
-def test_what_is_not_toml_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_invalid_toml_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (line,) = wrong(monkeypatch, toml(tmp_path, "kafka = ["))
     assert "expected TOML" in line
     (line,) = wrong(monkeypatch, tmp_path / "none.toml")

@@ -86,7 +86,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def settings_of(folder: Path) -> Settings:
     return Settings(
         encoder=Encoder(model=str(folder), device="cpu", dtype="float32"),
-        ranker=Ranker(device="cpu", dtype="float32", best=90, max_per_category=20),
+        ranker=Ranker(device="cpu", dtype="float32", max_candidates=90, max_per_category=20),
         candidates=Candidates(limit=90),
     )
 
@@ -339,7 +339,9 @@ from streams.commands.train import run
 encoder, base, out = sys.argv[1:]
 settings = Settings(
     encoder=Encoder(model=encoder, device="cpu", dtype="float32"),
-    ranker=Ranker(device="cpu", dtype="float32", best=90, max_per_category=20), candidates=Candidates(limit=90))
+    ranker=Ranker(device="cpu", dtype="float32", max_candidates=90, max_per_category=20),
+    candidates=Candidates(limit=90),
+)
 run(shop(), settings, training(Path(out), base=base, max_query_groups=200, epochs=2), to_json=True)
 """
 

@@ -1,8 +1,8 @@
-"""`afterclick demo`: the whole product at work on a generated shop, and how good its lists were.
+"""`afterclick demo`: run the whole product on a generated shop, and measure how good its lists are.
 
-An embedded Kafka and Redis, a real worker in a process of its own, the shop's items, then its events at a steady pace.
-Knows the worker only by its environment, its topics and its metrics, as any team that runs one. Called by the command
-line; `screen` shows what happens here.
+The demo starts an embedded Kafka and Redis and a real worker in a process of its own, sends the shop's items, and then
+its events at a steady pace. It knows the worker by its environment, its topics and its metrics, as every team that runs
+one does. It does not know what the screen shows.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from streams.testing.worker_process import WorkerFailed, WorkerProcess
 if TYPE_CHECKING:
     from confluent_kafka import Producer
 
-ITEMS = 600, 2_000  # least and most: twice the events between, so that a short demo starts soon
-EVENTS_PER_SHOPPER = 10  # chosen by us: enough for tastes to show, and newcomers all the time
-EVENTS_PER_S = 40  # chosen by us: 1,500 events in under 40 s, and one shopper's lists can still be followed
+MIN_ITEMS, MAX_ITEMS = 600, 2_000  # between them twice the number of events, so that a short demo starts soon
+EVENTS_PER_SHOPPER = 10  # chosen by us: enough for tastes to show, and new shoppers all the time
+EVENTS_PER_S = 40  # chosen by us: 1,500 events in less than 40 s, and a person can still follow one shopper's lists
 READY_TIMEOUT_S, CATALOGUE_TIMEOUT_S, SETTLE_TIMEOUT_S, STOP_TIMEOUT_S = 60.0, 90.0, 45.0, 5.0
-QUIET_LOG = {"log_level": 2}  # librdkafka's: to lose the embedded cluster at the end is no news
-QUIET_S = 1.0  # no list for this long: none is coming
-LOOK_EVERY_S = 0.2
+QUIET_LOG = {"log_level": 2}  # librdkafka would log that it lost the embedded cluster at the end
+QUIET_S = 1.0  # without a list for this time, no more list is expected
+REFRESH_S = 0.2
 
 
 class DemoFailed(Exception):
@@ -47,12 +47,21 @@ class DemoFailed(Exception):
 
 
 def run(events: int, seed: int, as_json: bool) -> None:
-    """Run the demo: a screen for a person, or with `as_json` one object on stdout.
+    """Run the demo.
+
+    Parameters
+    ----------
+    events : int
+        The number of events to send.
+    seed : int
+        The seed of the generated shop.
+    as_json : bool
+        Print one JSON object on stdout instead of a screen for a person.
 
     Raises
     ------
     SystemExit
-        Status 1: the worker failed, or not every event was accepted.
+        With status 1: the worker failed, or not every event was accepted.
     streams.testing.embedded.EmbeddedUnavailable
         A package for the embedded servers is missing.
     """
@@ -70,27 +79,27 @@ def run(events: int, seed: int, as_json: bool) -> None:
 
 
 def interleaved(events: Sequence[Click]) -> list[Click]:
-    """Spread each shopper's events evenly over the demo, in their own order: everybody shops side by side.
+    """Spread the events of each shopper evenly over the demo, in their own order: all shoppers shop side by side.
 
-    Days pass in seconds here, so at the shop's own rhythm a visit would be over before its first list could be there.
+    Days pass in seconds in the demo. At the shop's own rhythm a visit would be over before its first list is published.
 
     >>> visits = [Click(event_id=e, user_id=e[0], item_id="mug", timestamp=0) for e in ("a1", "a2", "a3", "b1", "b2")]
     >>> [event.event_id for event in interleaved(visits)]
     ['a1', 'b1', 'a2', 'a3', 'b2']
     """
-    of_user: dict[str, list[Click]] = {}
+    events_of: dict[str, list[Click]] = {}
     for event in events:
-        of_user.setdefault(event.user_id, []).append(event)
+        events_of.setdefault(event.user_id, []).append(event)
     timed = [
-        ((place + number * 0.618 % 1) / len(own), event)  # the golden section keeps shoppers' beats apart
-        for number, own in enumerate(of_user.values())
-        for place, event in enumerate(own)
+        ((position + number * 0.618 % 1) / len(own), event)  # the golden section keeps the shoppers apart
+        for number, own in enumerate(events_of.values())
+        for position, event in enumerate(own)
     ]
     return [event for _, event in sorted(timed, key=lambda one: one[0])]
 
 
 class Traffic:
-    """Events out, lists in, each timed and judged; `view` shows it. `send` and `read` each want a thread."""
+    """Sends events and reads lists, times each list and judges it. `send` and `read` each need a thread."""
 
     def __init__(self, kafka: str, events: list[Click], view: View) -> None:
         self.stop = threading.Event()
@@ -102,15 +111,15 @@ class Traffic:
         self._last_list_at = self._all_sent_at = float("inf")
 
     def send(self, producer: Producer) -> None:
-        """Send the events at `EVENTS_PER_S`, their times moved so that the last one happens now."""
+        """Send the events at `EVENTS_PER_S`. Their times are moved so that the last event happens now."""
         view, start = self.view, time.monotonic()
         to_now_ms = round(time.time() * 1000) - max(milliseconds(event.timestamp) for event in self._events)
         for number, event in enumerate(self._events):
             if self.stop.wait(max(0.0, start + number / EVENTS_PER_S - time.monotonic())):
                 return
             user, at_ms = event.user_id, milliseconds(event.timestamp) + to_now_ms
-            known = self._lists.get(user)
-            view.judge.event(user, event.item_id, [item.item_id for item in known.items] if known else None)
+            latest = self._lists.get(user)
+            view.judge.event(user, event.item_id, [item.item_id for item in latest.items] if latest else None)
             moved = msgspec.structs.replace(event, timestamp=at_ms)
             topic = "purchases" if isinstance(event, Purchase) else "clicks"
             self._sent_at[event.event_id] = time.monotonic()
@@ -124,7 +133,7 @@ class Traffic:
         """Read the topic `recommendations` until `stop` is set."""
         from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-        # The embedded cluster holds a fetch back for as long as it may wait, whatever arrives meanwhile.
+        # The embedded cluster holds a fetch for the whole time that it may, even if a message arrives.
         options = {"group.id": "demo", "enable.auto.commit": False, "fetch.wait.max.ms": 5}
         consumer = Consumer({"bootstrap.servers": self._kafka, **options, **QUIET_LOG})
         consumer.assign([TopicPartition("recommendations", number, OFFSET_BEGINNING) for number in range(PARTITIONS)])
@@ -136,17 +145,17 @@ class Traffic:
         consumer.close()
 
     def settled(self, worker: WorkerProcess) -> bool:
-        """Whether every event and every list is accounted for; true after a while in any case."""
+        """Whether all events are processed and all lists are read; true after `SETTLE_TIMEOUT_S` in any case."""
         view, now = self.view, time.monotonic()
-        view.accepted, repeated = (
+        view.accepted, duplicates = (
             int(sum(worker.total("afterclick_events_total", topic=t, outcome=o) for t in ("clicks", "purchases")))
             for o in ("accepted", "duplicate")
         )
         view.dead_letters = int(worker.total("afterclick_dead_letters_total"))
-        done = view.accepted + repeated + view.dead_letters >= view.total
+        processed = view.accepted + duplicates + view.dead_letters >= view.total
         quiet = now - max(self._last_list_at, self._all_sent_at) > QUIET_S
         ranked = worker.total("afterclick_consumer_lag_messages", topic="rank-requests") == 0
-        return (done and ranked and quiet) or now - self._all_sent_at > SETTLE_TIMEOUT_S
+        return (processed and ranked and quiet) or now - self._all_sent_at > SETTLE_TIMEOUT_S
 
     def _take(self, received: Recommendations, now: float) -> None:
         self._lists[received.user_id] = received
@@ -156,11 +165,11 @@ class Traffic:
 
 
 def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
-    """Start everything, play the shop, and give what was to be seen at the end."""
-    items = min(max(ITEMS[0], 2 * events), ITEMS[1])
+    """Start the servers and the worker, play the shop, and return the view as it is at the end."""
+    items = min(max(MIN_ITEMS, 2 * events), MAX_ITEMS)
     shop = SyntheticShop(seed, items, shoppers=max(20, events // EVENTS_PER_SHOPPER))
     kafka = running.enter_context(EmbeddedKafka()).bootstrap_servers
-    from confluent_kafka import Producer  # optional: EmbeddedKafka has just said what to do where it is missing
+    from confluent_kafka import Producer  # optional: EmbeddedKafka has reported it if it is missing
 
     redis_url = running.enter_context(EmbeddedRedis()).url
     folder = running.enter_context(tempfile.TemporaryDirectory(prefix="afterclick-"))
@@ -182,15 +191,15 @@ def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
                 show()
                 for job in jobs:
                     if job.done():
-                        job.result()  # raises what ended it
-                time.sleep(LOOK_EVERY_S)
+                        job.result()  # raises the error that ended it
+                time.sleep(REFRESH_S)
         finally:
             traffic.stop.set()
     return traffic.view
 
 
 def _settings(kafka: str, redis_url: str, folder: Path) -> Settings:
-    """The defaults, whatever the environment says: the demo is the same for everybody."""
+    """Return the default settings, whatever the environment says, so that the demo is the same for everybody."""
     return Settings.model_construct(
         kafka=Kafka(
             bootstrap_servers=kafka,
@@ -207,7 +216,7 @@ def _settings(kafka: str, redis_url: str, folder: Path) -> Settings:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does: nothing that it started stays behind."""
+    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does, so that no process of the demo is left behind."""
     signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = [signal.signal(number, signal.default_int_handler) for number in signals]
     try:

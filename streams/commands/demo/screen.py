@@ -1,7 +1,7 @@
-"""What is to be seen of the demo: bars while things start, a live screen, and what came of it.
+"""What the demo shows: progress bars while it starts, a live screen, and a summary.
 
-`View` holds it, moved by the demo's threads; `Screen` draws it on a terminal, as lines in a log, or as one JSON object.
-Knows no Kafka and no worker; called by `demo`.
+`View` holds the counts and one shopper's list. The threads of the demo change it. `Screen` draws it on a terminal, as
+lines of a log, or as one JSON object. Knows no Kafka and no worker.
 """
 
 from __future__ import annotations
@@ -31,15 +31,27 @@ from streams.contracts import COLD_START_USER, Click, HistoryEvent, Item, Purcha
 
 HISTORY_LINES = 4
 RATE_OVER_S = 3.0
-REPORT_EVERY_S = 5.0  # where there is no terminal
+REPORT_EVERY_S = 5.0  # without a terminal
 WHY_PREFIX = "Because you "
-NEXT = """Next, with Kafka and Redis of your own: `afterclick doctor`, `afterclick worker`.
-README.md says how to produce clicks, consume lists, and monitor it all."""
+NEXT = """Next, with your own Kafka and Redis: `afterclick doctor`, then `afterclick worker`.
+README.md says how to produce clicks, consume lists and monitor the workers."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One shopper's list, what they had done when it was made, newest first, and the list before it."""
+    """One shopper's list, with the events that it knows and the list before it.
+
+    Attributes
+    ----------
+    now : Recommendations
+        The list.
+    before : Recommendations or None
+        The list before it; None for the first.
+    history : list of HistoryEvent
+        The shopper's events until the list, newest first.
+    after_ms : float or None
+        The time from the event to the list; None for a list without an event of its own.
+    """
 
     now: Recommendations
     before: Recommendations | None
@@ -48,13 +60,16 @@ class Shown:
 
 
 class View:
-    """Counts of everything, and one shopper in full: the one with the most events.
+    """Counts of all events and lists, and the list of one shopper: the one with the most events.
 
     Parameters
     ----------
-    items : the shop's.
-    events : what will be sent.
-    seed : of the random lists that ours are judged against.
+    items : sequence of Item
+        The items of the shop.
+    events : sequence of Click
+        The events that will be sent.
+    seed : int
+        The seed of the random lists that ours are compared with.
     """
 
     def __init__(self, items: Sequence[Item], events: Sequence[Click], seed: int) -> None:
@@ -84,9 +99,9 @@ class View:
             )
 
     def got(self, received: Recommendations, after_ms: float | None) -> None:
-        """Note a list, `after_ms` after the event that it answers (None: no event of its own)."""
+        """Note a list that came `after_ms` after its event (None: it has no event of its own)."""
         self.lists += 1
-        if received.user_id != COLD_START_USER:  # that list has no user to know, and is cold as it is meant to be
+        if received.user_id != COLD_START_USER:  # the cold-start list is always degraded
             self.degraded += received.degraded is not None
         self.scorer = received.model
         if after_ms is not None:
@@ -99,11 +114,11 @@ class View:
             self.shown = Shown(received, self.shown.now if self.shown else None, history[::-1], after_ms)
 
     def percentile_ms(self, percent: int) -> float | None:
-        """Event-to-list time; None before the first list."""
+        """A percentile of the event-to-list times; None before the first list."""
         return round(float(np.percentile(self.latencies_ms, percent)), 1) if self.latencies_ms else None
 
     def report(self, seconds: float) -> dict[str, Any]:
-        """What `--json` prints."""
+        """The summary as `--json` prints it."""
         judge = self.judge
         tallies = {"afterclick": judge.afterclick, "popularity": judge.popularity, "random": judge.random}
         return {
@@ -120,7 +135,7 @@ class View:
 
 
 class Screen:
-    """Draws the demo on stdout; with `as_json` it is one object there, and bars on stderr if that is a terminal."""
+    """Draws the demo on stdout. With `as_json` stdout gets one object, and stderr gets bars if it is a terminal."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
@@ -128,7 +143,7 @@ class Screen:
 
     @contextmanager
     def bar(self, label: str, total: int | None) -> Iterator[Callable[[float], None]]:
-        """Show progress; the caller tells how far it is. `total` None: nobody knows how long."""
+        """Show progress. The caller reports how far it is. `total` is None if the length is unknown."""
         started = time.monotonic()
         columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
         terminal = self._console.is_terminal
@@ -139,7 +154,7 @@ class Screen:
 
     @contextmanager
     def live(self, view: View) -> Iterator[Callable[[], None]]:
-        """Show the view each time that the caller asks for it."""
+        """Draw the view each time that the caller calls the result."""
         if self._as_json:
             with self.bar(f"Sending {view.total:,} events", view.total) as advance:
                 yield lambda: advance(view.sent)
@@ -151,7 +166,7 @@ class Screen:
             yield self._lines(view)
 
     def finish(self, view: View, seconds: float) -> None:
-        """Say what came of it."""
+        """Print the summary."""
         if self._as_json:
             sys.stdout.write(json.dumps(view.report(seconds)) + "\n")
             return
@@ -177,13 +192,14 @@ class Screen:
 
 
 class Pace:
-    """Events and lists per second over the last moments."""
+    """Events and lists per second over the last `RATE_OVER_S` seconds."""
 
     def __init__(self, view: View) -> None:
         self._view = view
         self._seen: deque[tuple[float, int, int]] = deque()
 
     def per_s(self) -> tuple[float, float]:
+        """Measure both rates now."""
         now = time.monotonic()
         self._seen.append((now, self._view.sent, self._view.lists))
         while now - self._seen[0][0] > RATE_OVER_S:
@@ -194,18 +210,18 @@ class Pace:
 
 
 def changes(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """Say for each item of a list how it moved since the list before: new, up, down, or nothing.
+    """Describe for each item of a list how it moved since the list before: new, up, down, or unchanged.
 
     >>> changes(["mug", "rug", "lamp"], ["lamp", "vase", "mug"])
     ['▲2', 'new', '▼2']
     """
-    places = {item: place for place, item in enumerate(before)}
-    moved = [places[item] - place if item in places else None for place, item in enumerate(now)]
+    rank_before = {item: rank for rank, item in enumerate(before)}
+    moved = [rank_before[item] - rank if item in rank_before else None for rank, item in enumerate(now)]
     return ["new" if up is None else f"▲{up}" if up > 0 else f"▼{-up}" if up < 0 else "" for up in moved]
 
 
 def render(view: View, per_s: tuple[float, float]) -> RenderableType:
-    """Draw the live screen: 21 lines, 80 columns or more."""
+    """Draw the live screen: 21 lines of 80 columns or more."""
     progress = Table.grid(padding=(0, 2), expand=True)
     progress.add_column(ratio=1)
     pace = f"{per_s[0]:.0f} events/s" if view.sent < view.total else "all sent"
@@ -238,12 +254,12 @@ def _shopper(view: View, shown: Shown) -> Iterator[RenderableType]:
         )
     before = [item.item_id for item in shown.before.items] if shown.before else []
     now = [item.item_id for item in shown.now.items]
-    for place, change in list(zip(shown.now.items, changes(before, now), strict=True))[:K]:
-        item = view.items[place.item_id]
+    for recommended, change in list(zip(shown.now.items, changes(before, now), strict=True))[:K]:
+        item = view.items[recommended.item_id]
         colour = "green" if change == "new" or change.startswith("▲") else "red"
         price = "" if item.price is None else f"{item.price:,.2f}"
-        why = place.reason.text.removeprefix(WHY_PREFIX)
-        table.add_row(Text(change, colour), str(place.rank), item.title, item.categories[-1], price, why)
+        why = recommended.reason.text.removeprefix(WHY_PREFIX)
+        table.add_row(Text(change, colour), str(recommended.rank), item.title, item.categories[-1], price, why)
     yield table
 
 
@@ -253,9 +269,9 @@ def _times(view: View) -> str:
 
 
 def verdict(view: View) -> Table:
-    """Draw the lists against popularity and chance."""
+    """Draw the quality of the lists beside popular and random lists."""
     judge = view.judge
-    table = Table(title=f"Did the next click fall into the top {K}? ({judge.afterclick.judged:,} asked)", min_width=60)
+    table = Table(title=f"Was the next item in the top {K}? ({judge.afterclick.judged:,} events)", min_width=60)
     for heading in ("", f"NDCG@{K}", f"hit rate@{K}", "different items"):
         table.add_column(heading, justify="right" if heading else "left")
     tallies = {"[bold]afterclick": judge.afterclick, "popularity": judge.popularity, "random": judge.random}

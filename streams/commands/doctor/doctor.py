@@ -1,6 +1,6 @@
-"""Is everything there that a worker needs? One check a server, topic and model, with what to do about it.
+"""Check everything that a worker needs: each server, topic and model, with advice for each failure.
 
-Changes nothing: it creates no topic and writes no key. Never shows a secret. `afterclick doctor` calls it.
+The checks change nothing: they create no topic and write no key. They show no secret.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from rich.table import Column, Table
 from rich.text import Text
 
-from streams.commands.doctor import recent_messages as received_lately
-from streams.commands.doctor import scrape
+from streams.commands.doctor import recent_messages, scrape
 from streams.kafka import client as kafka_client
 from streams.kafka import rights, topics
 from streams.publish.backfill import owner_of
@@ -28,13 +27,17 @@ from streams.state.repeats import ADVICE, MANY
 
 @dataclass(frozen=True)
 class Check:
-    """One finding.
+    """The result of one check.
 
     Attributes
     ----------
-    found
+    name : str
+        What was checked.
+    ok : bool
+        Whether a worker can work with it.
+    found : str
         What is there, in words.
-    advice
+    advice : str
         What to do about it; empty when there is nothing to do.
     """
 
@@ -45,7 +48,7 @@ class Check:
 
 
 async def examine(settings: Settings) -> list[Check]:
-    """Look at Kafka, its topics, Redis, the encoder, the ranker and a worker's events; raises for none of them.
+    """Check Kafka, its topics, Redis, the encoder, the ranker and a worker's events. A failed check raises nothing.
 
     Loading the models takes some seconds.
     """
@@ -83,7 +86,7 @@ async def _kafka(settings: Settings) -> list[Check]:
     except (kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses, SettingsError) as error:
         return [
             Check(name, False, "not reachable", str(error)),
-            Check("topics", False, "not asked for", "see to Kafka first"),
+            Check("topics", False, "not checked", "make Kafka reachable first"),
         ]
 
 
@@ -114,28 +117,26 @@ async def _topics(settings: Settings, admin: AIOKafkaAdminClient) -> list[Check]
 
 
 async def _rights(settings: Settings) -> Check:
-    """Try each right that a worker of both roles needs, on what is there."""
+    """Test each right that a worker of both roles needs, on the topics and groups that exist."""
     refused = await rights.missing(settings, rights.needed(settings, ("state", "rank")))
     advice = "\n".join(rights.describe(settings, right) for right in refused)
-    return Check(
-        "rights in Kafka", not refused, "not all that work needs" if refused else "enough for both roles", advice
-    )
+    return Check("rights in Kafka", not refused, "a worker needs more" if refused else "enough for both roles", advice)
 
 
 async def _messages(settings: Settings, present: Mapping[str, int]) -> list[Check]:
-    """What producers send: the newest messages of each input, and what workers rejected."""
+    """Check what producers send: the newest messages of each input, and the messages that workers rejected."""
     try:
-        found, letters = await received_lately.look(settings, present)
+        findings, letters = await recent_messages.look(settings, present)
     except (kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses) as error:
-        return [Check("messages", False, "not to be read", str(error))]
+        return [Check("messages", False, "cannot be read", str(error))]
     checks = []
-    for topic, finding in found.items():
+    for topic, finding in findings.items():
         name = f"messages of {settings.topic(topic)}"
         empty = topic == "items" and finding.whole and not finding.items
-        if finding.rejected or finding.taken or empty:
-            told = f"{finding}{'; the catalogue is empty' if empty else ''}"
-            advice = "mend what sends them, then: afterclick dead-letters retry" if finding.rejected else ""
-            checks.append(Check(name, not finding.too_many, told, "send items" if empty and not advice else advice))
+        if finding.rejected or finding.coerced or empty:
+            text = f"{finding}{'; the catalogue is empty' if empty else ''}"
+            advice = "correct the producer, then run: afterclick dead-letters retry" if finding.rejected else ""
+            checks.append(Check(name, not finding.too_many, text, "send items" if empty and not advice else advice))
     if letters.causes:
         checks.append(Check("dead letters", True, str(letters), "afterclick dead-letters list shows them"))
     return checks
@@ -143,31 +144,33 @@ async def _messages(settings: Settings, present: Mapping[str, int]) -> list[Chec
 
 async def _redis(settings: Settings) -> Check:
     name = f"Redis at {settings.redis.address}"
-    patient = settings.redis.model_copy(update={"timeout_ms": round(kafka_client.CONNECT_TIMEOUT_S * 1000)})
-    cache = ListCache(settings.model_copy(update={"redis": patient}))
+    with_long_timeout = settings.redis.model_copy(update={"timeout_ms": round(kafka_client.CONNECT_TIMEOUT_S * 1000)})
+    cache = ListCache(settings.model_copy(update={"redis": with_long_timeout}))
     owner = None
-    with suppress(kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses, SettingsError):  # Kafka's own check says so
+    with suppress(
+        kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses, SettingsError
+    ):  # the check of Kafka reports it
         owner = await owner_of(settings)
     try:
         return Check(name, True, await cache.check(owner))
     except (CacheUnavailable, SettingsError) as error:
-        return Check(name, False, "not to be used", str(error))
+        return Check(name, False, "cannot be used", str(error))
     finally:
         await cache.close()
 
 
 def _repeats(metrics: Metrics) -> Check:
-    """Ask the worker that these settings are of; only a worker knows which events are repeats."""
+    """Ask the worker with these settings. Only a worker knows which events are repeats."""
     name = "repeated events"
     if not metrics.port:
-        return Check(name, True, "not looked at: AFTERCLICK_METRICS__PORT is 0")
+        return Check(name, True, "not checked: AFTERCLICK_METRICS__PORT is 0")
     try:
         samples = scrape.scrape(metrics)
     except (OSError, ValueError, HTTPException) as error:
-        found = f"not looked at: {scrape.url_of(metrics)}: {error}"
-        return Check(name, True, found, "to have it looked at, run doctor with the settings of a running state worker")
+        found = f"not checked: {scrape.url_of(metrics)}: {error}"
+        return Check(name, True, found, "to check it, run doctor with the settings of a running state worker")
     if not any(sample.name == "afterclick_worker_ready" and sample.labels["tier"] == "state" for sample in samples):
-        return Check(name, True, f"not looked at: no state worker is at {scrape.url_of(metrics)}")
+        return Check(name, True, f"not checked: no state worker is at {scrape.url_of(metrics)}")
     share = sum(sample.value for sample in samples if sample.name == "afterclick_duplicates_ratio")
     found = f"{share:.1%} of the latest clicks and purchases at {scrape.url_of(metrics)}"
     return Check(name, share <= MANY, found, "" if share <= MANY else ADVICE)
@@ -176,17 +179,17 @@ def _repeats(metrics: Metrics) -> Check:
 def _encoder(settings: Settings) -> Check:
     from encoders.text.encoder import TextEncoder
 
-    chosen = settings.encoder
-    name = f"encoder {chosen.model}"
+    of_encoder = settings.encoder
+    name = f"encoder {of_encoder.model}"
     try:
-        encoder = TextEncoder(chosen.model, chosen.device, chosen.dtype)
-    except Exception as error:  # noqa: BLE001  whatever the loading of a model raises is a finding
+        encoder = TextEncoder(of_encoder.model, of_encoder.device, of_encoder.dtype)
+    except Exception as error:  # noqa: BLE001  whatever the loading of a model raises is the result of the check
         return _not_loaded(name, error, "ENCODER")
-    place = encoder.placement
-    return Check(name, True, f"{encoder.dim} dimensions, {place.dtype} on {place.device}: {place.reason}")
+    placement = encoder.placement
+    return Check(name, True, f"{encoder.dim} dimensions, {placement.dtype} on {placement.device}: {placement.reason}")
 
 
-def _ranker(chosen: Ranker, model: str) -> Check:
+def _ranker(settings: Ranker, model: str) -> Check:
     name = f"ranker {model}"
     if model == "none":
         return Check(name, True, "no model: candidates keep their order, and each list says so")
@@ -194,11 +197,11 @@ def _ranker(chosen: Ranker, model: str) -> Check:
     from ranker.version import version
 
     try:
-        scorer = load_scorer(model, chosen.device, chosen.dtype)
-    except Exception as error:  # noqa: BLE001  whatever the loading of a model raises is a finding
+        scorer = load_scorer(model, settings.device, settings.dtype)
+    except Exception as error:  # noqa: BLE001  whatever the loading of a model raises is the result of the check
         return _not_loaded(name, error, "RANKER")
-    place = scorer.placement
-    return Check(name, True, f"{version(scorer.name)}, {place.dtype} on {place.device}: {place.reason}")
+    placement = scorer.placement
+    return Check(name, True, f"{version(scorer.name)}, {placement.dtype} on {placement.device}: {placement.reason}")
 
 
 def _not_loaded(name: str, error: Exception, group: str) -> Check:

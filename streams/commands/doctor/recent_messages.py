@@ -1,7 +1,7 @@
-"""What the newest messages of the inputs are like: how many would be rejected and why, what is taken though loose.
+"""Read the newest messages of the inputs: how many a worker would reject and why, and which deviations it accepts.
 
-Reads a bounded number of messages within a bounded time, without a consumer group, and changes nothing. Called by the
-doctor. Knows nothing of a worker: it says what any worker would make of these messages.
+Reads a bounded number of messages within a bounded time, without a consumer group, and changes nothing. Knows nothing
+of a running worker.
 """
 
 from __future__ import annotations
@@ -24,46 +24,61 @@ from streams.receive.decode import INPUTS
 from streams.receive.message import BadMessage, Message, Tombstone
 from streams.settings import Settings
 
-MOST_MESSAGES, MOST_LETTERS, SECONDS = 1_000, 10_000, 5.0
-"""Of each input, of the dead letters, and for all of them: chosen by us, for a person waits."""
-MANY = 0.05
-"""Share of rejected messages from which on something is wrong with a producer; chosen by us."""
+MAX_MESSAGES, MAX_LETTERS, TIME_LIMIT_S = 1_000, 10_000, 5.0
+"""Messages of each input, dead letters, and seconds for all of them. Chosen by us, because a person waits."""
+MAX_REJECTED_SHARE = 0.05
+"""Above this share of rejected messages something is wrong with a producer. Chosen by us."""
 
 
 @dataclass
 class Finding:
-    """Of one input's newest messages.
+    """The newest messages of one input, counted.
 
     Attributes
     ----------
-    rejected, taken : how many by cause, and how many values by kind (`lenient`).
-    items : ids that are in the catalogue, of the topic `items`.
-    whole : the whole topic was read.
+    read : int
+        The number of messages that were read.
+    rejected : Counter of str
+        Messages that a worker would reject, by cause.
+    coerced : Counter of str
+        Values that deviate from the contract and are accepted, by kind (`lenient`).
+    items : set of str
+        Ids that are in the catalogue, of the topic `items`.
+    whole : bool
+        Whether the whole topic was read.
     """
 
     read: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    taken: Counter[str] = field(default_factory=Counter)
+    coerced: Counter[str] = field(default_factory=Counter)
     items: set[str] = field(default_factory=set)
     whole: bool = True
 
     @property
     def too_many(self) -> bool:
-        """Whether so many are rejected that it is no accident."""
-        return self.rejected.total() > MANY * self.read
+        """Whether the share of rejected messages is above the limit."""
+        return self.rejected.total() > MAX_REJECTED_SHARE * self.read
 
     def __str__(self) -> str:
         if not self.read:
             return "none"
         parts = [f"newest {self.read:,}: {self.rejected.total():,} rejected"]
         parts += [f"causes: {summary(self.rejected)}"] if self.rejected else []
-        parts += [f"taken though loose: {summary(self.taken)}"] if self.taken else []
+        parts += [f"deviations accepted: {summary(self.coerced)}"] if self.coerced else []
         return "; ".join(parts)
 
 
 @dataclass
 class Letters:
-    """Of the newest dead letters: how many rejected messages of which topic, by cause, and how many it has in all."""
+    """The newest dead letters, counted.
+
+    Attributes
+    ----------
+    causes : dict of str to Counter of str
+        Rejected messages that are still in their topic, by topic and cause.
+    messages : dict of str to int
+        All messages of these topics.
+    """
 
     causes: dict[str, Counter[str]] = field(default_factory=dict)
     messages: dict[str, int] = field(default_factory=dict)
@@ -80,7 +95,10 @@ async def look(settings: Settings, present: Mapping[str, int]) -> tuple[dict[str
 
     Parameters
     ----------
-    present : topics in Kafka, by full name, and how many partitions each has.
+    settings : Settings
+        Where Kafka is.
+    present : mapping of str to int
+        The number of partitions of every topic in Kafka, by full name.
 
     Raises
     ------
@@ -89,28 +107,28 @@ async def look(settings: Settings, present: Mapping[str, int]) -> tuple[dict[str
     """
     consumer = kafka_client.consumer(settings.kafka, group_id=None)
     names = {settings.topic(topic): topic for topic in INPUTS if settings.topic(topic) in present}
-    deadline = time.monotonic() + SECONDS
-    found = {topic: Finding() for topic in names.values()}
+    deadline = time.monotonic() + TIME_LIMIT_S
+    findings = {topic: Finding() for topic in names.values()}
     letters = Letters()
     async with kafka_client.started(consumer, settings.kafka):
         times = RecordTimes(settings.kafka)
         for name, topic in names.items():
-            async for records, whole in _newest(consumer, name, present[name], MOST_MESSAGES, deadline):
-                await _judge(settings, times, topic, records, found[topic])
-                found[topic].whole &= whole
+            async for records, whole in _newest(consumer, name, present[name], MAX_MESSAGES, deadline):
+                await _judge(settings, times, topic, records, findings[topic])
+                findings[topic].whole &= whole
         if (name := settings.topic("dead-letters")) in present:
             await _read_letters(settings, consumer, name, present, deadline, letters)
-    return found, letters
+    return findings, letters
 
 
 async def _newest(
-    consumer: AIOKafkaConsumer, topic: str, partitions: int, most: int, deadline: float
+    consumer: AIOKafkaConsumer, topic: str, partitions: int, limit: int, deadline: float
 ) -> AsyncIterator[tuple[Sequence[Any], bool]]:
-    """The newest records, in batches; with each, whether nothing of its partition is left out."""
+    """Yield the newest records in batches, each with whether nothing of its partition is left out."""
     parts = [TopicPartition(topic, number) for number in range(partitions)]
     consumer.assign(parts)
     begins, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
-    each = max(1, most // partitions)
+    each = max(1, limit // partitions)
     for part in parts:
         consumer.seek(part, max(begins[part], ends[part] - each))
     while time.monotonic() < deadline:
@@ -126,15 +144,15 @@ async def _judge(settings: Settings, times: RecordTimes, topic: str, records: Se
     await times.look(map(Record.of, records))
     for record in records:
         finding.read += 1
-        taken: list[str] = []
+        coerced: list[str] = []
         message = Message(topic, record.partition, record.offset, record.key, record.value)
         ours = topic == "rank-requests" and is_our_request(record.headers)
         try:
-            received, _ = receive_dated(times, Record.of(record), message, settings.zone, ours, taken)
+            received, _ = receive_dated(times, Record.of(record), message, settings.zone, ours, coerced)
         except BadMessage as error:
             finding.rejected[error.cause] += 1
             continue
-        finding.taken.update(taken)
+        finding.coerced.update(coerced)
         if isinstance(received, Item):
             finding.items.add(received.item_id)
         elif isinstance(received, Tombstone):
@@ -150,19 +168,19 @@ async def _read_letters(
     letters: Letters,
 ) -> None:
     seen: dict[str, dict[tuple[int, int], str]] = {}
-    async for records, _ in _newest(consumer, name, present[name], MOST_LETTERS, deadline):
+    async for records, _ in _newest(consumer, name, present[name], MAX_LETTERS, deadline):
         for record in records:
             try:
                 letter = msgspec.json.decode(record.value or b"", type=DeadLetter)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
-            # By its place: the same message may have two letters, if a worker died in between.
+            # By partition and offset: a message may have two letters, if a worker died in between.
             seen.setdefault(letter.topic, {})[letter.partition, letter.offset] = letter.cause or "cause not noted"
     for topic in sorted(seen.keys() & {topic for topic in INPUTS if settings.topic(topic) in present}):
         parts = [TopicPartition(settings.topic(topic), number) for number in range(present[settings.topic(topic)])]
         begins, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
         span = {part.partition: range(begins[part], ends[part]) for part in parts}
-        causes = Counter(cause for (part, at), cause in seen[topic].items() if at in span.get(part, ()))
+        causes = Counter(cause for (part, offset), cause in seen[topic].items() if offset in span.get(part, ()))
         if causes:
             letters.causes[topic] = causes
             letters.messages[topic] = sum(map(len, span.values()))

@@ -14,7 +14,7 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 
 
 def url_of(metrics: Metrics) -> str:
-    """Where the worker's metrics are.
+    """The address of the worker's metrics.
 
     >>> url_of(Metrics(host="0.0.0.0", port=9464))
     'http://127.0.0.1:9464/metrics'
@@ -29,12 +29,12 @@ def scrape(metrics: Metrics) -> list[Sample]:
     Raises
     ------
     OSError, ValueError, http.client.HTTPException
-        No worker answers there, it refuses the token, or what answers is something else.
+        No worker answers there, it refuses the token, or another program answers.
     """
     request = urllib.request.Request(url_of(metrics))
     if metrics.token is not None:
         request.add_header("Authorization", f"Bearer {metrics.token.get_secret_value()}")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a worker is not behind a proxy
-    with opener.open(request, timeout=TIMEOUT_S) as answer:
-        text = answer.read().decode()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy between us and a worker
+    with opener.open(request, timeout=TIMEOUT_S) as response:
+        text = response.read().decode()
     return [sample for family in text_string_to_metric_families(text) for sample in family.samples]

@@ -1,0 +1,124 @@
+"""The README files: their code blocks, and the two tables that are generated from the code.
+
+`python -m tests.documents` (`make docs`) writes the tables of deploy/README.md anew.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from streams.commands.settings import Format, write
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "deploy/README.md", "ranker/README.md", "streams/README.md", ".github/CONTRIBUTING.md")
+DEPLOY = "deploy/README.md"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block of a document: its language, its text, and the number of its first line, from 1."""
+
+    document: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.document}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A Prometheus metric as the code declares it."""
+
+    name: str
+    labels: tuple[str, ...]
+    help: str
+
+    def __str__(self) -> str:
+        return f"{self.name}{'{' + ','.join(self.labels) + '}' if self.labels else ''}"
+
+
+def text_of(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def blocks(document: str) -> Iterator[Block]:
+    """Yield every fenced block of a document."""
+    text = text_of(document)
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        yield Block(document, text.count("\n", 0, match.start()) + 1, match[1], match[2])
+
+
+def metrics() -> list[Metric]:
+    """Read every metric from the calls in the source that declare one: those whose first argument is its name."""
+    paths = [ROOT / "streams/metrics.py", *sorted((ROOT / "streams").rglob("*.py"))]
+    calls = [
+        node
+        for path in dict.fromkeys(paths)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and len(node.args) > 1 and str(_constant(node.args[0])).startswith("afterclick_")
+    ]
+    declared = [_metric(call) for call in calls if isinstance(_constant(call.args[1]), str)]
+    return [metric for metric in declared if metric is not None]
+
+
+def _metric(call: ast.Call) -> Metric | None:
+    """Read `Counter(name, help, [labels])`, or a counter of a collector by model: `(name, help, fields, label)`."""
+    kind = call.func.id if isinstance(call.func, ast.Name) else ""
+    if not kind.endswith(("Counter", "Gauge", "Histogram")):
+        return None
+    name, text = str(_constant(call.args[0])), str(_constant(call.args[1]))
+    if kind.endswith("Counter"):
+        name = name.removesuffix("_total") + "_total"
+    rest = call.args[2:]
+    if rest and isinstance(rest[0], ast.List):
+        return Metric(name, tuple(str(_constant(label)) for label in rest[0].elts), text)
+    labels = ("model", *(str(_constant(label)) for label in rest[1:])) if rest else ()
+    return Metric(name, labels, text)
+
+
+def _constant(node: ast.expr) -> object:
+    return node.value if isinstance(node, ast.Constant) else None
+
+
+def settings_table() -> str:
+    console = Console(file=io.StringIO(), width=80)
+    write(Format.markdown, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def metrics_table() -> str:
+    rows = [f"| `{metric}` | {metric.help} |" for metric in metrics()]
+    return "\n".join(["| metric | meaning |", "|---|---|", *rows, ""])
+
+
+GENERATED = {"afterclick settings --markdown": settings_table, "metrics": metrics_table}
+"""The tables of deploy/README.md by the comment that stands before each."""
+
+
+def table_of(document: str, name: str) -> str:
+    """Return the generated table that stands in a document."""
+    (table,) = re.findall(rf"<!-- {re.escape(name)} -->\n(.*?)<!-- end -->", text_of(document), re.DOTALL)
+    return str(table)
+
+
+def main() -> None:
+    """Write the generated tables anew."""
+    text = text_of(DEPLOY)
+    for name, table in GENERATED.items():
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        text = f"{before}{start}{table()}<!-- end -->{rest.partition('<!-- end -->')[2]}"
+    (ROOT / DEPLOY).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
