@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, TopicAuthorizationFailedError
+from aiokafka.protocol.group import HeartbeatRequest
+from faust.transport.drivers import aiokafka
 from faust.types import TP
 
 from streams.faust_compat import committing, fetching, progress, restoring, seeking
@@ -20,6 +22,7 @@ from streams.faust_compat import consumer_thread as threads
 from streams.faust_compat.app import App
 from streams.faust_compat.consumer import Consumer
 from streams.faust_compat.progress import Progress
+from streams.faust_compat.transport import FencedProducer
 
 CLICKS = TP("clicks", 0)
 STATES = TP("states", 0)
@@ -432,8 +435,34 @@ def test_faust_does_not_judge_whether_a_stream_hangs(kind: type, mended: bool) -
     assert run(test()) is mended
 
 
-def test_the_consumer_uses_the_mended_thread() -> None:
-    async def test() -> Any:
-        return consumer_of(Consumer)._new_consumer_thread()
+def test_a_thread_that_starts_keeps_the_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def started(_: object) -> None:
+        pass
 
-    assert isinstance(run(test()), threads.ConsumerThread)
+    async def send(_: object) -> Any:
+        return SimpleNamespace(error_code=0)
+
+    async def test() -> tuple[float, float]:
+        thread = thread_of(threads.ConsumerThread)
+        coordinator: Any = SimpleNamespace(_send_req=send, reset_generation=lambda: None)
+        thread._consumer = SimpleNamespace(_coordinator=coordinator)
+        before = thread.transport.fence.silent_s()
+        await thread.on_start()
+        await coordinator._send_req(HeartbeatRequest("group", 1, "me"))
+        return before, thread.transport.fence.silent_s()
+
+    monkeypatch.setattr(aiokafka.AIOKafkaConsumerThread, "on_start", started)
+    before, after = run(test())
+    assert before == float("inf")
+    assert after < 60
+
+
+def test_the_app_uses_the_mended_classes() -> None:
+    async def test() -> tuple[Any, Any, Any]:
+        consumer = consumer_of(Consumer)
+        transport = consumer.app.transport
+        return transport.Consumer, transport.Producer, consumer._new_consumer_thread()
+
+    consumer, producer, thread = run(test())
+    assert (consumer, producer) == (Consumer, FencedProducer)
+    assert isinstance(thread, threads.ConsumerThread)
