@@ -36,6 +36,6 @@ def fitted(name: str, log: Events, **setting: Any) -> Method:
     kind = METHODS[name]
     parts = [fitted(part, log) for part in kind.parts]
     default = {key: values[0] for key, values in kind.grid.items()}
-    method = kind(default | setting, corpus(), Budget(3, 20.0, len(log)), parts)
+    method = kind(default | setting, corpus(), Budget(3, 120.0, len(log)), parts)
     method.fit(log)
     return method

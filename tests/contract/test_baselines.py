@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ranker.evaluation.baselines import sasrec
 from ranker.evaluation.baselines.method import Events, Query
 from ranker.evaluation.baselines.methods import METHODS
 from tests.baseline_corpus import ITEMS, USERS, events, fitted
@@ -13,10 +14,20 @@ PERSONAL = [name for name in METHODS if name not in ("random", "popularity", "po
 AS_OF_MS = 5_000_000
 
 
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SASRec trains for some steps only, where its skill is not tested."""
+    monkeypatch.setattr(sasrec, "LEAST_STEPS", 30)
+
+
+quick = pytest.mark.usefixtures("few_steps")
+
+
 def queries(log: Events, count: int) -> list[Query]:
     return [Query(user, log[log.user == user], AS_OF_MS) for user in range(count)]
 
 
+@quick
 @pytest.mark.parametrize("name", METHODS)
 def test_scores_are_finite_and_the_same_query_has_the_same_scores(name: str) -> None:
     log = events()
@@ -28,6 +39,7 @@ def test_scores_are_finite_and_the_same_query_has_the_same_scores(name: str) -> 
     assert np.array_equal(scores, method.scores(queries(log, 5)))
 
 
+@quick
 @pytest.mark.parametrize("name", METHODS)
 def test_scores_depend_on_the_query_alone(name: str) -> None:
     """The same query alone and among others; but for rounding."""
@@ -38,6 +50,7 @@ def test_scores_depend_on_the_query_alone(name: str) -> None:
         np.testing.assert_allclose(method.scores([query])[0], row, rtol=1e-4, atol=1e-5)
 
 
+@quick
 @pytest.mark.parametrize("name", METHODS)
 def test_it_is_fitted_again_as_the_log_grows(name: str) -> None:
     log = events()
@@ -48,6 +61,7 @@ def test_it_is_fitted_again_as_the_log_grows(name: str) -> None:
     assert np.isfinite(method.scores(queries(log, 5))).all()
 
 
+@quick
 @pytest.mark.parametrize("name", METHODS)
 def test_a_user_without_an_event_at_the_fit_is_ranked_by_their_history(name: str) -> None:
     log = events()
@@ -57,6 +71,7 @@ def test_a_user_without_an_event_at_the_fit_is_ranked_by_their_history(name: str
     assert np.isfinite(scores).all()
 
 
+@quick
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "bpr"])
 def test_the_seed_determines_the_scores(name: str) -> None:
     """Not those of BPR, which `implicit` trains with threads that race for the same factors."""
@@ -65,14 +80,14 @@ def test_the_seed_determines_the_scores(name: str) -> None:
     assert np.allclose(first, second, rtol=1e-3, atol=1e-4)
 
 
+@quick
 @pytest.mark.parametrize(
     ("name", "setting", "value"),
     [(name, key, value) for name, kind in METHODS.items() for key, values in kind.grid.items() for value in values[1:]],
 )
 def test_every_value_of_the_grid_can_be_fitted(name: str, setting: str, value: object) -> None:
     log = events()
-    quick = {"epochs": 1} if name == "sasrec" and setting != "epochs" else {}
-    method = fitted(name, log, **{**quick, setting: value})
+    method = fitted(name, log, **{setting: value})
     assert np.isfinite(method.scores(queries(log, 3))).all()
 
 
