@@ -117,7 +117,7 @@ class PackedDecoder:
     def forget(self, users: Collection[str] | None) -> None:
         """See `Scorer.forget`: drops the keys and values of contexts."""
         self._contexts.forget(users)
-        self.usage.context_bytes = self._contexts.currsize
+        self.usage.context_bytes = int(self._contexts.currsize)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         """See `Scorer.score`."""
@@ -136,7 +136,7 @@ class PackedDecoder:
             map_batches(self._forward, list(remaining_passes(rows, self._pass_tokens)), device)
         for row in rows:
             self._contexts.put(row.context, row.layers, row.user)
-        self.usage.context_bytes = self._contexts.currsize
+        self.usage.context_bytes = int(self._contexts.currsize)
         return scores
 
     def differentiable(self, request: ScoreRequest) -> torch.Tensor:
