@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def shop() -> tuple[Catalogue, Counts]:
     return catalogue, counts
 
 
-def unit(vector: Vector) -> Vector:
+def unit(vector: Any) -> Vector:
     return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
