@@ -176,17 +176,17 @@ class _Compressing:
         """Read the log, let the teacher score, make the student, let it score, and fit the heads."""
         seed, ranker, stage = self._compression.seed, self._settings.ranker, self._stage
         groups = data.query_groups(self._settings, self._checkpoint, deadlines.reading, stage)
-        taught = score_in_time(teacher, groups, seed, deadlines.teaching, stage("The teacher scores"))
-        curve = self._student(teacher, taught, deadlines.tuning)
+        scored_by_teacher = score_in_time(teacher, groups, seed, deadlines.teaching, stage("The teacher scores"))
+        curve = self._student(teacher, scored_by_teacher, deadlines.tuning)
         made = load_scorer(str(self._checkpoint.model), ranker.device, ranker.dtype, in_training=True)
-        scored = score_in_time(made, taught.groups, seed, deadlines.scoring, stage("The student scores"))
+        scored = score_in_time(made, scored_by_teacher.groups, seed, deadlines.scoring, stage("The student scores"))
         of_student = HeadSettings(softmax, seed, deadline=deadlines.fitting)
         student_head = fit(scored, of_student, stage("Fitting the head"))
         of_teacher = HeadSettings(softmax, seed, deadline=deadlines.teacher_fitting)
-        teacher_head = fit(taught, of_teacher, stage("Fitting the teacher's head"))
-        return _Compressed(teacher, made, taught.groups, scored.groups, teacher_head, student_head, curve)
+        teacher_head = fit(scored_by_teacher, of_teacher, stage("Fitting the teacher's head"))
+        return _Compressed(teacher, made, scored_by_teacher.groups, scored.groups, teacher_head, student_head, curve)
 
-    def _student(self, teacher: Scorer, taught: ScoredGroups, deadline: float) -> list[Epoch]:
+    def _student(self, teacher: Scorer, scored_by_teacher: ScoredGroups, deadline: float) -> list[Epoch]:
         """Put the student into the checkpoint. Returns its curve: NDCG@10 against the teacher's ten best."""
         curve = self._checkpoint.curve()
         if curve is not None:
@@ -195,7 +195,7 @@ class _Compressing:
             student.quantise(teacher.name, self._checkpoint.model)
             curve = []
         else:
-            curve = self._distil(self._start(teacher), taught, deadline)
+            curve = self._distil(self._start(teacher), scored_by_teacher, deadline)
         self._checkpoint.save_curve(curve)
         return curve
 
@@ -216,7 +216,7 @@ class _Compressing:
             student.start(compression.student, compression.form, folder, compression.seed)
         return str(folder)
 
-    def _distil(self, name: str, taught: ScoredGroups, deadline: float) -> list[Epoch]:
+    def _distil(self, name: str, scored_by_teacher: ScoredGroups, deadline: float) -> list[Epoch]:
         """Let the student learn the teacher's scores, and save it in the checkpoint."""
         from ranker.train.model_fit import TuningData, TuningSettings, fine_tune
         from ranker.train.trainable import Trainable, save
@@ -225,7 +225,7 @@ class _Compressing:
         if isinstance(scorer, FusedScorer):
             raise InputError(f"--student: got {name!r}, which has a fusion head; expected the model under it")
         trainable, compression = cast(Trainable, scorer), self._compression
-        targets = distillation_targets(taught)
+        targets = distillation_targets(scored_by_teacher)
         older, newer = (targets[indices] for indices in train_validation_split(len(targets)))
         data = TuningData(older.groups, newer.groups, older.scores)
         how = TuningSettings(distillation, compression.epochs, deadline, compression.seed)

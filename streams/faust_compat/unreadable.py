@@ -40,7 +40,7 @@ class _Batches:
         self.newest = self._ahead.pop() if self._ahead else self._batches.next_batch()
         return self.newest
 
-    def peek(self) -> Any:
+    def following(self) -> Any:
         """Return the next batch without taking it; None at the end, and where its frame is damaged."""
         if not self._ahead and self._batches.has_next():
             with suppress(Exception):
@@ -79,7 +79,7 @@ class PassesUnreadableBatches(fetcher.PartitionRecords):  # type: ignore[misc]
         batch = self._records.newest
         if self._is_sound(batch):
             return int(batch.next_offset)
-        following = self._records.peek()
+        following = self._records.following()
         return getattr(following, "base_offset", None) if self._is_sound(following) else None
 
     def _is_sound(self, batch: Any) -> bool:

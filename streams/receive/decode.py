@@ -84,21 +84,9 @@ def receive(
     BadMessage
         The message is rejected; the text is for its producer.
     """
-    topic, value = message.topic, message.value
-    if topic not in _DECODERS:
-        raise BadMessage("topic", f"got a message of the topic {topic!r}, expected one of {', '.join(INPUTS)}")
-    if isinstance(value, Unreadable):
-        raise BadMessage(
-            "unreadable",
-            f"{topic}: {value.error}, expected records with a correct checksum, uncompressed or in gzip, lz4, snappy "
-            "or zstd; the records stay in the topic until its retention ends: correct the producer or the broker's "
-            "disk, and send them again",
-        )
+    topic, value = message.topic, _value(message)
     if value is None:
         return _tombstone(message, from_worker)
-    max_bytes = MAX_REQUEST_BYTES if topic == "rank-requests" else MAX_MESSAGE_BYTES
-    if len(value) > max_bytes:
-        raise BadMessage("too-large", f"{topic}: got {len(value)} bytes, expected at most {max_bytes}; send less text")
     try:
         decoded = _DECODERS[topic].decode(value)
     except _UNDECODABLE as error:
@@ -117,6 +105,24 @@ def receive(
     _check_time(topic, decoded, None if from_worker else now_ms)
     accepted: Accepted = decoded
     return accepted
+
+
+def _value(message: Message) -> bytes | None:
+    """Return the value of a message whose topic is an input, whose record is readable, and that is not too large."""
+    topic, value = message.topic, message.value
+    if topic not in _DECODERS:
+        raise BadMessage("topic", f"got a message of the topic {topic!r}, expected one of {', '.join(INPUTS)}")
+    if isinstance(value, Unreadable):
+        raise BadMessage(
+            "unreadable",
+            f"{topic}: {value.error}, expected records with a correct checksum, uncompressed or in gzip, lz4, snappy "
+            "or zstd; the records stay in the topic until its retention ends: correct the producer or the broker's "
+            "disk, and send them again",
+        )
+    max_bytes = MAX_REQUEST_BYTES if topic == "rank-requests" else MAX_MESSAGE_BYTES
+    if value is not None and len(value) > max_bytes:
+        raise BadMessage("too-large", f"{topic}: got {len(value)} bytes, expected at most {max_bytes}; send less text")
+    return value
 
 
 def _tombstone(message: Message, from_worker: bool) -> Tombstone:

@@ -21,10 +21,10 @@ from streams.contracts import Click, Feedback, Forget, Trigger
 from streams.kafka.outgoing import Outgoing
 from streams.kafka.own_messages import OUR_REQUEST
 from streams.receive.decode import FUTURE_MS
+from streams.state.due_requests import DueRequest, DueRequests
 from streams.state.event_receiver import Change, EventReceiver
 from streams.state.pending import Pending
 from streams.state.repeats import Repeats
-from streams.state.request_queue import PendingRequest, RequestQueue
 from streams.state.tier import StateTier, type_of
 
 EVENTS_PER_TURN = 64
@@ -40,7 +40,7 @@ class EventApplier:
         Holds the users.
     receiver : EventReceiver
         Decodes the events.
-    requests : RequestQueue
+    requests : DueRequests
         Loses the requests of users who are forgotten.
     requests_topic : str
         Full name of the topic that tombstones of forgotten users go to.
@@ -49,7 +49,7 @@ class EventApplier:
     """
 
     def __init__(
-        self, tier: StateTier, receiver: EventReceiver, requests: RequestQueue, requests_topic: str, pending: Pending
+        self, tier: StateTier, receiver: EventReceiver, requests: DueRequests, requests_topic: str, pending: Pending
     ) -> None:
         self._tier = tier
         self._receiver = receiver
@@ -113,7 +113,7 @@ class EventApplier:
             metrics.events.labels(change.message.topic, "accepted").inc()
             self._pending.events.append(change.event)
         if any(is_new) or not self._tier.users.get(user_id).interest.version:
-            unanswered = self._pending.requests.pop(user_id, PendingRequest()).events + self._requests.forget(user_id)
+            unanswered = self._pending.requests.pop(user_id, DueRequest()).events + self._requests.forget(user_id)
             self._pending.events += unanswered
             tombstone = Outgoing(self._requests_topic, user_id.encode(), None, headers=OUR_REQUEST)
             self._pending.messages.append(tombstone)

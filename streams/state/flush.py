@@ -10,10 +10,10 @@ offsets in order.
    of `Pending`, which `Flush` has taken.
 3. Store: the same states go to the local store. The event stays where it is.
 4. Acknowledge: the events of `Pending.events` are acknowledged and are nowhere from now on. The events of
-   `Pending.requests` move to the `RequestQueue`.
-5. Request: `RequestQueue.send` produces rank requests, then acknowledges the events that they answer.
+   `Pending.requests` move to the `DueRequests`.
+5. Request: `DueRequests.send` produces rank requests, then acknowledges the events that they answer.
 
-`EventApplier` does step 1, `Flush` steps 2 to 4, `RequestQueue` step 5. After a crash Kafka delivers again each event
+`EventApplier` does step 1, `Flush` steps 2 to 4, `DueRequests` step 5. After a crash Kafka delivers again each event
 that was not acknowledged, and `StateTier.accept` recognises those that are in the state already. So no event is lost,
 and none counts twice. No timer runs: an idle worker flushes a single event at once, and the further a worker is behind,
 the more events one flush takes.
@@ -24,8 +24,8 @@ from __future__ import annotations
 from streams import metrics
 from streams.kafka.acks import InOrder
 from streams.state.changelog import Changelog
+from streams.state.due_requests import DueRequests
 from streams.state.pending import Pending
-from streams.state.request_queue import RequestQueue
 from streams.state.users import Users, is_record
 
 
@@ -42,12 +42,12 @@ class Flush:
         Gets the states and the messages.
     acks : InOrder
         Is told which events are done.
-    requests : RequestQueue
+    requests : DueRequests
         Gets the users whose states are durable and who need a list.
     """
 
     def __init__(
-        self, users: Users, pending: Pending, changelog: Changelog, acks: InOrder, requests: RequestQueue
+        self, users: Users, pending: Pending, changelog: Changelog, acks: InOrder, requests: DueRequests
     ) -> None:
         self._users = users
         self._pending = pending

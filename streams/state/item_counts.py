@@ -29,7 +29,7 @@ PAUSE_S = 0.01
 """Counts are sent a few at a time: sent all at once, they would delay the events by a tenth of a second."""
 
 
-class ItemCounts:
+class ItemCountExchange:
     """Reads and writes the topic.
 
     Parameters

@@ -27,14 +27,14 @@ from streams.settings import Settings
 from streams.state.catalogue_feed import CatalogueFeed
 from streams.state.changelog import Changelog, Store
 from streams.state.cold_start import ColdStart
+from streams.state.due_requests import DueRequests
 from streams.state.event_applier import EventApplier
 from streams.state.event_receiver import EventReceiver
 from streams.state.event_router import EventRouter
 from streams.state.flush import Flush
 from streams.state.intake import Intake
-from streams.state.item_counts import COUNTS, ItemCounts
+from streams.state.item_counts import COUNTS, ItemCountExchange
 from streams.state.pending import Pending
-from streams.state.request_queue import RequestQueue
 from streams.state.tier import StateTier
 
 logger = logging.getLogger(__name__)
@@ -91,11 +91,11 @@ class StateWorker:
         self._feed = CatalogueFeed(settings, tier, encoder, model_thread, times, self.refresh)
         self._router = EventRouter(settings, self._pending)
         self._receiver = EventReceiver(settings, times, self._router, self._feed.known_items, self._pending)
-        self._requests = RequestQueue(tier, producer, requests_topic, self.acks)
+        self._requests = DueRequests(tier, producer, requests_topic, self.acks)
         self._applier = EventApplier(tier, self._receiver, self._requests, requests_topic, self._pending)
         durable = Changelog(producer, store, changelog, settings.kafka.partitions)
         self._flush = Flush(tier.users, self._pending, durable, self.acks, self._requests)
-        self._counts = ItemCounts(tier.counts, producer, settings.topic(COUNTS), self._turn)
+        self._counts = ItemCountExchange(tier.counts, producer, settings.topic(COUNTS), self._turn)
         self._cold_start = ColdStart(settings, tier, store, producer, self._newest_ms)
 
     async def take(self, events: Sequence[EventT[Any]]) -> None:

@@ -27,7 +27,7 @@ events a request answers, the fewer requests there are to make; but a user who w
 
 
 @dataclass
-class PendingRequest:
+class DueRequest:
     """A request that a user needs.
 
     Attributes
@@ -50,7 +50,7 @@ class PendingRequest:
     events: list[Any] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
-    def merge(self, newer: PendingRequest) -> None:
+    def merge(self, newer: DueRequest) -> None:
         """Let one request answer both."""
         self.events.extend(newer.events)
         self.feedback.extend(newer.feedback)
@@ -58,7 +58,7 @@ class PendingRequest:
             self.trigger, self.arrived_ms = newer.trigger, newer.arrived_ms
 
 
-class RequestQueue:
+class DueRequests:
     """The users with durable states who wait for a request; the user who has waited longest comes first.
 
     Parameters
@@ -78,18 +78,18 @@ class RequestQueue:
         self._producer = producer
         self._topic = topic
         self._acks = acks
-        self._pending: dict[str, PendingRequest] = {}
+        self._pending: dict[str, DueRequest] = {}
 
     def __len__(self) -> int:
         return len(self._pending)
 
-    def add(self, user_id: str, newer: PendingRequest) -> None:
+    def add(self, user_id: str, newer: DueRequest) -> None:
         """Queue a request for a user whose state is durable."""
-        self._pending.setdefault(user_id, PendingRequest()).merge(newer)
+        self._pending.setdefault(user_id, DueRequest()).merge(newer)
 
     def forget(self, user_id: str) -> list[Any]:
         """Remove the user. Returns the events that the request would have answered."""
-        return self._pending.pop(user_id, PendingRequest()).events
+        return self._pending.pop(user_id, DueRequest()).events
 
     def clear(self) -> None:
         """Remove all users: another worker holds them now."""
