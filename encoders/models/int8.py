@@ -6,8 +6,8 @@ attention and the last layer, which gives the scores, stay in float32. A folder 
 of the size, and exactly the numbers that the layers would get.
 
 torchao 0.18's Int8DynamicActivationInt8WeightConfig agrees with float32 equally well (mean cosine .995 for MiniLM) but
-takes 1.8 to 2.9 times the time of this module on one core of an AMD EPYC with AVX512-VNNI. With torch.compile one of its
-layers takes 0.76 to 0.87 of the time, but needs a C++ compiler on the host and minutes of compilation at start.
+takes 1.8 to 2.9 times the time of this module on one core of an AMD EPYC with AVX512-VNNI. Compiled, one of its
+layers takes 0.76 to 0.87 of the time, but torch.compile needs a C++ compiler on the host and minutes of compilation at start.
 
 Source: Dettmers et al., LLM.int8(), 2022 (vector-wise quantisation, absmax), without its outlier columns.
 """
