@@ -19,7 +19,7 @@ import hypothesis
 import pytest
 from pydantic import SecretStr
 
-from streams.settings import Kafka, Metrics, Redis, Settings, Tables
+from streams.settings import KafkaSettings, MetricsSettings, RedisSettings, Settings, TablesSettings
 from streams.testing.apache_kafka import ApacheKafka
 from streams.testing.embedded import EmbeddedRedis, EmbeddedUnavailable, free_port
 from tests.client import Client
@@ -90,10 +90,10 @@ def settings(kafka: str, redis_url: str, tmp_path: Path) -> Settings:
     unique = uuid.uuid4().hex[:8]
     return Settings(
         topic_prefix=f"t{unique}.",
-        kafka=Kafka(bootstrap_servers=kafka, group_id=f"g{unique}", partitions=4),
-        redis=Redis(url=SecretStr(redis_url)),
-        tables=Tables(data_dir=tmp_path / "data"),
-        metrics=Metrics(port=free_port()),
+        kafka=KafkaSettings(bootstrap_servers=kafka, group_id=f"g{unique}", partitions=4),
+        redis=RedisSettings(url=SecretStr(redis_url)),
+        tables=TablesSettings(data_dir=tmp_path / "data"),
+        metrics=MetricsSettings(port=free_port()),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from streams.bench.servers import BenchFailed
-from streams.settings import Kafka
+from streams.settings import KafkaSettings
 
 FLUSH_TIMEOUT_S = 60.0
 PATIENCE_S = 15.0
@@ -102,7 +102,7 @@ class TopicReader:
         Whether Kafka is the embedded cluster.
     """
 
-    def __init__(self, kafka: Kafka, topic: str, embedded: bool) -> None:
+    def __init__(self, kafka: KafkaSettings, topic: str, embedded: bool) -> None:
         config = _client_config(kafka) | {"group.id": "afterclick-bench", "enable.auto.commit": False}
         if embedded:
             config["fetch.wait.max.ms"] = 5  # the embedded cluster always holds a fetch back for the maximal wait
@@ -131,7 +131,7 @@ class TopicReader:
         self._consumer.close()
 
 
-def producer(kafka: Kafka) -> Producer:
+def producer(kafka: KafkaSettings) -> Producer:
     """Make a producer that sends each message at once, to the partition where the workers expect its key."""
     return Producer(_client_config(kafka) | {"linger.ms": 0, "partitioner": "murmur2_random"})
 
@@ -235,7 +235,7 @@ def send(
         raise BenchFailed(f"Kafka: got {left} messages not accepted after {FLUSH_TIMEOUT_S:g} s, expected none")
 
 
-def _client_config(kafka: Kafka) -> dict[str, Any]:
+def _client_config(kafka: KafkaSettings) -> dict[str, Any]:
     """Translate our settings into librdkafka's."""
     security = kafka.security
     password, key_password = (s and s.get_secret_value() for s in (security.sasl_password, security.ssl_key_password))

@@ -14,7 +14,7 @@ from ranker.score import ScoreRequest
 from streams.bench.kafka_clients import ReceivedMessage
 from streams.bench.timing import seconds
 from streams.contracts import RankRequest
-from streams.settings import Ranker
+from streams.settings import RankerSettings
 
 SINGLE_LISTS = 20
 WARM_LINES, WARM_CANDIDATES = 20, 100
@@ -30,7 +30,7 @@ class ScorerAlone:
         The scorer's device and number format.
     """
 
-    def __init__(self, model: str, settings: Ranker) -> None:
+    def __init__(self, model: str, settings: RankerSettings) -> None:
         self._scorer = load_scorer(model, settings.device, settings.dtype)
         self._batch_lists = settings.batch_lists
         self.placement = self._scorer.placement

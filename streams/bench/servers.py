@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from encoders.errors import AfterclickError
 from streams.kafka import client as kafka_client
 from streams.kafka.topics import TopicSpec, ensure_topics, topic_specs
-from streams.settings import PREFIX, Metrics, Settings, Tables
+from streams.settings import PREFIX, MetricsSettings, Settings, TablesSettings
 from streams.testing.apache_kafka import ApacheKafka
 from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
 
@@ -117,8 +117,8 @@ def _worker_settings(settings: Settings, model: str, folder: Path) -> Settings:
             "kafka": settings.kafka.model_copy(update=kafka),
             "redis": settings.redis.model_copy(update={"key_prefix": f"{unique}:list:", "ttl_s": 600}),
             "ranker": settings.ranker.model_copy(update={"model": model} | PATIENT_RANKER),
-            "tables": Tables(store=settings.tables.store, data_dir=folder / "data"),
-            "metrics": Metrics(port=free_port()),
+            "tables": TablesSettings(store=settings.tables.store, data_dir=folder / "data"),
+            "metrics": MetricsSettings(port=free_port()),
         }
     )
 

@@ -48,7 +48,7 @@ class KafkaRefuses(AfterclickError):
     """Kafka refused our login or a right, or we its certificate. A later attempt does not help."""
 
 
-def client_options(kafka: settings.Kafka) -> dict[str, Any]:
+def client_options(kafka: settings.KafkaSettings) -> dict[str, Any]:
     """Return the keyword arguments with which each client of aiokafka connects.
 
     Raises
@@ -73,7 +73,7 @@ def client_options(kafka: settings.Kafka) -> dict[str, Any]:
     return options
 
 
-def consumer(kafka: settings.Kafka, *topics: str, **more: Any) -> AIOKafkaConsumer:
+def consumer(kafka: settings.KafkaSettings, *topics: str, **more: Any) -> AIOKafkaConsumer:
     """Make a consumer that starts at the beginning, reads committed messages, and commits nothing by itself.
 
     Parameters
@@ -110,7 +110,7 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
-async def why_away(kafka: settings.Kafka, group: str | None = None) -> str:
+async def why_away(kafka: settings.KafkaSettings, group: str | None = None) -> str:
     """Return why Kafka cannot be used: who refuses us and how, or that no server answers; "" if it can be used.
 
     Parameters
@@ -137,7 +137,7 @@ async def why_away(kafka: settings.Kafka, group: str | None = None) -> str:
 
 
 @asynccontextmanager
-async def admin(kafka: settings.Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin(kafka: settings.KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     """Open an admin client, and close it.
 
     Raises
@@ -153,7 +153,7 @@ async def admin(kafka: settings.Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 @asynccontextmanager
-async def started(client: Any, kafka: settings.Kafka) -> AsyncIterator[None]:
+async def started(client: Any, kafka: settings.KafkaSettings) -> AsyncIterator[None]:
     """Start a client of aiokafka (consumer, producer, admin or bare client), and stop it in any case.
 
     Raises
@@ -185,14 +185,14 @@ async def started(client: Any, kafka: settings.Kafka) -> AsyncIterator[None]:
             raise
 
 
-def _no_answer(kafka: settings.Kafka, error: BaseException) -> str:
+def _no_answer(kafka: settings.KafkaSettings, error: BaseException) -> str:
     return (
         f"got {error!r}, expected an answer to {kafka.security.protocol} within {CONNECT_TIMEOUT_S:g} s; check that it "
         f"runs, then {settings.PREFIX}KAFKA__BOOTSTRAP_SERVERS and {settings.PREFIX}KAFKA__SECURITY__…"
     )
 
 
-def no_right(kafka: settings.Kafka, error: BaseException) -> KafkaRefuses:
+def no_right(kafka: settings.KafkaSettings, error: BaseException) -> KafkaRefuses:
     """Return an error that names the resource. At the start, `rights` finds out which right is missing."""
     return KafkaRefuses(
         f"Kafka at {kafka.bootstrap_servers}: got {error}, expected the right to work with it; grant it to our user "
@@ -218,7 +218,7 @@ class _ProbeResult(NamedTuple):
     is_permanent: bool = False
 
 
-async def _probe(kafka: settings.Kafka, timeout_s: float) -> _ProbeResult:
+async def _probe(kafka: settings.KafkaSettings, timeout_s: float) -> _ProbeResult:
     """Connect as aiokafka's clients do. They only log why they cannot connect."""
     options, prefix = client_options(kafka), f"{settings.PREFIX}KAFKA__SECURITY__"
     del options["bootstrap_servers"]
@@ -253,7 +253,7 @@ async def _probe(kafka: settings.Kafka, timeout_s: float) -> _ProbeResult:
     return result
 
 
-def _login_refused(security: settings.Security, error: Exception) -> str:
+def _login_refused(security: settings.SecuritySettings, error: Exception) -> str:
     prefix = f"{settings.PREFIX}KAFKA__SECURITY__"
     if security.sasl_mechanism == "OAUTHBEARER":
         return (

@@ -18,7 +18,7 @@ from streams.contracts import Item
 from streams.kafka import client as kafka_client
 from streams.kafka.record_time import Record, RecordTimes, counted_at, receive_dated
 from streams.receive.message import BadMessage, Message, Tombstone
-from streams.settings import Kafka
+from streams.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Follower:
         Set once every record that was there at the start has been handled.
     """
 
-    def __init__(self, kafka: Kafka, handlers: Mapping[str, Callable[[Records], Awaitable[None]]]) -> None:
+    def __init__(self, kafka: KafkaSettings, handlers: Mapping[str, Callable[[Records], Awaitable[None]]]) -> None:
         self.caught_up = asyncio.Event()
         self._kafka = kafka
         self._handlers = handlers

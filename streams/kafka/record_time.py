@@ -31,7 +31,7 @@ from streams.contracts import Forget, RankRequest
 from streams.kafka import client as kafka_client
 from streams.receive.decode import EARLIEST_MS, FUTURE_MS, Accepted, receive
 from streams.receive.message import BadMessage, Message, Tombstone
-from streams.settings import Kafka
+from streams.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class RecordTimes:
         Where to read how a topic's times are bounded.
     """
 
-    def __init__(self, kafka: Kafka) -> None:
+    def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         self._bounded: dict[str, tuple[float, bool]] = {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from streams import settings
 
 
-def ssl_context(security: settings.Security) -> ssl.SSLContext:
+def ssl_context(security: settings.SecuritySettings) -> ssl.SSLContext:
     """Make the context with the certificates that the settings name.
 
     Raises

@@ -33,7 +33,7 @@ from streams import metrics
 from streams.models import process as model_process
 from streams.models.process import Encoded, EncoderFacts, ModelChoice, Scored, ScorerFacts
 from streams.models.vocabulary import Vocabulary
-from streams.settings import PREFIX, Encoder, Ranker
+from streams.settings import PREFIX, EncoderSettings, RankerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Models:
         Whether the process has the models in memory. False after its death, until the next call has loaded them again.
     """
 
-    def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
+    def __init__(self, encoder: EncoderSettings | None, ranker: RankerSettings | None) -> None:
         self._lock = threading.Lock()
         self._choice: ModelChoice = encoder, ranker if ranker and ranker.model != "none" else None
         self.encoder: RemoteEncoder | None = None

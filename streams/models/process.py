@@ -26,7 +26,7 @@ from encoders.text.vector_store import identity
 from ranker import version
 from ranker.load import load_scorer
 from ranker.score import Learner, LearningTotals, ListFeedback, Scorer, ScoreRequest
-from streams.settings import Encoder, Ranker
+from streams.settings import EncoderSettings, RankerSettings
 
 LOAD_TRIES = 3
 
@@ -44,7 +44,7 @@ class ItemEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> Vector: ...
 
 
-ModelChoice: TypeAlias = "tuple[Encoder | None, Ranker | None]"
+ModelChoice: TypeAlias = "tuple[EncoderSettings | None, RankerSettings | None]"
 """The settings of the encoder and of the ranker; None for a model that is not needed."""
 
 
@@ -145,7 +145,7 @@ def _models(choice: ModelChoice) -> Loaded:
     return _loaded[choice]
 
 
-def drop_scorer(choice: ModelChoice, ranker: Ranker) -> None:
+def drop_scorer(choice: ModelChoice, ranker: RankerSettings) -> None:
     """Free the scorer with these settings; `choice` is what stays."""
     encoder, _ = choice
     both = _loaded.pop((encoder, ranker), None)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from streams.kafka import client as kafka_client
-from streams.settings import Kafka
+from streams.settings import KafkaSettings
 
 MAX_GATHERED = 4_096
 """Users whose newest list is gathered at a time: about 12 MB."""
@@ -40,7 +40,7 @@ class TopicReplay:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, kafka: Kafka, topic: str, offsets: Mapping[int, int]) -> AsyncIterator[TopicReplay]:
+    async def open(cls, kafka: KafkaSettings, topic: str, offsets: Mapping[int, int]) -> AsyncIterator[TopicReplay]:
         """Connect.
 
         Parameters

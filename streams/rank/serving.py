@@ -17,7 +17,7 @@ from ranker import version
 from streams import metrics
 from streams.models.client import Models, RemoteEncoder, RemoteScorer
 from streams.rank.tier import RankTier
-from streams.settings import Encoder, Ranker
+from streams.settings import EncoderSettings, RankerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Serving:
         Settings of the model, and of the challenger if there is one; None if the worker makes no lists.
     """
 
-    def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
+    def __init__(self, encoder: EncoderSettings | None, ranker: RankerSettings | None) -> None:
         self._variants = [Variant(encoder, ranker)]
         if ranker and ranker.challenger:
             self._variants.append(Variant(None, ranker.model_copy(update={"model": ranker.challenger})))
@@ -78,7 +78,7 @@ class Variant:
         The process of the items' encoder: the first one, for items' vectors must not change while the worker runs.
     """
 
-    def __init__(self, encoder: Encoder | None, ranker: Ranker | None) -> None:
+    def __init__(self, encoder: EncoderSettings | None, ranker: RankerSettings | None) -> None:
         self._ranker = ranker
         # Where the scorer's folder is the encoder's too, nothing replaces it.
         self._follows = ranker is not None and ranker.follow_s > 0 and (not encoder or encoder.model != ranker.model)
@@ -108,7 +108,7 @@ class Variant:
             self._fingerprint = fingerprint
             await self._try_newer(ranker, tier, number)
 
-    async def _try_newer(self, ranker: Ranker, tier: RankTier, number: int) -> None:
+    async def _try_newer(self, ranker: RankerSettings, tier: RankTier, number: int) -> None:
         newer = Models(None, ranker)
         try:
             await asyncio.to_thread(newer.load)
@@ -121,7 +121,7 @@ class Variant:
         else:
             await self._replace(newer, ranker, tier)
 
-    async def _replace(self, newer: Models, ranker: Ranker, tier: RankTier) -> None:
+    async def _replace(self, newer: Models, ranker: RankerSettings, tier: RankTier) -> None:
         """The newer model serves: let the older one finish its calls, then end it."""
         older, self.models = self.models, newer
         scorer = older.scorer
@@ -146,7 +146,7 @@ class Variant:
             self.encoder_models.close()
 
 
-def _refuse(ranker: Ranker, error: Exception) -> None:
+def _refuse(ranker: RankerSettings, error: Exception) -> None:
     why = str(error) if isinstance(error, AfterclickError) else repr(error)
     name = version.name(ranker.model)
     logger.error("the model %s changed and cannot serve; the previous one stays: %s", name, why)

@@ -17,7 +17,7 @@ from streams.contracts import RankRequest, Recommendations
 from streams.kafka.record_time import now_ms
 from streams.rank.request_queue import PendingRequest
 from streams.rank.tier import RankTier
-from streams.settings import Ranker
+from streams.settings import RankerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class VariantModel:
         `timeout_ms`, `max_wait_ms` and `batch_lists` are used.
     """
 
-    def __init__(self, tier: RankTier, variant: int, threads: Executor, settings: Ranker) -> None:
+    def __init__(self, tier: RankTier, variant: int, threads: Executor, settings: RankerSettings) -> None:
         self._tier = tier
         self._variant = variant
         self._threads = threads

@@ -8,28 +8,28 @@ TOML.
 
 from __future__ import annotations
 
-from streams.settings.connections import Kafka, Redis, Security
+from streams.settings.connections import KafkaSettings, RedisSettings, SecuritySettings
 from streams.settings.errors import SettingsError
 from streams.settings.group import PREFIX
 from streams.settings.loading import load
-from streams.settings.operating import Health, Metrics, Tables
-from streams.settings.recommending import Candidates, Encoder, Interest, Ranker
+from streams.settings.operating import HealthSettings, MetricsSettings, TablesSettings
+from streams.settings.recommending import CandidatesSettings, EncoderSettings, InterestSettings, RankerSettings
 from streams.settings.settings import Settings, service_links
 
 __all__ = [
     "PREFIX",
-    "Candidates",
-    "Encoder",
-    "Health",
-    "Interest",
-    "Kafka",
-    "Metrics",
-    "Ranker",
-    "Redis",
-    "Security",
+    "CandidatesSettings",
+    "EncoderSettings",
+    "HealthSettings",
+    "InterestSettings",
+    "KafkaSettings",
+    "MetricsSettings",
+    "RankerSettings",
+    "RedisSettings",
+    "SecuritySettings",
     "Settings",
     "SettingsError",
-    "Tables",
+    "TablesSettings",
     "load",
     "service_links",
 ]

@@ -12,10 +12,10 @@ from typing import Literal
 from pydantic import SecretStr, ValidationInfo, field_validator
 
 from streams.settings import redis_address
-from streams.settings.group import PREFIX, TOPIC_LETTERS, Group, setting
+from streams.settings.group import PREFIX, TOPIC_LETTERS, SettingsGroup, setting
 
 
-class Security(Group):
+class SecuritySettings(SettingsGroup):
     """How the workers log in to Kafka."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
@@ -69,7 +69,7 @@ class Security(Group):
         return value
 
 
-class Kafka(Group):
+class KafkaSettings(SettingsGroup):
     """Where Kafka is, and how the workers join it."""
 
     bootstrap_servers: str = setting(
@@ -77,7 +77,7 @@ class Kafka(Group):
         "The brokers that a client asks first. Several are separated by commas; an IPv6 address stands in brackets.",
         unit="host:port",
     )
-    security: Security = Security()
+    security: SecuritySettings = SecuritySettings()
     group_id: str = setting(
         "afterclick",
         "The consumer group of the workers. Each tier appends its role: `afterclick-state`, `afterclick-rank`.",
@@ -172,7 +172,7 @@ def _check_address(address: str) -> None:
         )
 
 
-class Redis(Group):
+class RedisSettings(SettingsGroup):
     """The cache of lists."""
 
     url: SecretStr = setting(

@@ -39,7 +39,7 @@ def trim(cls: type[BaseModel], value: object, info: ValidationInfo) -> object:
     return value.strip() if isinstance(value, str) and "SecretStr" not in str(annotation) else value
 
 
-class Group(BaseModel):
+class SettingsGroup(BaseModel):
     """Settings of one concern: one level of `__` in the environment, one table in TOML."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

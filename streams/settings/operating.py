@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import SecretStr, field_validator
 
-from streams.settings.group import Group, setting
+from streams.settings.group import SettingsGroup, setting
 
 
-class Tables(Group):
+class TablesSettings(SettingsGroup):
     """Where a state worker keeps users' states."""
 
     store: Literal["memory", "rocksdb"] = setting(
@@ -25,7 +25,7 @@ class Tables(Group):
     )
 
 
-class Metrics(Group):
+class MetricsSettings(SettingsGroup):
     """Where Prometheus and probes find a worker."""
 
     host: str = setting(
@@ -50,7 +50,7 @@ class Metrics(Group):
         return value and SecretStr(value.get_secret_value().strip())
 
 
-class Health(Group):
+class HealthSettings(SettingsGroup):
     """When /livez and /readyz fail."""
 
     stuck_s: float = setting(

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from streams.settings.group import Group, setting
+from streams.settings.group import SettingsGroup, setting
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
@@ -22,7 +22,7 @@ DTYPE_EFFECT = (
 )
 
 
-class Encoder(Group):
+class EncoderSettings(SettingsGroup):
     """What turns texts into vectors."""
 
     model: str = setting(
@@ -34,7 +34,7 @@ class Encoder(Group):
     dtype: Dtype = setting("auto", DTYPE_EFFECT)
 
 
-class Interest(Group):
+class InterestSettings(SettingsGroup):
     """How fast tastes fade."""
 
     session_half_life_minutes: float = setting(
@@ -61,7 +61,7 @@ class Interest(Group):
     )
 
 
-class Candidates(Group):
+class CandidatesSettings(SettingsGroup):
     """Which items may enter a list."""
 
     sources: tuple[str, ...] = setting(
@@ -98,7 +98,7 @@ class Candidates(Group):
         return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
 
-class Ranker(Group):
+class RankerSettings(SettingsGroup):
     """What orders the candidates."""
 
     model: str = setting(

@@ -22,10 +22,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from streams.settings.connections import Kafka, Redis
+from streams.settings.connections import KafkaSettings, RedisSettings
 from streams.settings.group import PREFIX, TOPIC_LETTERS, setting, trim
-from streams.settings.operating import Health, Metrics, Tables
-from streams.settings.recommending import Candidates, Encoder, Interest, Ranker
+from streams.settings.operating import HealthSettings, MetricsSettings, TablesSettings
+from streams.settings.recommending import CandidatesSettings, EncoderSettings, InterestSettings, RankerSettings
 from streams.settings.service_links import is_service_link
 from streams.settings.table import fields
 
@@ -63,15 +63,15 @@ class Settings(BaseSettings):
         "The zone of times that a message writes without one. Unset: such messages are rejected.",
         unit="IANA name, such as Europe/Berlin",
     )
-    kafka: Kafka = Kafka()
-    redis: Redis = Redis()
-    tables: Tables = Tables()
-    encoder: Encoder = Encoder()
-    interest: Interest = Interest()
-    candidates: Candidates = Candidates()
-    ranker: Ranker = Ranker()
-    metrics: Metrics = Metrics()
-    health: Health = Health()
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    tables: TablesSettings = TablesSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    interest: InterestSettings = InterestSettings()
+    candidates: CandidatesSettings = CandidatesSettings()
+    ranker: RankerSettings = RankerSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    health: HealthSettings = HealthSettings()
     grace_s: float = setting(
         20, "After SIGTERM a worker has this time to finish the messages that it has taken.", unit="s", gt=0
     )

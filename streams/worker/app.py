@@ -12,7 +12,7 @@ from streams.faust_compat.app import App
 from streams.kafka.client import METADATA_AGE_MS, client_options, no_right
 from streams.kafka.outgoing import BROKERS_LARGEST
 from streams.kafka.topics import group_id
-from streams.settings import Kafka, Settings
+from streams.settings import KafkaSettings, Settings
 from streams.worker.ending import Ending
 
 TierName = Literal["state", "rank"]
@@ -54,7 +54,7 @@ def build_app(settings: Settings, tier: TierName, ending: Ending, largest: Mappi
     return app
 
 
-def _credentials(kafka: Kafka) -> Any:
+def _credentials(kafka: KafkaSettings) -> Any:
     options = client_options(kafka)
     context = options.get("ssl_context")
     if provider := options.get("sasl_oauth_token_provider"):

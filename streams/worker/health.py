@@ -72,7 +72,7 @@ class Health:
         Each returns notes for a person on a worker that is ready, such as an empty catalogue.
     """
 
-    def __init__(self, limits: settings.Health, tiers: Collection[str]) -> None:
+    def __init__(self, limits: settings.HealthSettings, tiers: Collection[str]) -> None:
         self.models_loaded: Callable[[], bool] = lambda: False
         self.away = ""
         self.notes: list[Callable[[], list[str]]] = []

@@ -16,7 +16,7 @@ from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 from pydantic import SecretStr
 
-from streams.settings import PREFIX, Metrics, SettingsError
+from streams.settings import PREFIX, MetricsSettings, SettingsError
 from streams.worker.health import Health
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def application(health: Health, token: SecretStr | None) -> WSGIApplication:
     return answer
 
 
-def serve(metrics: Metrics, health: Health) -> ThreadingWSGIServer:
+def serve(metrics: MetricsSettings, health: Health) -> ThreadingWSGIServer:
     """Start the server, in a thread that ends with the process.
 
     Raises

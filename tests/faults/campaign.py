@@ -21,7 +21,15 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from streams.kafka.topics import ensure_topics, topic_specs
-from streams.settings import Encoder, Kafka, Metrics, Ranker, Redis, Settings, Tables
+from streams.settings import (
+    EncoderSettings,
+    KafkaSettings,
+    MetricsSettings,
+    RankerSettings,
+    RedisSettings,
+    Settings,
+    TablesSettings,
+)
 from streams.testing.embedded import free_port
 from tests import models
 from tests.faults import cluster
@@ -114,15 +122,15 @@ def make_settings(kafka: cluster.Kafka, redis_port: int, folder: Path, copies: i
     """Return the settings that all workers have in common; create the topics."""
     settings = Settings(
         topic_prefix=f"f{uuid.uuid4().hex[:6]}.",
-        kafka=Kafka(
+        kafka=KafkaSettings(
             bootstrap_servers=kafka.bootstrap_servers,
             partitions=PARTITIONS,
             replication_factor=copies,
             session_timeout_s=SESSION_TIMEOUT_S,
         ),
-        redis=Redis(url=SecretStr(f"redis://127.0.0.1:{redis_port}/0")),
-        encoder=Encoder(model=str(models.encoder(folder / "encoder")), device="cpu", dtype="float32"),
-        ranker=Ranker(model="none", timeout_ms=MODEL_TIMEOUT_MS, device="cpu", dtype="float32"),
+        redis=RedisSettings(url=SecretStr(f"redis://127.0.0.1:{redis_port}/0")),
+        encoder=EncoderSettings(model=str(models.encoder(folder / "encoder")), device="cpu", dtype="float32"),
+        ranker=RankerSettings(model="none", timeout_ms=MODEL_TIMEOUT_MS, device="cpu", dtype="float32"),
         grace_s=10,
     )
     asyncio.run(ensure_topics(settings, topic_specs(settings)))
@@ -136,8 +144,8 @@ def make_member(
     own = folder / name
     own.mkdir()
     update = {
-        "tables": Tables(data_dir=own / "data", store=store),
-        "metrics": Metrics(port=free_port()),
+        "tables": TablesSettings(data_dir=own / "data", store=store),
+        "metrics": MetricsSettings(port=free_port()),
         "ranker": common.ranker.model_copy(update={"model": model}),
     }
     return Member(name, role, common.model_copy(update=update), own / "control.json")

@@ -15,7 +15,7 @@ from rich.console import Console
 from encoders.interest import Decay, Event, empty, update
 from streams.kafka.client import partition_of
 from streams.kafka.topics import changelog_name, ensure_topics, topic_specs
-from streams.settings import Encoder, Kafka, Metrics, Settings, Tables
+from streams.settings import EncoderSettings, KafkaSettings, MetricsSettings, Settings, TablesSettings
 from streams.state.user_record import UserRecord, encode_record
 from streams.testing.embedded import free_port
 from streams.testing.worker_process import worker
@@ -39,8 +39,8 @@ def test_a_worker_restores_its_users_in_time_and_logs_its_progress(
     try:
         kafka.start()
         common = Settings(
-            kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers),
-            encoder=Encoder(
+            kafka=KafkaSettings(bootstrap_servers=kafka.bootstrap_servers),
+            encoder=EncoderSettings(
                 model=str(models.encoder(tmp_path / "encoder", hidden_size=DIM)), device="cpu", dtype="float32"
             ),
         )
@@ -49,8 +49,8 @@ def test_a_worker_restores_its_users_in_time_and_logs_its_progress(
         for number, store in enumerate(("memory", "rocksdb")):
             folder = tmp_path / store
             folder.mkdir()
-            tables = Tables(data_dir=folder / "data", store=store)
-            update = {"tables": tables, "metrics": Metrics(port=free_port())}
+            tables = TablesSettings(data_dir=folder / "data", store=store)
+            update = {"tables": tables, "metrics": MetricsSettings(port=free_port())}
             seconds = restore_seconds(common.model_copy(update=update), f"user-{number}")
             with capsys.disabled():
                 Console().print(

@@ -24,7 +24,7 @@ from pydantic import SecretStr
 
 from streams.commands import forget
 from streams.commands.doctor import doctor
-from streams.settings import Kafka, Metrics, Ranker, Redis, Settings, Tables
+from streams.settings import KafkaSettings, MetricsSettings, RankerSettings, RedisSettings, Settings, TablesSettings
 from streams.testing.embedded import free_port
 from streams.testing.worker_process import WorkerProcess, worker
 from tests.client import Client, now_ms, until
@@ -89,11 +89,11 @@ def shop(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -
     settings = Settings(
         topic_prefix=prefix,
         time_zone="Europe/Berlin",
-        kafka=Kafka(bootstrap_servers=kafka, group_id=prefix + "g", partitions=2),
-        redis=Redis(url=SecretStr(redis_url), key_prefix=f"{prefix}list:"),
-        tables=Tables(data_dir=tmp_path_factory.mktemp("worker") / "data"),
-        metrics=Metrics(port=free_port()),
-        ranker=Ranker(model="none"),
+        kafka=KafkaSettings(bootstrap_servers=kafka, group_id=prefix + "g", partitions=2),
+        redis=RedisSettings(url=SecretStr(redis_url), key_prefix=f"{prefix}list:"),
+        tables=TablesSettings(data_dir=tmp_path_factory.mktemp("worker") / "data"),
+        metrics=MetricsSettings(port=free_port()),
+        ranker=RankerSettings(model="none"),
     )
     client = Client(settings)
     for topic in ("clicks", "items", "rank-requests", "forget"):

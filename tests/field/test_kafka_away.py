@@ -13,7 +13,15 @@ from aiokafka.admin import NewTopic
 from pydantic import SecretStr
 
 from streams.kafka import client as kafka_client
-from streams.settings import Health, Kafka, Metrics, Ranker, Redis, Settings, Tables
+from streams.settings import (
+    HealthSettings,
+    KafkaSettings,
+    MetricsSettings,
+    RankerSettings,
+    RedisSettings,
+    Settings,
+    TablesSettings,
+)
 from streams.testing.embedded import free_port
 from streams.testing.worker_process import WorkerProcess, worker
 from tests.client import ITEMS, Client, until, version
@@ -35,12 +43,12 @@ def settings(cluster: Cluster, redis_url: str, tmp_path: Path) -> Settings:
     unique = uuid.uuid4().hex[:8]
     return Settings(
         topic_prefix=f"{unique}.",
-        kafka=Kafka(bootstrap_servers=f"{cluster.bootstrap_servers}, ", partitions=2),
-        redis=Redis(url=SecretStr(redis_url), key_prefix=f"{unique}:"),
-        tables=Tables(data_dir=tmp_path / "data"),
-        metrics=Metrics(port=free_port()),
-        health=Health(stuck_s=STUCK_S),
-        ranker=Ranker(model="none"),
+        kafka=KafkaSettings(bootstrap_servers=f"{cluster.bootstrap_servers}, ", partitions=2),
+        redis=RedisSettings(url=SecretStr(redis_url), key_prefix=f"{unique}:"),
+        tables=TablesSettings(data_dir=tmp_path / "data"),
+        metrics=MetricsSettings(port=free_port()),
+        health=HealthSettings(stuck_s=STUCK_S),
+        ranker=RankerSettings(model="none"),
     )
 
 
@@ -52,7 +60,7 @@ def is_away(running: WorkerProcess) -> bool:
 def test_a_worker_waits_for_kafka_at_its_start(cluster: Cluster, settings: Settings) -> None:
     cluster.kill()
     ended = WorkerProcess(settings)
-    with worker(settings.model_copy(update={"metrics": Metrics(port=free_port())})) as running:
+    with worker(settings.model_copy(update={"metrics": MetricsSettings(port=free_port())})) as running:
         until(lambda: is_away(running))
         assert running.get("/livez") == (200, "ok\n")
         time.sleep(12)

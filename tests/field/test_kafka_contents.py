@@ -21,7 +21,16 @@ from pydantic import SecretStr
 from streams.kafka import client as kafka_client
 from streams.kafka.topics import ensure_topics, topic_specs
 from streams.receive.message import Unreadable
-from streams.settings import Health, Interest, Kafka, Metrics, Ranker, Redis, Settings, Tables
+from streams.settings import (
+    HealthSettings,
+    InterestSettings,
+    KafkaSettings,
+    MetricsSettings,
+    RankerSettings,
+    RedisSettings,
+    Settings,
+    TablesSettings,
+)
 from streams.testing.apache_kafka import ApacheKafka
 from streams.testing.embedded import free_port
 from streams.testing.worker_process import WorkerProcess, worker
@@ -46,12 +55,12 @@ def world(
     """A fresh group on topics of which retention has emptied one, and a worker that is ready all the same."""
     settings = Settings(
         topic_prefix="contents.",
-        kafka=Kafka(bootstrap_servers=own_kafka.bootstrap_servers, partitions=2),
-        redis=Redis(url=SecretStr(redis_url), key_prefix=f"{uuid.uuid4().hex}:"),
-        tables=Tables(data_dir=tmp_path_factory.mktemp("contents") / "data"),
-        metrics=Metrics(port=free_port()),
-        health=Health(stuck_s=STUCK_S, max_lag=100),
-        ranker=Ranker(model="none"),
+        kafka=KafkaSettings(bootstrap_servers=own_kafka.bootstrap_servers, partitions=2),
+        redis=RedisSettings(url=SecretStr(redis_url), key_prefix=f"{uuid.uuid4().hex}:"),
+        tables=TablesSettings(data_dir=tmp_path_factory.mktemp("contents") / "data"),
+        metrics=MetricsSettings(port=free_port()),
+        health=HealthSettings(stuck_s=STUCK_S, max_lag=100),
+        ranker=RankerSettings(model="none"),
     )
     client = Client(settings)
     client.items()
@@ -118,12 +127,12 @@ def test_every_codec_of_a_topic_is_read(own_kafka: ApacheKafka, redis_url: str, 
     """Here the broker compresses, whatever the producer does; each input has a codec of its own."""
     settings = Settings(
         topic_prefix="codecs.",
-        kafka=Kafka(bootstrap_servers=own_kafka.bootstrap_servers, partitions=1),
-        redis=Redis(url=SecretStr(redis_url), key_prefix=f"{uuid.uuid4().hex}:"),
-        tables=Tables(data_dir=tmp_path / "data"),
-        metrics=Metrics(port=free_port()),
-        ranker=Ranker(model="none"),
-        interest=Interest(history=10),
+        kafka=KafkaSettings(bootstrap_servers=own_kafka.bootstrap_servers, partitions=1),
+        redis=RedisSettings(url=SecretStr(redis_url), key_prefix=f"{uuid.uuid4().hex}:"),
+        tables=TablesSettings(data_dir=tmp_path / "data"),
+        metrics=MetricsSettings(port=free_port()),
+        ranker=RankerSettings(model="none"),
+        interest=InterestSettings(history=10),
     )
     codecs = dict(zip(("items", "clicks", "purchases", "impressions"), CODECS, strict=True))
     made = []
@@ -189,8 +198,8 @@ def test_a_batch_that_cannot_be_read_is_a_dead_letter_and_passed(
     client, _ = world
     settings = client.settings.model_copy(
         update={
-            "tables": Tables(data_dir=client.settings.tables.data_dir.parent / how.__name__),
-            "metrics": Metrics(port=free_port()),
+            "tables": TablesSettings(data_dir=client.settings.tables.data_dir.parent / how.__name__),
+            "metrics": MetricsSettings(port=free_port()),
             "topic_prefix": f"{how.__name__}.",
             "redis": client.settings.redis.model_copy(update={"key_prefix": f"{uuid.uuid4().hex}:"}),
             "kafka": client.settings.kafka.model_copy(update={"partitions": 1, "group_id": how.__name__}),
@@ -228,7 +237,7 @@ def test_a_batch_that_cannot_be_read_is_a_dead_letter_and_passed(
 
 def test_where_the_broker_cannot_read_its_log_a_consumer_goes_on(own_kafka: ApacheKafka) -> None:
     """Kafka says so for each offset up to the next one that it finds; a worker would write a dead letter for each."""
-    kafka, topic = Kafka(bootstrap_servers=own_kafka.bootstrap_servers), "frame"
+    kafka, topic = KafkaSettings(bootstrap_servers=own_kafka.bootstrap_servers), "frame"
     part = TopicPartition(topic, 0)
 
     async def make() -> None:
@@ -288,8 +297,8 @@ def check_added(client: Client, running: WorkerProcess, click_everywhere: Callab
     until(lambda: running.total("afterclick_catalogue_items") > len(ITEMS))
     beside = settings.model_copy(
         update={
-            "metrics": Metrics(port=free_port()),
-            "tables": Tables(data_dir=settings.tables.data_dir.parent / "beside"),
+            "metrics": MetricsSettings(port=free_port()),
+            "tables": TablesSettings(data_dir=settings.tables.data_dir.parent / "beside"),
         }
     )
     with worker(beside) as second:

@@ -18,7 +18,15 @@ from pydantic import SecretStr
 
 from streams.kafka.client import KafkaRefuses, KafkaUnavailable
 from streams.kafka.topics import ensure_topics, topic_specs
-from streams.settings import Kafka, Metrics, Ranker, Redis, Security, Settings, Tables
+from streams.settings import (
+    KafkaSettings,
+    MetricsSettings,
+    RankerSettings,
+    RedisSettings,
+    SecuritySettings,
+    Settings,
+    TablesSettings,
+)
 from streams.testing.embedded import free_port
 from streams.testing.worker_process import WorkerProcess, environment, worker
 from tests.client import Client, until, version
@@ -43,16 +51,16 @@ def addresses(kafka_home: Path, folder: Path) -> Iterator[ManagedAddresses]:
 @pytest.fixture(scope="module")
 def ours(addresses: ManagedAddresses, redis_url: str, folder: Path) -> Settings:
     """Settings of a worker that logs in with tokens."""
-    security = Security.model_validate(
+    security = SecuritySettings.model_validate(
         {"protocol": "sasl_plaintext", "sasl_mechanism": "oauthbearer", "token_provider": PROVIDER}
     )
     return Settings(
         topic_prefix="managed.",
-        kafka=Kafka(bootstrap_servers=addresses.token, security=security, partitions=2, replication_factor=-1),
-        redis=Redis(url=SecretStr(redis_url), key_prefix="managed:list:"),
-        tables=Tables(data_dir=folder / "tables"),
-        metrics=Metrics(port=free_port()),
-        ranker=Ranker(model="none"),
+        kafka=KafkaSettings(bootstrap_servers=addresses.token, security=security, partitions=2, replication_factor=-1),
+        redis=RedisSettings(url=SecretStr(redis_url), key_prefix="managed:list:"),
+        tables=TablesSettings(data_dir=folder / "tables"),
+        metrics=MetricsSettings(port=free_port()),
+        ranker=RankerSettings(model="none"),
     )
 
 
@@ -67,7 +75,7 @@ def running(ours: Settings, folder: Path) -> Iterator[WorkerProcess]:
 
 @pytest.fixture(scope="module")
 def client(ours: Settings, addresses: ManagedAddresses, running: WorkerProcess) -> Client:
-    plain = ours.kafka.model_copy(update={"bootstrap_servers": addresses.plain, "security": Security()})
+    plain = ours.kafka.model_copy(update={"bootstrap_servers": addresses.plain, "security": SecuritySettings()})
     made = Client(ours.model_copy(update={"kafka": plain}))
     made.items()
     return made
@@ -98,7 +106,7 @@ def test_topics_are_created_with_the_settings_that_the_broker_takes_and_the_log_
 def test_a_topic_that_the_broker_refuses_in_any_form_is_an_error_with_its_reason(
     ours: Settings, addresses: ManagedAddresses
 ) -> None:
-    plain = Kafka(bootstrap_servers=addresses.plain, partitions=2, replication_factor=3)
+    plain = KafkaSettings(bootstrap_servers=addresses.plain, partitions=2, replication_factor=3)
     settings = ours.model_copy(update={"kafka": plain, "topic_prefix": "other."})
     with pytest.raises(Exception, match=r"REPLICATION_FACTOR: got 3, expected at most 1.*set -1 for the broker's"):
         asyncio.run(ensure_topics(settings, topic_specs(settings)))
@@ -107,7 +115,7 @@ def test_a_topic_that_the_broker_refuses_in_any_form_is_an_error_with_its_reason
 def test_a_message_size_that_the_broker_refuses_is_left_out(
     ours: Settings, addresses: ManagedAddresses, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain = Kafka(bootstrap_servers=addresses.plain, partitions=2)
+    plain = KafkaSettings(bootstrap_servers=addresses.plain, partitions=2)
     wide = ours.candidates.model_copy(update={"limit": 5_000})
     settings = ours.model_copy(update={"kafka": plain, "topic_prefix": "wide.", "candidates": wide})
     with caplog.at_level(logging.WARNING):

@@ -11,7 +11,7 @@ import pytest
 
 from streams.commands.doctor import doctor
 from streams.contracts import COLD_START_USER
-from streams.settings import Ranker, Settings
+from streams.settings import RankerSettings, Settings
 from streams.testing.worker_process import WorkerProcess, worker
 from tests.client import ITEMS, Client, now_ms, until, version
 
@@ -33,7 +33,7 @@ class Scene:
 
 @pytest.fixture
 def scene(settings: Settings) -> Iterator[Scene]:
-    settings = settings.model_copy(update={"ranker": Ranker(model="none")})
+    settings = settings.model_copy(update={"ranker": RankerSettings(model="none")})
     client, chance, now = Client(settings), random.Random(3), now_ms()
     client.items()
     with worker(settings) as running:

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from streams.settings import Kafka, Metrics, Ranker, Redis, Settings, Tables
+from streams.settings import KafkaSettings, MetricsSettings, RankerSettings, RedisSettings, Settings, TablesSettings
 from streams.testing.embedded import free_port
 from streams.testing.worker_process import WorkerProcess, environment
 from tests.client import Client, until, version
@@ -42,11 +42,11 @@ def brokers(kafka_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="module")
 def ours(brokers: Brokers, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(
-        kafka=Kafka(bootstrap_servers=brokers.bootstrap_servers, partitions=2),
-        redis=Redis(url=SecretStr(redis_url), key_prefix="operations:list:"),
-        tables=Tables(store="rocksdb", data_dir=tmp_path_factory.mktemp("worker") / "data"),
-        metrics=Metrics(port=free_port(), token=SecretStr(TOKEN)),
-        ranker=Ranker(model="none"),
+        kafka=KafkaSettings(bootstrap_servers=brokers.bootstrap_servers, partitions=2),
+        redis=RedisSettings(url=SecretStr(redis_url), key_prefix="operations:list:"),
+        tables=TablesSettings(store="rocksdb", data_dir=tmp_path_factory.mktemp("worker") / "data"),
+        metrics=MetricsSettings(port=free_port(), token=SecretStr(TOKEN)),
+        ranker=RankerSettings(model="none"),
     )
 
 
@@ -94,7 +94,7 @@ def test_counters_are_at_zero_before_anything_came(running: WorkerProcess, ours:
 
 
 def test_a_second_worker_with_rocksdb_in_the_folder_is_told(running: WorkerProcess, ours: Settings) -> None:
-    beside = ours.model_copy(update={"metrics": Metrics(port=free_port())})
+    beside = ours.model_copy(update={"metrics": MetricsSettings(port=free_port())})
     started = time.monotonic()
     second = subprocess.run(
         [sys.executable, "-m", "streams.cli", "worker", "--role", "state"],

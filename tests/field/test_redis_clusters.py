@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from streams import metrics
 from streams.publish.list_cache import ListCache
 from streams.publish.redis_refusal import CacheUnavailable
-from streams.settings import Redis, Settings, SettingsError
+from streams.settings import RedisSettings, Settings, SettingsError
 from tests.field.redises import HOST, Cluster, RedisServer, cluster, sentinels
 from tests.field.test_redis_refusals import pending, running, until, world_of
 from tests.published import RedisWorld
@@ -105,16 +105,16 @@ def test_in_a_cluster_the_readmes_acl_is_enough_and_other_databases_are_refused(
     for server in running:
         server.client.execute_command("ACL SETUSER app -cluster|slots")
     with pytest.raises(SettingsError, match=r"got no permission \(.*cluster\|slots.* correct the user's ACL"):
-        asyncio.run(checked(Settings(redis=Redis(url=SecretStr(url)))))
+        asyncio.run(checked(Settings(redis=RedisSettings(url=SecretStr(url)))))
     for server in running:
         server.client.execute_command("ACL SETUSER app +cluster|slots")
-    assert "3 masters" in asyncio.run(checked(Settings(redis=Redis(url=SecretStr(url)))))
+    assert "3 masters" in asyncio.run(checked(Settings(redis=RedisSettings(url=SecretStr(url)))))
     with pytest.raises(SettingsError, match=r"got no database 3 .*, in a cluster 0; correct AFTERCLICK_REDIS__URL"):
-        asyncio.run(checked(Settings(redis=Redis(url=SecretStr(f"redis://{HOST}:{running[0].port}/3")))))
+        asyncio.run(checked(Settings(redis=RedisSettings(url=SecretStr(f"redis://{HOST}:{running[0].port}/3")))))
     master = next(server for server in running if server.client.role()[0] == b"master")
     master.client.config_set("maxmemory", 1)
     with pytest.raises(CacheUnavailable, match="got no room"):
-        asyncio.run(checked(Settings(redis=Redis(url=SecretStr(running[0].url)))))
+        asyncio.run(checked(Settings(redis=RedisSettings(url=SecretStr(running[0].url)))))
     master.client.config_set("maxmemory", 0)
 
 
@@ -153,4 +153,4 @@ def _wrong_addresses(sentinel: RedisServer, server: RedisServer) -> None:
     ):
         kind = CacheUnavailable if "other" in url else SettingsError
         with pytest.raises(kind, match=said):
-            asyncio.run(checked(Settings(redis=Redis(url=SecretStr(url)))))
+            asyncio.run(checked(Settings(redis=RedisSettings(url=SecretStr(url)))))

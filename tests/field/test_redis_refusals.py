@@ -23,7 +23,7 @@ from streams.kafka.topics import ensure_topics, topic_specs
 from streams.publish.backfill import Backfill, owner_of
 from streams.publish.list_cache import ListCache, OutgoingList, WriteOutcome
 from streams.publish.redis_refusal import CacheUnavailable
-from streams.settings import Redis, Settings, SettingsError
+from streams.settings import RedisSettings, Settings, SettingsError
 from tests.faults.cluster import Wire
 from tests.field.redises import HOST, RedisServer, RefusingServer
 from tests.published import RedisWorld
@@ -50,7 +50,7 @@ def world(server: RedisServer, settings: Settings) -> Iterator[RedisWorld]:
 
 def world_of(settings: Settings, url: str, client: Any = None) -> RedisWorld:
     """The topics of these settings, with this Redis."""
-    settings = settings.model_copy(update={"redis": Redis(url=SecretStr(url))})
+    settings = settings.model_copy(update={"redis": RedisSettings(url=SecretStr(url))})
     asyncio.run(ensure_topics(settings, topic_specs(settings)))
     return RedisWorld(settings, client)
 
@@ -136,7 +136,7 @@ def test_the_readmes_acl_is_enough_to_complete_an_emptied_redis(server: RedisSer
             await until(lambda: all(world.version(f"u{number}") == 1 for number in range(USERS)))
             await until(lambda: pending() == 0)
 
-    app = world.settings.model_copy(update={"redis": Redis(url=login)})
+    app = world.settings.model_copy(update={"redis": RedisSettings(url=login)})
     assert asyncio.run(checked(app)) == "takes lists"
     asyncio.run(played())
     server.client.acl_deluser("app")
@@ -146,7 +146,9 @@ def test_the_readmes_acl_is_enough_to_complete_an_emptied_redis(server: RedisSer
 def test_a_check_names_each_right_that_is_missing(server: RedisServer, world: RedisWorld, missing: str) -> None:
     rights = " ".join(f"+{command}" for command in COMMANDS if command != missing)
     server.client.execute_command(f"ACL SETUSER app reset on >pw ~afterclick:list:* {rights}")
-    app = world.settings.model_copy(update={"redis": Redis(url=SecretStr(f"redis://app:pw@{HOST}:{server.port}"))})
+    app = world.settings.model_copy(
+        update={"redis": RedisSettings(url=SecretStr(f"redis://app:pw@{HOST}:{server.port}"))}
+    )
     with pytest.raises(
         SettingsError, match=rf"(?i)got no permission .*\b{missing}\b.*, expected .*correct the user's ACL"
     ) as error:
@@ -334,7 +336,9 @@ def test_each_error_of_a_server_has_a_line_without_a_secret(
     """Servers repeat what they receive, the password included."""
     caplog.set_level(logging.DEBUG)
     with RefusingServer(error) as server:
-        settings = Settings(redis=Redis(url=SecretStr(f"redis://app:hunter2@{HOST}:{server.port}/7"), timeout_ms=500))
+        settings = Settings(
+            redis=RedisSettings(url=SecretStr(f"redis://app:hunter2@{HOST}:{server.port}/7"), timeout_ms=500)
+        )
 
         async def played() -> tuple[AfterclickError, list[WriteOutcome]]:
             cache = ListCache(settings)
@@ -396,7 +400,7 @@ def test_lists_follow_once_redis_accepts_connections_again(server: RedisServer, 
 
 
 async def _checked_alone(url: str) -> str:
-    cache = ListCache(Settings(redis=Redis(url=SecretStr(url))))
+    cache = ListCache(Settings(redis=RedisSettings(url=SecretStr(url))))
     try:
         return await cache.check()
     finally:

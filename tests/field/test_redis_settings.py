@@ -16,7 +16,7 @@ from streams.kafka.topics import ensure_topics, topic_specs
 from streams.publish.backfill import owner_of
 from streams.publish.list_cache import ListCache
 from streams.publish.redis_refusal import CacheUnavailable
-from streams.settings import Kafka, Ranker, Redis, Settings, SettingsError
+from streams.settings import KafkaSettings, RankerSettings, RedisSettings, Settings, SettingsError
 from streams.testing.embedded import free_port
 from streams.testing.worker_process import environment
 from tests.field.redises import HOST, RedisServer
@@ -39,8 +39,8 @@ def _soon(monkeypatch: pytest.MonkeyPatch, server: RedisServer) -> None:
 @pytest.fixture
 def shared(server: RedisServer, settings: Settings) -> Settings:
     """Settings with a key prefix that others use, too."""
-    redis = Redis(url=SecretStr(server.url), key_prefix="afterclick:list:")
-    settings = settings.model_copy(update={"redis": redis, "ranker": Ranker(model="none")})
+    redis = RedisSettings(url=SecretStr(server.url), key_prefix="afterclick:list:")
+    settings = settings.model_copy(update={"redis": redis, "ranker": RankerSettings(model="none")})
     asyncio.run(ensure_topics(settings, topic_specs(settings)))
     return settings
 
@@ -58,7 +58,7 @@ def command(settings: Settings, *arguments: str, **more: str) -> subprocess.Comp
 
 @pytest.mark.parametrize("arguments", [("worker",), ("doctor",), ("recommend", "ann")], ids=lambda words: words[0])
 def test_a_wrong_address_is_one_line_before_kafka_is_asked(arguments: tuple[str, ...]) -> None:
-    nowhere = Settings(kafka=Kafka(bootstrap_servers=f"{HOST}:{free_port()}"))
+    nowhere = Settings(kafka=KafkaSettings(bootstrap_servers=f"{HOST}:{free_port()}"))
     ended = command(nowhere, *arguments, AFTERCLICK_REDIS__URL="redis://:12#hunter2@cache:6379/0")
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [
@@ -68,21 +68,21 @@ def test_a_wrong_address_is_one_line_before_kafka_is_asked(arguments: tuple[str,
 
 
 def test_a_database_that_is_not_there_stops_the_start(shared: Settings, server: RedisServer) -> None:
-    wrong = shared.model_copy(update={"redis": Redis(url=SecretStr(f"redis://{HOST}:{server.port}/99"))})
+    wrong = shared.model_copy(update={"redis": RedisSettings(url=SecretStr(f"redis://{HOST}:{server.port}/99"))})
     ended = command(wrong, "worker", "--role", "rank")
     assert ended.returncode == 2
     assert "Redis: got no database 99 (DB index is out of range)" in ended.stderr.splitlines()[-1]
 
 
 def test_tls_where_there_is_none_is_told_the_right_way_round(server: RedisServer) -> None:
-    wrong = Settings(redis=Redis(url=SecretStr(f"rediss://:hunter2@{HOST}:{server.port}")))
+    wrong = Settings(redis=RedisSettings(url=SecretStr(f"rediss://:hunter2@{HOST}:{server.port}")))
 
     async def read() -> None:
         await ListCache.read_once(wrong, "ann")
 
     with pytest.raises(SettingsError, match=r"write redis:// \(the server has no TLS there\)$"):
         asyncio.run(read())
-    missing = Settings(redis=Redis(url=SecretStr(f"rediss://{HOST}:{server.port}?ssl_ca_certs=/no/ca.pem")))
+    missing = Settings(redis=RedisSettings(url=SecretStr(f"rediss://{HOST}:{server.port}?ssl_ca_certs=/no/ca.pem")))
 
     async def check() -> None:
         cache = ListCache(missing)
@@ -105,7 +105,7 @@ def test_another_installation_under_the_same_keys_does_not_start(shared: Setting
     assert line.startswith("afterclick: Redis: got lists of another Afterclick under afterclick:list:*")
     assert "set another AFTERCLICK_REDIS__KEY_PREFIX" in line
     green = shared.model_copy(update={"kafka": shared.kafka.model_copy(update={"group_id": "green"})})
-    own = other.model_copy(update={"redis": Redis(url=other.redis.url)})
+    own = other.model_copy(update={"redis": RedisSettings(url=other.redis.url)})
     for fine in (shared, green, own):
         assert asyncio.run(checked(fine)) == "takes lists"
 

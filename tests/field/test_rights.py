@@ -27,7 +27,16 @@ from streams.commands.doctor.doctor import examine
 from streams.kafka import rights
 from streams.kafka.rights import Right
 from streams.kafka.topics import ensure_topics, topic_specs
-from streams.settings import Encoder, Kafka, Metrics, Ranker, Redis, Security, Settings, Tables
+from streams.settings import (
+    EncoderSettings,
+    KafkaSettings,
+    MetricsSettings,
+    RankerSettings,
+    RedisSettings,
+    SecuritySettings,
+    Settings,
+    TablesSettings,
+)
 from streams.testing.apache_kafka import ApacheKafka
 from streams.testing.embedded import free_port
 from streams.testing.worker_process import WorkerProcess, worker
@@ -52,16 +61,16 @@ def authorised(kafka_home: Path) -> Iterator[str]:
 
 
 def settings_of(user: str, password: str, servers: str, redis_url: str, folder: Path) -> Settings:
-    security = Security(
+    security = SecuritySettings(
         protocol="SASL_PLAINTEXT", sasl_mechanism="PLAIN", sasl_username=user, sasl_password=SecretStr(password)
     )
     return Settings(
-        kafka=Kafka(bootstrap_servers=servers, security=security, partitions=1),
-        redis=Redis(url=SecretStr(redis_url), key_prefix=f"{uuid.uuid4().hex}:"),
-        tables=Tables(data_dir=folder / "data"),
-        metrics=Metrics(port=free_port()),
-        encoder=Encoder(),
-        ranker=Ranker(model="none"),
+        kafka=KafkaSettings(bootstrap_servers=servers, security=security, partitions=1),
+        redis=RedisSettings(url=SecretStr(redis_url), key_prefix=f"{uuid.uuid4().hex}:"),
+        tables=TablesSettings(data_dir=folder / "data"),
+        metrics=MetricsSettings(port=free_port()),
+        encoder=EncoderSettings(),
+        ranker=RankerSettings(model="none"),
     )
 
 

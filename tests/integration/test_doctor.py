@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from streams.commands.doctor import doctor
 from streams.kafka import topics
-from streams.settings import Ranker, Settings
+from streams.settings import RankerSettings, Settings
 
 
 def test_the_doctor_sees_topics_become_right_and_wrong(settings: Settings) -> None:
-    settings = settings.model_copy(update={"ranker": Ranker(model="none")})
+    settings = settings.model_copy(update={"ranker": RankerSettings(model="none")})
     specs = topics.topic_specs(settings)
     input_, ours = (next(spec for spec in specs if spec.is_input is is_input) for is_input in (True, False))
     asyncio.run(
@@ -25,7 +25,7 @@ def test_the_doctor_sees_topics_become_right_and_wrong(settings: Settings) -> No
 
 def test_a_missing_topic_that_nobody_creates_is_a_failure(settings: Settings) -> None:
     kafka = settings.kafka.model_copy(update={"create_topics": False})
-    settings = settings.model_copy(update={"ranker": Ranker(model="none"), "kafka": kafka})
+    settings = settings.model_copy(update={"ranker": RankerSettings(model="none"), "kafka": kafka})
     failures = [check for check in asyncio.run(doctor.examine(settings)) if not check.ok]
     assert [check.name for check in failures] == [f"topic {spec.name}" for spec in topics.topic_specs(settings)]
     assert all("create it" in check.advice for check in failures)

@@ -22,7 +22,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from streams.settings import Kafka, Metrics, Redis, Settings, Tables
+from streams.settings import KafkaSettings, MetricsSettings, RedisSettings, Settings, TablesSettings
 from streams.testing.apache_kafka import ApacheKafka
 from streams.testing.embedded import EmbeddedRedis, free_port
 from streams.testing.worker_process import environment, worker
@@ -52,10 +52,10 @@ def own_redis() -> Iterator[str]:
 def own_settings(own_kafka: str, own_redis: str, tmp_path: Path) -> Settings:
     """The defaults, at the addresses of the two servers."""
     return Settings(
-        kafka=Kafka(bootstrap_servers=own_kafka),
-        redis=Redis(url=SecretStr(own_redis)),
-        tables=Tables(data_dir=tmp_path / "data"),
-        metrics=Metrics(port=free_port()),
+        kafka=KafkaSettings(bootstrap_servers=own_kafka),
+        redis=RedisSettings(url=SecretStr(own_redis)),
+        tables=TablesSettings(data_dir=tmp_path / "data"),
+        metrics=MetricsSettings(port=free_port()),
     )
 
 

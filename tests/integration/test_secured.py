@@ -20,7 +20,16 @@ from streams.commands.doctor import doctor
 from streams.kafka.client import KafkaRefuses, KafkaUnavailable
 from streams.kafka.topics import ensure_topics, topic_specs
 from streams.publish.list_cache import ListCache
-from streams.settings import Kafka, Metrics, Ranker, Redis, Security, Settings, SettingsError, Tables
+from streams.settings import (
+    KafkaSettings,
+    MetricsSettings,
+    RankerSettings,
+    RedisSettings,
+    SecuritySettings,
+    Settings,
+    SettingsError,
+    TablesSettings,
+)
 from streams.testing.embedded import free_port
 from streams.testing.worker_process import environment, worker
 from tests.client import now_ms, until
@@ -62,21 +71,21 @@ def redis_port(certificates: Certificates, folder: Path) -> Iterator[int]:
         yield port
 
 
-def scram(cafile: Path, password: str = PASSWORD) -> Security:
+def scram(cafile: Path, password: str = PASSWORD) -> SecuritySettings:
     login = {"sasl_username": USER, "sasl_password": SecretStr(password)}
-    return Security(protocol="SASL_SSL", ssl_cafile=cafile, ssl_key_password=SecretStr(KEY_PASSWORD), **login)
+    return SecuritySettings(protocol="SASL_SSL", ssl_cafile=cafile, ssl_key_password=SecretStr(KEY_PASSWORD), **login)
 
 
-def cache(port: int, cafile: Path, login: str = f"{USER}:{REDIS_PASSWORD}", scheme: str = "rediss") -> Redis:
-    return Redis(url=SecretStr(f"{scheme}://{login}@127.0.0.1:{port}/0?ssl_ca_certs={cafile}"))
+def cache(port: int, cafile: Path, login: str = f"{USER}:{REDIS_PASSWORD}", scheme: str = "rediss") -> RedisSettings:
+    return RedisSettings(url=SecretStr(f"{scheme}://{login}@127.0.0.1:{port}/0?ssl_ca_certs={cafile}"))
 
 
-def settings_of(folder: Path, kafka: Kafka, cached: Redis) -> Settings:
+def settings_of(folder: Path, kafka: KafkaSettings, cached: RedisSettings) -> Settings:
     return Settings(
         kafka=kafka.model_copy(update={"partitions": 2}),
         redis=cached,
-        tables=Tables(data_dir=folder / "data"),
-        metrics=Metrics(port=free_port(), token=SecretStr(TOKEN)),
+        tables=TablesSettings(data_dir=folder / "data"),
+        metrics=MetricsSettings(port=free_port(), token=SecretStr(TOKEN)),
         log_level="debug",
     )
 
@@ -93,9 +102,9 @@ def afterclick(settings: Settings, *arguments: str) -> subprocess.CompletedProce
 
 
 def test_kafka_accepts_a_password_or_a_certificate(addresses: Addresses, certificates: Certificates) -> None:
-    mutual = Security(protocol="SSL", ssl_cafile=certificates.ca, ssl_certfile=certificates.client)
+    mutual = SecuritySettings(protocol="SSL", ssl_cafile=certificates.ca, ssl_certfile=certificates.client)
     for address, security in ((addresses.scram, scram(certificates.ca)), (addresses.mutual, mutual)):
-        settings = Settings(kafka=Kafka(bootstrap_servers=address, security=security, partitions=2))
+        settings = Settings(kafka=KafkaSettings(bootstrap_servers=address, security=security, partitions=2))
         asyncio.run(ensure_topics(settings, topic_specs(settings)))
 
 
@@ -117,18 +126,18 @@ def test_kafka_accepts_a_password_or_a_certificate(addresses: Addresses, certifi
 def test_a_refusal_of_kafka_is_one_line_with_the_reason(
     case: str, said: str, addresses: Addresses, certificates: Certificates
 ) -> None:
-    def mutual(own: Path | None) -> Kafka:
-        security = Security(protocol="SSL", ssl_cafile=certificates.ca, ssl_certfile=own)
-        return Kafka(bootstrap_servers=addresses.mutual, security=security)
+    def mutual(own: Path | None) -> KafkaSettings:
+        security = SecuritySettings(protocol="SSL", ssl_cafile=certificates.ca, ssl_certfile=own)
+        return KafkaSettings(bootstrap_servers=addresses.mutual, security=security)
 
     kafka = {
-        "wrong password": Kafka(bootstrap_servers=addresses.scram, security=scram(certificates.ca, "wrong")),
-        "wrong CA": Kafka(bootstrap_servers=addresses.scram, security=scram(certificates.another_ca)),
-        "expired certificate": Kafka(bootstrap_servers=addresses.expired, security=scram(certificates.ca)),
+        "wrong password": KafkaSettings(bootstrap_servers=addresses.scram, security=scram(certificates.ca, "wrong")),
+        "wrong CA": KafkaSettings(bootstrap_servers=addresses.scram, security=scram(certificates.another_ca)),
+        "expired certificate": KafkaSettings(bootstrap_servers=addresses.expired, security=scram(certificates.ca)),
         "no certificate": mutual(None),
         "a stranger's certificate": mutual(certificates.strangers),
         "an expired certificate of ours": mutual(certificates.expired),
-        "no TLS": Kafka(bootstrap_servers=addresses.scram),
+        "no TLS": KafkaSettings(bootstrap_servers=addresses.scram),
     }[case]
     settings = Settings(kafka=kafka)
     with pytest.raises(KafkaUnavailable if case == "no TLS" else KafkaRefuses, match=said) as refused:
@@ -162,7 +171,7 @@ def test_a_refusal_of_redis_is_one_line_with_the_reason(
 
 
 def test_a_redis_with_tls_needs_a_tls_url(redis_port: int, certificates: Certificates) -> None:
-    plain = Redis(url=SecretStr(f"redis://{USER}:{REDIS_PASSWORD}@127.0.0.1:{redis_port}/0"))
+    plain = RedisSettings(url=SecretStr(f"redis://{USER}:{REDIS_PASSWORD}@127.0.0.1:{redis_port}/0"))
     with pytest.raises(
         SettingsError, match=r"expected one; in AFTERCLICK_REDIS__URL write rediss:// \(the server has TLS"
     ):
@@ -170,7 +179,7 @@ def test_a_redis_with_tls_needs_a_tls_url(redis_port: int, certificates: Certifi
     asyncio.run(checked(cache(redis_port, certificates.ca)))
 
 
-async def checked(settings: Redis) -> None:
+async def checked(settings: RedisSettings) -> None:
     opened = ListCache(Settings(redis=settings))
     try:
         await opened.check()
@@ -181,8 +190,8 @@ async def checked(settings: Redis) -> None:
 def test_the_commands_end_with_that_line_and_an_exit_status(
     addresses: Addresses, certificates: Certificates, redis_port: int, tmp_path: Path
 ) -> None:
-    right = Kafka(bootstrap_servers=addresses.scram, security=scram(certificates.ca))
-    wrong = Kafka(bootstrap_servers=addresses.scram, security=scram(certificates.ca, "wrong"))
+    right = KafkaSettings(bootstrap_servers=addresses.scram, security=scram(certificates.ca))
+    wrong = KafkaSettings(bootstrap_servers=addresses.scram, security=scram(certificates.ca, "wrong"))
     locked_out = settings_of(tmp_path, wrong, cache(redis_port, certificates.ca)).model_copy(
         update={"log_level": "info"}
     )
@@ -196,7 +205,7 @@ def test_the_commands_end_with_that_line_and_an_exit_status(
     assert ended.stderr.splitlines()[-1].startswith("afterclick: Redis: got a refusal of the login")
     checks = {check.name.split()[0]: check for check in asyncio.run(doctor.examine(no_cache))}
     assert (checks["Kafka"].ok, checks["Redis"].ok) == (True, False)
-    ended = afterclick(locked_out.model_copy(update={"ranker": Ranker(model="none")}), "doctor", "--json")
+    ended = afterclick(locked_out.model_copy(update={"ranker": RankerSettings(model="none")}), "doctor", "--json")
     assert ended.returncode == 1
     assert not any(check["ok"] for check in json.loads(ended.stdout) if check["name"].startswith("Kafka"))
     found = ended.stdout + ended.stderr + repr(checks)
@@ -207,7 +216,7 @@ def test_a_worker_runs_with_credentials_and_shows_no_secret_in_log_or_metrics(
     addresses: Addresses, certificates: Certificates, redis_port: int, tmp_path: Path
 ) -> None:
     """At log level debug, with a secret in every setting that takes one."""
-    kafka = Kafka(bootstrap_servers=addresses.scram, security=scram(certificates.ca))
+    kafka = KafkaSettings(bootstrap_servers=addresses.scram, security=scram(certificates.ca))
     settings = settings_of(tmp_path, kafka, cache(redis_port, certificates.ca))
     with worker(settings) as running:
         until(lambda: ask(settings, "/readyz", TOKEN).startswith("ok"), 120)

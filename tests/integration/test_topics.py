@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[at
 from streams.kafka import client as kafka_client
 from streams.kafka.client import KafkaUnavailable
 from streams.kafka.topics import INPUTS, TopicError, TopicSpec, changelog_name, ensure_topics, topic_specs
-from streams.settings import Kafka, Settings
+from streams.settings import KafkaSettings, Settings
 
 
 def ensure(settings: Settings, needed: list[TopicSpec]) -> None:
@@ -177,7 +177,7 @@ def test_with_creation_off_each_missing_topic_has_its_line(settings: Settings) -
 def test_a_kafka_that_never_answers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_client, "CONNECT_TIMEOUT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        settings = Settings(kafka=Kafka(bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}"))
+        settings = Settings(kafka=KafkaSettings(bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}"))
         before = time.monotonic()
         with pytest.raises(KafkaUnavailable, match="AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS"):
             ensure(settings, topic_specs(settings))

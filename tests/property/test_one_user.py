@@ -14,7 +14,7 @@ from ranker.recall.catalogue import Catalogue
 from ranker.recall.counts import Counts
 from streams import metrics
 from streams.contracts import Click, Purchase
-from streams.settings import Candidates, Settings
+from streams.settings import CandidatesSettings, Settings
 from streams.state import users as users_module
 from streams.state.tier import StateTier
 from streams.state.users import Users
@@ -28,7 +28,7 @@ class CountingTier:
 
     def __init__(self, max_events_per_hour: int = 1_000) -> None:
         self.counts = Counts(90 * DAY, 3 * DAY)
-        candidates = Candidates(max_events_per_hour=max_events_per_hour)
+        candidates = CandidatesSettings(max_events_per_hour=max_events_per_hour)
         self._tier = StateTier(Settings(candidates=candidates), Users({}, 4), Catalogue(4), self.counts, ())
 
     def take(

@@ -16,7 +16,7 @@ from streams.contracts import Click
 from streams.kafka import record_time
 from streams.kafka.record_time import AHEAD_MS, LOG_APPEND_TIME, Record, RecordTimes, counted_at, receive_dated
 from streams.receive.message import BadMessage, Message
-from streams.settings import Kafka
+from streams.settings import KafkaSettings
 from tests.unit.test_state_worker import NOW, World
 
 DAY = 86_400_000
@@ -46,7 +46,7 @@ def at(sent: Sent, our_clock_ms: int, config: Any) -> int | None:
     """When the event counts, to a worker whose clock says so; None if it is refused."""
     value = {"event_id": "e", "user_id": "u", "item_id": "i", "timestamp": sent.written_ms + sent.off_ms}
     record = Record("clicks", sent.written_ms, sent.kind)
-    times = RecordTimes(Kafka())
+    times = RecordTimes(KafkaSettings())
     with (
         mock.patch.object(record_time, "now_ms", return_value=our_clock_ms),
         mock.patch.object(RecordTimes, "_config", config),

@@ -25,7 +25,7 @@ class Bound:
         self.error: AfterclickError | None = None
         self.catalogue_read = asyncio.Event()
         self.app = App("tests", fetch_wait_ms=100, broker="kafka://127.0.0.1:1", store="memory://")
-        self.health = Health(settings.Health(), ["rank"])
+        self.health = Health(settings.HealthSettings(), ["rank"])
         self.health.models_loaded = lambda: True
         self.ending = Ending()
         tier = TierBinding("rank", self.catalogue_read, self.receive, self.assigned, self.revoked, self.close, ())

@@ -17,7 +17,7 @@ from streams.commands import forget
 from streams.contracts import Recommendations
 from streams.kafka import client as kafka_client
 from streams.publish.list_cache import ListCache
-from streams.settings import Redis, Settings
+from streams.settings import RedisSettings, Settings
 from streams.testing.embedded import free_port
 
 
@@ -26,7 +26,7 @@ def requested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The users that a command asked for. Every user has a list."""
     users: list[str] = []
 
-    async def read_once(_: Redis, user_id: str) -> bytes:
+    async def read_once(_: RedisSettings, user_id: str) -> bytes:
         users.append(user_id)
         empty = {"list_id": "l", "as_of": 1, "generated_at": 2, "state_version": 3, "model": "none", "items": []}
         list_ = msgspec.convert({**empty, "user_id": user_id, "trigger": None, "degraded": None}, Recommendations)

@@ -14,7 +14,15 @@ import ranker.load
 from streams import metrics
 from streams.commands.doctor import doctor
 from streams.commands.doctor.doctor import Check
-from streams.settings import Encoder, Health, Kafka, Metrics, Ranker, Redis, Settings
+from streams.settings import (
+    EncoderSettings,
+    HealthSettings,
+    KafkaSettings,
+    MetricsSettings,
+    RankerSettings,
+    RedisSettings,
+    Settings,
+)
 from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
 from streams.worker import health, probes
 
@@ -40,8 +48,8 @@ def examine(settings: Settings) -> dict[str, Check]:
 def test_all_is_well_and_topics_need_not_be_there_yet() -> None:
     with EmbeddedKafka() as kafka, EmbeddedRedis() as cache:
         settings = Settings(
-            kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS),
-            redis=Redis(url=SecretStr(cache.url)),
+            kafka=KafkaSettings(bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS),
+            redis=RedisSettings(url=SecretStr(cache.url)),
         )
         found = examine(settings)
     assert [name for name, check in found.items() if not check.ok] == []
@@ -54,11 +62,11 @@ def test_all_is_well_and_topics_need_not_be_there_yet() -> None:
 
 def test_each_failure_has_advice_and_hides_no_other() -> None:
     settings = Settings(
-        kafka=Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}"),
-        redis=Redis(url=SecretStr(f"redis://:hunter2@127.0.0.1:{free_port()}/0")),
-        encoder=Encoder(model="broken"),
-        ranker=Ranker(model="broken"),
-        metrics=Metrics(port=free_port()),
+        kafka=KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}"),
+        redis=RedisSettings(url=SecretStr(f"redis://:hunter2@127.0.0.1:{free_port()}/0")),
+        encoder=EncoderSettings(model="broken"),
+        ranker=RankerSettings(model="broken"),
+        metrics=MetricsSettings(port=free_port()),
     )
     found = examine(settings)
     assert list(found) == ["Kafka", "topics", "Redis", "encoder", "ranker", "repeated"]
@@ -72,8 +80,8 @@ def test_each_failure_has_advice_and_hides_no_other() -> None:
 def test_too_few_brokers_for_the_replicas() -> None:
     with EmbeddedKafka() as kafka:
         settings = Settings(
-            kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS, replication_factor=3),
-            ranker=Ranker(model="none"),
+            kafka=KafkaSettings(bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS, replication_factor=3),
+            ranker=RankerSettings(model="none"),
         )
         found = examine(settings)
     assert not found["Kafka"].ok
@@ -84,8 +92,8 @@ def test_too_few_brokers_for_the_replicas() -> None:
 @pytest.mark.parametrize("token", [None, "a-token-of-some-length"])
 @pytest.mark.parametrize("share", [0.04, 0.8])
 def test_a_running_state_worker_reports_too_many_repeats(share: float, token: str | None) -> None:
-    found = Metrics(port=free_port(), token=token and SecretStr(token))
-    server = probes.serve(found, health.Health(Health(), ("state",)))
+    found = MetricsSettings(port=free_port(), token=token and SecretStr(token))
+    server = probes.serve(found, health.Health(HealthSettings(), ("state",)))
     try:
         metrics.ready.labels("state").set(1)
         metrics.duplicates_ratio.set(share)
@@ -100,15 +108,15 @@ def test_a_running_state_worker_reports_too_many_repeats(share: float, token: st
 
 
 def test_repeats_are_not_checked_without_a_state_worker() -> None:
-    elsewhere = Metrics(port=free_port())
-    server = probes.serve(elsewhere, health.Health(Health(), ("rank",)))
+    elsewhere = MetricsSettings(port=free_port())
+    server = probes.serve(elsewhere, health.Health(HealthSettings(), ("rank",)))
     try:
         metrics.ready.clear()
         assert doctor._repeats(elsewhere).found.startswith("not checked: no state worker")
     finally:
         server.shutdown()
         server.server_close()
-    assert doctor._repeats(Metrics(port=0)).found.startswith("not checked")
+    assert doctor._repeats(MetricsSettings(port=0)).found.startswith("not checked")
 
 
 def test_the_table_shows_everything_as_it_is() -> None:

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Producer
 
 from streams.kafka import topics
-from streams.settings import Kafka, Settings
+from streams.settings import KafkaSettings, Settings
 from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
 
 
@@ -37,7 +37,7 @@ def test_kafka_round_trip() -> None:
 def test_kafka_has_the_topics_that_ensure_topics_asks_for() -> None:
     with EmbeddedKafka() as kafka:
         settings = Settings(
-            kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS, create_topics=False)
+            kafka=KafkaSettings(bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS, create_topics=False)
         )
         asyncio.run(topics.ensure_topics(settings, topics.topic_specs(settings)))
 

@@ -22,7 +22,7 @@ from ranker.scorers import known_answers, known_pairs
 from ranker.scorers.bi_encoder import BiEncoder
 from streams.commands.doctor import doctor
 from streams.models.client import Models
-from streams.settings import Ranker, Settings
+from streams.settings import RankerSettings, Settings
 from tests import models
 from tests.unit.test_fusion import folder as fused
 from tests.unit.test_fusion import head
@@ -125,7 +125,7 @@ def test_some_pairs_wrong_are_no_reason_to_refuse() -> None:
 
 def test_the_worker_and_doctor_say_so(tmp_path: Path) -> None:
     folder = str(fill(models.classifier(tmp_path), float("nan"), "classifier"))
-    ranker = Ranker(model=folder, device="cpu", dtype="float32")
+    ranker = RankerSettings(model=folder, device="cpu", dtype="float32")
     serving = Models(None, ranker)
     with pytest.raises(ModelUnsupported, match="not finite"):
         serving.load()

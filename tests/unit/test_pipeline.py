@@ -17,7 +17,7 @@ from ranker.score import Scorer, ScoreRequest
 from streams.contracts import Item, Recommendations
 from streams.offline.pipeline import Pipeline
 from streams.receive.message import BadMessage, Message
-from streams.settings import Candidates, Ranker, Settings
+from streams.settings import CandidatesSettings, RankerSettings, Settings
 
 NOW = 1_790_000_000_000
 KINDS = ("walking boots", "tent", "reading lamp", "garden chair", "coffee grinder", "rain jacket")
@@ -111,7 +111,7 @@ def test_arrival_order_does_not_matter(encoder: TextEncoder, scorer: Scorer) -> 
 
 def test_an_item_bought_just_now_is_left_out_even_where_repeats_are_allowed(encoder: TextEncoder) -> None:
     for repeats in (False, True):
-        whole = pipeline(encoder, None, Settings(candidates=Candidates(repeat_purchases=repeats)))
+        whole = pipeline(encoder, None, Settings(candidates=CandidatesSettings(repeat_purchases=repeats)))
         feed(whole, "ann", "item-00", "e1", "purchases", at=NOW - 5 * 86_400_000)
         feed(whole, "ann", "item-06", "e2", "purchases", at=NOW - 1000)
         shown = {item.item_id for item in feed(whole, "ann", "item-12", "e3").items}
@@ -144,7 +144,7 @@ def test_the_model_sees_only_the_best_candidates(encoder: TextEncoder) -> None:
             assert {len(request.candidates) for request in requests} == {30}
             return super().score(requests)
 
-    whole = pipeline(encoder, ChecksCandidates(1.0), Settings(ranker=Ranker(max_candidates=30)))
+    whole = pipeline(encoder, ChecksCandidates(1.0), Settings(ranker=RankerSettings(max_candidates=30)))
     plain = pipeline(encoder, None)
     best = {item.item_id for item in feed(plain, "ann", "item-00", "e1").items}
     assert len({item.item_id for item in feed(whole, "ann", "item-00", "e1").items} & best) > 10

@@ -18,12 +18,12 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr, ValidationError
 
 from streams.kafka.client import why_away
-from streams.settings import Health, Kafka, Metrics, SettingsError
+from streams.settings import HealthSettings, KafkaSettings, MetricsSettings, SettingsError
 from streams.testing.embedded import EmbeddedKafka, free_port
 from streams.worker import health, probes
 from streams.worker.health import Workload
 
-LIMITS = Health(stuck_s=5, max_lag=10)
+LIMITS = HealthSettings(stuck_s=5, max_lag=10)
 TOKEN = "a-token-of-some-length"
 
 
@@ -35,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def ready(limits: Health = LIMITS) -> health.Health:
+def ready(limits: HealthSettings = LIMITS) -> health.Health:
     """A worker of one tier that is up and has nothing to do."""
     found = health.Health(limits, ("state",))
     found.models_loaded = lambda: True
@@ -47,7 +47,7 @@ def ready(limits: Health = LIMITS) -> health.Health:
 @contextmanager
 def served(judged: health.Health, token: str | None = None) -> Iterator[Callable[..., tuple[int, str]]]:
     """Ask a server; status and text."""
-    metrics = Metrics(port=free_port(), token=token and SecretStr(token))
+    metrics = MetricsSettings(port=free_port(), token=token and SecretStr(token))
     server = probes.serve(metrics, judged)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -169,7 +169,7 @@ def test_metrics_and_all_other_paths_need_the_token() -> None:
                 assert ask(path, wrong) == (401, "a bearer token is needed\n")
         assert "afterclick_worker_ready" in ask("/metrics", f"Bearer {TOKEN}")[1]
     with pytest.raises(ValidationError):
-        Metrics(token=SecretStr("short"))
+        MetricsSettings(token=SecretStr("short"))
 
 
 def test_probes_answer_without_a_token_but_give_no_reason(clock: list[float]) -> None:
@@ -193,7 +193,7 @@ def test_other_paths_and_methods_do_nothing() -> None:
 
 def test_a_silent_client_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes.Handler, "timeout", 0.2)
-    metrics = Metrics(port=free_port())
+    metrics = MetricsSettings(port=free_port())
     server = probes.serve(metrics, ready())
     with socket.create_connection(("127.0.0.1", metrics.port), timeout=10) as silent:
         assert silent.recv(1) == b""
@@ -203,20 +203,20 @@ def test_a_silent_client_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_address_in_use_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        metrics = Metrics(port=taken.getsockname()[1])
+        metrics = MetricsSettings(port=taken.getsockname()[1])
         with pytest.raises(SettingsError, match=r"^AFTERCLICK_METRICS__PORT: got .*; give each worker a port"):
             probes.serve(metrics, ready())
 
 
 def test_the_default_address_is_loopback() -> None:
-    assert Metrics().host == "127.0.0.1"
+    assert MetricsSettings().host == "127.0.0.1"
 
 
 def test_kafka_is_available_once_a_server_answers_and_not_where_one_only_listens() -> None:
     with EmbeddedKafka() as there:
-        some = Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}, {there.bootstrap_servers}")
+        some = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}, {there.bootstrap_servers}")
         assert asyncio.run(why_away(some)) == ""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         here = f"127.0.0.1:{mute.getsockname()[1]}"
-        assert asyncio.run(why_away(Kafka(bootstrap_servers=here))) == f"no server of {here} answers"
-    assert asyncio.run(why_away(Kafka(bootstrap_servers=here))) == f"no server of {here} answers"
+        assert asyncio.run(why_away(KafkaSettings(bootstrap_servers=here))) == f"no server of {here} answers"
+    assert asyncio.run(why_away(KafkaSettings(bootstrap_servers=here))) == f"no server of {here} answers"

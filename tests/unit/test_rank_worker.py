@@ -22,7 +22,7 @@ from streams.contracts import Candidate, HistoryEvent, RankRequest, Recommendati
 from streams.kafka.outgoing import Outgoing
 from streams.rank.tier import RankTier
 from streams.rank.worker import RankWorker
-from streams.settings import Ranker, Settings
+from streams.settings import RankerSettings, Settings
 
 NOW = 1_790_000_000_000
 LIST_S = 0.02
@@ -92,7 +92,7 @@ def event(user_id: str, offset: int) -> Any:
 
 async def played(users: int, per_s: float) -> tuple[list[float], list[str | None]]:
     """Send one request for each user. Returns the seconds to each list, and why it is degraded."""
-    settings = Settings(ranker=Ranker(max_wait_ms=round(MAX_WAIT_S * 1000)))
+    settings = Settings(ranker=RankerSettings(max_wait_ms=round(MAX_WAIT_S * 1000)))
     out: Any = Out()
     with ThreadPoolExecutor(2) as threads:
         worker = RankWorker(settings, RankTier(settings, Slow()), out, out, threads)
@@ -143,7 +143,7 @@ class Troubled(Slow):
 
 
 def test_lists_without_the_model_say_why_and_the_model_is_used_again_once_it_works() -> None:
-    settings = Settings(ranker=Ranker(timeout_ms=100))
+    settings = Settings(ranker=RankerSettings(timeout_ms=100))
 
     async def played() -> list[str | None]:
         out: Any = Out()

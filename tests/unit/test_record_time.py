@@ -12,7 +12,7 @@ from streams.contracts import Click, Forget
 from streams.kafka import record_time
 from streams.kafka.record_time import LOG_APPEND_TIME, Record, RecordTimes, counted_at, receive_dated
 from streams.receive.message import BadMessage, Message
-from streams.settings import Kafka
+from streams.settings import KafkaSettings
 
 NOW = 1_790_000_000_000
 HOUR, DAY = 3_600_000, 86_400_000
@@ -32,7 +32,7 @@ def times_of(monkeypatch: pytest.MonkeyPatch, **config: str) -> tuple[RecordTime
         return {name.replace("_", "."): value for name, value in config.items()}
 
     monkeypatch.setattr(RecordTimes, "_config", answer)
-    return RecordTimes(Kafka()), asked
+    return RecordTimes(KafkaSettings()), asked
 
 
 def written(times: RecordTimes, ahead_ms: int, kind: int = 0) -> int | None:

@@ -10,7 +10,7 @@ from redis.exceptions import AuthenticationError, ConnectionError, ResponseError
 
 from streams import settings
 from streams.publish.redis_refusal import LASTING, explain, reason_of
-from streams.settings import Redis, Settings, SettingsError
+from streams.settings import RedisSettings, Settings, SettingsError
 from streams.settings.redis_address import Address, AddressError, parse
 
 
@@ -112,7 +112,7 @@ def test_what_is_ambiguous_is_refused_without_a_secret(
     assert line.startswith("AFTERCLICK_REDIS__URL: got a value not shown, expected ")
     assert expected in line
     with pytest.raises(ValidationError) as invalid:
-        Redis(url=SecretStr(url))
+        RedisSettings(url=SecretStr(url))
     assert "SECRET9" not in f"{line} {refused.value!r} {invalid.value}"
 
 
@@ -166,4 +166,4 @@ def test_an_error_inside_a_script_of_redis_6_has_its_reason(text: str, reason: s
 def test_the_key_prefix_follows_the_topic_prefix() -> None:
     assert Settings().key_prefix == "afterclick:list:"
     assert Settings(topic_prefix="shop.").key_prefix == "afterclick:list:shop.:"
-    assert Settings(topic_prefix="shop.", redis=Redis(key_prefix="mine:")).key_prefix == "mine:"
+    assert Settings(topic_prefix="shop.", redis=RedisSettings(key_prefix="mine:")).key_prefix == "mine:"

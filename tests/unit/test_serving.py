@@ -24,7 +24,7 @@ from streams.contracts import Candidate, HistoryEvent, RankRequest, Recommendati
 from streams.models.client import Models
 from streams.rank.serving import Serving
 from streams.rank.tier import RankTier
-from streams.settings import Ranker, Settings
+from streams.settings import RankerSettings, Settings
 from tests import models
 from tests.unit.test_fusion import folder as fused
 from tests.unit.test_known_pairs import fill
@@ -49,7 +49,7 @@ def request(user_id: str = "ann") -> RankRequest:
 
 def settings_of(folder: Path, **more: object) -> Settings:
     ranker = {"model": str(folder), "follow_s": FOLLOW_S, "timeout_ms": 500, "device": "cpu", "dtype": "float32"}
-    return Settings(ranker=Ranker(**(ranker | more)))
+    return Settings(ranker=RankerSettings(**(ranker | more)))
 
 
 def lists_while(
@@ -150,7 +150,7 @@ def test_two_models_share_the_users(tmp_path: Path) -> None:
 
 
 def test_no_model_may_challenge_a_model() -> None:
-    tier = RankTier(Settings(ranker=Ranker(challenger="none", challenger_share=0.5)), Slow(), None)
+    tier = RankTier(Settings(ranker=RankerSettings(challenger="none", challenger_share=0.5)), Slow(), None)
     for variant, expected in enumerate((("slow", None), ("none", "no-model"))):
         user = next(user for user in USERS if tier.variant(user) == variant)
         [list_] = tier.rank([request(user)], NOW)

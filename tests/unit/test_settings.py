@@ -115,8 +115,8 @@ def test_a_list_is_written_with_commas(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_settings_given_as_variables_are_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
     changed = settings.Settings(
         topic_prefix="shop.",
-        kafka=settings.Kafka(partitions=3, create_topics=False, instance_id="w1"),
-        redis=settings.Redis(url=SecretStr("redis://:hunter2@cache")),
+        kafka=settings.KafkaSettings(partitions=3, create_topics=False, instance_id="w1"),
+        redis=settings.RedisSettings(url=SecretStr("redis://:hunter2@cache")),
     )
     for name, value in environment(changed).items():
         monkeypatch.setenv(name, value)
@@ -337,7 +337,7 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AFTERCLICK_REDIS__URL", "redis://:hunter2@cache")
     assert "hunter2" not in repr(settings.load())
     with pytest.raises(ValueError, match="redis") as caught:
-        settings.Redis(url=SecretStr("http://:hunter2@cache"))
+        settings.RedisSettings(url=SecretStr("http://:hunter2@cache"))
     assert "hunter2" not in str(caught.value)
 
 

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaConnectionError
 from streams.kafka import token_provider
 from streams.kafka.client import client_options
 from streams.kafka.token_provider import TokenProvider
-from streams.settings import Kafka, Security, SettingsError
+from streams.settings import KafkaSettings, SecuritySettings, SettingsError
 from tests.unit import tokens
 
 AMAZON = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ROLE_ARN"}
@@ -104,10 +104,10 @@ def test_a_wrong_path_is_a_settings_error(path: str, said: str) -> None:
 
 
 def test_all_clients_share_one_provider() -> None:
-    security = Security(
+    security = SecuritySettings(
         protocol="SASL_PLAINTEXT", sasl_mechanism="OAUTHBEARER", token_provider="tests.unit.tokens:plain"
     )
-    one, other = (client_options(Kafka(security=security)) for _ in range(2))
+    one, other = (client_options(KafkaSettings(security=security)) for _ in range(2))
     assert one["sasl_oauth_token_provider"] is other["sasl_oauth_token_provider"]
     assert "sasl_plain_username" not in one
 

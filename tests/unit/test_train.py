@@ -41,7 +41,7 @@ from streams.offline.query_group_builder import QueryGroupBuilder
 from streams.offline.split_pipeline import SplitPipeline
 from streams.offline.training_data import ORDER_SEED, gather
 from streams.offline.training_run import TrainingRun
-from streams.settings import Candidates, Encoder, Ranker, Settings
+from streams.settings import CandidatesSettings, EncoderSettings, RankerSettings, Settings
 from tests import models
 
 DAY_MS = 86_400_000
@@ -85,9 +85,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 def settings_of(folder: Path) -> Settings:
     return Settings(
-        encoder=Encoder(model=str(folder), device="cpu", dtype="float32"),
-        ranker=Ranker(device="cpu", dtype="float32", max_candidates=90, max_per_category=20),
-        candidates=Candidates(limit=90),
+        encoder=EncoderSettings(model=str(folder), device="cpu", dtype="float32"),
+        ranker=RankerSettings(device="cpu", dtype="float32", max_candidates=90, max_per_category=20),
+        candidates=CandidatesSettings(limit=90),
     )
 
 

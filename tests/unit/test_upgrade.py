@@ -21,7 +21,7 @@ from encoders.interest_record import StateUnreadable
 from streams import contracts
 from streams.contracts import Recommendations
 from streams.publish.list_cache import ListCache, ListUnreadable, OutgoingList
-from streams.settings import Redis, Settings
+from streams.settings import RedisSettings, Settings
 from streams.state import user_record
 from streams.state.event_memory import seen_of
 from streams.state.user_record import UserRecord, decode_record, encode_record
@@ -113,7 +113,7 @@ def test_lists_of_all_schemas_coexist_in_redis() -> None:
         await cache.close()
 
     with EmbeddedRedis() as server, redis.Redis.from_url(server.url) as plain:
-        settings = Settings(redis=Redis(url=SecretStr(server.url)))
+        settings = Settings(redis=RedisSettings(url=SecretStr(server.url)))
         key = f"{settings.key_prefix}ann"
         for junk in (b"5", b'{"as_of": "x"}', b"[1]", b"null", b'{"as_of": 1e300}', b"\xff", b"[" * 5000):
             plain.set(key, junk)

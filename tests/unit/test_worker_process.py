@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.settings import Metrics, Settings, Tables
+from streams.settings import MetricsSettings, Settings, TablesSettings
 from streams.testing import worker_process
 from streams.testing.embedded import free_port
 
@@ -29,7 +29,7 @@ signal.pause()
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(tables=Tables(data_dir=tmp_path / "data"), metrics=Metrics(port=free_port()))
+    return Settings(tables=TablesSettings(data_dir=tmp_path / "data"), metrics=MetricsSettings(port=free_port()))
 
 
 def test_wait_ready_waits_for_every_tier_and_stop_returns_the_exit_code(

@@ -25,7 +25,7 @@ from encoders.event_time import milliseconds
 from streams.commands.demo.screen import Screen, View
 from streams.contracts import Click, Purchase, Recommendations
 from streams.datasets.shop import SyntheticShop
-from streams.settings import Kafka, Metrics, Redis, Settings, Tables
+from streams.settings import KafkaSettings, MetricsSettings, RedisSettings, Settings, TablesSettings
 from streams.testing import worker_process
 from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
 from streams.testing.worker_process import WorkerFailed, WorkerProcess
@@ -201,15 +201,15 @@ def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
 def _settings(kafka: str, redis_url: str, folder: Path) -> Settings:
     """Return the default settings, whatever the environment says, so that the demo is the same for everybody."""
     return Settings.model_construct(
-        kafka=Kafka(
+        kafka=KafkaSettings(
             bootstrap_servers=kafka,
             partitions=PARTITIONS,
             create_topics=False,
             fetch_wait_ms=10,  # the embedded cluster does not end a wait when data arrives
         ),
-        redis=Redis(url=SecretStr(redis_url)),
-        tables=Tables(data_dir=folder / "data"),
-        metrics=Metrics(port=free_port()),
+        redis=RedisSettings(url=SecretStr(redis_url)),
+        tables=TablesSettings(data_dir=folder / "data"),
+        metrics=MetricsSettings(port=free_port()),
         grace_s=STOP_TIMEOUT_S,
     )
 

@@ -21,7 +21,7 @@ from streams.kafka import rights, topics
 from streams.publish.backfill import owner_of
 from streams.publish.list_cache import ListCache
 from streams.publish.redis_refusal import CacheUnavailable
-from streams.settings import PREFIX, Kafka, Metrics, Ranker, Settings, SettingsError
+from streams.settings import PREFIX, KafkaSettings, MetricsSettings, RankerSettings, Settings, SettingsError
 from streams.state.repeats import ADVICE, MANY
 
 
@@ -90,7 +90,7 @@ async def _kafka(settings: Settings) -> list[Check]:
         ]
 
 
-def _brokers(name: str, cluster: dict[str, object], kafka: Kafka) -> Check:
+def _brokers(name: str, cluster: dict[str, object], kafka: KafkaSettings) -> Check:
     count = len(list(cluster["brokers"]))  # type: ignore[call-overload]
     found = f"brokers: {count}, cluster {cluster.get('cluster_id')}"
     if kafka.create_topics and kafka.replication_factor > count:
@@ -159,7 +159,7 @@ async def _redis(settings: Settings) -> Check:
         await cache.close()
 
 
-def _repeats(metrics: Metrics) -> Check:
+def _repeats(metrics: MetricsSettings) -> Check:
     """Ask the worker with these settings. Only a worker knows which events are repeats."""
     name = "repeated events"
     if not metrics.port:
@@ -189,7 +189,7 @@ def _encoder(settings: Settings) -> Check:
     return Check(name, True, f"{encoder.dim} dimensions, {placement.dtype} on {placement.device}: {placement.reason}")
 
 
-def _ranker(settings: Ranker, model: str) -> Check:
+def _ranker(settings: RankerSettings, model: str) -> Check:
     name = f"ranker {model}"
     if model == "none":
         return Check(name, True, "no model: candidates keep their order, and each list says so")

@@ -7,13 +7,13 @@ import urllib.request
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from streams.settings import Metrics
+from streams.settings import MetricsSettings
 
 TIMEOUT_S = 3.0
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 
 
-def url_of(metrics: Metrics) -> str:
+def url_of(metrics: MetricsSettings) -> str:
     """The address of the worker's metrics.
 
     >>> url_of(Metrics(host="0.0.0.0", port=9464))
@@ -23,7 +23,7 @@ def url_of(metrics: Metrics) -> str:
     return f"http://{f'[{host}]' if ':' in host and '[' not in host else host}:{metrics.port}/metrics"
 
 
-def scrape(metrics: Metrics) -> list[Sample]:
+def scrape(metrics: MetricsSettings) -> list[Sample]:
     """Read all samples.
 
     Raises
