@@ -7,16 +7,18 @@ Knows no Kafka.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from cachetools import FIFOCache
 
 from ranker.score import MAX_LISTS, ListFeedback, Scorer
 from streams import metrics
 from streams.contracts import Feedback, RankRequest
 
 
-@dataclass(frozen=True)
+@dataclass
 class PublishedList:
     """A list that a model ranked.
 
@@ -46,14 +48,12 @@ class RecentLists:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._lists: OrderedDict[str, PublishedList] = OrderedDict()
+        self._lists: FIFOCache[str, PublishedList] = FIFOCache(MAX_LISTS)
 
     def remember(self, list_id: str, published: PublishedList) -> None:
         """Add a list; the oldest one goes when there are too many."""
         with self._lock:
             self._lists[list_id] = published
-            if len(self._lists) > MAX_LISTS:
-                self._lists.popitem(last=False)
 
     def feedback(self, requests: Sequence[RankRequest]) -> dict[Scorer, list[ListFeedback]]:
         """Count the users' feedback.
@@ -85,9 +85,9 @@ class RecentLists:
     def retire(self, scorer: Scorer) -> None:
         """Keep the lists of a scorer that does not serve any more, without the scorer."""
         with self._lock:
-            for list_id, published in self._lists.items():
+            for published in self._lists.values():
                 if published.scorer is scorer:
-                    self._lists[list_id] = replace(published, scorer=None)
+                    published.scorer = None
 
     def forget(self, user_ids: Collection[str] | None) -> None:
         """Drop the lists of these users; of all users, for None."""
