@@ -32,9 +32,10 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
-# What ordinary deployments, producers and Redis servers do. Slower than `make test`, so a target of its own.
+# What ordinary deployments, producers and Redis servers do, and other slow tests: too slow for `make test`. Three
+# processes, because most of these tests wait.
 field: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadfile -m field tests/field
+	$(BIN)/pytest -n 3 --dist loadfile -m field tests/field
 
 faults: $(STAMP)
 	$(BIN)/pytest -m faults tests/faults --minutes $(MINUTES) --events $(EVENTS) --faults $(FAULTS) --seed $(SEED) \

@@ -180,16 +180,18 @@ def worker(settings: Settings, role: str = "all") -> Iterator[WorkerProcess]:
         from pathlib import Path
         from tempfile import TemporaryDirectory
 
-        from streams.settings import Kafka, Metrics, Redis, Settings, Tables
+        from streams.settings import KafkaSettings, MetricsSettings, RedisSettings, Settings, TablesSettings
         from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
         from streams.testing.worker_process import worker
 
         with EmbeddedKafka() as kafka, EmbeddedRedis() as redis, TemporaryDirectory() as folder:
             settings = Settings(
-                kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS, create_topics=False),
-                redis=Redis(url=redis.url),
-                tables=Tables(data_dir=Path(folder) / "data"),
-                metrics=Metrics(port=free_port()),
+                kafka=KafkaSettings(
+                    bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS, create_topics=False
+                ),
+                redis=RedisSettings(url=redis.url),
+                tables=TablesSettings(data_dir=Path(folder) / "data"),
+                metrics=MetricsSettings(port=free_port()),
             )
             with worker(settings) as process:
                 process.wait_ready()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,14 +19,11 @@ from ranker.evaluation.ids import index_by_id
 from ranker.evaluation.measures import ndcg_at
 from ranker.evaluation.protocols import Interaction, next_basket, ordered
 from ranker.load import load_scorer
-from ranker.train.head_fit import fused
-from ranker.train.scoring import score
 from streams.commands.train import Training, run
 from streams.contracts import Item
-from streams.datasets.event_log import EventLog, synthetic
+from streams.datasets.event_log import EventLog
 from streams.offline.split_pipeline import SplitPipeline
-from streams.offline.training_data import ORDER_SEED, gather
-from streams.offline.training_run import TrainingRun
+from streams.offline.training_data import ORDER_SEED
 from streams.settings import EncoderSettings, RankerSettings, Settings
 
 KINDS = (
@@ -104,14 +100,3 @@ def test_it_comes_near_an_oracle_and_by_the_text(tmp_path: Path, capsys: pytest.
         print(f"\nNDCG@10 {reached:.3f} of an oracle's {oracle:.3f}; with shuffled texts {without:.3f}")
     assert reached >= 0.85 * oracle
     assert without <= 0.2 * reached
-
-
-def test_the_default_ranker_beats_its_base_in_a_shop_that_it_never_saw(tmp_path: Path) -> None:
-    """Cases: 200 moments of visits. Targets: what else their users chose in them."""
-    training = TrainingRun(out=tmp_path, max_query_groups=200)
-    data = gather(synthetic(77, 3_000), SETTINGS, training)
-    checkpoint = data.checkpoint(training, SETTINGS)
-    groups = data.query_groups(SETTINGS, checkpoint, float("inf"), lambda _: lambda *_: None)
-    default: Any = load_scorer("default", "cpu", "float32")
-    scored = score(default.base, groups, float("inf"), lambda *_: None)
-    assert fused(default._head, scored).ndcg() > 1.1 * scored.ndcg()

@@ -334,13 +334,13 @@ import sys
 from pathlib import Path
 from dataclasses import replace
 from tests.unit.test_train import shop, training
-from streams.settings import Candidates, Encoder, Ranker, Settings
+from streams.settings import CandidatesSettings, EncoderSettings, RankerSettings, Settings
 from streams.commands.train import run
 encoder, base, out = sys.argv[1:]
 settings = Settings(
-    encoder=Encoder(model=encoder, device="cpu", dtype="float32"),
-    ranker=Ranker(device="cpu", dtype="float32", max_candidates=90, max_per_category=20),
-    candidates=Candidates(limit=90),
+    encoder=EncoderSettings(model=encoder, device="cpu", dtype="float32"),
+    ranker=RankerSettings(device="cpu", dtype="float32", max_candidates=90, max_per_category=20),
+    candidates=CandidatesSettings(limit=90),
 )
 run(shop(), settings, training(Path(out), base=base, max_query_groups=200, epochs=2), to_json=True)
 """

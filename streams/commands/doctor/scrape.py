@@ -16,7 +16,7 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 def url_of(metrics: MetricsSettings) -> str:
     """The address of the worker's metrics.
 
-    >>> url_of(Metrics(host="0.0.0.0", port=9464))
+    >>> url_of(MetricsSettings(host="0.0.0.0", port=9464))
     'http://127.0.0.1:9464/metrics'
     """
     host = ANY_ADDRESS.get(metrics.host, metrics.host)
