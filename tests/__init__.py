@@ -9,7 +9,7 @@ line says what it tests. `git grep -l 'streams.kafka.topics' tests` finds all te
 | `property/` | statements about every input; hypothesis looks for counterexamples | `pytest tests/property` |
 | `contract/` | one suite for each protocol, run on every implementation | `pytest tests/contract` |
 | `integration/` | one or a few workers on a real Kafka and a real Redis | `KAFKA_HOME=... pytest tests/integration` |
-| `field/` | the same under what production brings (rights, settings, clocks, outages, clusters), and other slow tests | `make field` |
+| `field/` | the same in production: rights, settings, clocks, outages, clusters; other slow tests | `make field` |
 | `faults/` | a fleet under load while servers, workers and data break | `make faults MINUTES=4 FAULTS=24 SEED=1` |
 | `fuzz/` | every decoder on inputs that coverage guides | `make fuzz RUNS=1000000` |
 
