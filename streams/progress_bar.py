@@ -1,4 +1,4 @@
-"""A progress bar on stderr for long work, shown only where stderr is a terminal. Knows no work."""
+"""A progress bar for long work, shown only on a terminal. Knows no work."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ T = TypeVar("T")
 
 
 @contextmanager
-def progress_bar(quiet: bool = False) -> Iterator[StageProgress]:
-    """Show one bar, which names the current stage.
+def progress_bar(quiet: bool = False, console: Console | None = None) -> Iterator[StageProgress]:
+    """Show one bar, which names the current stage, where the console is a terminal.
 
     Parameters
     ----------
     quiet : bool
         Show nothing.
+    console : Console, optional
+        Where to show it; by default stderr.
 
     Examples
     --------
@@ -31,7 +33,7 @@ def progress_bar(quiet: bool = False) -> Iterator[StageProgress]:
     ...     progress(1, 2)
     """
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    console = Console(stderr=True)
+    console = console or Console(stderr=True)
     with RichProgress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("Starting", total=None)
 

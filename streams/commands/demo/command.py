@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MIN_ITEMS, MAX_ITEMS = 600, 2_000  # between them twice the number of events, so that a short demo starts soon
 EVENTS_PER_SHOPPER = 10  # chosen by us: enough for tastes to show, and new shoppers all the time
+TIERS = 2  # of a worker with the role "all"
 EVENTS_PER_S = 40  # chosen by us: 1,500 events in less than 40 s, and a person can still follow one shopper's lists
 READY_TIMEOUT_S, CATALOGUE_TIMEOUT_S, SETTLE_TIMEOUT_S, STOP_TIMEOUT_S = 60.0, 90.0, 45.0, 5.0
 QUIET_LOG = {"log_level": 2}  # librdkafka would log that it lost the embedded cluster at the end
@@ -174,7 +175,7 @@ def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
     redis_url = running.enter_context(EmbeddedRedis()).url
     folder = running.enter_context(tempfile.TemporaryDirectory(prefix="afterclick-"))
     worker = running.enter_context(worker_process.worker(_settings(kafka, redis_url, Path(folder))))
-    with screen.bar("Starting a worker", None) as advance:
+    with screen.bar("Starting a worker", TIERS) as advance:
         worker.wait_ready(READY_TIMEOUT_S, advance)
     producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random", "linger.ms": 0, **QUIET_LOG})
     for item in shop.items:

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
 from rich.rule import Rule
 from rich.table import Table
@@ -28,6 +27,7 @@ from encoders.describe import describe_history
 from encoders.event_time import milliseconds
 from ranker.evaluation.measures import K, Prequential
 from streams.contracts import COLD_START_USER, Click, HistoryEvent, Item, Purchase, Recommendations
+from streams.progress_bar import progress_bar
 
 HISTORY_LINES = 4
 RATE_OVER_S = 3.0
@@ -142,14 +142,12 @@ class Screen:
         self._console = Console(stderr=as_json, quiet=as_json and not sys.stderr.isatty(), highlight=False)
 
     @contextmanager
-    def bar(self, label: str, total: int | None) -> Iterator[Callable[[float], None]]:
-        """Show progress. The caller reports how far it is. `total` is None if the length is unknown."""
+    def bar(self, label: str, total: int) -> Iterator[Callable[[float], None]]:
+        """Show progress. The caller reports how much of `total` is done."""
         started = time.monotonic()
-        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-        terminal = self._console.is_terminal
-        with Progress(*columns, console=self._console, transient=True, disable=not terminal) as progress:
-            task = progress.add_task(label, total=total)
-            yield lambda done: progress.update(task, completed=done)
+        with progress_bar(console=self._console) as stage:
+            progress = stage(label)
+            yield lambda done: progress(int(done), total)
         self._console.print(f"{label}: {time.monotonic() - started:.1f} s")
 
     @contextmanager
