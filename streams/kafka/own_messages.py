@@ -1,7 +1,7 @@
 """Headers by which our workers recognise their own messages, in topics that other programs write to as well.
 
 A worker need not check two things in such a message: that its user may be `*`, and that its time is bounded. The
-headers are no proof, because whoever may write to a topic may write any header. They guard against mistakes, such as an
+headers are no proof, because who may write to a topic may write any header. They guard against mistakes, such as an
 upstream recommender that passes on a user id of `*`. A program that must not make lists must not have the right to
 write to `rank-requests` and `routed-events`; README, Security, says so.
 """

@@ -40,8 +40,8 @@ def test_a_rolling_restart_under_load_loses_nothing(settings: Settings, client: 
         for one in running:
             one.wait_ready()
         traffic.burst(200)
-        for place, name in enumerate(("one", "two")):
-            running[place] = replaced(running[place], name)
+        for index, name in enumerate(("one", "two")):
+            running[index] = replaced(running[index], name)
         traffic.burst(100)
         traffic.check(running[0])
         assert [one.stop() for one in running] == [0, 0]

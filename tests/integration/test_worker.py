@@ -66,7 +66,7 @@ def check_metrics(running: WorkerProcess) -> None:
     )
     lists /= 2  # since the event, and since its arrival
     assert 1 <= lists <= 4
-    assert lists < everybodys <= lists + 4, "and those for newcomers"
+    assert lists < everybodys <= lists + 4, "and the cold-start lists"
     for since in ("event", "arrival"):
         assert running.total("afterclick_event_to_list_seconds_count", since=since) == lists
         assert 0 < running.total("afterclick_event_to_list_seconds_sum", since=since) < 20 * lists

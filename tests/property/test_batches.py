@@ -84,12 +84,12 @@ class Tier:
     def take(self, several: Sequence[Click]) -> list[Outcome]:
         by_user: dict[str, list[int]] = {}
         outcomes: list[Outcome] = ["accepted"] * len(several)
-        for place, click in enumerate(several):
-            by_user.setdefault(click.user_id, []).append(place)
-        for user_id, places in by_user.items():
-            outcome = self.tier.accept(user_id, [several[place] for place in places])
-            for place, one in zip(places, outcome, strict=True):
-                outcomes[place] = one
+        for index, click in enumerate(several):
+            by_user.setdefault(click.user_id, []).append(index)
+        for user_id, indices in by_user.items():
+            outcome = self.tier.accept(user_id, [several[index] for index in indices])
+            for index, one in zip(indices, outcome, strict=True):
+                outcomes[index] = one
         return outcomes
 
     def record(self, user_id: str) -> UserRecord:

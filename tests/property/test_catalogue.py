@@ -41,8 +41,8 @@ class CatalogueAndReference(RuleBasedStateMachine):
 
     @initialize(seed=seed)
     def fill(self, seed: int) -> None:
-        for place in range(EXACT * 2):
-            self.put(place, seed + place, True, "first")
+        for position in range(EXACT * 2):
+            self.put(position, seed + position, True, "first")
 
     @rule(number=number, drawn=seed, available=st.booleans(), title=st.text(max_size=3))
     def put(self, number: int, drawn: int, available: bool, title: str) -> None:
@@ -78,7 +78,7 @@ class CatalogueAndReference(RuleBasedStateMachine):
 
     @rule(drawn=seed, queries=st.integers(1, 6), count=st.integers(1, NUMBERS))
     def search(self, drawn: int, queries: int, count: int) -> None:
-        asked = np.stack([vector_of(drawn + place) for place in range(queries)])
+        asked = np.stack([vector_of(drawn + position) for position in range(queries)])
         rows, similarities = self.catalogue.nearest(asked, count)
         found = [self.catalogue.at(row).item_id for row in rows.tolist()]
         shown = {id_: float((asked @ vector).max()) for id_, (vector, available, _) in self.items.items() if available}

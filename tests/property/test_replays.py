@@ -161,8 +161,8 @@ def test_only_what_is_older_than_all_that_is_remembered_is_refused(order: list[i
     log = [Click(event_id=f"e{n}", user_id="ann", item_id="item-0", timestamp=START + n * 1000) for n in order]
     with small_memory(1, 1, seen):
         outcomes = Worker({}, Counts(90 * DAY, 3 * DAY)).read(log, at)
-    for place, (number, outcome) in enumerate(zip(order, outcomes, strict=True)):
-        newer = sum(other > number for other in order[:place])
+    for index, (number, outcome) in enumerate(zip(order, outcomes, strict=True)):
+        newer = sum(other > number for other in order[:index])
         assert outcome == "accepted" or newer >= seen
 
 

@@ -37,8 +37,8 @@ class World:
 
     def visit(self, numbers: Sequence[int], purchases: Sequence[int] = ()) -> Interest:
         state = empty(DIM)
-        for place, number in enumerate(numbers):
-            event = Event(key(number), START + place * 1000, "purchase" if number in purchases else "click")
+        for index, number in enumerate(numbers):
+            event = Event(key(number), START + index * 1000, "purchase" if number in purchases else "click")
             earlier = state.history["item"].tolist()
             state = update(state, event, self.catalogue.vector(event.item), DECAY)
             self.counts.observe([event], earlier)

@@ -104,9 +104,9 @@ def test_two_writers_add_up_to_one() -> None:
     log = [(Event(rng.randrange(8), START + rng.randrange(DAY), "click"), rng.sample(range(8), 3)) for _ in range(200)]
     one, first, second = counts(), counts(), counts()
     second.writer = 3
-    for place, (event, earlier) in enumerate(log):
+    for position, (event, earlier) in enumerate(log):
         one.observe([event], earlier)
-        (first if place % 2 else second).observe([event], earlier)
+        (first if position % 2 else second).observe([event], earlier)
     for shard, item, row in second.changes():
         first.put(shard, item, msgspec.msgpack.decode(msgspec.msgpack.encode(row), type=ItemCounts))
     for item in range(8):

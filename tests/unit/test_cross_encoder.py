@@ -72,7 +72,7 @@ def test_the_label_that_means_relevance_is_read(tmp_path: Path, make: Callable[.
         ({0: "yes", 1: "no"}, -1),
         ({0: "False", 1: "True"}, 1),
     ):
-        folder = make(tmp_path, labels=2, id2label=names, label2id={name: place for place, name in names.items()})
+        folder = make(tmp_path, labels=2, id2label=names, label2id={name: index for index, name in names.items()})
         [scores] = load_scorer(str(folder), "cpu", "float32").score(asked)
         close(scores, sign * second)
 

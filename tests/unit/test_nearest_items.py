@@ -65,7 +65,7 @@ class Mirrored:
             own = [float((queries @ self.shown[item_id]).max()) for item_id in found]  # KeyError: it is not to be shown
             assert similarities.tolist() == pytest.approx(own, abs=1e-5)
             exact = np.argsort(-(queries @ vectors.T).max(axis=0), kind="stable")[:count]
-            shares.append(len({ids[place] for place in exact} & set(found)) / len(exact))
+            shares.append(len({ids[position] for position in exact} & set(found)) / len(exact))
         return float(np.mean(shares))
 
 

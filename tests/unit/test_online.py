@@ -1,4 +1,4 @@
-"""The head that learns: its slopes against torch's, what it learns from whom, and when that is taken back."""
+"""The head that learns: its slopes against torch's, what it learns from whom, and when it is rolled back."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_its_slopes_are_torchs(seed: int) -> None:
 
 
 def neutral() -> FusionHead:
-    """One that was taught little: a hundredth of some head's weights."""
+    """A head that has learnt little: a hundredth of some head's weights."""
     one = head(5)
     return replace(one, linear=one.linear * np.float32(0.01), out=one.out * np.float32(0.01))
 
@@ -77,7 +77,7 @@ def test_it_learns_what_people_want() -> None:
 
 
 def test_what_it_learnt_is_taken_back_where_it_harms() -> None:
-    """Whoever comes next wants the opposite of those before: what was learnt is wrong whenever it is used."""
+    """Each user wants the opposite of the users before: what the head learnt is always wrong for the next one."""
     online, random = OnlineHead(neutral()), np.random.default_rng(2)
     tastes = head(9), opposite(head(9))
     for number in range(MIN_CHOICES // 2):

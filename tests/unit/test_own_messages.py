@@ -47,7 +47,7 @@ class Published:
                 self.lists[message.key.decode()] = value
         return []
 
-    async def write(self, published: Any, places: Any) -> None:
+    async def write(self, published: Any, indices: Any) -> None:
         pass
 
 

@@ -68,7 +68,7 @@ def test_decoder_reuses_contexts_and_scores_as_if_it_did_not(tmp_path: Path) -> 
 
 def test_decoder_computes_only_the_new_event(tmp_path: Path) -> None:
     scorer = PackedDecoder(str(models.decoder(tmp_path)), "cpu", "float32")
-    history = [f"Viewed Wool hat number {place}" for place in range(20)]
+    history = [f"Viewed Wool hat number {index}" for index in range(20)]
     scorer.score([ScoreRequest("\n".join(history), CANDIDATES)])
     first = scorer.usage.context_tokens
     scorer.score([ScoreRequest("\n".join([*history, "Viewed Umbrella"]), CANDIDATES)])

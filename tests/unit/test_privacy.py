@@ -56,7 +56,7 @@ class Out:
         self.sent += messages
         return [None] * len(messages)
 
-    async def write(self, _: Any, places: Sequence[Any]) -> None: ...
+    async def write(self, _: Any, indices: Sequence[Any]) -> None: ...
 
 
 @pytest.fixture(scope="module")

@@ -37,8 +37,8 @@ def one_at_a_time(history: Entries, vectors: Vector, decay: Decay) -> Vector:
             nearest = int(np.argmax(cosines))
             sums[nearest] = sums[nearest] + weight * vector
             mass[nearest] += weight
-    order = sorted(range(len(sums)), key=lambda place: -mass[place])
-    return np.array([sums[place] / np.linalg.norm(sums[place]) for place in order], np.float32)
+    order = sorted(range(len(sums)), key=lambda index: -mass[index])
+    return np.array([sums[index] / np.linalg.norm(sums[index]) for index in order], np.float32)
 
 
 @pytest.mark.parametrize("events", [1, 2, 7, 50])

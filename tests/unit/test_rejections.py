@@ -1,4 +1,4 @@
-"""What is rejected is told of: in the log as a sum, and in `/readyz` where it empties the catalogue."""
+"""Rejections are reported: summed up in the log, and in `/readyz` where they leave the catalogue empty."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.unit.test_probes import ready, served
 from tests.unit.test_state_worker import NOW, World
 
 
-def test_the_first_is_told_at_once_and_the_rest_in_one_line(
+def test_the_first_rejection_is_logged_at_once_and_the_rest_in_one_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reject, "EVERY_S", 0.05)
@@ -66,7 +66,7 @@ def empty_world() -> World:
     return world
 
 
-def test_an_empty_catalogue_is_told_of_and_is_no_reason_to_wait() -> None:
+def test_an_empty_catalogue_is_reported_and_the_worker_is_ready() -> None:
     world, health = empty_world(), ready()
     health.notes.append(world.worker.notes)
     with served(health) as ask:
@@ -118,7 +118,7 @@ def test_an_item_that_is_sent_again_is_not_new() -> None:
 
 
 @pytest.mark.parametrize(("user_id", "words"), [("*", "'*'"), ("", "length >= 1"), ("€" * 100, "300 bytes")])
-def test_forget_says_whom_nobody_can_be(user_id: str, words: str) -> None:
+def test_forget_refuses_an_impossible_user_id(user_id: str, words: str) -> None:
     with pytest.raises(forget.NoUser, match=r"^forget: ") as refused:
         asyncio.run(forget.send(Settings(), user_id))
     assert words in str(refused.value)

@@ -31,7 +31,7 @@ def event(item_id: str, kind: Literal["click", "purchase"] = "click", category: 
 
 
 def chosen(candidates: list[Candidate], scores: list[float], size: int = 10, cap: int = 10) -> list[str]:
-    return [candidates[place.position].item_id for place in select(candidates, scores, [], size, cap)]
+    return [candidates[choice.position].item_id for choice in select(candidates, scores, [], size, cap)]
 
 
 def test_best_first_ties_by_item_id_and_non_finite_last() -> None:
@@ -50,14 +50,14 @@ def test_a_category_is_capped_only_while_others_can_fill_the_list() -> None:
 
 def test_for_somebody_unknown_categories_take_turns() -> None:
     candidates = [candidate("a", "x"), candidate("b", "x"), candidate("c", "x"), candidate("d", "y"), candidate("e")]
-    places = select(candidates, [5, 4, 3, 2, 1], [], 5, 10, spread=True)
-    assert [candidates[place.position].item_id for place in places] == ["a", "d", "e", "b", "c"]
+    selected = select(candidates, [5, 4, 3, 2, 1], [], 5, 10, spread=True)
+    assert [candidates[choice.position].item_id for choice in selected] == ["a", "d", "e", "b", "c"]
 
 
 def test_what_is_excluded_or_proposed_twice_does_not_appear_twice_or_at_all() -> None:
     candidates = [candidate("a"), candidate("b"), candidate("a"), candidate("c")]
-    places = select(candidates, [1, 2, 3, 4], [], 10, 10, exclude={"c"})
-    assert [(candidates[place.position].item_id, place.score) for place in places] == [("a", 3), ("b", 2)]
+    selected = select(candidates, [1, 2, 3, 4], [], 10, 10, exclude={"c"})
+    assert [(candidates[choice.position].item_id, choice.score) for choice in selected] == [("a", 3), ("b", 2)]
 
 
 def test_reasons_cite_the_event_that_led_here() -> None:
@@ -105,11 +105,11 @@ def test_always_distinct_bounded_and_honest(
 ) -> None:
     candidates = [candidate(item_id, category, sources, because) for item_id, category, sources, because, _ in drawn]
     history = [event(item_id, "click", category) for item_id, category in events]
-    places = select(candidates, [score for *_, score in drawn], history, size, cap)
-    shown = [candidates[place.position].item_id for place in places]
+    selected = select(candidates, [score for *_, score in drawn], history, size, cap)
+    shown = [candidates[choice.position].item_id for choice in selected]
     assert len(shown) == len(set(shown)) == min(size, len({c.item_id for c in candidates}))
-    cited = {item_id for place in places for item_id in place.evidence}
+    cited = {item_id for choice in selected for item_id in choice.evidence}
     assert cited <= {item_id for item_id, _ in events}
-    finite = [math.isfinite(place.score) for place in places]
+    finite = [math.isfinite(choice.score) for choice in selected]
     if cap >= size:
         assert finite == sorted(finite, reverse=True)

@@ -116,7 +116,7 @@ def test_oracle_knows_far_more_than_popularity(shop: SyntheticShop, events: list
 
 def test_probabilities_are_those_of_the_draws(shop: SyntheticShop, events: list[Click | Purchase]) -> None:
     """The expected number of hits of each shopper's oracle list is the number found."""
-    place = {item.item_id: n for n, item in enumerate(shop.shelves.items)}
+    index = {item.item_id: n for n, item in enumerate(shop.shelves.items)}
     expected = variance = 0.0
     found = 0
     last: dict[str, Click] = {}
@@ -130,7 +130,7 @@ def test_probabilities_are_those_of_the_draws(shop: SyntheticShop, events: list[
         top = np.argsort(-chances)[:10]
         chance = float(chances[top].sum())
         expected, variance = expected + chance, variance + chance * (1 - chance)
-        found += place[event.item_id] in top
+        found += index[event.item_id] in top
     assert abs(found - expected) < 4 * variance**0.5
 
 

@@ -54,8 +54,8 @@ def test_equals_sentence_transformers(encoder: TextEncoder) -> None:
 
 def test_order_and_batch_do_not_matter(encoder: TextEncoder) -> None:
     together = encoder.encode(TEXTS)
-    for place, text in enumerate(TEXTS):
-        np.testing.assert_allclose(encoder.encode([text])[0], together[place], atol=1e-5)
+    for index, text in enumerate(TEXTS):
+        np.testing.assert_allclose(encoder.encode([text])[0], together[index], atol=1e-5)
     assert encoder.encode([]).shape == (0, 384)
 
 
@@ -289,8 +289,8 @@ def _sentence_transformer(folder: Path, config: dict[str, Any]) -> None:
     models.encoder(folder)
     kinds = {"": "Transformer", "1_Pooling": "Pooling"}
     modules = [
-        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for place, (path, kind) in enumerate(kinds.items())
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (path, kind) in enumerate(kinds.items())
     ]
     (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
     _pooling(folder, {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True})
