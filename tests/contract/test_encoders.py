@@ -13,11 +13,18 @@ from encoders.interest import Vector
 from encoders.text.encoder import TextEncoder
 from encoders.text.vector_store import Encoder, StoredEncoder
 from ranker.scorers.bi_encoder import BiEncoder
+from streams.models.client import Models
+from streams.settings import EncoderSettings
 from tests import models
 
 TEXTS = ["Red tent for two", "Umbrella", "", " ", "雪の靴 🙂", "\ud800 lone", "\x00", "hat " * 500, "[SEP] [CLS]"]
-ENCODERS = ["text encoder", "bi-encoder", "stored encoder", "stored encoder without a file"]
-ROUNDING = {"text encoder": 1e-5, "bi-encoder": 1e-5, "stored encoder": 1e-3, "stored encoder without a file": 1e-3}
+ROUNDING = {
+    "text encoder": 1e-5,
+    "bi-encoder": 1e-5,
+    "remote encoder": 1e-5,
+    "stored encoder": 1e-3,
+    "stored encoder without a file": 1e-3,
+}
 """Rows of a batch may differ by float32 rounding; a stored vector is float16."""
 
 
@@ -26,13 +33,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models.encoder(tmp_path_factory.mktemp("encoder"))
 
 
-@pytest.fixture(params=ENCODERS)
+@pytest.fixture(params=ROUNDING)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def remote(folder: Path) -> Iterator[Encoder]:
+    """The encoder of a child process, as a worker uses it."""
+    running = Models(EncoderSettings(model=str(folder), dtype="float32", device="cpu"), None)
+    running.load()
+    assert running.encoder is not None
+    yield running.encoder
+    running.close()
+
+
 @pytest.fixture
-def encoder(name: str, folder: Path, tmp_path: Path) -> Iterator[Encoder]:
+def encoder(name: str, folder: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Encoder]:
+    if name == "remote encoder":
+        yield request.getfixturevalue("remote")
+        return
     if name == "bi-encoder":
         yield BiEncoder(str(folder), "cpu", "float32")
         return
