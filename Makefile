@@ -1,7 +1,13 @@
 # Every target sets `.venv` up when it is missing or older than what it is made from.
 PYTHON ?= python3
 BIN := .venv/bin
+STAMP_DEMO := .venv/.set-up-demo
 STAMP := .venv/.set-up
+PIP := $(BIN)/pip install -qq --disable-pip-version-check
+
+# PyTorch for CPUs. PyPI's for Linux on x86 brings CUDA's libraries, several GB. With a GPU:
+# `make setup TORCH_INDEX=https://pypi.org/simple`, or the index of a CUDA version at pytorch.org.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 # `make faults` in its short form; `make faults MINUTES=100 EVENTS=1000000 FAULTS=200 SEED=7 USERS=1000000 OVERLOAD=300`
 MINUTES ?= 2
@@ -12,20 +18,33 @@ USERS ?= 20000
 OVERLOAD ?= 8
 REPORT ?= build/faults.json
 
-.PHONY: setup demo test field faults bench lint format docs fuzz audit clean
+.PHONY: setup demo test field faults bench lint format docs picture fuzz audit image-check clean
 
 setup: $(STAMP)
 
-# Python's version is checked first: pip would fail at a pinned version before it reads `requires-python`.
-$(STAMP): pyproject.toml deploy/constraints.txt
+# What the demo needs. Python's version is checked first: pip would fail at a pinned version before it reads
+# `requires-python`.
+$(STAMP_DEMO): pyproject.toml deploy/constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 10) <= v[:2] <= (3, 13) or sys.exit("$(PYTHON): got Python " \
 		"%d.%d, expected 3.10 to 3.13; install one of them and name it: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" % v[:2])'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check -c deploy/constraints.txt -e '.[dev]'
+	@echo "set-up: what the demo needs goes into .venv: 1.6 GB, half of it PyTorch for CPUs; this takes minutes"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --no-deps --retries 1 --timeout 20 --index-url $(TORCH_INDEX) -c deploy/constraints.txt torch 2>/dev/null || \
+		echo "set-up: got no PyTorch from $(TORCH_INDEX), so it comes from your package index: several GB more if it is CUDA's"
+	@$(PIP) -c deploy/constraints.txt -e '.[demo]'
 	@touch $@
+	@echo "set-up: done, $$(du -sm .venv | cut -f1) MB in .venv"
 
-demo: $(STAMP)
-	$(BIN)/afterclick demo
+# What the linters and the tests need beside it.
+$(STAMP): $(STAMP_DEMO)
+	@echo "set-up: what the linters and tests need goes into .venv: 0.8 GB more"
+	@$(PIP) -c deploy/constraints.txt -e '.[dev]'
+	@touch $@
+	@echo "set-up: done, $$(du -sm .venv | cut -f1) MB in .venv"
+
+# On the live page where there is a desktop to open it, else in the terminal.
+demo: $(STAMP_DEMO)
+	@$(BIN)/afterclick demo $(if $(DISPLAY)$(WAYLAND_DISPLAY),--web)
 
 # One process runs all tests of a file, so that a server that they share is started once. Coverage counts what runs in
 # these processes, not what runs in the workers that the integration tests start.
@@ -55,9 +74,13 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Writes the generated tables of deploy/README.md anew: settings and metrics.
+# Writes anew what is generated from the code: the tables of sizing, settings and metrics in deploy/README.md, deploy/schemas/.
 docs: $(STAMP)
 	$(BIN)/python -m tests.documents
+
+# Takes the picture of the live page for README.md anew. Needs chromium, and a machine with nothing else to do.
+picture: $(STAMP)
+	$(BIN)/python -m tests.live_page
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.run $(RUNS)
@@ -67,6 +90,10 @@ audit: $(STAMP)
 	$(PYTHON) -m venv .venv/audit
 	.venv/audit/bin/pip install --disable-pip-version-check -q pip-audit==2.10.1
 	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip -r deploy/constraints.txt
+
+# Runs the commands of deploy/Dockerfile in a folder, without a container engine, and a worker from what they install.
+image-check: $(STAMP)
+	$(BIN)/python -m tests.image_check $(FOLDER)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -7,44 +7,34 @@ is the plain reference. Knows neither Kafka nor clocks; `encoders.interest_recor
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from encoders.events.entries import ENTRY, Entries, Event, are_purchases, entries_of, newest
+from encoders.events.responses import NO_SUMS, Sums, with_responses
+from encoders.events.searches import Searched, newest_searches, searches_of
+from encoders.events.types import (
+    DEFAULT_WEIGHTS,
+    FULL,
+    PURCHASE,
+    SEARCH,
+    code_of,
+    names_by_code,
+    weights_by_code,
+)
+from encoders.events.visits import NO_SLOTS, Slots, with_events
+from encoders.events.visits import joined as joined_slots
+
 Vector = npt.NDArray[np.float32]
-Entries = npt.NDArray[Any]
-EventType = Literal["click", "purchase"]
-
-ENTRY = np.dtype([("time_ms", "<i8"), ("item", "<u8"), ("type", "u1")])
-"""An event in a state; `type` is an index of `TYPES`."""
-TYPES: tuple[EventType, ...] = ("click", "purchase")
 WAITING = 16
-"""Events about items that are not in the catalogue yet, at most; chosen by us: 272 bytes of the 4 KB."""
-BOUGHT = 48
-"""Purchases remembered beyond the history, at most, so that they are not recommended again; chosen by us: 816 bytes."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """One accepted click or purchase.
-
-    Attributes
-    ----------
-    item : int
-        See `item_key`.
-    time_ms : int
-        Event time, milliseconds since the epoch.
-    type : {'click', 'purchase'}
-    """
-
-    item: int
-    time_ms: int
-    type: EventType
+"""Events about items that are not in the catalogue yet, at most; chosen by us: 288 bytes of the 4 KB."""
+BOUGHT = 43
+"""Purchases remembered beyond the history, at most, so that they are not recommended again; chosen by us: 774 bytes."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +45,47 @@ class Decay:
     ----------
     session_half_life_ms, long_half_life_ms : float
         Half-lives of the two sums.
-    purchase_weight : float
-        The weight of a purchase; that of a click is 1.
+    weights : mapping of str to float
+        What an event of each type weighs, in clicks. A type without a weight weighs nothing.
     history : int
         Events in the history, at most.
     """
 
     session_half_life_ms: float = 30 * 60_000
     long_half_life_ms: float = 30 * 86_400_000
-    purchase_weight: float = 3.0
+    weights: Mapping[str, float] = field(default_factory=lambda: DEFAULT_WEIGHTS)
     history: int = 50
 
-    def weight(self, type_: EventType) -> float:
-        """Return the weight of an event of this type."""
-        return self.purchase_weight if type_ == "purchase" else 1.0
+    def weight(self, event: Event) -> float:
+        """Return the weight of an event, in clicks."""
+        return self.weights.get(event.type, 0.0) * event.strength / FULL
+
+    def entry_weights(self, entries: Entries) -> Vector:
+        """Return the weights of entries, (n,) float32, in clicks."""
+        return np.asarray(self._by_code[entries["type"]] * entries["strength"] / np.float32(FULL), np.float32)
+
+    def type_weights(self, entries: Entries) -> Vector:
+        """Return what an event of each entry's type weighs, (n,) float32, in clicks."""
+        return np.asarray(self._by_code[entries["type"]], np.float32)
+
+    def likes(self, entries: Entries) -> npt.NDArray[np.bool_]:
+        """Return which entries say that an item interests the user: no searches, and none of a negative weight."""
+        liked: npt.NDArray[np.bool_] = (self.entry_weights(entries) > 0) & (entries["type"] != SEARCH)
+        return liked
+
+    @cached_property
+    def types(self) -> dict[int, str]:
+        """The types that have a weight, by their codes."""
+        return names_by_code(self.weights)
+
+    @cached_property
+    def _by_code(self) -> Vector:
+        return weights_by_code(self.weights)
 
 
 @dataclass(frozen=True, eq=False)
 class Interest:
-    """The state of one user. Entries are sorted by `(time_ms, item, type)`, newest last.
+    """The state of one user. Entries are sorted by their fields, newest last.
 
     Attributes
     ----------
@@ -88,7 +100,13 @@ class Interest:
     waiting : (<= WAITING,) ENTRY
         Events whose item has no vector yet; they are not in the sums.
     bought : (<= BOUGHT,) ENTRY
-        The newest purchases.
+        The newest purchases, those that were returned too: their type is `TAKEN_BACK_CODE`.
+    searches : tuple of Searched
+        The newest searches, at most `MAX_SEARCHES`, newest last.
+    slots : (<= MAX_SLOTS,) uint32
+        When the user came, see `encoders.events.visits`.
+    responses : (FIELDS,) float32
+        How the user responds to items, as of `as_of_ms`, see `encoders.events.responses`.
     """
 
     session: Vector
@@ -98,14 +116,15 @@ class Interest:
     history: Entries = field(default_factory=lambda: np.empty(0, ENTRY))
     waiting: Entries = field(default_factory=lambda: np.empty(0, ENTRY))
     bought: Entries = field(default_factory=lambda: np.empty(0, ENTRY))
+    searches: tuple[Searched, ...] = ()
+    slots: Slots = field(default_factory=lambda: NO_SLOTS)
+    responses: Sums = field(default_factory=lambda: NO_SUMS)
 
-
-def item_key(item_id: str) -> int:
-    """Return the 64-bit key of an item id, so that the size of a state does not depend on the length of ids.
-
-    Two of a million items share a key with probability 3e-8.
-    """
-    return int.from_bytes(hashlib.blake2b(item_id.encode(), digest_size=8).digest(), "little")
+    @property
+    def kept_purchases(self) -> Entries:
+        """The newest purchases without those that were returned."""
+        kept: Entries = self.bought[self.bought["type"] == PURCHASE]
+        return kept
 
 
 def empty(dim: int) -> Interest:
@@ -134,21 +153,13 @@ def update(state: Interest, event: Event, vector: Vector | None, decay: Decay) -
     A sum as of time T is `sum_i w_i 2^(-(T - t_i) / half_life) v_i`. A newer event moves T forward and decays the sum;
     an older one enters decayed. Either way the result is the same.
     """
-    entry = entries_of([event])
-    moved = _as_of(state, max(state.as_of_ms, event.time_ms) if state.version else event.time_ms, decay)
-    counted = replace(
-        moved,
-        version=state.version + 1,
-        history=newest(state.history, entry, decay.history),
-        bought=newest(state.bought, entry, BOUGHT) if event.type == "purchase" else state.bought,
-    )
-    if vector is None:
-        return replace(counted, waiting=newest(state.waiting, entry, WAITING))
-    return _add(counted, event, vector, decay)
+    return update_all(state, [event], [vector], decay)
 
 
 def update_all(state: Interest, events: Sequence[Event], vectors: Sequence[Vector | None], decay: Decay) -> Interest:
     """Add several events: the result of one `update` after another, in a fraction of the time.
+
+    A purchase whose type is `TAKEN_BACK` was returned before it arrived.
 
     Parameters
     ----------
@@ -167,10 +178,7 @@ def update_all(state: Interest, events: Sequence[Event], vectors: Sequence[Vecto
     session, long = moved.session, moved.long
     if counted:
         weights = [
-            [
-                decay.weight(event.type) * 2.0 ** (-(moved.as_of_ms - event.time_ms) / half_life_ms)
-                for event, _ in counted
-            ]
+            [decay.weight(event) * 2.0 ** (-(moved.as_of_ms - event.time_ms) / half_life_ms) for event, _ in counted]
             for half_life_ms in (decay.session_half_life_ms, decay.long_half_life_ms)
         ]
         sums = np.array(weights, np.float32) @ np.array([vector for _, vector in counted])
@@ -178,7 +186,7 @@ def update_all(state: Interest, events: Sequence[Event], vectors: Sequence[Vecto
     waiting, bought = state.waiting, state.bought
     if len(counted) < len(events):
         waiting = newest(waiting, entries[[vector is None for vector in vectors]], WAITING)
-    if (purchases := entries["type"] == TYPES.index("purchase")).any():
+    if (purchases := are_purchases(entries)).any():
         bought = newest(bought, entries[purchases], BOUGHT)
     return Interest(
         session=session,
@@ -188,7 +196,16 @@ def update_all(state: Interest, events: Sequence[Event], vectors: Sequence[Vecto
         history=newest(state.history, entries, decay.history),
         waiting=waiting,
         bought=bought,
+        searches=newest_searches(state.searches, found) if (found := searches_of(events, vectors)) else state.searches,
+        slots=with_events(state.slots, events),
+        responses=with_responses(moved.responses, events, moved.as_of_ms, decay.long_half_life_ms),
     )
+
+
+def passed(state: Interest, time_ms: int, decay: Decay) -> Interest:
+    """Count an event that says nothing about items, such as a wish."""
+    moved = _as_of(state, max(state.as_of_ms, time_ms) if state.version else time_ms, decay)
+    return replace(moved, version=state.version + 1)
 
 
 def settle(state: Interest, vector_of: Callable[[int], Vector | None], decay: Decay) -> Interest:
@@ -199,22 +216,40 @@ def settle(state: Interest, vector_of: Callable[[int], Vector | None], decay: De
         if vector is None:
             still_waiting.append(entry)
         else:
-            state = _add(state, _event(entry), vector, decay)
+            state = add_to_sums(state, _event(entry, decay), vector, decay)
     if len(still_waiting) == len(state.waiting):
         return state
     return replace(state, waiting=np.array(still_waiting, ENTRY))
 
 
+def join(one: Interest, other: Interest, decay: Decay) -> Interest:
+    """Return the state of two users who are one person: what `recompute` makes of the events of both."""
+    as_of_ms = max((state.as_of_ms for state in (one, other) if state.version), default=0)
+    one, other = _as_of(one, as_of_ms, decay), _as_of(other, as_of_ms, decay)
+    return Interest(
+        session=one.session + other.session,
+        long=one.long + other.long,
+        version=one.version + other.version,
+        as_of_ms=as_of_ms,
+        history=newest(one.history, other.history, decay.history),
+        waiting=newest(one.waiting, other.waiting, WAITING),
+        bought=newest(one.bought, other.bought, BOUGHT),
+        searches=newest_searches(one.searches, other.searches),
+        slots=joined_slots(one.slots, other.slots),
+        responses=one.responses + other.responses,
+    )
+
+
 def recompute(events: Iterable[Event], vector_of: Callable[[int], Vector | None], decay: Decay, dim: int) -> Interest:
     """Compute the state of these events from scratch, in float64: the plain reference of `update`."""
-    ordered = sorted(events, key=lambda e: (e.time_ms, e.item, TYPES.index(e.type)))
+    ordered = sorted(events, key=lambda e: (e.time_ms, e.item, code_of(e.type), e.strength))
     as_of_ms = ordered[-1].time_ms if ordered else 0
     sums = {decay.session_half_life_ms: np.zeros(dim), decay.long_half_life_ms: np.zeros(dim)}
     for event in ordered:
         vector = vector_of(event.item)
         if vector is not None:
             for half_life_ms, total in sums.items():
-                total += decay.weight(event.type) * 2.0 ** (-(as_of_ms - event.time_ms) / half_life_ms) * vector
+                total += decay.weight(event) * 2.0 ** (-(as_of_ms - event.time_ms) / half_life_ms) * vector
     entries = entries_of(ordered)
     unknown = np.array([vector_of(e.item) is None for e in ordered], bool)
     return Interest(
@@ -224,7 +259,10 @@ def recompute(events: Iterable[Event], vector_of: Callable[[int], Vector | None]
         as_of_ms=as_of_ms,
         history=entries[-decay.history :],
         waiting=entries[unknown][-WAITING:],
-        bought=entries[entries["type"] == TYPES.index("purchase")][-BOUGHT:],
+        bought=entries[are_purchases(entries)][-BOUGHT:],
+        searches=newest_searches(searches_of(ordered, [vector_of(event.item) for event in ordered])),
+        slots=with_events(NO_SLOTS, ordered),
+        responses=with_responses(NO_SUMS, ordered, as_of_ms, decay.long_half_life_ms),
     )
 
 
@@ -233,17 +271,21 @@ def _as_of(state: Interest, as_of_ms: int, decay: Decay) -> Interest:
     elapsed_ms = as_of_ms - state.as_of_ms
     if not elapsed_ms or not state.version:
         return replace(state, as_of_ms=as_of_ms)
+    responses = state.responses
+    if responses.any():
+        responses = responses * np.float32(2.0 ** (-elapsed_ms / decay.long_half_life_ms))
     return replace(
         state,
         as_of_ms=as_of_ms,
         session=state.session * np.float32(2.0 ** (-elapsed_ms / decay.session_half_life_ms)),
         long=state.long * np.float32(2.0 ** (-elapsed_ms / decay.long_half_life_ms)),
+        responses=responses,
     )
 
 
-def _add(state: Interest, event: Event, vector: Vector, decay: Decay) -> Interest:
-    """The state with one event more in its sums."""
-    weight, age_ms = decay.weight(event.type), state.as_of_ms - event.time_ms
+def add_to_sums(state: Interest, event: Event, vector: Vector, decay: Decay) -> Interest:
+    """Return the state with one event more in its sums; it counts as accepted already."""
+    weight, age_ms = decay.weight(event), state.as_of_ms - event.time_ms
     return replace(
         state,
         session=state.session + np.float32(weight * 2.0 ** (-age_ms / decay.session_half_life_ms)) * vector,
@@ -251,24 +293,7 @@ def _add(state: Interest, event: Event, vector: Vector, decay: Decay) -> Interes
     )
 
 
-def entries_of(events: Iterable[Event]) -> Entries:
-    """Return the events as an array, (n,) `ENTRY`."""
-    return np.array([(event.time_ms, event.item, TYPES.index(event.type)) for event in events], ENTRY)
-
-
-def in_order(entries: Entries, new: Entries) -> bool:
-    """Return whether the new entries come after the others and are sorted themselves."""
-    recent = [*entries[-1:].tolist(), *new.tolist()]
-    return all(earlier <= later for earlier, later in itertools.pairwise(recent))
-
-
-def newest(entries: Entries, new: Entries, limit: int) -> Entries:
-    """Return the newest of both by `(time_ms, item, type)`, sorted; `entries` must be sorted."""
-    merged = np.concatenate([entries, new])
-    if not in_order(entries, new):
-        merged = np.sort(merged, order=("time_ms", "item", "type"))
-    return merged[-limit:]
-
-
-def _event(entry: Any) -> Event:
-    return Event(item=int(entry["item"]), time_ms=int(entry["time_ms"]), type=TYPES[int(entry["type"])])
+def _event(entry: Any, decay: Decay) -> Event:
+    """The event of an entry; one of a type that has no weight any more has no name either, and weighs nothing."""
+    type_ = decay.types.get(int(entry["type"]), "")
+    return Event(int(entry["item"]), int(entry["time_ms"]), type_, int(entry["strength"]))

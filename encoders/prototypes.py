@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoders.interest import TYPES, Decay, Entries, Vector
+from encoders.events.entries import Entries
+from encoders.interest import Decay, Vector
 
 SAME_INTEREST = 0.5
 """Cosine from which an item joins a prototype; chosen by us: with MiniLM, items of one shop category have .5 to .8."""
@@ -23,7 +24,7 @@ def prototypes(history: Entries, vectors: Vector, decay: Decay) -> Vector:
     Parameters
     ----------
     history : (n,) ENTRY
-        By time, newest last.
+        By time, newest last. No event with a negative weight: its item is no interest.
     vectors : (n, dim) float32
         The items' text vectors, unit length.
     decay : Decay
@@ -38,8 +39,7 @@ def prototypes(history: Entries, vectors: Vector, decay: Decay) -> Vector:
         return np.empty((0, vectors.shape[1]), np.float32)
     half_life_ms = (decay.session_half_life_ms * decay.long_half_life_ms) ** 0.5
     age_ms = history["time_ms"][-1] - history["time_ms"]
-    type_weight = np.array([decay.weight(type_) for type_ in TYPES], np.float32)
-    weights = np.maximum(_MIN_WEIGHT, type_weight[history["type"]] * np.exp2(-age_ms / half_life_ms)).astype(np.float32)
+    weights = np.maximum(_MIN_WEIGHT, decay.entry_weights(history) * np.exp2(-age_ms / half_life_ms)).astype(np.float32)
     members = _clusters(weights[::-1].tolist(), (vectors[::-1] @ vectors[::-1].T).tolist())
     mass = np.zeros((len(members), len(weights)), np.float32)
     for prototype, indices in enumerate(members):

@@ -8,26 +8,32 @@ catalogue's mean. Knows no model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders.interest import TYPES, Vector
-from ranker.recall.candidates import RecalledCandidate, UserView
-from ranker.recall.catalogue import NO_NUMBER
+from encoders.events.types import PURCHASE
+from encoders.interest import Vector
+from ranker.recall.item_columns import NO_NUMBER, ItemColumns
+from ranker.recall.trained import LearntSource
+from ranker.recall.user_view import UserView
+from ranker.score import FeatureSet
 
 Features = npt.NDArray[np.float16]
-"""(n, len(NAMES)). Half precision resolves 0.1%, and a request carries 100 rows."""
+"""(n, columns): `NAMES`, then the columns of the learnt sources. Half precision resolves 0.1%."""
 
 SCHEMA = 1
 """Changes with `NAMES` and with their meaning: a head reads only the features that it was trained on."""
+NEWNESS = "newness"
+"""No head learns from it: one that does ranks items without events lower than recall does. It is what a head is lifted
+by (`ranker.train.cold_items`). With it as an input, NDCG@10 of cold items fell from .022 to .010 on Online Retail."""
 NAMES = (
     "session_cosine",  # cosine with the decayed mean of the session
     "long_cosine",  # with the decayed mean of the long term
     "prototype_cosine",  # with the nearest of the user's prototypes
-    "newest_cosine",  # with the newest item of the history
-    "nearest_cosine",  # with the nearest item of the history
+    "newest_cosine",  # with the newest item of the history, or the newest search
+    "nearest_cosine",  # with the nearest item of the history, or search
     "co_visited",  # log2 of the summed co-visit similarities to the recent items
     "co_visited_newest",  # log2 of the co-visit similarity to the newest item
     "co_visit_links",  # log2 of 1 + the recent items that it was visited with
@@ -46,8 +52,16 @@ NAMES = (
     "nearest_place",
     "trending_place",
     "newest_place",
-    "history",  # log2 of 1 + the user's events: the meaning of the others depends on it
+    NEWNESS,  # 1 / (1 + its decayed events): how little its counts can be trusted
+    "history",  # log2 of 1 + the user's events
+    "related",  # log2 of 1 + the items that others visited with the recent ones
+    "text_in_history",  # how much nearer the texts of successive items of the history are than those of any two items
+    "text_in_co_visits",  # the same of the recent items and the items that others visited with them
 )
+OF_THE_USER = ("history", "related", "text_in_history", "text_in_co_visits")
+"""The same for all candidates: they say how much the other columns are worth for this user and in this shop."""
+PLACE = "_place"
+"""Ending of the columns with a rank in a source's order."""
 _RANKED_SOURCES = ("co-visited", "nearest", "trending", "newest")
 _RANK_SCALE = 10
 """The first ten ranks differ by as much as all that follow; chosen by us."""
@@ -58,61 +72,99 @@ _MIN_SHARE = 2.0**-4
 _DAY_MS = 86_400_000
 
 
-def features(user: UserView, candidates: Sequence[RecalledCandidate]) -> Features:
-    """Return one row of `NAMES` for each candidate; a number that is unknown for it or for the user reads 0."""
-    rows = np.array([candidate.row for candidate in candidates], np.intp)
+def place(source: str) -> str:
+    """Name the column with the rank in a source's order."""
+    return f"{source.replace('-', '_')}{PLACE}"
+
+
+def names(learnt: Iterable[LearntSource]) -> tuple[str, ...]:
+    """Name the columns of the features where these learnt sources are beside the built-in ones."""
+    return (*NAMES, *(column for source in learnt for column in (place(source.name), *source.columns)))
+
+
+def features(
+    user: UserView,
+    items: ItemColumns,
+    ranks: Sequence[Mapping[str, int]],
+    learnt: Sequence[LearntSource] = (),
+) -> Features:
+    """Return one row of `names(learnt)` for each candidate; a number that is unknown for it or for the user reads 0.
+
+    Parameters
+    ----------
+    user : UserView
+        The user.
+    items : ItemColumns
+        The candidates: items of the catalogue, or items that it does not have.
+    ranks : sequence of mapping of str to int
+        For each candidate, its rank by source; see `RecalledCandidate`.
+    learnt : sequence of LearntSource
+        The sources in the model's folder.
+    """
     catalogue, state = user.catalogue, user.state
-    values = np.zeros((len(rows), len(NAMES)), np.float32)
-    column = {name: values[:, index] for index, name in enumerate(NAMES)}
-    keys = catalogue.keys[rows]
-    history = catalogue.rows(state.history["item"].tolist())
-    history = history[history >= 0]
-    _cosines(column, catalogue.vectors(rows), user, catalogue.vectors(history))
-    _co_visits(column, keys, user)
-    popularity, trend = user.counts.relative(keys)
+    columns = names(learnt)
+    values = np.zeros((len(ranks), len(columns)), np.float32)
+    column = {name: values[:, index] for index, name in enumerate(columns)}
+    history = user.known_history.rows
+    _cosines(column, items.vectors, user)
+    _co_visits(column, items.keys, user)
+    popularity, trend = user.counts.relative(items.keys)
     column["popularity"][:] = np.log2(popularity + _MIN_SHARE)
     column["trend"][:] = np.log2(trend + _MIN_SHARE)
     column["rise"][:] = column["trend"] - column["popularity"]
-    column["age"][:] = np.log2(1 + np.maximum(0, state.as_of_ms - catalogue.time_ms[rows]) / _DAY_MS)
-    _prices(column, catalogue.log_price[rows], catalogue.log_price[history])
-    for name, of_item in (("same_category", catalogue.category), ("same_brand", catalogue.brand)):
-        column[name][:] = _shares(of_item[rows], of_item[history])
+    column[NEWNESS][:] = 1 / (1 + user.counts.events(items.keys, state.as_of_ms))
+    column["age"][:] = np.log2(1 + np.maximum(0, state.as_of_ms - items.time_ms) / _DAY_MS)
+    _prices(column, items.log_price, catalogue.log_price[history])
+    column["same_category"][:] = _shares(items.category, catalogue.category[history])
+    column["same_brand"][:] = _shares(items.brand, catalogue.brand[history])
     if len(history):
         category = catalogue.category[history[-1]]
-        column["newest_category"][:] = (catalogue.category[rows] == category) & (category != NO_NUMBER)
-    column["seen"][:] = np.log2(1 + _occurrences(keys, state.history["item"]))
-    is_purchase = state.history["type"] == TYPES.index("purchase")
-    column["bought"][:] = np.isin(keys, np.concatenate([state.bought["item"], state.history["item"][is_purchase]]))
-    for name in _RANKED_SOURCES:
-        ranks = np.array([candidate.ranks.get(name, np.inf) for candidate in candidates])
-        column[f"{name.replace('-', '_')}_place"][:] = 1 / (1 + ranks / _RANK_SCALE)
+        column["newest_category"][:] = (items.category == category) & (category != NO_NUMBER)
+    column["seen"][:] = np.log2(1 + _occurrences(items.keys, state.history["item"]))
+    is_purchase = state.history["type"] == PURCHASE
+    bought = np.concatenate([state.kept_purchases["item"], state.history["item"][is_purchase]])
+    column["bought"][:] = np.isin(items.keys, bought)
+    for name in (*_RANKED_SOURCES, *(source.name for source in learnt)):
+        ranks_there = np.array([ranks_of_item.get(name, np.inf) for ranks_of_item in ranks])
+        column[place(name)][:] = 1 / (1 + ranks_there / _RANK_SCALE)
+    for source in learnt:
+        for name, of_items in zip(source.columns, source.features(user, items).T, strict=True):
+            column[name][:] = of_items
     column["history"][:] = np.log2(1 + state.version)
+    column["related"][:] = np.log2(1 + len(user.related_by_others))
+    column["text_in_history"][:] = user.text_in_history
+    column["text_in_co_visits"][:] = user.text_in_co_visits
     return values.astype(np.float16)
 
 
-def read(schema: int, values: bytes, candidates: int) -> Features | None:
+def read(schema: int, version: str, values: bytes, candidates: int, expected: FeatureSet) -> Features | None:
     """Read the features that `tobytes` wrote.
 
     Parameters
     ----------
     schema : int
         The `SCHEMA` that they were computed with.
+    version : str
+        Of the learnt sources that they were computed with.
     values : bytes
     candidates : int
         Expected number of rows.
+    expected : FeatureSet
+        What the head was trained on.
 
     Returns
     -------
-    ndarray of float16, (candidates, len(NAMES)), or None
-        None if they have another schema or another number of rows.
+    ndarray of float16, (candidates, len(expected.names)), or None
+        None if they are others than expected, or have another number of rows.
     """
-    if schema != SCHEMA or len(values) != candidates * len(NAMES) * 2:
+    shape = candidates, len(expected.names)
+    if schema != SCHEMA or version != expected.version or len(values) != shape[0] * shape[1] * 2:
         return None
-    return np.frombuffer(values, "<f2").reshape(candidates, len(NAMES))
+    return np.frombuffer(values, "<f2").reshape(shape)
 
 
-def _cosines(column: dict[str, Vector], vectors: Vector, user: UserView, history: Vector) -> None:
-    interests = user.interests
+def _cosines(column: dict[str, Vector], vectors: Vector, user: UserView) -> None:
+    interests, history = user.interests, user.texts.vectors
     if not len(history):
         return
     prototypes = len(interests.prototypes)

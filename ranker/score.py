@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.errors import AfterclickError
 from encoders.models.device import Placement
 from encoders.models.usage import Usage
 
@@ -19,22 +20,42 @@ MAX_LISTS = 10_000
 """The newest lists whose feedback is accepted; in a scorer that learns, a list of 100 candidates takes 5 KB."""
 
 
+class FeatureSet(NamedTuple):
+    """The features that a head was trained on.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The columns: `ranker.features.NAMES`, then those of the learnt sources in the model's folder.
+    version : str
+        Of these sources; see `ranker.recall.trained`. Empty for none.
+    """
+
+    names: tuple[str, ...]
+    version: str
+
+
 @dataclass(frozen=True)
 class ScoreRequest:
-    """One user's context and candidates.
+    """One user's events and candidates.
 
     Attributes
     ----------
     context : str
-        The user's events, one per line in order of time, newest last; may be empty.
+        The user's events in words, one per line in order of time, newest last; may be empty.
     candidates : sequence of str
         One text per item; may be empty.
     user : str
         The id of the user, by which `Scorer.forget` finds cached data; no score depends on it.
-    features : ndarray of float16, (len(candidates), len(ranker.features.NAMES)), optional
-        See `ranker.features`; only a fused scorer reads them.
+    features : ndarray of float16, (len(candidates), len(feature_set.names)), optional
+        The `feature_set` of the scorer; only a fused scorer reads them.
     list_id : str
         The id of the list, by which a `Learner` finds it when feedback arrives.
+    events : sequence of str, optional
+        The text of each event's item, newest last, for a scorer that reads events one by one (`Scorer.reads_events`).
+        It has neither the time nor the kind of the event, so all users share it. None: the lines of the context.
+    seed : int, optional
+        An `Explorer` also draws scores of this list, from this seed. None: it draws none.
     """
 
     context: str
@@ -42,6 +63,14 @@ class ScoreRequest:
     user: str = ""
     features: NDArray[np.float16] | None = None
     list_id: str = ""
+    events: Sequence[str] | None = None
+    seed: int | None = None
+
+    def event_texts(self) -> Sequence[str]:
+        """Return the events, or those that the context consists of."""
+        if self.events is not None:
+            return self.events
+        return [line for line in self.context.split("\n") if line.strip()]
 
 
 @dataclass(frozen=True)
@@ -62,6 +91,24 @@ class ListFeedback:
     chosen: int
 
 
+Unscored: TypeAlias = Literal["error", "timeout"]
+"""Why a request has no scores."""
+
+
+class NotScored(AfterclickError):
+    """A model on a server gave no scores for some requests. The message says why.
+
+    Attributes
+    ----------
+    results : list of ndarray of float32, (len(candidates),), or Unscored
+        One for each request, in the same order: its scores, or why there are none.
+    """
+
+    def __init__(self, problem: str, results: Sequence[NDArray[np.float32] | Unscored]) -> None:
+        super().__init__(problem)
+        self.results = list(results)
+
+
 class Scorer(Protocol):
     """A model that scores candidates.
 
@@ -73,17 +120,30 @@ class Scorer(Protocol):
         Its device and dtype, and the reason.
     usage : Usage
         Counters since it was loaded.
-    needs_features : bool
-        Whether requests without features get worse scores.
+    feature_set : FeatureSet, optional
+        The features without which requests get worse scores; None if it reads none.
+    reads_events : bool
+        Whether it reads the events of a request, and not the context.
     """
 
     name: str
     placement: Placement
     usage: Usage
-    needs_features: bool
+    reads_events: bool
 
-    def prepare(self, texts: Sequence[str]) -> None:
-        """Compute in advance what depends on the texts of future candidates alone, so that no list waits for it."""
+    @property
+    def feature_set(self) -> FeatureSet | None: ...
+
+    def prepare(self, texts: Sequence[str], events: Sequence[str] = ()) -> None:
+        """Compute in advance what depends on items alone, so that no list waits for it.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Texts of future candidates.
+        events : sequence of str
+            Texts of future events.
+        """
         ...
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
@@ -96,6 +156,11 @@ class Scorer(Protocol):
         -------
         list of ndarray of float32, (len(candidates),)
             One array per request; higher is better. The scale is the model's own.
+
+        Raises
+        ------
+        NotScored
+            The model is on a server, which did not answer for all requests.
         """
         ...
 
@@ -139,4 +204,20 @@ class Learner(Protocol):
 
     def learn(self, feedback: Sequence[ListFeedback]) -> None:
         """Learn from feedback on lists that this scorer scored."""
+        ...
+
+
+@runtime_checkable
+class Explorer(Protocol):
+    """A scorer that knows how uncertain its scores are."""
+
+    def take_draws(self, list_ids: Sequence[str]) -> list[NDArray[np.float32] | None]:
+        """Return drawn scores of lists that were scored with a seed, and forget them.
+
+        Returns
+        -------
+        list of ndarray of float32, (draws, candidates), or None
+            One for each list, in the same order. In each row all candidates are scored under one draw of what the model
+            does not know. None: there are no draws of this list, because it had no features.
+        """
         ...

@@ -7,40 +7,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from encoders.describe import one_line
+from ranker.reasons.grounds import Evidence, ReasonedItem, grounds_of
+from ranker.reasons.language import Language, english
+from ranker.rules.arrange import arrange
+from ranker.rules.effects import Effects
+from ranker.rules.exposure import Bounded
 
-MAX_TITLE_CHARACTERS = 100
-"""Of a title in a reason; chosen by us: a line on a shop's page."""
+NO_EFFECTS = Effects()
+PULL = 10.0
+"""Chosen by us: the third of a list of 20 may leave it, and the thirtieth candidate may become the third."""
 
 
-class ScoredCandidate(Protocol):
+class ScoredCandidate(ReasonedItem, Protocol):
     """The fields of a candidate that selection needs, as in a rank request."""
 
     @property
-    def item_id(self) -> str: ...
+    def shown(self) -> bool: ...
     @property
-    def sources(self) -> list[str]: ...
-    @property
-    def categories(self) -> list[str]: ...
-    @property
-    def because(self) -> str | None: ...
-
-
-class Evidence(Protocol):
-    """The fields of an event that a reason may cite, as in a rank request."""
-
-    @property
-    def item_id(self) -> str: ...
-    @property
-    def type(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def categories(self) -> list[str]: ...
+    def pull(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -64,6 +52,24 @@ class SelectedItem:
     evidence: tuple[str, ...]
 
 
+class Selection(NamedTuple):
+    """The items of a list.
+
+    Attributes
+    ----------
+    items : list of SelectedItem
+        Rank 1 first.
+    moved : dict of str to list of int
+        By rule: the positions of the candidates that it kept out of the list, pinned, or gave another rank.
+    exposure : Bounded, optional
+        What the rules on exposure did; None without such rules.
+    """
+
+    items: list[SelectedItem]
+    moved: dict[str, list[int]]
+    exposure: Bounded | None = None
+
+
 def select(
     candidates: Sequence[ScoredCandidate],
     scores: Sequence[float],
@@ -72,7 +78,10 @@ def select(
     max_per_category: int,
     exclude: Collection[str] = (),
     spread: bool = False,
-) -> list[SelectedItem]:
+    effects: Effects = NO_EFFECTS,
+    explore: Callable[[list[int], list[int]], list[int]] | None = None,
+    language: Language | None = None,
+) -> Selection:
     """Choose the items of the list.
 
     Ordered by score, highest first. Scores that are not finite come last, because NaN compares with nothing and would
@@ -94,7 +103,37 @@ def select(
         Ids of items that never appear.
     spread : bool
         For a user without events: the best item of each category, then the second of each, and so on.
+    effects : Effects
+        What the team's rules do to these candidates. An item that they insert is the last of the candidates.
+    explore : callable, optional
+        Is given the positions of the list's items and those of all items that may be in it, both best first. Returns
+        the positions of the list's items.
+    language : Language, optional
+        Of the reasons; English by default.
     """
+    best = _pulled(_best_first(candidates, scores, exclude), candidates)
+    ranked = _spread(best, candidates) if spread else best
+    ranked = _unseen_first(ranked, candidates)
+    if effects:
+        taken, moved, exposure = arrange(
+            ranked,
+            effects,
+            len(candidates) - len(effects.inserted),
+            size,
+            lambda p: _leaf(candidates[p]),
+            max_per_category,
+        )
+    else:
+        taken, moved, exposure = _taken(ranked, candidates, size, max_per_category), {}, None
+    if explore is not None:
+        taken = explore(taken, ranked)
+    tongue = language or english()
+    items = [_with_reason(at, candidates[at], float(scores[at]), history, tongue) for at in taken]
+    return Selection(items, moved, exposure)
+
+
+def _best_first(candidates: Sequence[ScoredCandidate], scores: Sequence[float], exclude: Collection[str]) -> list[int]:
+    """The positions of the items that may be in the list, each item once."""
     order = sorted(
         (position for position, candidate in enumerate(candidates) if candidate.item_id not in exclude),
         key=lambda p: (
@@ -106,7 +145,10 @@ def select(
     best: dict[str, int] = {}
     for position in order:
         best.setdefault(candidates[position].item_id, position)
-    ranked = _spread(best.values(), candidates) if spread else list(best.values())
+    return list(best.values())
+
+
+def _taken(ranked: Sequence[int], candidates: Sequence[ScoredCandidate], size: int, max_per_category: int) -> list[int]:
     taken: list[int] = []
     deferred: list[int] = []
     per_category: Counter[str] = Counter()
@@ -119,8 +161,26 @@ def select(
             per_category.update(category)
         if len(taken) == size:
             break
-    taken.extend(deferred[: size - len(taken)])
-    return [_with_reason(position, candidates[position], float(scores[position]), history) for position in taken]
+    return taken + deferred[: size - len(taken)]
+
+
+def _leaf(candidate: ScoredCandidate) -> str | None:
+    return candidate.categories[-1] if candidate.categories else None
+
+
+def _unseen_first(ranked: list[int], candidates: Sequence[ScoredCandidate]) -> list[int]:
+    """Let what the user was shown lately come after all others."""
+    if not any(candidates[position].shown for position in ranked):
+        return ranked
+    return sorted(ranked, key=lambda position: candidates[position].shown)
+
+
+def _pulled(ranked: list[int], candidates: Sequence[ScoredCandidate]) -> list[int]:
+    """Let candidates come earlier or later: a pull of 1 divides the rank by `PULL`, one of -1 multiplies it."""
+    if not any(candidates[position].pull for position in ranked):
+        return ranked
+    pulled = {position: rank * PULL ** -candidates[position].pull for rank, position in enumerate(ranked, 1)}
+    return sorted(ranked, key=pulled.__getitem__)
 
 
 def _spread(ranked: Iterable[int], candidates: Sequence[ScoredCandidate]) -> list[int]:
@@ -134,33 +194,9 @@ def _spread(ranked: Iterable[int], candidates: Sequence[ScoredCandidate]) -> lis
     return [position for _, position in sorted(rounds, key=lambda pair: pair[0])]
 
 
-def _with_reason(position: int, candidate: ScoredCandidate, score: float, history: Sequence[Evidence]) -> SelectedItem:
-    cited = _related(candidate, history)
-    if cited is not None:
-        verb = "bought" if cited.type == "purchase" else "viewed"
-        return SelectedItem(position, score, f"Because you {verb} {_short(cited.title)}", (cited.item_id,))
-    if "trending" in candidate.sources:
-        return SelectedItem(position, score, "Popular right now", ())
-    if "newest" in candidate.sources:
-        return SelectedItem(position, score, "New", ())
-    return SelectedItem(position, score, "Picked for you", ())
-
-
-def _short(title: str) -> str:
-    """The title in one line of at most `MAX_TITLE_CHARACTERS`."""
-    line = one_line(title)
-    return line if len(line) <= MAX_TITLE_CHARACTERS else f"{line[: MAX_TITLE_CHARACTERS - 1]}…"
-
-
-def _related(candidate: ScoredCandidate, history: Sequence[Evidence]) -> Evidence | None:
-    """The event that led to the candidate; else the newest of its category; else the newest, if a personal source."""
-    others = [event for event in reversed(history) if event.item_id != candidate.item_id]
-    leaf = candidate.categories[-1:]
-    for event in others:
-        if event.item_id == candidate.because:
-            return event
-    for event in others:
-        if leaf and event.categories[-1:] == leaf:
-            return event
-    personal = "co-visited" in candidate.sources or "nearest" in candidate.sources
-    return others[0] if others and personal else None
+def _with_reason(
+    position: int, candidate: ScoredCandidate, score: float, history: Sequence[Evidence], language: Language
+) -> SelectedItem:
+    grounds = grounds_of(candidate, history)
+    evidence = (grounds.cited.item_id,) if grounds.cited else ()
+    return SelectedItem(position, score, language.sentence(grounds), evidence)

@@ -10,7 +10,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
+from encoders.errors import AfterclickError
 from encoders.models import source as model_source
 from ranker.scorers.template import FILE
 
@@ -21,6 +23,11 @@ Fingerprint: TypeAlias = "tuple[tuple[str, int, int], ...]"
 """Path, size and modification time of each file."""
 
 
+def is_url(model: str) -> bool:
+    """Return whether the name is the address of a server that ranks, and not a model to be loaded."""
+    return model.startswith(("http://", "https://"))
+
+
 def folder_of(model: str) -> Path:
     """Return the folder that a model's name stands for if it names one; `./default` names your own folder."""
     return Path(__file__).parent / DEFAULT if model == DEFAULT else Path(model).expanduser()
@@ -29,9 +36,11 @@ def folder_of(model: str) -> Path:
 def name(model: str) -> str:
     """Return what lists, metrics and logs call a model: for a folder its last component, because paths differ by host.
 
-    >>> name("/srv/models/shop/")
-    'shop'
+    >>> name("/srv/models/shop/"), name("https://rerank.example.com:8443/v1")
+    ('shop', 'rerank.example.com:8443')
     """
+    if is_url(model):
+        return urlsplit(model).netloc.rpartition("@")[2]
     folder = folder_of(model)
     is_folder = folder.is_dir() or folder.is_absolute()
     return (folder.name or folder.resolve().name) if is_folder else model
@@ -59,6 +68,14 @@ def fingerprint(model: str) -> Fingerprint:
             status = path.stat()
             files.append((str(path), status.st_size, status.st_mtime_ns))
     return tuple(files)
+
+
+def fingerprint_now(model: str) -> Fingerprint:
+    """Return the same; () while the folder is being written."""
+    try:
+        return fingerprint(model)
+    except (OSError, AfterclickError):
+        return ()
 
 
 def _digest(path: Path) -> bytes:

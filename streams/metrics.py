@@ -1,121 +1,93 @@
 """All Prometheus metrics that are moved when something happens, in the order of an event's way.
 
-The counters of what the scorers read, computed and learnt are read at each scrape instead: `streams.rank.model_usage`.
 Names are `afterclick_<thing>_<unit>`. Intervals are measured with monotonic clocks, except those that begin at an
-event's own timestamp. A counter with labels is created with all known label values (`from_zero`): an alert on a rate
-sees the first increment only if the counter was exposed at zero before. Knows no step of the way.
+event's own timestamp. What has labels is created with all known label values (`from_zero`): an alert on a rate sees the
+first increment only if the counter was exposed at zero before. `streams.rank.model_usage` has others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from importlib.metadata import version
 from itertools import product
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
+from streams import metric_labels as known
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which no query reads
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3_600)
 RANKS = (1, 2, 3, 5, 10, 20, 50, 100)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096)
-REJECTION_REASONS = (
-    "topic",
-    "null",
-    "too-large",
-    "malformed",
-    "invalid",
-    "key",
-    "time",
-    "reserved",
-    "unreadable",
-)
-"""Why a message becomes a dead letter: `streams.receive.message.BadMessage.reason`."""
-DEGRADED_REASONS = (
-    "cold-user",
-    "no-model",
-    "overload",
-    "model-error",
-    "model-timeout",
-    "model-busy",
-    "model-not-finite",
-    "no-features",
-    "no-candidates",
-)
-"""Why a list was made without the model: `streams.contracts.Recommendations.degraded`."""
-COERCION_KINDS = (
-    "null",
-    "empty",
-    "single",
-    "number-as-text",
-    "text-as-number",
-    "float-as-integer",
-    "boolean",
-    "currency",
-    "time",
-    "bom",
-)
-"""Deviations from the contract that are accepted: `streams.receive.lenient`."""
-INPUTS = ("clicks", "purchases", "impressions", "items", "rank-requests", "forget")
-REPLACED_MODEL = "replaced"
-"""The label value that stands for every model that no longer serves."""
 
 
-def from_zero(counter: Counter, *values: Sequence[str]) -> None:
-    """Create the counter's children, at 0, for every combination of label values.
+def from_zero(metric: Counter | Histogram, *values: Sequence[str]) -> None:
+    """Create the metric's children, at 0, for every combination of label values.
 
     Parameters
     ----------
-    counter : Counter
-        A counter with labels.
+    metric : Counter or Histogram
+        With labels.
     *values : sequence of str
-        The known values of each label, in the order of the counter's labels.
+        The known values of each label, in the order of the metric's labels.
     """
     for labels in product(*values):
-        counter.labels(*labels)
+        metric.labels(*labels)
 
 
-def topics_from_zero(topics: Collection[str]) -> None:
-    """Create the children of the counters that have a label for a topic's full name.
-
-    Parameters
-    ----------
-    topics : collection of str
-        Full names, with the prefix of this installation.
-    """
-    from_zero(unreadable_batches, tuple(topics))
-    from_zero(expired, tuple(topics))
+def topics_from_zero(topics: Collection[str], mapped: Sequence[str] = ()) -> None:
+    """Create the children of the counters that have a label for a topic's full name; `mapped` are the team's topics."""
+    for metric in (unreadable_batches, expired):
+        from_zero(metric, (*topics, *mapped))
+    from_zero(records_not_ours, mapped)
+    from_zero(events, mapped, ("rejected",))
+    from_zero(dead_letters, mapped, known.REJECTION_REASONS)
 
 
 def model_from_zero(model: str) -> None:
-    """Create the children of all counters of a model that begins to serve.
+    """Create the children of all counters and histograms of a model that begins to serve.
 
     Parameters
     ----------
     model : str
         The model's name with its version, or `none`.
     """
-    for counter in (feedback, lists, scores_not_finite):
-        from_zero(counter, [model])
-    from_zero(lists_degraded, [model], DEGRADED_REASONS)
+    for metric in by_model:
+        if metric._labelnames == ("model",) and not isinstance(metric, Gauge):
+            from_zero(metric, [model])
+    from_zero(lists_degraded, [model], known.DEGRADED_REASONS)
+    from_zero(event_to_list_seconds, [model], ("event", "arrival"))
 
 
+build_info = Gauge(
+    "afterclick_build_info",
+    "1; the version of Afterclick, and a model that makes lists in this process; empty if it makes none",
+    ["version", "model"],
+)
 ready = Gauge(
     "afterclick_worker_ready",
     "1 once the tables are restored, the catalogue is read and the models are warm",
     ["tier"],
 )
-
+kafka_away = Gauge(
+    "afterclick_kafka_away", "1 while no server of Kafka answers the worker, or stores what the tier sends", ["tier"]
+)
+schema_registry_away = Gauge(
+    "afterclick_schema_registry_away", "1 while records wait for a schema that the schema registry does not give"
+)
 events = Counter("afterclick_events_total", "Messages received, by outcome", ["topic", "outcome"])
-from_zero(events, ("clicks", "purchases"), ("accepted", "duplicate", "forgotten", "rejected", "routed"))
-from_zero(events, ("items", "impressions", "rank-requests"), ("accepted", "rejected"))
-from_zero(events, ("items",), ("unknown",))
-from_zero(events, ("forget",), ("accepted", "rejected", "routed"))
-from_zero(events, ("routed-events",), ("rejected",))
+for topic, outcomes in known.EVENT_OUTCOMES.items():
+    from_zero(events, (topic,), outcomes)
+records_not_ours = Counter(
+    "afterclick_records_not_ours_total", "Records of a topic of yours that its mappings take for no input", ["topic"]
+)
 duplicates_presumed = Counter(
     "afterclick_duplicates_presumed_total",
     "Events with the outcome 'duplicate' that are older than the event ids which their user's state remembers",
 )
 duplicates_ratio = Gauge(
     "afterclick_duplicates_ratio",
-    "Share of duplicates among the latest clicks and purchases that were written since this worker got its partitions",
+    "Share of duplicates among the latest events that were written since this worker got its partitions",
 )
 events_uncounted = Counter(
     "afterclick_events_uncounted_total",
@@ -123,8 +95,14 @@ events_uncounted = Counter(
     ["reason"],
 )
 from_zero(events_uncounted, ("busy",))
+unknown_fields = Counter(
+    "afterclick_unknown_fields_total",
+    "Fields of accepted messages that their contract does not have; the log names each once",
+    ["topic"],
+)
+from_zero(unknown_fields, ("rank-requests",))
 dead_letters = Counter("afterclick_dead_letters_total", "Messages rejected, by reason", ["topic", "reason"])
-from_zero(dead_letters, (*INPUTS, "routed-events"), REJECTION_REASONS)
+from_zero(dead_letters, (*known.INPUTS, "routed-events"), known.REJECTION_REASONS)
 unreadable_batches = Counter(
     "afterclick_unreadable_batches_total",
     "Record batches that Kafka delivered, that cannot be decoded and that were skipped; each reader counts its own",
@@ -133,11 +111,11 @@ unreadable_batches = Counter(
 values_coerced = Counter(
     "afterclick_values_coerced_total", "Values accepted although they deviate from the contract", ["topic", "kind"]
 )
-from_zero(values_coerced, INPUTS, COERCION_KINDS)
+from_zero(values_coerced, known.INPUTS, known.COERCION_KINDS)
 messages_cut = Counter(
     "afterclick_messages_cut_total", "Messages too large for their topic that were sent without a part", ["topic"]
 )
-from_zero(messages_cut, ("rank-requests", "recommendations", "dead-letters", "routed-events"))
+from_zero(messages_cut, ("rank-requests", "recommendations", "dead-letters", "routed-events", "items", "knowledge"))
 item_counts_unreadable = Counter(
     "afterclick_item_counts_unreadable_total", "Records of the item counts' topic that cannot be decoded, skipped"
 )
@@ -146,7 +124,7 @@ repartitioned = Counter(
     "Events found on another partition than the hash of their key gives, and sent to that one",
     ["topic"],
 )
-from_zero(repartitioned, ("clicks", "purchases", "forget"))
+from_zero(repartitioned, known.OF_USERS)
 expired = Counter(
     "afterclick_expired_messages_total", "Messages that Kafka's retention deleted before they were read", ["topic"]
 )
@@ -236,6 +214,13 @@ scores_not_finite = Counter(
 models_restarted = Counter(
     "afterclick_models_restarted_total", "Ends of a models' process that made the worker start it and load them again"
 )
+start_seconds = Gauge(
+    "afterclick_start_seconds",
+    "Time from the start of the worker's process to the end of a step of its start, of the slower tier where both take "
+    "it: 'imports' of the worker, 'checks' of Kafka and Redis; meanwhile 'libraries', 'scorer' and 'encoder' of the "
+    "models' process; then 'warm-up', 'group', 'restore', 'catalogue', 'ready'",
+    ["step"],
+)
 
 lists = Counter("afterclick_lists_total", "Lists published", ["model"])
 lists_degraded = Counter(
@@ -248,9 +233,19 @@ event_to_list_seconds = Histogram(
     ["model", "since"],
     buckets=SECONDS,
 )
-list_age_seconds = Gauge(
-    "afterclick_list_age_seconds",
-    "Age of the newest event in the latest list at its publication",
+last_list_timestamp = Gauge(
+    "afterclick_last_list_timestamp_seconds",
+    "Unix time at which the latest list of a user was published; absent before the first one",
+    ["model"],
+)
+shown_items = Gauge(
+    "afterclick_shown_items",
+    "Distinct items in the lists of this worker's users in the last half to whole hour; estimated above 30,000",
+    ["model"],
+)
+shown_top_share = Gauge(
+    "afterclick_shown_top_share",
+    "Share of the positions of these lists that the 1% of the catalogue's items take which are shown most",
     ["model"],
 )
 cache_writes = Counter("afterclick_cache_writes_total", "Writes to Redis, by outcome", ["outcome"])
@@ -266,11 +261,28 @@ cache_backfilled_lists = Counter(
     "afterclick_cache_backfilled_lists_total", "Lists copied from their topic to Redis because Redis lacked them"
 )
 
-_BY_MODEL = tuple(
+by_model: list[Counter | Gauge | Histogram] = [
     metric
     for metric in list(vars().values())
     if isinstance(metric, Counter | Gauge | Histogram) and metric is not model_swaps and "model" in metric._labelnames
-)
+]
+from_zero(feedback, [known.REPLACED_MODEL])
+from_zero(feedback_rank, [known.REPLACED_MODEL])
+
+
+def show_build(models: Collection[str]) -> None:
+    """Show which models make lists in this process, from now on.
+
+    Parameters
+    ----------
+    models : collection of str
+        Their names with their versions; one empty name if it makes no lists.
+    """
+    of_package = version("afterclick")
+    for model in models:
+        build_info.labels(of_package, model).set(1)
+    for shown in {sample.labels["model"] for family in build_info.collect() for sample in family.samples} - {*models}:
+        build_info.remove(of_package, shown)
 
 
 def keep_models(names: Collection[str]) -> None:
@@ -281,7 +293,7 @@ def keep_models(names: Collection[str]) -> None:
     names : collection of str
         Names of the models that serve.
     """
-    for metric in _BY_MODEL:
+    for metric in by_model:
         exposed = {sample.labels["model"] for family in metric.collect() for sample in family.samples}
-        for name in exposed - {*names, REPLACED_MODEL}:
+        for name in exposed - {*names, known.REPLACED_MODEL}:
             metric.remove_by_labels({"model": name})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ranker.recall.candidates import Proposals, UserView
+from ranker.recall.candidates import Proposals
+from ranker.recall.user_view import UserView
 
 
 class BrokenSource:

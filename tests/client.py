@@ -7,8 +7,10 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
+import httpx
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -71,6 +73,14 @@ class Client:
         self.produce(topic, user_id, event, partition)
         return event_id
 
+    def preference(self, user_id: str, **fields: Any) -> str:
+        """Send a wish, or take one back; return its event id."""
+        event_id = uuid.uuid4().hex
+        self.produce(
+            "preferences", user_id, {"event_id": event_id, "user_id": user_id, "timestamp": now_ms(), **fields}
+        )
+        return event_id
+
     def consume(self, topic: str) -> Iterator[tuple[str | None, Any]]:
         """Yield key and decoded value of every message of a topic, up to its present end.
 
@@ -86,14 +96,18 @@ class Client:
         )
         try:
             partitions = [TopicPartition(name, partition, 0) for partition in range(self.settings.kafka.partitions)]
-            ends = {p.partition: consumer.get_watermark_offsets(p, timeout=10)[1] for p in partitions}
+            bounds = {p.partition: consumer.get_watermark_offsets(p, timeout=10) for p in partitions}
             consumer.assign(partitions)
-            left = sum(ends.values())
+            left = {partition: end for partition, (begin, end) in bounds.items() if begin < end}
             while left:
                 message = consumer.poll(10)
-                assert message is not None, f"{left} messages of {name} missing"
+                assert message is not None, f"messages of {name} up to {left} missing"
                 assert not message.error(), message.error()
-                left -= 1
+                partition, offset = message.partition(), message.offset()
+                assert partition is not None
+                assert offset is not None
+                if partition in left and offset + 1 >= left[partition]:
+                    del left[partition]  # compaction may have removed some, never the last
                 key, value = message.key(), message.value()
                 decoded = None if value is None else json.loads(value) if topic != name else value
                 yield (key.decode(errors="replace") if key else None), decoded
@@ -111,9 +125,14 @@ class Client:
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 30) -> Any:
-    """Wait until a condition returns a true value; return that value."""
+    """Wait until a condition returns a true value; return that value. A server may not listen yet."""
     deadline = time.monotonic() + timeout_s
-    while not (outcome := condition()):
+
+    def outcome_now() -> Any:
+        with suppress(httpx.ConnectError):
+            return condition()
+
+    while not (outcome := outcome_now()):
         assert time.monotonic() < deadline, f"the condition is still false after {timeout_s:g} s"
         time.sleep(0.1)
     return outcome

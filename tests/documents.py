@@ -1,12 +1,13 @@
-"""The README files: their code blocks, and the two tables that are generated from the code.
+"""The README files: their code blocks; the tables of deploy/README.md and the schemas, generated from the code.
 
-`python -m tests.documents` (`make docs`) writes the tables of deploy/README.md anew.
+`python -m tests.documents` (`make docs`) writes the tables and `deploy/schemas/` anew.
 """
 
 from __future__ import annotations
 
 import ast
 import io
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +15,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from streams.commands.plan import examples
+from streams.commands.schema import STRUCTS, schema_of
 from streams.commands.settings import Format, write
+from streams.sizing.costs import DEFAULTS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "deploy/README.md", "ranker/README.md", "streams/README.md", ".github/CONTRIBUTING.md")
 DEPLOY = "deploy/README.md"
+SCHEMAS = ROOT / "deploy" / "schemas"
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,19 @@ def metrics() -> list[Metric]:
 
 
 def _metric(call: ast.Call) -> Metric | None:
-    """Read `Counter(name, help, [labels])`, or a counter of a collector by model: `(name, help, fields, label)`."""
-    kind = call.func.id if isinstance(call.func, ast.Name) else ""
+    """Read `Counter(name, help, [labels])`, or a counter of a collector by model: `(name, help, fields, label)`.
+
+    A `CounterMetricFamily(name, help, labels=[...])` counts as well.
+    """
+    kind = call.func.id.removesuffix("MetricFamily") if isinstance(call.func, ast.Name) else ""
     if not kind.endswith(("Counter", "Gauge", "Histogram")):
         return None
     name, text = str(_constant(call.args[0])), str(_constant(call.args[1]))
     if kind.endswith("Counter"):
         name = name.removesuffix("_total") + "_total"
-    rest = call.args[2:]
+    rest = [*call.args[2:], *(keyword.value for keyword in call.keywords if keyword.arg == "labels")]
+    if isinstance(call.func, ast.Name) and call.func.id.endswith("MetricFamily"):
+        rest = [part for part in rest if isinstance(part, ast.List)]
     if rest and isinstance(rest[0], ast.List):
         return Metric(name, tuple(str(_constant(label)) for label in rest[0].elts), text)
     labels = ("model", *(str(_constant(label)) for label in rest[1:])) if rest else ()
@@ -101,7 +111,15 @@ def metrics_table() -> str:
     return "\n".join(["| metric | meaning |", "|---|---|", *rows, ""])
 
 
-GENERATED = {"afterclick settings --markdown": settings_table, "metrics": metrics_table}
+def sizing_table() -> str:
+    return examples(DEFAULTS)
+
+
+GENERATED = {
+    "afterclick settings --markdown": settings_table,
+    "metrics": metrics_table,
+    "afterclick plan": sizing_table,
+}
 """The tables of deploy/README.md by the comment that stands before each."""
 
 
@@ -111,13 +129,23 @@ def table_of(document: str, name: str) -> str:
     return str(table)
 
 
+def schema_files() -> dict[str, str]:
+    """Return the text of every file in deploy/schemas/ by its name."""
+    return {f"{name}.json": json.dumps(schema_of(name), indent=2) + "\n" for name in STRUCTS}
+
+
 def main() -> None:
-    """Write the generated tables anew."""
+    """Write the generated tables and schemas anew."""
     text = text_of(DEPLOY)
     for name, table in GENERATED.items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         text = f"{before}{start}{table()}<!-- end -->{rest.partition('<!-- end -->')[2]}"
     (ROOT / DEPLOY).write_text(text, encoding="utf-8")
+    SCHEMAS.mkdir(exist_ok=True)
+    for old in SCHEMAS.glob("*.json"):
+        old.unlink()
+    for file, schema in schema_files().items():
+        (SCHEMAS / file).write_text(schema, encoding="utf-8")
 
 
 if __name__ == "__main__":

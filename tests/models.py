@@ -16,9 +16,16 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     BertConfig,
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    Gemma3TextConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
 )
 
 CORPUS = [
@@ -60,18 +67,79 @@ def packed(folder: Path, labels: int = 1, **config: Any) -> Path:
     return folder
 
 
+def clip(folder: Path) -> Path:
+    """Write a CLIP of pictures of 32 x 32, with random weights, and what prepares its pictures."""
+    sizes = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = {**sizes, "vocab_size": 64, "max_position_embeddings": 16, "bos_token_id": 0, "eos_token_id": 1}
+    config = CLIPConfig(text_config=text, vision_config={**sizes, "image_size": 32, "patch_size": 8}, projection_dim=64)
+    torch.manual_seed(7)
+    CLIPModel(config).save_pretrained(folder)
+    side = {"height": 32, "width": 32}
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=side).save_pretrained(folder)
+    return folder
+
+
+def siglip(folder: Path) -> Path:
+    """Write a SigLIP of pictures of 32 x 32, with random weights, and what prepares its pictures."""
+    sizes = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = {**sizes, "vocab_size": 64, "max_position_embeddings": 16, "bos_token_id": 0, "eos_token_id": 1}
+    vision = {**sizes, "image_size": 32, "patch_size": 8}
+    torch.manual_seed(7)
+    SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
+    SiglipImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
 def decoder(folder: Path, **config: Any) -> Path:
     """Write a Qwen3 causal LM of 768 positions, with Qwen's special tokens and Qwen3-Reranker's template."""
+    save(folder, AutoModelForCausalLM, decoder_config(**config), byte_level())
+    (folder / "afterclick.json").write_text('{"template": "Qwen3-Reranker"}', encoding="utf-8")
+    return folder
+
+
+def base_decoder(folder: Path) -> Path:
+    """Write a Gemma 3 with tied embeddings and sliding layers, which says nothing of a template: a base model."""
     tokenizer = byte_level()
+    layers = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 60}
+    sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": DECODER_POSITIONS}
+    config = Gemma3TextConfig(**(GROUPED | layers | sizes), initializer_range=0.3, tie_word_embeddings=True)
+    return save(folder, AutoModelForCausalLM, config, tokenizer)
+
+
+def decoder_that_says(folder: Path, text: str) -> Path:
+    """Write a Qwen3 causal LM that answers every prompt with this text: one token, and then the end.
+
+    Attention and MLPs add nothing, so the next token depends on the last one alone.
+    """
+    tokenizer = byte_level()
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False)])
+    config = decoder_config(vocab_size=len(tokenizer), max_position_embeddings=2_048)
+    save(folder, AutoModelForCausalLM, config, tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    said, end = tokenizer.convert_tokens_to_ids(text), tokenizer.eos_token_id
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        model.model.embed_tokens.weight.zero_()
+        model.model.embed_tokens.weight[:, 0] = 1
+        model.model.embed_tokens.weight[said] = torch.eye(model.config.hidden_size)[1]
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[said, 0] = model.lm_head.weight[end, 1] = 1
+    model.generation_config.eos_token_id = end
+    model.save_pretrained(folder)
+    return folder
+
+
+def decoder_config(**config: Any) -> Qwen3Config:
+    """Return the sizes of the tiny decoder; `config` changes them."""
     settings: dict[str, Any] = {
-        "vocab_size": len(tokenizer),
+        "vocab_size": len(byte_level()),
         "max_position_embeddings": DECODER_POSITIONS,
         "initializer_range": 0.3,
         "tie_word_embeddings": False,
     }
-    save(folder, AutoModelForCausalLM, Qwen3Config(**(GROUPED | settings | config)), tokenizer)
-    (folder / "afterclick.json").write_text('{"template": "Qwen3-Reranker"}', encoding="utf-8")
-    return folder
+    return Qwen3Config(**(GROUPED | settings | config))
 
 
 def save(folder: Path, auto_class: Any, config: PreTrainedConfig, tokenizer: Any) -> Path:

@@ -26,7 +26,9 @@ class RedisWorld:
         self.redis: Any = client or redis.Redis.from_url(settings.redis.url.get_secret_value())
         self._producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
 
-    def publish(self, user_id: str, version: int | None, age_s: float = 0) -> tuple[OutgoingList, RecordMetadata]:
+    def publish(
+        self, user_id: str, version: int | None, age_s: float = 0, **headers: bytes
+    ) -> tuple[OutgoingList, RecordMetadata]:
         """Write a list to the topic. Returns what goes to Redis, and where the list is in the topic."""
         generated_ms = round((time.time() - age_s) * 1000)
         value = {"user_id": user_id, "as_of": 1, "state_version": version, "generated_at": generated_ms}
@@ -38,7 +40,7 @@ class RedisWorld:
             offsets.append(message.offset() or 0)
 
         topic = self.settings.topic("recommendations")
-        self._producer.produce(topic, payload, user_id, partition, on_delivery=stored)
+        self._producer.produce(topic, payload, user_id, partition, on_delivery=stored, headers=list(headers.items()))
         assert self._producer.flush(10) == 0
         record = RecordMetadata(topic, partition, None, offsets[0], 0, 0, 0)
         return OutgoingList(user_id, payload, 1, version or 0), record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from ranker.scorers import generic_template
 from ranker.scorers.template import Template
 
 TOLERANCE = 1e-4
@@ -25,6 +27,7 @@ def bi_encoder(folder: Path) -> Reference:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModel.from_pretrained(folder)
 
+    @cache
     def vector(text: str) -> torch.Tensor:
         mean: torch.Tensor = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0)
         return torch.nn.functional.normalize(mean, dim=0)
@@ -84,6 +87,24 @@ def decoder(folder: Path) -> Reference:
         prompt = template.prefix + context + template.middle + candidate + template.suffix
         logits = model(**tokenizer(prompt, return_tensors="pt")).logits[0, -1]
         return float(logits[yes] - logits[no])
+
+    return score
+
+
+def likelihood(folder: Path) -> Reference:
+    """The mean log-likelihood of the tokens of the candidate and of the end of its line, after the context."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    words = Template(**generic_template.continued(tokenizer))
+
+    def ids(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def score(context: str, candidate: str) -> float:
+        before = ids(words.prefix) + ids(context) + ids(words.middle.rstrip(" "))
+        row = ids(" " + candidate) + ids(words.suffix)
+        logits = model(torch.tensor([before + row])).logits[0, len(before) - 1 : -1]
+        return float(logits.log_softmax(-1)[range(len(row)), row].mean())
 
     return score
 

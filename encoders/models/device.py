@@ -14,6 +14,8 @@ from pathlib import Path
 from encoders.errors import AfterclickError
 
 DEVICES = ("auto", "cpu", "cuda")
+SERVER = "server"
+"""The device of a model that is asked by HTTP."""
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 MIN_SPEED_UP = 1.5
 """Of bfloat16 over float32; chosen by us: bfloat16 costs three decimal digits, so a small gain does not pay for it."""
@@ -32,7 +34,7 @@ class Placement:
 
     Attributes
     ----------
-    device : {'cpu', 'cuda'}
+    device : {'cpu', 'cuda', 'server'}
     dtype : str
         The name of a torch dtype; 'int8' means linear layers in int8, the rest in float32 (`encoders.models.int8`).
     reason : str

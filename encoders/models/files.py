@@ -1,4 +1,4 @@
-"""The files in a model's folder: either weights that can be read here, or a message that says what is wrong.
+"""The files in a model's folder: what they say of the model, and weights that can be read here or what is wrong.
 
 Knows files by their names and JSON; loads no weights and imports no torch.
 """
@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 INT8_FILE = "int8.safetensors"
+SPARSE_FILE = "sparse.safetensors"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 ADAPTER_FILE = "adapter_config.json"
+MODULES_FILE = "modules.json"
+MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
+"""An encoder to recommend in place of one that cannot be used: mean pooling, no prompts, fifty languages."""
 LFS_POINTER = b"version https://git-lfs"
 OTHER_FORMATS = (
     ("*.gguf", "GGUF (llama.cpp)", "name the original model that it was converted from"),
@@ -47,7 +52,7 @@ def what_is_wrong(name: str, folder: Path) -> str | None:
             f"got the folder {name!r} with {_listed(folder)}, expected a config.json in it; "
             f"{_other_weights(folder) or 'name the folder that save_pretrained wrote'}"
         )
-    if (folder / INT8_FILE).is_file():
+    if any((folder / file).is_file() for file in (INT8_FILE, SPARSE_FILE)):
         return None
     is_one_file = (folder / WEIGHTS_FILE).is_file()
     if not is_one_file and not (folder / INDEX_FILE).is_file():
@@ -58,6 +63,42 @@ def what_is_wrong(name: str, folder: Path) -> str | None:
     if not is_one_file and (wrong := _missing_shards(name, folder)):
         return wrong
     return next((_LFS.format(file=file) for file in folder.glob("model*.safetensors") if _is_pointer(file)), None)
+
+
+def names(name: str, folder: Path) -> list[str]:
+    """Return what a model is called, wherever its folder is.
+
+    Parameters
+    ----------
+    name : str
+        The model as it was named.
+    folder : Path
+
+    Returns
+    -------
+    list of str
+        The last part of its name and of its folder, the folder in the hub's cache, and the name in its `config.json`.
+    """
+    config = _json(folder / "config.json")
+    real = folder.resolve()
+    cached = real.parent.parent.name if real.parent.name == "snapshots" else ""
+    in_config = config.get("_name_or_path") if isinstance(config, dict) else None
+    return [called for called in dict.fromkeys((Path(name).name, real.name, cached, str(in_config or ""))) if called]
+
+
+def pools_vectors(folder: Path) -> bool:
+    """Return whether a sentence-transformers folder pools, whatever the architecture in its `config.json`."""
+    modules = _json(folder / MODULES_FILE)
+    listed = modules if isinstance(modules, list) else []
+    return any(isinstance(module, dict) and str(module.get("type", "")).endswith(".Pooling") for module in listed)
+
+
+def _json(file: Path) -> Any:
+    """The content of a JSON file; None without the file, or if it is damaged, which its reader reports."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _missing_shards(name: str, folder: Path) -> str | None:

@@ -21,6 +21,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from encoders.models.weights import MIN_OUTPUTS, assign, linear_layers, unique
+
 SCALE = ":scale"
 """Suffix of a matrix' name: the scales of its rows, in a file of int8 weights."""
 MAX_CODE = 127
@@ -28,8 +30,6 @@ MIN_ABS = 1e-8
 """Stands for the largest number of a row of zeros."""
 ROWS_AT_ONCE = 256
 """They stay in a core's cache from step to step: with 1,536 numbers each, 0.55 of the time of 1,450 rows at once."""
-MIN_OUTPUTS = 64
-"""A layer with fewer outputs, like a scoring head, costs next to nothing in float32."""
 
 
 class Int8Linear(nn.Module):
@@ -71,21 +71,14 @@ class Int8Linear(nn.Module):
 
 def quantise(model: nn.Module) -> None:
     """Replace the linear layers of a float32 model, all but those that give its outputs."""
-    output = getattr(model, "get_output_embeddings", lambda: None)()
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.Linear) and child is not output and child.out_features >= MIN_OUTPUTS:
-                setattr(module, name, Int8Linear(child))
+    for layer in linear_layers(model):
+        setattr(layer.parent, layer.child_name, Int8Linear(layer.linear))
 
 
 def save(model: nn.Module, file: Path) -> None:
     """Write a model's weights, matrices in int8; tied weights are written once."""
     arrays: dict[str, torch.Tensor] = {}
-    written = set[int]()
-    for name, weight in model.state_dict().items():
-        if weight.data_ptr() in written:
-            continue
-        written.add(weight.data_ptr())
+    for name, weight in unique(model):
         if weight.ndim == 2 and weight.is_floating_point() and len(weight) >= MIN_OUTPUTS:
             scale = _scale(weight.float())
             arrays[name], arrays[name + SCALE] = _rounded(weight.float(), scale), scale[:, 0].clone()
@@ -107,11 +100,7 @@ def read_into(model: Any, file: Path) -> list[str]:
     for name, scale in scales.items():
         matrix = name.removesuffix(SCALE)
         arrays[matrix] = arrays[matrix] * scale[:, None]
-    missing, _ = model.load_state_dict(arrays, strict=False)
-    model.tie_weights()
-    weights = model.state_dict()
-    read = {weights[name].data_ptr() for name in arrays if name in weights}
-    return [name for name in missing if weights[name].data_ptr() not in read]  # tied weights are in the file once
+    return assign(model, arrays)
 
 
 def _scale(rows: torch.Tensor) -> torch.Tensor:

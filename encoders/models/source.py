@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from encoders.errors import AfterclickError
-from encoders.models.files import INT8_FILE, what_is_wrong
+from encoders.models.files import INT8_FILE, SPARSE_FILE, what_is_wrong
 
 if TYPE_CHECKING:
     import torch
@@ -218,8 +218,8 @@ def load_weights(
 ) -> Any:
     """Load the model in `folder` for inference, on its device, with sdpa attention.
 
-    Weights are read from safetensors only, plain or in int8, because a pickle can run any code. Code in the folder is
-    never run.
+    Weights are read from safetensors only, plain, in int8 or 2:4 sparse, because a pickle can run any code. Code in the
+    folder is never run.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def load_weights(
     """
     import torch
 
-    from encoders.models import int8
+    from encoders.models import int8, sparse
 
     dtype = torch.float32 if placement.dtype == "int8" else getattr(torch, placement.dtype)
     with explain_errors(name), _no_progress_bar_in_logs():
@@ -261,6 +261,8 @@ def load_weights(
     model = model.eval().requires_grad_(False).to(placement.device)
     if placement.dtype == "int8":
         int8.quantise(model)
+    if placement.device == "cuda":
+        sparse.skip_zeros(model)
     return model
 
 
@@ -268,13 +270,14 @@ def _read_weights(auto_class: AutoClass, folder: Path, dtype: torch.dtype) -> tu
     """The model with its weights, and the names of the weights that its checkpoint lacks."""
     import transformers
 
-    from encoders.models import int8
+    from encoders.models import int8, sparse
 
     kind = getattr(transformers, auto_class)
-    if (folder / INT8_FILE).is_file():
-        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        model = kind.from_config(config, attn_implementation="sdpa", dtype=dtype)
-        return model, int8.read_into(model, folder / INT8_FILE)
+    for file, form in ((folder / INT8_FILE, int8), (folder / SPARSE_FILE, sparse)):
+        if file.is_file():
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            model = kind.from_config(config, attn_implementation="sdpa", dtype=dtype)
+            return model, form.read_into(model, file)
     model, info = kind.from_pretrained(
         folder,
         dtype=dtype,

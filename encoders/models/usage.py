@@ -29,16 +29,20 @@ class Usage:
         Contexts of which some tokens, or none, were cached.
     context_bytes : int
         Current memory of cached contexts; the only field that can fall.
+    vector_hits, vector_misses : int
+        Texts of events and candidates in score requests whose vector was cached, or had to be computed first. Only a
+        scorer that caches vectors by text counts them.
+    vectors_read, vectors_computed : int
+        Texts whose vector was not cached: it was read from disk, or computed; 0 where none are on disk.
     padding_tokens : int
         Tokens computed only because the rows of a batch differ in length.
     text_tokens, unknown_tokens : int
         Tokens of all texts before they were cut, and how many of them the vocabulary does not know. To a model, texts
         in an unknown script all look alike.
     truncated_contexts, truncated_context_tokens : int
-        Contexts that were too long, and the tokens cut from them. Where events are embedded one by one, an event that
-        is too long counts when it is embedded, not when its vector is used again.
+        Contexts that were too long, and the tokens cut from them.
     truncated_candidates : int
-        Item texts that were too long and lost their end.
+        Item texts that were too long and lost their end. A vector that is cached counts when it is computed.
     tokenise_seconds, inference_seconds : float
         Time by a monotonic clock.
     """
@@ -50,6 +54,10 @@ class Usage:
     context_hits: int = 0
     context_misses: int = 0
     context_bytes: int = 0
+    vector_hits: int = 0
+    vector_misses: int = 0
+    vectors_read: int = 0
+    vectors_computed: int = 0
     candidate_tokens: int = 0
     padding_tokens: int = 0
     text_tokens: int = 0

@@ -6,7 +6,6 @@ Knows no user, no item and no ranking. For one thread at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,17 +14,13 @@ from numpy.typing import NDArray
 from encoders.models import source as model_source
 from encoders.models.device import choose
 from encoders.models.usage import Usage
-from encoders.text import prompts
+from encoders.text import modules, prompts
 from encoders.text.batches import collate, compute_in_batches
-from encoders.text.fit import fit_contexts, fit_items, room_for_texts
+from encoders.text.fit import fit_items, room_for_texts
 from encoders.text.tokens import Frame, PlainTokens, Row
 
 MAX_INPUT_TOKENS = 8192
-LEGACY_POOLING = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
-KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
 CHECK = ("Trail running jacket", "Espresso machine, 15 bar, with a grinder for fresh beans", "8")
-SIMPLE = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
-"""A model to recommend: mean pooling, no prompts, fifty languages."""
 SAME = 0.99999
 """Cosine from which no search can tell two vectors apart."""
 
@@ -36,9 +31,9 @@ class TextEncoder:
     Parameters
     ----------
     model : str
-        A folder, an installed package's model, or a hub name. `1_Pooling/config.json` decides between mean and cls
-        pooling; a plain encoder without it is mean-pooled. Vectors are normalised for every model. The prompts of the
-        model come before the texts (`encoders.text.prompts`).
+        A folder, an installed package's model, or a hub name. `encoders.text.modules` reads its pooling and dense
+        layers. Vectors are normalised for every model. The prompts of the model come before the texts
+        (`encoders.text.prompts`).
     device, dtype : str
         See `encoders.models.device.choose`.
 
@@ -49,9 +44,11 @@ class TextEncoder:
     dim : int
         Length of a vector.
     placement : Placement
+    reads_events_as_items : bool
+        Whether a text has the same vector as an event and as an item: the model has one prompt for both, or none.
     tokens : PlainTokens
     usage : Usage
-        Items' texts count as candidates, events as contexts.
+        The tokens of items count as candidates', those of events as contexts'.
 
     Raises
     ------
@@ -62,13 +59,17 @@ class TextEncoder:
     def __init__(self, model: str, device: str = "auto", dtype: str = "auto") -> None:
         folder = model_source.fetch(model)
         self._prompts = prompts.read(model, folder)
-        self._pooling = _pooling(folder, self._prompts)
+        self.reads_events_as_items = self._prompts.query == self._prompts.document
         self.name = model
         self.placement = choose(device, dtype)
         self.usage = Usage()
         tokenizer = model_source.load_tokenizer(model, folder)
         self._model = model_source.load_weights("AutoModel", model, folder, self.placement, may_lack="pooler")
-        self.dim = int(self._model.config.hidden_size)
+        self._model.config.use_cache = False  # of a decoder, whose keys and values no other call reads
+        hidden = int(self._model.config.get_text_config().hidden_size)
+        self._modules = modules.read(folder, hidden, self.placement.device)
+        self._prompts.check_pooled(folder, self._modules.pools_prompts)
+        self.dim = self._modules.dim
         self.tokens, self._frame = PlainTokens(tokenizer), Frame(tokenizer, texts=1)
         model_source.check_vocabulary(model, self._model, self.tokens)
         self._with_types = "token_type_ids" in tokenizer.model_input_names
@@ -92,30 +93,26 @@ class TextEncoder:
         ndarray of float32, (len(texts), dim)
             Rows of length 1, in the order of `texts`.
         """
-        prompted = self._cased([self._prompts.document + text for text in texts])
-        rows = [self._frame.row(ids) for ids in fit_items(prompted, self.tokens, self._limit, self.usage)]
-        self.usage.candidate_tokens += sum(len(row.ids) for row in rows)
-        return self._embed(rows)
+        vectors, tokens = self._encode(self._prompts.document, texts)
+        self.usage.candidate_tokens += tokens
+        return vectors
 
-    def encode_events(self, events: Sequence[str]) -> tuple[NDArray[np.float32], list[int]]:
-        """Embed single lines of users' contexts; a line that is too long loses its beginning, see `fit_contexts`.
+    def encode_events(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed the items' texts of users' events; as `encode`, but with the prompt of a query."""
+        vectors, tokens = self._encode(self._prompts.query, texts)
+        self.usage.context_tokens += tokens
+        return vectors
 
-        Returns
-        -------
-        vectors : ndarray of float32, (len(events), dim)
-            Rows of length 1, in the order of `events`.
-        tokens : list of int
-            Tokens of each event, special tokens included.
-        """
-        [query] = self._cased([self._prompts.query])
-        fitted = fit_contexts(self._cased(events), self.tokens, self._limit, self.usage, query)
-        rows = [self._frame.row(ids) for ids in fitted]
-        tokens = [len(row.ids) for row in rows]
-        self.usage.context_tokens += sum(tokens)
-        return self._embed(rows), tokens
+    def _encode(self, prompt: str, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
+        """The vectors, and the number of tokens that went through the model."""
+        prompted = [(prompt + text).lower() if self._lower_case else prompt + text for text in texts]
+        rows = [self._row(ids) for ids in fit_items(prompted, self.tokens, self._limit, self.usage)]
+        return self._embed(rows), sum(len(row.ids) for row in rows)
 
-    def _cased(self, texts: Sequence[str]) -> Sequence[str]:
-        return [text.lower() for text in texts] if self._lower_case else texts
+    def _row(self, ids: Sequence[int]) -> Row:
+        """The row of a text; of a text without tokens, to a model without special tokens, one token of padding."""
+        row = self._frame.row(ids)
+        return row if row.ids else Row([self._pad_id], [0])
 
     def _check(self) -> None:
         """Make sure that vectors are finite and differ between texts."""
@@ -142,39 +139,4 @@ class TextEncoder:
         """The vectors of one batch, and its tokens of padding."""
         inputs, padding = collate(rows, self._pad_id, self._with_types, self.placement.device)
         hidden: torch.Tensor = self._model(**inputs).last_hidden_state.float()
-        if self._pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            mask = inputs["attention_mask"][:, :, None].float()
-            pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        return torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy(), padding
-
-
-def _pooling(folder: Path, prompted: prompts.Prompts) -> str:
-    """Read how a sentence-transformers folder pools token vectors: 'mean' or 'cls'."""
-    modules = model_source.read_json(folder, "modules.json", list) or []
-    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
-    unknown = [kind for kind in kinds if kind not in KNOWN_MODULES]
-    if unknown:
-        raise model_source.ModelUnsupported(
-            f"{folder / 'modules.json'}: got the module {unknown[0]}, expected {', '.join(KNOWN_MODULES)} "
-            f"only; choose a model without it, such as {SIMPLE}"
-        )
-    path = next((str(m.get("path")) for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling"), "1_Pooling")
-    config = model_source.read_json(folder, f"{path}/config.json", dict) or {"pooling_mode": "mean"}
-    legacy = [
-        LEGACY_POOLING.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True
-    ]
-    mode = config.get("pooling_mode", legacy)
-    mode = mode[0] if isinstance(mode, list) and len(mode) == 1 else mode
-    if mode not in ("mean", "cls"):
-        raise model_source.ModelUnsupported(
-            f"{folder / path / 'config.json'}: got the pooling {mode!r}, expected 'mean' or 'cls'; choose another "
-            f"model, such as {SIMPLE}"
-        )
-    if config.get("include_prompt") is False and prompted != prompts.Prompts():
-        raise model_source.ModelUnsupported(
-            f"{folder / path / 'config.json'}: got include_prompt false, expected prompts that are pooled with their "
-            f"texts; choose another model, such as {SIMPLE}"
-        )
-    return str(mode)
+        return self._modules(hidden, inputs["attention_mask"]).cpu().numpy(), padding

@@ -60,18 +60,13 @@ def fit_contexts(
     return fitted
 
 
-def newest_events(contexts: Sequence[str], limit: int, tokens: PlainTokens, usage: Usage) -> list[list[str]]:
-    """Split contexts into their events, each context cut to its `limit` newest; blank lines are no events."""
-    split = [[line for line in context.split("\n") if line.strip()] for context in contexts]
-    for index, events in enumerate(split):
-        if len(events) > limit:
-            with usage.timing("tokenise_seconds"):
-                sizes = [len(ids) for ids in tokens(events)]
-            usage.truncated_contexts += 1
-            usage.truncated_context_tokens += sum(sizes[:-limit])
-            _log_cut(sum(sizes), sum(sizes[-limit:]), len(events) - limit)
-            split[index] = events[-limit:]
-    return split
+def count_dropped(events: Sequence[str], limit: int, tokens: PlainTokens, usage: Usage) -> None:
+    """Count and log that of a user's events, newest last, only the `limit` newest are read."""
+    with usage.timing("tokenise_seconds"):
+        sizes = [len(ids) for ids in tokens(events)]
+    usage.truncated_contexts += 1
+    usage.truncated_context_tokens += sum(sizes[:-limit])
+    _log_cut(sum(sizes), sum(sizes[-limit:]), len(events) - limit)
 
 
 def fit_items(texts: Sequence[str], tokens: Tokens, limit: int, usage: Usage) -> list[list[int]]:

@@ -60,6 +60,12 @@ class PlainTokens:
             for encoding in encodings
         ]
 
+    def count(self, texts: Sequence[str]) -> tuple[int, int]:
+        """Return the number of tokens of these texts, and how many of them the vocabulary does not know."""
+        ids = self(texts)
+        unknown = 0 if self.unknown_id is None else sum(of_text.count(self.unknown_id) for of_text in ids)
+        return sum(map(len, ids)), unknown
+
 
 class CachedTokens:
     """Token ids of texts that occur again and again, cached; the least recently used are dropped."""

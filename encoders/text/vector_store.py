@@ -23,9 +23,11 @@ from encoders.models import source as model_source
 
 logger = logging.getLogger(__name__)
 
+FILE = "item-vectors.sqlite"
+"""Its name in a worker's folder. Several encoders, and several processes, may share a file."""
 Stored = dict[bytes, npt.NDArray[np.float16]]
-RECIPE = 2
-"""Changes with the processing of a text before it is encoded; 1 was without prompts."""
+RECIPE = 3
+"""Changes with the processing of a text before it is encoded; 1 was without prompts, 2 without those of E5 folders."""
 UNUSED_LOADS = 20
 """A vector that this many processes in a row did not use is dropped; chosen by us: disk space is cheap."""
 _RECORD_USE_AFTER = 5
@@ -56,6 +58,10 @@ class Encoder(Protocol):
 
         A vector depends on its text alone. No texts give no rows.
         """
+        ...
+
+    def encode_events(self, texts: Sequence[str]) -> Vector:
+        """Return the vectors of what users say or do: as `encode`, but as the model reads a query."""
         ...
 
 
@@ -102,6 +108,10 @@ class StoredEncoder:
             self._write(new)
             vectors |= new
         return np.array([vectors[key] for key in keys], np.float32).reshape(-1, self.dim)
+
+    def encode_events(self, texts: Sequence[str]) -> Vector:
+        """See `Encoder.encode_events`. A user's words are not kept on disk."""
+        return self._encoder.encode_events(texts)
 
     def close(self) -> None:
         """Close the file; the next `encode` opens it again."""
@@ -192,6 +202,11 @@ class _VectorFile:
 
     def close(self) -> None:
         self._sql.close()
+
+
+def rounded(vectors: Vector) -> Vector:
+    """Round vectors as a `StoredEncoder` does, so that a text that is not stored gets the same vector."""
+    return vectors.astype(np.float16).astype(np.float32)
 
 
 def identity(model: str, dtype: str) -> str:

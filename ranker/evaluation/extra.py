@@ -9,7 +9,7 @@ from encoders.errors import AfterclickError
 
 
 class PackageMissing(AfterclickError):
-    """A package is not installed that only an evaluation needs."""
+    """A package of an extra is not installed."""
 
 
 @contextmanager

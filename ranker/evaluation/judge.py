@@ -6,15 +6,16 @@ Items and users are indices here. Knows no system and no protocol.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from encoders.signals.satisfaction import of_list
 from ranker.evaluation.extra import evaluate_extra
-from ranker.evaluation.measures import K, auc, hit_rate_at, ndcg_of_lists, recall_at, reciprocal_rank
+from ranker.evaluation.measures import COLD_EVENTS, K, auc, hit_rate_at, ndcg_of_lists, recall_at, reciprocal_rank
 from ranker.evaluation.protocols import RankedList
 
 with evaluate_extra():
@@ -23,8 +24,6 @@ with evaluate_extra():
 LIST_SIZE = 20
 """Items of a published list by default; MRR is 0 beyond them."""
 RECALL_K = 100
-COLD_EVENTS = 5
-"""An item with fewer events is cold."""
 COLD_NDCG = f"ndcg_at_10_items_under_{COLD_EVENTS}_events"
 USER_GROUPS = {"1": (0, 1), "2-4": (2, 4), "5-19": (5, 19), "20+": (20, np.inf)}
 """Users by their events before the case: the fewer, the colder. For a list that was shown there may be none."""
@@ -64,6 +63,10 @@ class GroundTruth:
         `-log2` of the item's share of events: what novelty is computed from.
     vectors : (items, dim) float32
         Of the items' texts, unit length: what diversity is computed from.
+    satisfied : sequence of mapping of int to float
+        How much each relevant item of a case satisfied the user, 0 to 1, see `encoders.signals.satisfaction.of_event`.
+    groups : Groups, optional
+        Of items or of users, which are judged one by one.
     """
 
     users: npt.NDArray[np.intp]
@@ -73,14 +76,36 @@ class GroundTruth:
     shown: npt.NDArray[np.bool_]
     information_bits: Floats
     vectors: npt.NDArray[np.float32]
+    satisfied: Sequence[Mapping[int, float]]
+    groups: Groups | None = None
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups that are judged one by one.
+
+    Attributes
+    ----------
+    of_users : bool
+        Whether they are groups of cases, by their users; else of items.
+    names : list of str
+    members : (groups, cases or items) bool
+        An item may be in several groups.
+    """
+
+    of_users: bool
+    names: list[str]
+    members: npt.NDArray[np.bool_]
 
 
 def judge(truth: GroundTruth, lists: Sequence[RankedList], seed: int) -> dict[str, Estimate]:
     """All measures of one system.
 
-    Novelty is the mean self-information of the top ten (Zhou et al., PNAS 2010), diversity one minus the mean cosine
-    between any two of them (Ziegler et al., WWW 2005), coverage the share of the catalogue in anybody's top ten, and
-    Gini how unequally the positions of all top tens are given to the catalogue's items: 0 equally, 1 all to one item.
+    Satisfaction is the expected reciprocal rank in the top ten, where a look satisfies as long as it lasted
+    (`encoders.signals.satisfaction.of_list`). Novelty is the mean self-information of the top ten (Zhou et al., PNAS
+    2010), diversity one minus the mean cosine between any two of them (Ziegler et al., WWW 2005), coverage the share of
+    the catalogue in anybody's top ten, and Gini how unequally the positions of all top tens are given to the
+    catalogue's items: 0 equally, 1 all to one item.
 
     The intervals are of a bootstrap over users, centred on the value: a resample holds fewer different users, so fewer
     distinct items, and uncentred, the interval of coverage would lie below its value.
@@ -96,14 +121,14 @@ def judge(truth: GroundTruth, lists: Sequence[RankedList], seed: int) -> dict[st
     per_list = _per_list(truth, lists)
     _, user = np.unique(truth.users, return_inverse=True)
     users, items = int(user.max()) + 1, len(truth.vectors)
-    sums = {name: _sums_by_user(values, user, users) for name, values in per_list.items()}
+    sums = {name: sums_by_user(values, user, users) for name, values in per_list.items()}
     tops = [list_.ranked[:K] for list_ in lists]
     sizes = list(map(len, tops))
     exposures = sp.csr_matrix(
         (np.ones(sum(sizes)), (np.repeat(user, sizes), np.concatenate(tops).astype(np.intp))), (users, items)
     )
     samples: dict[str, list[Floats]] = defaultdict(list)
-    for weights in _weights(users, seed):
+    for weights in resample_weights(users, seed):
         for name, (total, count) in sums.items():
             with np.errstate(invalid="ignore"):
                 samples[name].append((weights @ total) / (weights @ count))
@@ -111,19 +136,19 @@ def judge(truth: GroundTruth, lists: Sequence[RankedList], seed: int) -> dict[st
         samples["distinct_items"].append((exposure > 0).sum(1).astype(np.float64))
         samples["exposure_gini"].append(_gini(exposure))
     distinct = np.concatenate(samples.pop("distinct_items"))
-    estimates = {name: _estimate(np.concatenate(values)) for name, values in samples.items()}
-    return estimates | {"distinct_items": _estimate(distinct, items), "coverage": _estimate(distinct / items, 1)}
+    estimates = {name: estimate_of(np.concatenate(values)) for name, values in samples.items()}
+    return estimates | {"distinct_items": estimate_of(distinct, items), "coverage": estimate_of(distinct / items, 1)}
 
 
-def _sums_by_user(values: Floats, user: npt.NDArray[np.intp], users: int) -> tuple[Floats, Floats]:
-    """The sum and the number of each user's finite values."""
+def sums_by_user(values: Floats, user: npt.NDArray[np.intp], users: int) -> tuple[Floats, Floats]:
+    """Return the sum and the number of each user's finite values."""
     finite = np.isfinite(values)
     total = np.bincount(user[finite], values[finite], users).astype(np.float64)
     return total, np.bincount(user[finite], minlength=users).astype(np.float64)
 
 
-def _weights(users: int, seed: int) -> Iterator[Floats]:
-    """How often each user is in a sample: first the sample itself, then the resamples, `AT_A_TIME` together."""
+def resample_weights(users: int, seed: int) -> Iterator[Floats]:
+    """Yield how often each user is in a sample: first the sample itself, then the resamples, `AT_A_TIME` together."""
     yield np.ones((1, users))
     random = np.random.default_rng(seed)
     for _ in range(RESAMPLES // AT_A_TIME):
@@ -151,6 +176,12 @@ def _per_list(truth: GroundTruth, lists: Sequence[RankedList]) -> dict[str, Floa
         "ndcg_at_10": ndcg,
         "hr_at_10": np.array([hit_rate_at(list_.ranked, targets, K) for list_, targets in judged]),
         "mrr": np.array([reciprocal_rank(list_.ranked[:LIST_SIZE], targets) for list_, targets in judged]),
+        "satisfaction": np.array(
+            [
+                of_list([by_item.get(item, 0.0) for item in list_.ranked[:K]])
+                for list_, by_item in zip(lists, truth.satisfied, strict=True)
+            ]
+        ),
         "recall_at_100": np.array([recall_at(list_.candidates, targets, RECALL_K) for list_, targets in judged]),
     }
     if truth.shown.any():
@@ -181,8 +212,8 @@ def _gini(exposure: Floats) -> Floats:
     return gini
 
 
-def _estimate(samples: Floats, limit: float = np.inf) -> Estimate:
-    """The first sample gives the value, the others its interval, which is cut at 0 and at the limit."""
+def estimate_of(samples: Floats, limit: float = np.inf) -> Estimate:
+    """Return an estimate: the first sample is the value, the others give its interval, cut at 0 and at the limit."""
     value, resampled = float(samples[0]), samples[1:][np.isfinite(samples[1:])]
     if not np.isfinite(value) or not len(resampled):
         return Estimate(value, float("nan"), float("nan"))

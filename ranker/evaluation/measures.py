@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 K = 10
+COLD_EVENTS = 5
+"""An item with fewer events is cold."""
 
 Floats = npt.NDArray[np.float64]
 

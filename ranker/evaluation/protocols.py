@@ -10,50 +10,16 @@ Knows no system, file or catalogue.
 
 from __future__ import annotations
 
-import random
-from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
-from encoders.interest import EventType
+import numpy as np
+
+from ranker.evaluation.interactions import NONE, Indices, Interaction, Interactions
 
 SESSION_GAP_MS = 30 * 60_000
 """Events without a session id this far apart begin a new one: the half hour of web analytics."""
-ANSWER_MS = 30 * 60_000
-"""A click that names no list belongs to a list that was shown at most so long before, unless another came between."""
-
-
-class Interaction(NamedTuple):
-    """A click or purchase.
-
-    Attributes
-    ----------
-    user, item : str
-    time_ms : int
-        Milliseconds since the epoch.
-    kind : EventType
-    basket : str or None
-        The invoice or session that it belongs to; None where the log names none.
-    list_id : str or None
-        The shown list that it names, for the protocol `impressions`.
-    """
-
-    user: str
-    item: str
-    time_ms: int
-    kind: EventType = "click"
-    basket: str | None = None
-    list_id: str | None = None
-
-
-class ShownList(NamedTuple):
-    """A list that was shown to a user: an impression."""
-
-    list_id: str
-    user: str
-    items: tuple[str, ...]
-    time_ms: int
 
 
 class Case(NamedTuple):
@@ -97,11 +63,16 @@ class RankedList(NamedTuple):
 class Split:
     """A log split into events to learn from and test cases.
 
+    Parameters
+    ----------
+    log, learnable, cases
+        See the attributes; in any sequence.
+
     Attributes
     ----------
-    log : list of Interaction
+    log : Interactions
         Every event, in order.
-    learnable : list of int
+    learnable : (n,) int64
         Indices of the events that systems may learn from, ascending; at a case, only those below its index.
     fit_until : int
         Events below this index may be trained and tuned on. For `prequential` and `impressions` the first case comes
@@ -110,45 +81,44 @@ class Split:
         By index, then user.
     """
 
-    def __init__(self, log: Sequence[Interaction], learnable: list[int], fit_until: int, cases: list[Case]) -> None:
-        self.log = list(log)
-        self.learnable = learnable
+    def __init__(
+        self, log: Sequence[Interaction], learnable: Sequence[int] | Indices, fit_until: int, cases: Iterable[Case]
+    ) -> None:
+        self.log = Interactions.of(log)
+        self.learnable = np.asarray(learnable, np.int64)
         self.fit_until = fit_until
         self.cases = sorted(cases, key=lambda case: (case.log_index, case.user))
-        self._by_user: defaultdict[str, list[int]] = defaultdict(list)
-        for index in learnable:
-            self._by_user[log[index].user].append(index)
 
     @property
-    def training(self) -> list[Interaction]:
+    def training(self) -> Interactions:
         """What may be used to train, in order: learnable, and before `fit_until`."""
         return self.before(self.fit_until)
 
-    def before(self, index: int) -> list[Interaction]:
+    @cached_property
+    def learnt(self) -> Interactions:
+        """The events to learn from, in order."""
+        return self.log if len(self.learnable) == len(self.log) else self.log[self.learnable]
+
+    def learnable_before(self, index: int) -> int:
+        """How many events before an index of the log are learnable."""
+        return int(np.searchsorted(self.learnable, index))
+
+    def before(self, index: int) -> Interactions:
         """All events that may be known at an index of the log, in order."""
-        return [self.log[earlier] for earlier in self.learnable[: bisect_left(self.learnable, index)]]
+        return self.learnt[: self.learnable_before(index)]
 
     def history(self, case: Case) -> list[Interaction]:
         """The user's own events before the case, oldest first."""
-        return [self.log[index] for index in self.history_indices(case)]
+        return [self.log[index] for index in self.history_indices(case).tolist()]
 
-    def history_indices(self, case: Case) -> list[int]:
+    def history_indices(self, case: Case) -> Indices:
         """Indices in `log` of the events of `history`."""
-        indices = self._by_user.get(case.user, [])
-        return indices[: bisect_left(indices, case.log_index)]
-
-
-def ordered(events: Iterable[Interaction], seed: int, line_order: bool = False) -> list[Interaction]:
-    """Sort events by time; events of the same time in random order, or as they came if `line_order`.
-
-    Lines of one invoice share a minute. In the order of the file, neighbours in the catalogue often follow each other,
-    so that guessing the neighbour predicts 'the next line'; this says nothing about a recommender.
-    """
-    shuffled = list(events)
-    if not line_order:
-        shuffled.sort(key=repr)  # the result then depends on the events alone, whatever order they came in
-        random.Random(seed).shuffle(shuffled)
-    return sorted(shuffled, key=lambda event: event.time_ms)
+        code = self.log.user_codes.get(case.user)
+        if code is None:
+            return np.empty(0, np.int64)
+        order, begins = self.learnt.by_user
+        indices = self.learnable[order[begins[code] : begins[code + 1]]]
+        return indices[: np.searchsorted(indices, case.log_index)]
 
 
 def leave_one_out(log: Sequence[Interaction]) -> Split:
@@ -156,13 +126,11 @@ def leave_one_out(log: Sequence[Interaction]) -> Split:
 
     Events that follow the target are in neither part.
     """
-    last: dict[str, int] = {}
-    met: set[tuple[str, str]] = set()
-    for index, event in enumerate(log):
-        if (event.user, event.item) not in met:
-            met.add((event.user, event.item))
-            last[event.user] = index
-    return _split_at_last(log, {user: (index, [index]) for user, index in last.items()})
+    log = Interactions.of(log)
+    first = np.flatnonzero(_first_meetings(log) == np.arange(len(log)))
+    cuts = np.full(len(log.names.users), NONE, np.int64)
+    cuts[log.user[first]] = first  # the last one written is the newest
+    return _split_at_last(log, cuts[cuts != NONE], cuts)
 
 
 def next_basket(log: Sequence[Interaction]) -> Split:
@@ -171,25 +139,22 @@ def next_basket(log: Sequence[Interaction]) -> Split:
     A basket is an invoice or a session (`Interaction.basket`); events without one are split where `SESSION_GAP_MS`
     pass. The last basket is the one that began last. A user whose last basket holds nothing new has no case.
     """
-    times = [event.time_ms for event in log]
-    last: dict[str, tuple[int, list[int]]] = {}
-    for user, baskets in _baskets(log).items():
-        newest = max(baskets, key=lambda basket: basket[0])
-        last[user] = bisect_left(times, log[newest[0]].time_ms), newest
-    return _split_at_last(log, last)
+    log = Interactions.of(log)
+    numbers = basket_numbers(log)
+    begins = np.unique(numbers, return_index=True)[1][numbers]
+    newest = np.full(len(log.names.users), NONE, np.int64)
+    np.maximum.at(newest, log.user, begins)
+    of_newest = np.flatnonzero(begins == newest[log.user])
+    return _split_at_last(log, of_newest, np.searchsorted(log.time_ms, log.time_ms[newest]) if len(log) else newest)
 
 
 def time_split(log: Sequence[Interaction], cut_ms: int) -> Split:
     """One case for each user who was seen before `cut_ms`: every first-time item from then on."""
-    index = bisect_left([event.time_ms for event in log], cut_ms)
-    earlier = _items_by_user(log[:index])
-    later = _items_by_user(log[index:])
-    cases = [
-        Case(user, index, cut_ms, frozenset(items - earlier[user]))
-        for user, items in later.items()
-        if user in earlier and items - earlier[user]
-    ]
-    return Split(log, list(range(index)), index, cases)
+    log = Interactions.of(log)
+    cut = int(np.searchsorted(log.time_ms, cut_ms))
+    targets = np.flatnonzero(_first_meetings(log)[cut:] >= cut) + cut
+    cases = _cases(log, *_with_past(log, targets, np.full(len(targets), cut)))
+    return Split(log, np.arange(cut), cut, [case._replace(as_of_ms=cut_ms) for case in cases])
 
 
 def prequential(log: Sequence[Interaction], start: int) -> Split:
@@ -197,100 +162,87 @@ def prequential(log: Sequence[Interaction], start: int) -> Split:
 
     A user's very first event is no case: there was no list.
     """
-    met = _items_by_user(log[:start])
-    cases = []
-    for index, event in enumerate(log[start:], start):
-        if met[event.user] and event.item not in met[event.user]:
-            cases.append(Case(event.user, index, event.time_ms, frozenset([event.item])))
-        met[event.user].add(event.item)
-    return Split(log, list(range(len(log))), start, cases)
-
-
-def impressions(log: Sequence[Interaction], shown_lists: Iterable[ShownList], start: int) -> Split:
-    """One case for each list that was shown from the event of index `start` on; all events are learnt in time.
-
-    The targets are the list's items in the user's events that name the list, or that name none and fall within
-    `ANSWER_MS` after it and before the user's next list. Lists without a target, or with targets only, are no case.
-    Here a target may be an item of the user's history, because it was shown.
-    """
-    times = [event.time_ms for event in log]
-    by_user: defaultdict[str, list[Interaction]] = defaultdict(list)
-    for event in log:
-        by_user[event.user].append(event)
-    lists: defaultdict[str, list[ShownList]] = defaultdict(list)
-    for shown in sorted(shown_lists, key=lambda shown: (shown.time_ms, shown.list_id)):
-        lists[shown.user].append(shown)
-    cases = []
-    for user, of_user in lists.items():
-        ends_ms = [shown.time_ms for shown in of_user[1:]] + [of_user[-1].time_ms + ANSWER_MS]
-        for shown, end_ms in zip(of_user, ends_ms, strict=True):
-            index = bisect_left(times, shown.time_ms)
-            answered_until_ms = min(end_ms, shown.time_ms + ANSWER_MS)
-            chosen = {event.item for event in by_user[user] if _answers(event, shown, answered_until_ms)}
-            targets = chosen.intersection(shown.items)
-            if index >= start and targets and len(targets) < len(set(shown.items)):
-                cases.append(Case(user, index, shown.time_ms, frozenset(targets), shown.items))
-    return Split(log, list(range(len(log))), start, cases)
+    log = Interactions.of(log)
+    new = np.flatnonzero(_first_meetings(log) == np.arange(len(log)))
+    new = new[new >= start]
+    return Split(log, np.arange(len(log)), start, _cases(log, *_with_past(log, new, new)))
 
 
 def index_of_share(log: Sequence[Interaction], share: float) -> int:
     """Index of the first event after the first `share` of the log, moved up to where a new time begins."""
-    index = round(len(log) * share)
-    while 0 < index < len(log) and log[index].time_ms == log[index - 1].time_ms:
-        index += 1
-    return index
+    times, index = Interactions.of(log).time_ms, round(len(log) * share)
+    return int(np.searchsorted(times, times[index - 1], "right")) if 0 < index < len(log) else index
 
 
-def _split_at_last(log: Sequence[Interaction], last: dict[str, tuple[int, list[int]]]) -> Split:
-    """Split each user's events at an index: those before it are learnable, and given ones hold the targets."""
-    by_user: defaultdict[str, list[int]] = defaultdict(list)
-    for index, event in enumerate(log):
-        by_user[event.user].append(index)
-    learnable: list[int] = []
-    cases: list[Case] = []
-    for user, (begin, held_out) in last.items():
-        before = [index for index in by_user[user] if index < begin]
-        targets = {log[index].item for index in held_out}.difference(log[index].item for index in before)
-        if before and targets:
-            cases.append(Case(user, begin, log[begin].time_ms, frozenset(targets)))
-        learnable.extend(before if before and targets else by_user[user])
-    return Split(log, sorted(learnable), len(log), cases)
-
-
-def _items_by_user(log: Iterable[Interaction]) -> defaultdict[str, set[str]]:
-    items: defaultdict[str, set[str]] = defaultdict(set)
-    for event in log:
-        items[event.user].add(event.item)
-    return items
-
-
-def basket_numbers(log: Sequence[Interaction]) -> list[int]:
-    """The number of each event's basket. Two events have the same number exactly if they are of one basket."""
-    numbers = [0] * len(log)
-    every = (basket for of_user in _baskets(log).values() for basket in of_user)
-    for number, basket in enumerate(every):
-        for index in basket:
-            numbers[index] = number
+def basket_numbers(log: Sequence[Interaction]) -> Indices:
+    """The number of each event's basket, (n,) from 0 on. Events have the same number if they are of one basket."""
+    log = Interactions.of(log)
+    numbers = np.empty(len(log), np.int64)
+    named = np.flatnonzero(log.basket != NONE)
+    pairs = log.user[named].astype(np.int64) * max(1, len(log.names.baskets)) + log.basket[named]
+    distinct, numbers[named] = np.unique(pairs, return_inverse=True)
+    order, _ = log.by_user
+    unnamed = order[log.basket[order] == NONE]
+    begins = np.diff(log.user[unnamed], prepend=NONE) != 0
+    begins |= np.diff(log.time_ms[unnamed], prepend=0) > SESSION_GAP_MS
+    numbers[unnamed] = len(distinct) + np.cumsum(begins) - 1
     return numbers
 
 
-def _baskets(log: Sequence[Interaction]) -> dict[str, list[list[int]]]:
-    """Each user's baskets, as ascending indices in the log."""
-    named: defaultdict[str, dict[str, list[int]]] = defaultdict(dict)
-    unnamed: defaultdict[str, list[list[int]]] = defaultdict(list)
-    for index, event in enumerate(log):
-        if event.basket is not None:
-            named[event.user].setdefault(event.basket, []).append(index)
-            continue
-        of_user = unnamed[event.user]
-        if of_user and event.time_ms - log[of_user[-1][-1]].time_ms <= SESSION_GAP_MS:
-            of_user[-1].append(index)
-        else:
-            of_user.append([index])
-    return {user: [*named.get(user, {}).values(), *unnamed.get(user, [])] for user in {**named, **unnamed}}
+def _split_at_last(log: Interactions, held_out: Indices, cuts: Indices) -> Split:
+    """Split each user's events at an index: those before it are learnable, and the held-out events hold the targets.
+
+    A user whose held-out items were all met before, or who has no event before, has no case.
+
+    Parameters
+    ----------
+    log : Interactions
+    held_out : (n,) int64
+        Indices in the log.
+    cuts : (users,) int64
+        Of each user with held-out events.
+    """
+    targets = held_out[_first_meetings(log)[held_out] >= cuts[log.user[held_out]]]
+    targets, cuts_of_targets = _with_past(log, targets, cuts[log.user[targets]])
+    until = np.full(len(log.names.users), len(log), np.int64)
+    until[log.user[targets]] = cuts_of_targets
+    learnable = np.flatnonzero(np.arange(len(log)) < until[log.user])
+    return Split(log, learnable, len(log), _cases(log, targets, cuts_of_targets))
 
 
-def _answers(event: Interaction, shown: ShownList, end_ms: int) -> bool:
-    if event.time_ms < shown.time_ms:
-        return False
-    return event.list_id == shown.list_id if event.list_id is not None else event.time_ms < end_ms
+def _cases(log: Interactions, targets: Indices, cuts: Indices) -> list[Case]:
+    """A case for each user and cut: the items of the target events.
+
+    Parameters
+    ----------
+    log : Interactions
+    targets : (n,) int64
+        Indices of events.
+    cuts : (n,) int64
+        The index of the log at which the case of each of them is.
+    """
+    order = np.lexsort((log.user[targets], cuts))
+    targets, cuts = targets[order], cuts[order]
+    users = log.user[targets]
+    begins = np.flatnonzero((np.diff(users, prepend=NONE) != 0) | (np.diff(cuts, prepend=NONE) != 0))
+    ends = np.append(begins, len(targets))[1:]
+    columns = users[begins], cuts[begins], log.time_ms[cuts[begins]], begins, ends
+    names, items = log.names, log.item[targets].tolist()
+    return [
+        Case(names.users[user], cut, time_ms, frozenset(map(names.items.__getitem__, items[begin:end])))
+        for user, cut, time_ms, begin, end in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def _with_past(log: Interactions, events: Indices, cuts: Indices) -> tuple[Indices, Indices]:
+    """The events whose users have an event before the cut that belongs to each event, and their cuts."""
+    order, begins = log.by_user
+    known = order[begins[log.user[events]]] < cuts
+    return events[known], cuts[known]
+
+
+def _first_meetings(log: Interactions) -> Indices:
+    """For each event, the index of the first event of its user about its item."""
+    pairs = log.user.astype(np.int64) * max(1, len(log.names.items)) + log.item
+    _, first, pair_of_event = np.unique(pairs, return_index=True, return_inverse=True)
+    return np.asarray(first[pair_of_event], np.int64)

@@ -7,7 +7,8 @@ candidate alone. Knows no training.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from encoders.models import source as model_source
-from ranker.features import NAMES, SCHEMA, Features
+from ranker.features import SCHEMA, Features
 
-FILE = "fusion.safetensors"
-INPUTS = 1 + len(NAMES)
-"""The model's score, then the features."""
+FILE, FIRST_STAGE_FILE = "fusion.safetensors", "first-stage.safetensors"
+CASCADE = "cascade"
+"""The key of `afterclick.json` that says how many candidates the language model reads, and what the first stage reads.
+"""
+FIRST_STAGE = "first_stage"
+"""The feature of a candidate that is the score of a cascade's first stage; it comes after all others."""
 MAX_DEVIATION = 5.0
 """Standard deviations from the mean at which an input is cut: one outlier must not decide a list."""
 
@@ -32,15 +36,16 @@ Floats = NDArray[np.float32]
 class FusionHead:
     """`score = x w + tanh(x W + b) v`, with x the inputs standardised and cut at `MAX_DEVIATION`.
 
-    The linear part says what counts, the hidden part when: a sum cannot express a product of two inputs.
+    The inputs are the model's score, then the features. The linear part says what counts, the hidden part when: a sum
+    cannot express a product of two inputs.
 
     Attributes
     ----------
-    mean, scale : (INPUTS,) float32
+    mean, scale : (inputs,) float32
         Standardise the inputs.
-    linear : (INPUTS,) float32
+    linear : (inputs,) float32
         w.
-    hidden : (INPUTS, h) float32
+    hidden : (inputs, h) float32
         W.
     bias, out : (h,) float32
         b and v.
@@ -54,60 +59,101 @@ class FusionHead:
     out: Floats
 
     def __call__(self, scores: Floats, features: Features) -> Floats:
-        """Return the fused scores, (n,) float32, of a model's scores, (n,), and features, (n, len(NAMES)).
+        """Return the fused scores, (n,) float32, of a model's scores, (n,), and features, (n, inputs - 1).
 
         A score that is not finite gives a fused score that is not finite.
         """
         return self.of_inputs(self.inputs(scores, features))
 
     def inputs(self, scores: Floats, features: Features) -> Floats:
-        """Return the inputs, standardised and cut, (n, INPUTS) float32."""
+        """Return the inputs, standardised and cut, (n, inputs) float32."""
         inputs = np.concatenate([scores[:, None], features.astype(np.float32)], axis=1)
         return np.asarray(np.clip((inputs - self.mean) / self.scale, -MAX_DEVIATION, MAX_DEVIATION), np.float32)
 
     def of_inputs(self, x: Floats) -> Floats:
-        """Return the fused scores, (n,) float32, of standardised inputs, (n, INPUTS)."""
+        """Return the fused scores, (n,) float32, of standardised inputs, (n, inputs)."""
         fused: Floats = x @ self.linear + np.tanh(x @ self.hidden + self.bias) @ self.out
         return fused
 
-    def save(self, folder: Path) -> None:
+    def last_layer(self, x: Floats) -> Floats:
+        """Return what the score is linear in, (n, inputs + h) float32, of standardised inputs, (n, inputs)."""
+        return np.concatenate([x, np.tanh(x @ self.hidden + self.bias)], axis=1)
+
+    def lifted(self, column: int, lift: float) -> FusionHead:
+        """Return a head whose scores are higher by `lift` times one feature, as far as it is not cut.
+
+        Parameters
+        ----------
+        column : int
+            Of the features. One that never varied in training counts for nothing here either.
+        lift : float
+        """
+        scale = self.scale[1 + column]
+        if not np.isfinite(scale):
+            return self
+        linear = self.linear.copy()
+        linear[1 + column] += lift * scale
+        return replace(self, linear=linear)
+
+    def save(self, folder: Path, file: str = FILE) -> None:
         """Write the head into a model's folder."""
         arrays = {field.name: np.ascontiguousarray(getattr(self, field.name), np.float32) for field in fields(self)}
-        save_file(arrays, folder / FILE, {"schema": str(SCHEMA)})
+        save_file(arrays, folder / file, {"schema": str(SCHEMA)})
 
 
-def describe() -> dict[str, Any]:
+def describe(names: Sequence[str], file: str = FILE) -> dict[str, Any]:
     """Return the entry `fusion` of `afterclick.json`: it protects a head from inputs that it was not trained on."""
-    return {"file": FILE, "schema": SCHEMA, "features": list(NAMES)}
+    return {"file": file, "schema": SCHEMA, "features": list(names)}
 
 
-def read(folder: Path, described: Any) -> FusionHead:
-    """Read the head of a model's folder.
+def cascade(names: Sequence[str], depth: int) -> dict[str, Any]:
+    """Return the entry `cascade` of `afterclick.json`: the first stage's features, and how many candidates it keeps."""
+    return describe(names, FIRST_STAGE_FILE) | {"depth": depth}
+
+
+def read(folder: Path, described: Any, names: Sequence[str], file: str = FILE) -> FusionHead:
+    """Read a head of a model's folder.
 
     Parameters
     ----------
     folder : Path
     described : dict
-        The value of `fusion` in the folder's `afterclick.json`.
+        What the folder's `afterclick.json` says of it.
+    names : sequence of str
+        The features that are computed with this folder.
+    file : str
+        Name of its file.
 
     Raises
     ------
     ModelUnsupported
         The file is missing or damaged, or the head was trained on other features.
     """
-    if described != describe():
+    if described != describe(names, file):
         raise model_source.ModelUnsupported(
-            f"{folder / 'afterclick.json'}: fusion: got other features than this version computes (schema {SCHEMA}); "
-            "train the model again with `afterclick train`"
+            f"{folder / 'afterclick.json'}: fusion: got other features than this version computes with the files in "
+            f"this folder (schema {SCHEMA}); copy the whole folder, or train the model again with `afterclick train`"
         )
-    try:
-        head = FusionHead(**load_file(folder / FILE))
-    except (OSError, SafetensorError, TypeError) as error:
+    head = load_head(folder / file)
+    inputs = 1 + len(names)
+    if head.hidden.shape != (inputs, len(head.out)) or head.linear.shape != (inputs,):
         raise model_source.ModelUnsupported(
-            f"{folder / FILE}: got no fusion head ({error}), expected the file that `afterclick train` wrote"
-        ) from error
-    if head.hidden.shape != (INPUTS, len(head.out)) or head.linear.shape != (INPUTS,):
-        raise model_source.ModelUnsupported(
-            f"{folder / FILE}: got a head of {head.hidden.shape[0]} inputs, expected {INPUTS}; train the model again"
+            f"{folder / file}: got a head of {head.hidden.shape[0]} inputs, expected {inputs}; train the model again"
         )
     return head
+
+
+def load_head(file: Path) -> FusionHead:
+    """Read the file that `FusionHead.save` wrote.
+
+    Raises
+    ------
+    ModelUnsupported
+        It is missing or damaged.
+    """
+    try:
+        return FusionHead(**load_file(file))
+    except (OSError, SafetensorError, TypeError) as error:
+        raise model_source.ModelUnsupported(
+            f"{file}: got no fusion head ({error}), expected the file that `afterclick train` wrote"
+        ) from error

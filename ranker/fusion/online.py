@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ranker.exploration.posterior import Posterior
 from ranker.features import Features
 from ranker.fusion.head import FusionHead
 from ranker.score import LearningTotals
@@ -35,11 +36,14 @@ class OnlineHead:
     frozen : FusionHead
         The trained head, unchanged.
     learning : LearningTotals
+    posterior : Posterior, optional
+        Learns from the same choices how certain the head is; for exploration.
     """
 
     def __init__(self, frozen: FusionHead) -> None:
         self.frozen = frozen
         self.learning = LearningTotals()
+        self.posterior: Posterior | None = None
         self._reset()
 
     def __call__(self, scores: Floats, features: Features) -> Floats:
@@ -53,7 +57,7 @@ class OnlineHead:
         ----------
         scores : (n,) float32
             The model's scores of the shown items, by rank.
-        features : (n, len(NAMES)) float16
+        features : (n, inputs - 1) float16
             Their features.
         chosen : int
             The rank of the chosen item, from 0.
@@ -72,7 +76,17 @@ class OnlineHead:
             self.learning.rolled_back += 1
             self._reset()
         else:
+            if self.posterior is not None:
+                self.posterior.observe(self._live.last_layer(x), probability)
             self._step(x, probability, chosen)
+
+    def last_layer(self, x: Floats) -> Floats:
+        """See `FusionHead`."""
+        return self._live.last_layer(x)
+
+    def inputs(self, scores: Floats, features: Features) -> Floats:
+        """See `FusionHead`."""
+        return self.frozen.inputs(scores, features)
 
     def _reset(self) -> None:
         self._live = replace(self.frozen, **{name: getattr(self.frozen, name).copy() for name in TRAINED_ARRAYS})
@@ -95,7 +109,7 @@ def gradient(head: FusionHead, x: Floats, error: Floats) -> dict[str, Floats]:
     Parameters
     ----------
     head : FusionHead
-    x : (n, INPUTS) float32
+    x : (n, inputs) float32
         Standardised inputs.
     error : (n,) float32
         Gradient of the loss by the scores.

@@ -7,128 +7,18 @@ transport.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders.interest import TYPES, Decay, Interest, Vector
-from encoders.prototypes import prototypes
-from ranker.recall.catalogue import Catalogue
-from ranker.recall.counts import DISTANCE_DECAY, Counts
+from encoders.events.searches import vectors_of
+from encoders.events.types import RETURN, SEARCH
+from ranker.recall.merge import FIXED, NOT_PROPOSED, Merge
 from ranker.recall.nearest_items import Rows, top
-
-RECENT = 25
-"""The newest items of the history whose neighbours are candidates."""
-FADED = np.float32(1e-15)
-"""Largest component of a mean below which its squares come near to the smallest float32."""
-_RANK_OFFSET = 60
-"""k of reciprocal rank fusion, as in Cormack, Clarke and Büttcher (SIGIR 2009)."""
-_WEIGHT = {"co-visited": 1.0, "nearest": 0.6, "trending": 0.15, "newest": 0.05}
-"""Weight of a source's order in the retrieval score; chosen by us: what users did, then text, then popularity."""
-_OTHER_WEIGHT = 0.5
-"""The same for a user's own source."""
-
-
-@dataclass(frozen=True)
-class UserView:
-    """What a source may read: one user's state, the catalogue, and the counts of all users."""
-
-    state: Interest
-    catalogue: Catalogue
-    counts: Counts
-    decay: Decay
-
-    def recent_items(self) -> list[int]:
-        """Return the keys of the items in the user's history, newest first, each once."""
-        return list(dict.fromkeys(reversed(self.state.history["item"].tolist())))
-
-    @cached_property
-    def interests(self) -> InterestDirections:
-        """The user's interests as directions in the space of texts."""
-        state, catalogue = self.state, self.catalogue
-        rows = catalogue.rows(state.history["item"].tolist())
-        return InterestDirections(
-            prototypes(state.history[rows >= 0], catalogue.vectors(rows[rows >= 0]), self.decay),
-            _direction(state.session),
-            _direction(state.long),
-        )
-
-    @cached_property
-    def related(self) -> RelatedItems:
-        """The items that others visited together with the user's `RECENT` newest items."""
-        recent = self.recent_items()[:RECENT]
-        visits = self.counts.co_visited(recent)
-        shares = (DISTANCE_DECAY ** np.arange(RECENT))[visits.query_indices] * visits.similarities
-        keys, key_of_visit = np.unique(visits.items, return_inverse=True)
-        strongest = np.zeros(len(keys), np.intp)
-        by_share = np.argsort(shares)
-        strongest[key_of_visit[by_share]] = visits.query_indices[by_share]  # the last one written is the largest
-        with_newest = visits.similarities * (visits.query_indices == 0)
-        return RelatedItems(
-            keys=keys,
-            total=np.asarray(np.bincount(key_of_visit, shares, len(keys)), np.float64),
-            newest=np.asarray(np.bincount(key_of_visit, with_newest, len(keys)), np.float64),
-            links=np.bincount(key_of_visit, minlength=len(keys)),
-            because=np.array(recent, np.uint64)[strongest],
-        )
-
-
-def _direction(mean: Vector) -> Vector | None:
-    """The mean at unit length; None if it has faded to nothing."""
-    largest = np.abs(mean).max(initial=0.0)
-    if largest < np.finfo(np.float32).tiny:
-        return None
-    scaled: Vector = mean if largest > FADED else mean / largest
-    return scaled / np.linalg.norm(scaled)
-
-
-class InterestDirections(NamedTuple):
-    """A user's interests, each of unit length.
-
-    Attributes
-    ----------
-    prototypes : (k, dim) float32
-        The heaviest first.
-    session, long : (dim,) float32, or None
-        The means of the session and of the long term; None without events.
-    """
-
-    prototypes: Vector
-    session: Vector | None
-    long: Vector | None
-
-    @property
-    def queries(self) -> Vector:
-        """(k, dim) float32: all of them; no rows for a user without a known item."""
-        means = [mean for mean in (self.session, self.long) if mean is not None]
-        return np.concatenate([self.prototypes, np.array(means, np.float32).reshape(-1, self.prototypes.shape[1])])
-
-
-class RelatedItems(NamedTuple):
-    """Items that were visited together with a user's recent items.
-
-    Attributes
-    ----------
-    keys : (n,) uint64
-        Ascending.
-    total : (n,) float64
-        Similarities summed over the recent items; each step back in time is weighted by `DISTANCE_DECAY`.
-    newest : (n,) float64
-        Similarity to the newest item alone.
-    links : (n,) intp
-        The number of recent items that it was visited with, counted once per shard of the counts.
-    because : (n,) uint64
-        The key of the recent item with the largest share.
-    """
-
-    keys: npt.NDArray[np.uint64]
-    total: npt.NDArray[np.float64]
-    newest: npt.NDArray[np.float64]
-    links: npt.NDArray[np.intp]
-    because: npt.NDArray[np.uint64]
+from ranker.recall.newest_items import MAX_NEWEST
+from ranker.recall.priorities import Repeats, known_to, priority
+from ranker.recall.user_view import UserView
 
 
 class Proposals(NamedTuple):
@@ -185,7 +75,7 @@ class Nearest:
     def find(self, user: UserView, limit: int) -> Proposals:
         """See `Source`."""
         queries = user.interests.queries
-        return Proposals(user.catalogue.nearest(queries, limit)[0] if len(queries) else np.empty(0, np.intp))
+        return Proposals(user.shelf.nearest(queries, limit) if len(queries) else np.empty(0, np.intp))
 
 
 class CoVisited:
@@ -198,10 +88,25 @@ class CoVisited:
         related = user.related
         for count in (2 * limit, len(related.keys)):  # half of the best are available, as a rule
             best = top(related.total, count)
-            indices, rows = user.catalogue.recommendable(related.keys[best].tolist())
+            indices, rows = user.shelf.recommendable(related.keys[best].tolist())
             if len(indices) >= limit:
                 break
         return Proposals(rows[:limit], related.because[best[indices[:limit]]])
+
+
+class SearchedFor:
+    """What the user has searched for lately: the results that were shown, then the items nearest to the queries."""
+
+    name = "searched"
+
+    def find(self, user: UserView, limit: int) -> Proposals:
+        """See `Source`."""
+        searches = user.recent_searches
+        if not searches:
+            return Proposals(np.empty(0, np.intp))
+        shown = user.shelf.recommendable([key for search in reversed(searches) for key in search.results])[1]
+        near = user.shelf.nearest(vectors_of(searches, user.catalogue.dim), limit)
+        return Proposals(np.array(list(dict.fromkeys([*shown.tolist(), *near.tolist()]))[:limit], np.intp))
 
 
 class Trending:
@@ -211,8 +116,12 @@ class Trending:
 
     def find(self, user: UserView, limit: int) -> Proposals:
         """See `Source`."""
-        keys = user.counts.trending()[: 3 * limit]  # some of them are not available
-        return Proposals(user.catalogue.recommendable(keys)[1][:limit])
+        trending = user.counts.trending()
+        for count in (limit, 3 * limit, len(trending)):  # some of them may not be available, or of another domain
+            rows = user.shelf.recommendable(trending[:count])[1]
+            if len(rows) >= limit:
+                break
+        return Proposals(rows[:limit])
 
 
 class Newest:
@@ -222,64 +131,151 @@ class Newest:
 
     def find(self, user: UserView, limit: int) -> Proposals:
         """See `Source`."""
-        return Proposals(user.catalogue.newest(limit))
+        rows = user.catalogue.newest(MAX_NEWEST if user.domain else limit)
+        return Proposals(rows[user.shelf.has(rows)][:limit])
 
 
-BUILT_IN: tuple[Source, ...] = (CoVisited(), Nearest(), Trending(), Newest())
+class LinkedItems:
+    """Items to which at most three steps lead in the knowledge graph from the user's recent items."""
+
+    name = "knowledge"
+
+    def find(self, user: UserView, limit: int) -> Proposals:
+        """See `Source`."""
+        return Proposals(user.walk.items(limit, user.shelf.all()))
+
+
+BUILT_IN: tuple[Source, ...] = (CoVisited(), Nearest(), SearchedFor(), Trending(), Newest(), LinkedItems())
 
 
 def recall(
-    user: UserView, sources: Sequence[Source], limit: int, repeat_purchases: bool, leave_out: Sequence[int] = ()
+    user: UserView,
+    sources: Sequence[Source],
+    limit: int,
+    repeats: Repeats,
+    leave_out: Sequence[int] = (),
+    merge: Merge = FIXED,
 ) -> list[RecalledCandidate]:
-    """Ask every source and merge the proposals by weighted reciprocal rank fusion.
-
-    Left out are unavailable items, the item that the user looked at or bought last, the purchases that the state
-    remembers unless `repeat_purchases`, and the items of the keys in `leave_out`.
+    """Give the best of `proposals`.
 
     Returns
     -------
     list of RecalledCandidate
         At most `limit`, by retrieval score, best first; ties by row.
     """
-    catalogue = user.catalogue
-    excluded = catalogue.rows([*_excluded(user, repeat_purchases), *leave_out])
-    proposals = [source.find(user, limit + len(excluded)) for source in sources]
-    all_rows = np.concatenate([*(proposed for proposed, _ in proposals), excluded[excluded >= 0]])
-    rows, index_of = np.unique(all_rows, return_inverse=True)
-    retrieval_score, because = np.zeros(len(rows)), np.zeros(len(rows), np.uint64)
-    source_ranks = np.full((len(rows), len(sources)), -1)
+    return proposals(user, sources, limit, repeats, leave_out, merge).best(limit)
+
+
+def proposals(
+    user: UserView,
+    sources: Sequence[Source],
+    limit: int,
+    repeats: Repeats,
+    leave_out: Sequence[int] = (),
+    merge: Merge = FIXED,
+) -> MergedProposals:
+    """Ask every source for what a recall of `limit` candidates needs, and merge the proposals.
+
+    Left out are unavailable items, those of other domains, the item of the user's last event, what the user disliked or
+    returned, what of the items that the state remembers `repeats` leaves out, and the items of the keys in `leave_out`.
+    """
+    excluded = user.catalogue.rows([*_excluded(user, repeats), *leave_out])
+    merged = _merge(user, sources, limit + len(excluded), merge)
+    return merged.some(np.flatnonzero(user.shelf.has(merged.rows) & ~np.isin(merged.rows, excluded)))
+
+
+def given(
+    user: UserView, sources: Sequence[Source], limit: int, repeats: Repeats, rows: Rows, merge: Merge = FIXED
+) -> list[RecalledCandidate]:
+    """Give the items of these rows as candidates, each as `recall` with the same limit gives it.
+
+    A row may be any row of the catalogue. An item that no source proposes has no ranks, and a retrieval score of 0.
+    """
+    if not len(rows):
+        return []
+    merged = _merge(user, sources, limit + len(_excluded(user, repeats)), merge)
+    proposed = {one.row: one for one in merged.some(np.flatnonzero(np.isin(merged.rows, rows))).candidates()}
+    return [proposed.get(row) or RecalledCandidate(row, 0.0, {}, None) for row in rows.tolist()]
+
+
+class MergedProposals(NamedTuple):
+    """The proposals of all sources, merged.
+
+    Attributes
+    ----------
+    sources : sequence of str
+        The names of the sources.
+    rows : (n,) intp
+        Rows of the catalogue, ascending, each once.
+    scores : (n,) float64
+        The retrieval scores.
+    because : (n,) uint64
+        The key of the item in the user's history that led to each item; 0 where no source knows.
+    ranks : (n, sources) intp
+        The rank in each source's order; `NOT_PROPOSED` where the source did not propose the item.
+    """
+
+    sources: Sequence[str]
+    rows: Rows
+    scores: npt.NDArray[np.float64]
+    because: npt.NDArray[np.uint64]
+    ranks: npt.NDArray[np.intp]
+
+    def some(self, indices: Rows) -> MergedProposals:
+        """Give the proposals at these indices, in their order."""
+        return MergedProposals(
+            self.sources, self.rows[indices], self.scores[indices], self.because[indices], self.ranks[indices]
+        )
+
+    def best(self, limit: int, user: UserView | None = None) -> list[RecalledCandidate]:
+        """Give the candidates with the highest retrieval scores, at most `limit`, best first; ties by row.
+
+        With a user, the priorities of the user's view move them first.
+        """
+        if user is None or not user.priorities.reorder:
+            return self.some(top(self.scores, limit)).candidates()
+        order, catalogue = top(self.scores, len(self.rows)), user.catalogue
+        rows = self.rows[order]
+        first = priority(user, catalogue.keys[rows], catalogue.time_ms[rows], catalogue.log_price[rows])
+        moved = np.log10(1 + np.arange(len(rows))) - first
+        return self.some(order[np.argsort(moved, kind="stable")[:limit]]).candidates()
+
+    def candidates(self) -> list[RecalledCandidate]:
+        """Give all as candidates, in their order."""
+        columns = (self.rows, self.scores, self.ranks, self.because)
+        return [
+            RecalledCandidate(
+                row,
+                score,
+                {name: rank for name, rank in zip(self.sources, ranks, strict=True) if rank != NOT_PROPOSED},
+                key or None,
+            )
+            for row, score, ranks, key in zip(*(column.tolist() for column in columns), strict=True)
+        ]
+
+
+def _merge(user: UserView, sources: Sequence[Source], limit: int, merge: Merge) -> MergedProposals:
+    """Ask each source for at most `limit` items."""
+    found = [source.find(user, limit) for source in sources]
+    rows, index_of = np.unique(
+        np.concatenate([np.empty(0, np.intp), *(proposed for proposed, _ in found)]), return_inverse=True
+    )
+    because = np.zeros(len(rows), np.uint64)
+    source_ranks = np.full((len(rows), len(sources)), NOT_PROPOSED)
     begin = 0
-    for number, (source, (proposed, proposed_because)) in enumerate(zip(sources, proposals, strict=True)):
+    for number, (proposed, proposed_because) in enumerate(found):
         indices = index_of[begin : begin + len(proposed)]
         begin += len(proposed)
-        ranks = np.arange(len(proposed))
-        source_ranks[indices, number] = ranks
-        retrieval_score[indices] += _WEIGHT.get(source.name, _OTHER_WEIGHT) / (_RANK_OFFSET + 1 + ranks)
+        source_ranks[indices, number] = np.arange(len(proposed))
         if proposed_because is not None:  # 0 is no item's key
             because[indices] = np.where(because[indices], because[indices], proposed_because)
-    retrieval_score[~catalogue.available[rows]] = -np.inf
-    retrieval_score[index_of[begin:]] = -np.inf
-    best = top(retrieval_score, limit)
     names = [source.name for source in sources]
-    return [
-        RecalledCandidate(
-            row, score, {name: rank for name, rank in zip(names, ranks, strict=True) if rank >= 0}, key or None
-        )
-        for row, score, ranks, key in zip(
-            rows[best].tolist(),
-            retrieval_score[best].tolist(),
-            source_ranks[best].tolist(),
-            because[best].tolist(),
-            strict=True,
-        )
-    ]
+    return MergedProposals(names, rows, merge.scores(names, source_ranks), because, source_ranks)
 
 
-def _excluded(user: UserView, repeat_purchases: bool) -> list[int]:
+def _excluded(user: UserView, repeats: Repeats) -> list[int]:
     """Keys of the items that must not be recommended to the user."""
     history = user.state.history
-    keys: list[int] = history["item"][-1:].tolist()
-    if not repeat_purchases:
-        keys += user.state.bought["item"].tolist()
-        keys += history["item"][history["type"] == TYPES.index("purchase")].tolist()
-    return keys
+    newest: list[int] = history["item"][history["type"] != SEARCH][-1:].tolist()
+    returned: list[int] = history["item"][history["type"] == RETURN].tolist()
+    return [*newest, *user.disliked.tolist(), *returned, *known_to(user, repeats)]

@@ -6,7 +6,8 @@ numbers are base-2 logarithms. A slot is an item's index in the caller's arrays.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from math import log2
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,24 @@ NO_ROW, NOBODY = 0, -1
 Floats = npt.NDArray[np.float64]
 Slots = npt.NDArray[np.intp]
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class CoVisits(NamedTuple):
+    """Co-visits of several items, one entry per pair and shard.
+
+    Attributes
+    ----------
+    items : (n,) uint64
+        Keys of the items that were visited together with a queried item; a key may repeat.
+    similarities : (n,) float64
+        Cosine-normalised: `c(i, j) / sqrt(n(i) n(j))`, 0 to 1.
+    query_indices : (n,) intp
+        The index of the queried item.
+    """
+
+    items: npt.NDArray[np.uint64]
+    similarities: Floats
+    query_indices: Slots
 
 
 class Shard:
@@ -120,3 +139,15 @@ def grown(array: npt.NDArray[Scalar], length: int, fill: float) -> npt.NDArray[S
         return array
     added = max(length - len(array), len(array), 64)
     return np.concatenate([array, np.full((added, *array.shape[1:]), fill, array.dtype)])
+
+
+def share_decayed(since_ms: Floats, half_life_ms: float) -> Floats:
+    """Return the share of a count of 1 that has decayed after this time: 0 to 1."""
+    share: Floats = -np.expm1(-np.log(2) / half_life_ms * np.maximum(since_ms, 0.0))
+    return share
+
+
+def mean_of(logarithms: Floats) -> float:
+    """Return the base-2 logarithm of the mean count of the items that have events; 0 if none has."""
+    with_events = logarithms[logarithms > NEVER]
+    return float(np.logaddexp2.reduce(with_events)) - log2(len(with_events)) if len(with_events) else 0.0

@@ -12,17 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log2
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders.interest import Event
+from encoders.events.entries import Event
 from ranker.recall.count_records import ItemCounts
-from ranker.recall.count_tables import MAX_NEIGHBOURS, NEVER, NO_ROW, NOBODY, Floats, Shard, Slots, grown
-from ranker.recall.event_runs import NO_EARLIER_EVENTS, EarlierEvents, EventRun, pair
+from ranker.recall.count_tables import (
+    MAX_NEIGHBOURS,
+    NEVER,
+    NO_ROW,
+    NOBODY,
+    CoVisits,
+    Floats,
+    Shard,
+    Slots,
+    grown,
+    mean_of,
+    share_decayed,
+)
+from ranker.recall.event_runs import NO_EARLIER_EVENTS, EarlierEvents, EventPairs, EventRun, pair
 
 MAX_TRENDING = 1_000
+MAX_EVENTS = 2**20
+"""At which `events` ends: seen from the year 1970, where a user without events is, every event is far ahead."""
 WINDOW = 50
 """Preceding events of the user that a new event is paired with: as many as a state remembers."""
 MAX_PENDING_EVENTS = 512
@@ -31,24 +44,6 @@ DISTANCE_DECAY = 0.97
 """Weight per step between two events of a user; .97 was the best of the values tried on a shop's invoices."""
 TRENDING_REFRESH = 20
 """`trending` sorts anew once the events since the last time exceed one in this many items."""
-
-
-class CoVisits(NamedTuple):
-    """Co-visits of several items, one entry per pair and shard.
-
-    Attributes
-    ----------
-    items : (n,) uint64
-        Keys of the items that were visited together with a queried item; a key may repeat.
-    similarities : (n,) float64
-        Cosine-normalised: `c(i, j) / sqrt(n(i) n(j))`, 0 to 1.
-    query_indices : (n,) intp
-        The index of the queried item.
-    """
-
-    items: npt.NDArray[np.uint64]
-    similarities: Floats
-    query_indices: Slots
 
 
 class Counts:
@@ -149,6 +144,21 @@ class Counts:
         slot = self._slot.get(item)
         return NEVER if slot is None else float(self._trend[slot])
 
+    def events(self, items: npt.NDArray[np.uint64], time_ms: int) -> Floats:
+        """Return the number of events of items (keys), decayed like `popularity` until a time.
+
+        Returns
+        -------
+        (n,) float64
+            0 to `MAX_EVENTS`. Later events count more than 1.
+        """
+        self._count_pending()
+        indices, slots = self._known(items.tolist())
+        events = np.zeros(len(items))
+        age = time_ms / self.co_visit_half_life_ms
+        events[indices] = np.exp2(np.minimum(self._popularity[slots] - age, log2(MAX_EVENTS)))
+        return events
+
     def trending(self) -> list[int]:
         """Return the keys of the `MAX_TRENDING` items with the highest trend, highest first.
 
@@ -162,8 +172,8 @@ class Counts:
                 slots = slots[np.argpartition(trend[slots], -MAX_TRENDING)[-MAX_TRENDING:]]
             slots = slots[np.lexsort((self._key[slots], trend[slots]))[::-1]]
             self._trending = self._key[slots].tolist()
-            self._mean_popularity = _mean(self._popularity[: len(self._slot)])
-            self._mean_trend = _mean(trend)
+            self._mean_popularity = mean_of(self._popularity[: len(self._slot)])
+            self._mean_trend = mean_of(trend)
             self._observed_since_trending = 0
         return self._trending
 
@@ -202,7 +212,7 @@ class Counts:
     def put(self, shard: int, item: int, counts: ItemCounts) -> None:
         """Take in a row that a worker stored. A row of the own shard is ignored where memory has a newer one."""
         if not self.has_newer(shard, item):
-            slots = self._slots([item, *np.frombuffer(counts.neighbours, "<u8").tolist()[:MAX_NEIGHBOURS]])
+            slots = self.slots([item, *np.frombuffer(counts.neighbours, "<u8").tolist()[:MAX_NEIGHBOURS]])
             strengths = np.frombuffer(counts.strengths, "<f8")[:MAX_NEIGHBOURS]
             self._shard(shard).put(slots[:1], slots[1:], counts.popularity, counts.trend, strengths)
             self._total(slots[:1])
@@ -217,10 +227,25 @@ class Counts:
         runs, self._pending, self._pending_events = self._pending, [], 0
         if not runs:
             return
-        own, others, distances, event_of = pair(runs, self._window, self._slots)
         times = np.array([event.time_ms for run in runs for event in run.events], np.float64)
-        since, events = np.array([earlier for run in runs for earlier in run.earlier], np.float64).T
-        share, trend_share = _share(since, self.co_visit_half_life_ms), _share(since, self.trend_half_life_ms)
+        columns = np.array([earlier for run in runs for earlier in run.earlier], np.float64).T
+        self.count(pair(runs, self._window, self.slots), times, *columns)
+
+    def count(self, pairs: EventPairs, times: Floats, since: Floats, earlier: Floats, weights: Floats) -> None:
+        """Count events and their co-visits together, as `observe` does; nothing may be waiting from `observe`.
+
+        Parameters
+        ----------
+        pairs : EventPairs
+            With `slots` of items.
+        times : (events,) float64
+            Milliseconds since the epoch.
+        since, earlier, weights : (events,) float64
+            The fields of `EarlierEvents`.
+        """
+        own, others, distances, event_of = pairs
+        share = weights * share_decayed(since, self.co_visit_half_life_ms)
+        trend_share = weights * share_decayed(since, self.trend_half_life_ms)
         counted = share > 0
         shard = self._shard(self.writer)
         shard.add(
@@ -228,7 +253,7 @@ class Counts:
             times[counted] / self.co_visit_half_life_ms + np.log2(share[counted]),
             times[counted] / self.trend_half_life_ms + np.log2(trend_share[counted]),
         )
-        pair_share = np.maximum(share, 1 / (1 + events) ** 2)[event_of]
+        pair_share = np.maximum(share, weights / (1 + earlier) ** 2)[event_of]
         paired = pair_share > 0
         own_of_pair, others, event_of = own[event_of][paired], others[paired], event_of[paired]
         weights = np.log2(pair_share[paired]) + distances[paired] * log2(DISTANCE_DECAY)
@@ -248,8 +273,8 @@ class Counts:
             shard = self._shards[number] = Shard()
         return shard
 
-    def _slots(self, items: Sequence[int]) -> Slots:
-        """The slots of these items; an item without a slot gets a new one."""
+    def slots(self, items: Sequence[int]) -> Slots:
+        """Return the slots of these items (keys), their indices here; an item without a slot gets a new one."""
         before = len(self._slot)
         slots = np.array([self._slot.setdefault(item, len(self._slot)) for item in items], np.intp)
         if (after := len(self._slot)) > before:
@@ -263,15 +288,3 @@ class Counts:
         self._popularity[slots] = np.logaddexp2.reduce([s.popularity[s.find(slots)] for s in self._shards.values()])
         self._trend[slots] = np.logaddexp2.reduce([s.trend[s.find(slots)] for s in self._shards.values()])
         self._observed_since_trending += len(slots)
-
-
-def _share(since_ms: Floats, half_life_ms: float) -> Floats:
-    """The share of a count of 1 that has decayed after this time: 0 to 1."""
-    share: Floats = -np.expm1(-np.log(2) / half_life_ms * np.maximum(since_ms, 0.0))
-    return share
-
-
-def _mean(logarithms: Floats) -> float:
-    """Base-2 logarithm of the mean count of the items that have events; 0 if none has."""
-    with_events = logarithms[logarithms > NEVER]
-    return float(np.logaddexp2.reduce(with_events)) - log2(len(with_events)) if len(with_events) else 0.0

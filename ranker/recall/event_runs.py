@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from encoders.interest import Event
+from encoders.events.entries import Event
 from ranker.recall.count_tables import Slots
 
 
@@ -25,10 +25,13 @@ class EarlierEvents(NamedTuple):
         there is none.
     events : float
         The number of earlier events.
+    weight : float
+        How much of an event the event itself is, above 0 to 1.
     """
 
     since_ms: float
     events: float
+    weight: float = 1.0
 
 
 NO_EARLIER_EVENTS = EarlierEvents(inf, 0)
@@ -98,7 +101,11 @@ def pair(runs: Sequence[EventRun], window: int, slots_of: Callable[[Sequence[int
     pairs_of_event = np.minimum(index_in_run, window)
     event_of = np.repeat(np.arange(len(own)), pairs_of_event)
     distances = np.arange(pairs_of_event.sum()) - np.repeat(np.cumsum(pairs_of_event) - pairs_of_event, pairs_of_event)
-    others = sequence[own_index[event_of] - 1 - distances]
+    return co_visits(own, sequence[own_index[event_of] - 1 - distances], distances, event_of)
+
+
+def co_visits(own: Slots, others: Slots, distances: Slots, event_of: Slots) -> EventPairs:
+    """Keep the nearest occurrence of each other item, and no item beside itself. The arguments are as in the result."""
     nearest = np.unique(event_of << 32 | others, return_index=True)[1]
     nearest = nearest[others[nearest] != own[event_of[nearest]]]
     return EventPairs(own, others[nearest], distances[nearest], event_of[nearest])

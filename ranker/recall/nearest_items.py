@@ -168,16 +168,19 @@ class NearestItems:
             yield
 
     def _search_graph(self, queries: Vector, count: int) -> list[int]:
-        """Keys near to any of the queries, in no order."""
+        """Keys near to any of the queries, each once, in no order: the best by the codes, a few more than asked for."""
         count += len(self._outdated) + _EXTRA_RESULTS
         growth = max(1.0, len(self.graph) / _EXPANSION_SIZE) ** _EXPANSION_GROWTH
         share = max(round(_EXPANSION_SEARCH * growth) // len(queries), _MIN_EXPANSION_SEARCH, count)
         self.graph.expansion_search = share  # type: ignore[misc]  # mypy misses the setter
         # one thread: beside other work, starting more threads takes longer than they save
         matches = self.graph.search(_codes(queries), count, threads=1)
-        by_query = matches if isinstance(matches, BatchMatches) else [matches]
-        keys: list[int] = np.unique(np.concatenate([match.keys for match in by_query])).tolist()
-        return keys
+        by_query = list(matches) if isinstance(matches, BatchMatches) else [matches]
+        distances = np.concatenate([match.distances for match in by_query])
+        nearest_first = np.argsort(distances)
+        keys, places = np.unique(np.concatenate([match.keys for match in by_query])[nearest_first], return_index=True)
+        best: list[int] = (keys[np.argpartition(places, count)[:count]] if len(keys) > count else keys).tolist()
+        return best
 
     def _enter(self) -> None:
         """Move a few waiting keys into the graph; a key with an outdated entry there waits on, as the last one."""

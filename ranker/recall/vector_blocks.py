@@ -33,6 +33,8 @@ class VectorBlocks:
 
     def take(self, rows: npt.NDArray[np.intp]) -> Vector:
         """Return a copy of these rows, (n, dim) float32."""
+        if len(self._blocks) == 1:
+            return self._blocks[0].take(rows, axis=0)
         blocks, offsets = np.divmod(rows, BLOCK_ROWS)
         copies = np.empty((len(rows), self.dim), np.float32)
         for block in np.flatnonzero(np.bincount(blocks)).tolist():

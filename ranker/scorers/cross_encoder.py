@@ -49,7 +49,8 @@ class CrossEncoder:
         candidate, and for a decoder whose tokeniser has no padding token.
     """
 
-    needs_features = False
+    feature_set = None
+    reads_events = False
 
     def __init__(self, model: str, device: str = "auto", dtype: str = "auto", in_training: bool = False) -> None:
         folder = model_source.fetch(model)
@@ -70,7 +71,7 @@ class CrossEncoder:
         self._candidate_limit = room // CANDIDATE_SHARE
         self._context_limit = room - self._candidate_limit
 
-    def prepare(self, texts: Sequence[str]) -> None:
+    def prepare(self, texts: Sequence[str], events: Sequence[str] = ()) -> None:
         """See `Scorer.prepare`: nothing about an item can be computed without a context."""
 
     def forget(self, users: Collection[str] | None) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.models.source import ModelUnsupported
-from ranker.features import NAMES
 from ranker.score import Scorer, ScoreRequest
 
 FILE = "known-answers.json"
@@ -29,6 +28,7 @@ class KnownAnswer(msgspec.Struct, frozen=True):
     Attributes
     ----------
     context : str
+    events : list of str, optional
     candidates : list of str
     features : bytes, optional
         Little-endian float16, a row for each candidate; base64 in the file.
@@ -40,6 +40,7 @@ class KnownAnswer(msgspec.Struct, frozen=True):
     candidates: list[str]
     features: bytes | None
     scores: list[float]
+    events: list[str] | None = None
 
 
 def write(folder: Path, scorer: Scorer, requests: Sequence[ScoreRequest]) -> None:
@@ -50,6 +51,7 @@ def write(folder: Path, scorer: Scorer, requests: Sequence[ScoreRequest]) -> Non
             list(request.candidates),
             None if request.features is None else request.features.astype("<f2").tobytes(),
             [round(float(score), 6) for score in scores],
+            None if request.events is None else list(request.events),
         )
         for request, scores in zip(requests, scorer.score(requests), strict=True)
     ]
@@ -69,7 +71,7 @@ def check(scorer: Scorer, folder: Path) -> bool:
         return False
     try:
         answers = msgspec.json.decode(path.read_bytes(), type=list[KnownAnswer])
-        requests = [_request(answer) for answer in answers]
+        requests = [_request(answer, scorer) for answer in answers]
     except (msgspec.DecodeError, ValueError) as error:
         raise ModelUnsupported(
             f"{path}: got no known answers ({error}), expected what `afterclick train` wrote; copy the folder again"
@@ -85,10 +87,12 @@ def check(scorer: Scorer, folder: Path) -> bool:
     return True
 
 
-def _request(answer: KnownAnswer) -> ScoreRequest:
-    shape = len(answer.candidates), len(NAMES)
-    features = None if answer.features is None else np.frombuffer(answer.features, "<f2").reshape(shape)
-    return ScoreRequest(answer.context, answer.candidates, features=features)
+def _request(answer: KnownAnswer, scorer: Scorer) -> ScoreRequest:
+    features = None
+    if answer.features is not None and scorer.feature_set is not None:
+        shape = len(answer.candidates), len(scorer.feature_set.names)
+        features = np.frombuffer(answer.features, "<f2").reshape(shape)
+    return ScoreRequest(answer.context, answer.candidates, features=features, events=answer.events)
 
 
 def _agreement(expected: NDArray[np.float32], scores: NDArray[np.float32]) -> float:

@@ -1,23 +1,24 @@
-"""The prompt around context and candidate that a language model was trained with, and a decoder's two answers.
+"""The words around context and candidate that a language model reads, and how a decoder scores by them.
 
-A model brings its own in `afterclick.json` beside its `config.json`. Without that file a decoder must be recognisable
-as Qwen3-Reranker, whose template is then used: another model would answer at random to it.
+A decoder answers a question with yes or no, or its score is the likelihood of the candidate's words after the context.
 
-`afterclick.json` is an object with these strings. Each is optional, and its default is Qwen3-Reranker's:
+A model brings its own in `afterclick.json` beside its `config.json`: an object with these strings, each optional.
 
 - `prefix`, before the context: task and instruction, and the beginning-of-sequence token if the model needs one;
 - `middle`, between context and candidate;
 - `suffix`, after the candidate: the answer is the next token;
 - `yes` and `no`, a decoder's two answers: one token each;
-- `template`, which can only be `Qwen3-Reranker`: it states explicitly that all defaults apply.
+- `template`: the texts that are not given are those of this template. `Qwen3-Reranker` asks that model's question.
+  `likelihood` asks nothing: the score is the mean log-likelihood of the tokens of the candidate and `suffix`.
+
+Texts that a decoder's file neither gives nor names are chosen by `ranker.scorers.template_choice`.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from encoders.models import source as model_source
 from encoders.text.tokens import Row
 
 FILE = "afterclick.json"
-OTHER_KEYS = ("base", "fusion", "packed", "template", "trained")
+CONTEXT_TOKENS, MIN_CONTEXT_TOKENS = "context_tokens", 16
+"""The key of that file that says how many tokens of a context a decoder reads, the newest events; and the fewest."""
+OTHER_KEYS = (CONTEXT_TOKENS, "base", "cascade", "fusion", "merge", "packed", "template", "trained")
 """Keys of that file that are no text of the template: they describe the model and its origin."""
-NAMED = "Qwen3-Reranker"
-QWEN3_RERANKER = re.compile(r"qwen3[-_]?reranker", re.IGNORECASE)
+NAMED, LIKELIHOOD = "Qwen3-Reranker", "likelihood"
 PARTS = ("prefix", "middle", "suffix")
 TEXTS = (*PARTS, "yes", "no")
 
@@ -47,6 +49,11 @@ class Template:
     suffix: str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
     yes: str = "yes"
     no: str = "no"
+
+    @property
+    def asks(self) -> bool:
+        """Whether the model is asked a question; otherwise the candidate's likelihood is its score."""
+        return bool(self.yes)
 
 
 @dataclass(frozen=True)
@@ -82,44 +89,22 @@ class PromptTokens:
 
 @dataclass(frozen=True)
 class DecoderPromptTokens(PromptTokens):
-    """A decoder's template with the ids of its two answers."""
+    """A decoder's template with the ids of its two answers; None where it asks nothing."""
 
-    yes: int
-    no: int
+    yes: int | None
+    no: int | None
 
 
-def read(folder: Path, tokenizer: Any, name: str = "", in_training: bool = False) -> DecoderPromptTokens:
-    """Read the template of the decoder in `folder` and tokenise it.
-
-    Parameters
-    ----------
-    folder : Path
-    tokenizer : transformers.PreTrainedTokenizerFast
-    name : str
-        The model as it was named.
-    in_training : bool
-        Whether a decoder without a template gets Qwen3-Reranker's, because it will be trained with it.
+def tokenised(template: Template, folder: Path, tokenizer: Any) -> DecoderPromptTokens:
+    """Tokenise the template of the decoder in `folder`.
 
     Raises
     ------
     ModelUnsupported
-        `afterclick.json` has an unknown key, a value that is not a string, an empty prefix, middle or suffix,
-        or an answer that is not one token; or the file is missing and the model is not recognisable as Qwen3-Reranker.
+        An answer is not one token.
     """
-    custom = texts(folder)
-    if custom is None and not in_training and not _is_qwen3_reranker(name, folder):
-        raise model_source.ModelUnsupported(
-            f"model: got {name or str(folder)!r}, a decoder that does not say in which words it was trained to rank, "
-            f'expected Qwen3-Reranker or an {FILE} beside its config.json: {{"template": "{NAMED}"}} if it was trained '
-            f"with those words, or its own ({', '.join(TEXTS)}); a chat model that was not trained to rank is no "
-            "reranker: train it with `afterclick train --base`"
-        )
-    if "<|im_start|>" not in tokenizer.get_vocab() and "prefix" not in (custom or {}):
-        raise model_source.ModelUnsupported(
-            f"{folder / FILE}: got no prefix, and the model does not know Qwen3-Reranker's template "
-            f"(<|im_start|>); write one with {', '.join(TEXTS)}"
-        )
-    template = Template(**(custom or {}))
+    if not template.asks:
+        return DecoderPromptTokens(**_prompt_parts(template, tokenizer), yes=None, no=None)
     answers = {answer: _ids(getattr(template, answer), tokenizer) for answer in ("yes", "no")}
     for answer, ids in answers.items():
         if len(ids) != 1 or answers["yes"] == answers["no"]:
@@ -130,22 +115,61 @@ def read(folder: Path, tokenizer: Any, name: str = "", in_training: bool = False
     return DecoderPromptTokens(**_prompt_parts(template, tokenizer), yes=answers["yes"][0], no=answers["no"][0])
 
 
+def context_tokens(folder: Path) -> int | None:
+    """How many tokens of a context the decoder in `folder` is to read; None for as many as it can.
+
+    Raises
+    ------
+    ModelUnsupported
+        It is no such number.
+    """
+    given = (model_source.read_json(folder, FILE, dict) or {}).get(CONTEXT_TOKENS)
+    if given is None or (type(given) is int and given >= MIN_CONTEXT_TOKENS):
+        return given
+    raise model_source.ModelUnsupported(
+        f"{folder / FILE}: {CONTEXT_TOKENS}: got {given!r}, expected {MIN_CONTEXT_TOKENS} or more; remove it for all"
+    )
+
+
 def read_for_classifier(folder: Path, tokenizer: Any) -> PromptTokens | None:
-    """Return the template in a classifier's `afterclick.json`; None if it has none."""
+    """Return the template in a classifier's `afterclick.json`; None if it has none.
+
+    Texts that it does not give are those of Qwen3-Reranker.
+
+    Raises
+    ------
+    ModelUnsupported
+        Its `afterclick.json` has no such template.
+    """
     custom = texts(folder, "relevant")
     description = model_source.read_json(folder, FILE, dict) or {}
+    if description.get("template") == LIKELIHOOD:
+        raise model_source.ModelUnsupported(
+            f"{folder / FILE}: template: got {LIKELIHOOD!r} for a classifier, expected it for a decoder; remove it"
+        )
     if custom is None or not ({*PARTS, "template"} & set(description)):
         return None
     return PromptTokens(**_prompt_parts(Template(**custom), tokenizer))
 
 
-def keep(source: Path, folder: Path) -> None:
-    """Copy the template of the decoder in `source` into the folder of a decoder that was made from it."""
-    if not (folder / FILE).is_file():
-        description = model_source.read_json(source, FILE, dict)
-        (folder / FILE).write_text(
-            json.dumps({"template": NAMED} if description is None else description), encoding="utf-8"
-        )
+def keep(template: Template, folder: Path) -> None:
+    """Write the template of a decoder into the folder of a decoder that was made from it: it is asked alike.
+
+    Parameters
+    ----------
+    template : Template
+    folder : Path
+        The folder of the new decoder, which may have an `afterclick.json` already.
+    """
+    words = {"template": NAMED} if template == Template() else asdict(template)
+    if not template.asks:
+        words = {"template": LIKELIHOOD} | {part: words[part] for part in PARTS}
+    description = {
+        key: value
+        for key, value in (model_source.read_json(folder, FILE, dict) or {}).items()
+        if key not in {"template", *TEXTS}
+    }
+    (folder / FILE).write_text(json.dumps(description | words), encoding="utf-8")
 
 
 def texts(folder: Path, *other_keys: str) -> dict[str, str] | None:
@@ -166,12 +190,18 @@ def texts(folder: Path, *other_keys: str) -> dict[str, str] | None:
     description = model_source.read_json(folder, FILE, dict)
     if description is None:
         return None
-    if description.get("template", NAMED) != NAMED:
+    named = description.get("template", NAMED)
+    if named not in (NAMED, LIKELIHOOD):
         raise model_source.ModelUnsupported(
-            f"{path}: template: got {description['template']!r}, expected {NAMED!r}; or give {', '.join(TEXTS)}"
+            f"{path}: template: got {named!r}, expected {NAMED!r} or {LIKELIHOOD!r}; or give {', '.join(TEXTS)}"
         )
     custom = {name: value for name, value in description.items() if name not in {*OTHER_KEYS, *other_keys}}
     for name, value in custom.items():
+        if named == LIKELIHOOD and name in ("yes", "no"):
+            raise model_source.ModelUnsupported(
+                f"{path}: got the key {name!r} with the template {LIKELIHOOD!r}, expected {', '.join(PARTS)}: it asks "
+                "nothing; remove one of them"
+            )
         if name not in TEXTS:
             raise model_source.ModelUnsupported(f"{path}: got the key {name!r}, expected {', '.join(TEXTS)}; remove it")
         if not isinstance(value, str) or not value.strip(" "):
@@ -189,15 +219,6 @@ def _prompt_parts(template: Template, tokenizer: Any) -> dict[str, Any]:
 
 def _ids(text: str, tokenizer: Any) -> list[int]:
     return list(tokenizer(text.rstrip(" "), add_special_tokens=False)["input_ids"])
-
-
-def _is_qwen3_reranker(name: str, folder: Path) -> bool:
-    """By its own name, wherever its folder is: the hub's name, the folder's, or the one in the hub's cache."""
-    config = model_source.read_json(folder, "config.json", dict) or {}
-    real = folder.resolve()
-    cached = real.parent.parent.name if real.parent.name == "snapshots" else ""
-    names = (Path(name).name, real.name, cached, str(config.get("_name_or_path", "")))
-    return any(QWEN3_RERANKER.search(name) for name in names)
 
 
 def _spaces_after(text: str) -> str:

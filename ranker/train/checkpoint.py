@@ -3,7 +3,10 @@
 | file | content |
 |---|---|
 | `fingerprint` | which run the other files belong to |
-| `query_groups.npz` | the query groups, once all are built |
+| `learnt-neighbours/`, `adapted-text/` | the learnt sources |
+| `vectors.sqlite` | the vectors of the items' texts |
+| `chosen.json`, `query_groups.npz` | the merge of the candidates, what learnt sources bring, and the query groups |
+| `first-stage/` | the head that chooses which candidates the language model reads |
 | `start/` | the untrained scorer that fine-tuning starts from |
 | `tuning.pt` | weights, optimiser and curve of the last validation during fine-tuning |
 | `model/`, `curve.json` | the tuned model; it is complete once its learning curve exists |
@@ -20,7 +23,12 @@ from typing import Any
 
 import torch
 
+from ranker import processes
+from ranker.processes import ProcessesFailed
+from ranker.recall.trained import LearntSource
 from ranker.train.curve import Epoch
+from ranker.train.learnt_sources import ChosenGroups
+from ranker.train.merge_fit import FittedMerge
 from ranker.train.query_groups import QueryGroups
 
 FOLDER = "checkpoint"
@@ -49,12 +57,45 @@ class Checkpoint:
         fingerprint : str
             Differs between any two runs that must not share files.
         """
-        name = folder / "fingerprint"
-        if not name.is_file() or name.read_text(encoding="utf-8") != fingerprint:
+        if Checkpoint(folder).fingerprint != fingerprint:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            name.write_text(fingerprint, encoding="utf-8")
+            (folder / "fingerprint").write_text(fingerprint, encoding="utf-8")
         return Checkpoint(folder)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the run that the files belong to; None if there is no such folder."""
+        file = self.folder / "fingerprint"
+        return file.read_text(encoding="utf-8") if file.is_file() else None
+
+    def check_shared(self) -> None:
+        """Wait until the first process has come as far as this one, and make sure that both see the same files.
+
+        Raises
+        ------
+        ProcessesFailed
+            This process sees other files, or none.
+        """
+        if processes.by_first(lambda: self.fingerprint) != self.fingerprint:
+            raise ProcessesFailed(
+                f"--out: process {processes.rank()} got {self.folder} without the files of process 0, expected a "
+                "folder that all processes share; name one on a file system that all machines have mounted"
+            )
+
+    @property
+    def vectors(self) -> Path:
+        """The file of the texts' vectors."""
+        return self.folder / "vectors.sqlite"
+
+    def learnt(self, source: type[LearntSource]) -> Path:
+        """The folder of a learnt source."""
+        return self.folder / source.name
+
+    @property
+    def first_stage(self) -> Path:
+        """The folder of the first stage of a cascade."""
+        return self.folder / "first-stage"
 
     @property
     def start(self) -> Path:
@@ -66,13 +107,22 @@ class Checkpoint:
         """The folder of the tuned model."""
         return self.folder / "model"
 
-    def query_groups(self) -> QueryGroups | None:
-        """The query groups; None before all of them are built."""
-        file = self.folder / "query_groups.npz"
-        return QueryGroups.load(file) if file.is_file() else None
+    def query_groups(self) -> ChosenGroups | None:
+        """The query groups, and what chose their candidates; None before all of them are built."""
+        file, chosen = self.folder / "query_groups.npz", self.folder / "chosen.json"
+        if not file.is_file():
+            return None
+        described = json.loads(chosen.read_text(encoding="utf-8"))
+        merge = FittedMerge.of(described["merge"])
+        return ChosenGroups(QueryGroups.load(file), merge, described["recalled"], described["judged"])
 
-    def save_query_groups(self, groups: QueryGroups) -> None:
-        self._write("query_groups.npz", groups.save)
+    def save_query_groups(self, chosen: ChosenGroups) -> None:
+        """Declare the query groups complete."""
+        described = json.dumps(
+            {"merge": chosen.merge.describe(), "recalled": chosen.recalled, "judged": dict(chosen.judged)}
+        )
+        self._write("chosen.json", lambda file: file.write_text(described, encoding="utf-8"))
+        self._write("query_groups.npz", chosen.groups.save)
 
     def tuning(self) -> dict[str, Any] | None:
         """What `save_tuning` saved last; None before the first time."""

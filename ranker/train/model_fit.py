@@ -3,7 +3,9 @@
 A scorer is trained through the code that serves it, so it reads in production what it was trained on, truncated at the
 same tokens. Each step takes a group's relevant candidates (with a teacher, its best ten) and some of the others, the
 hard negatives that recall found. Early stopping keeps the best weights by the newer groups; a checkpoint at each
-validation lets a stopped run continue. Knows no log.
+validation lets a stopped run continue. Where time is short, as for a decoder on a CPU, the measured cost of a step and
+of a validation says how many there will be, so that the learning rate ends with the time. Of several processes each
+computes the gradients of its share of every batch. Knows no log.
 """
 
 from __future__ import annotations
@@ -12,30 +14,33 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from encoders.interest import Vector
+from ranker import processes
 from ranker.progress import Progress
 from ranker.score import ScoreRequest
 from ranker.train.checkpoint import Checkpoint
 from ranker.train.curve import Epoch
 from ranker.train.losses import Loss
+from ranker.train.pace import seconds_per_group
 from ranker.train.query_groups import QueryGroups
+from ranker.train.schedule import batches, evenly_spaced, rate_factor
 from ranker.train.scoring import score
-from ranker.train.trainable import Trainable, make_trainable
+from ranker.train.trainable import Trainable, make_trainable, merged
 
 LEARNING_RATE = {"full": 2e-5, "lora": 2e-4, "distillation": 1e-4}
 """The usual rates of BERT's fine-tuning (Devlin et al. 2019) and of LoRA's (Hu et al. 2022). A student has a longer way
 to go, and learns from every candidate: chosen by us."""
-WARM_UP = 0.1
-BATCH_GROUPS = 8
 CANDIDATES = 16
 """Of a group in training, relevant ones first, at most half of them; chosen by us: more groups teach more than longer
 ones."""
 VALIDATIONS = 8
 """Per epoch: on a CPU an epoch is long, and the best step may be in its middle."""
 VALIDATION_GROUPS = 200
+VALIDATION_SHARE = 0.04
+"""Of the time for tuning, at most, for each validation; chosen by us: all of them take a third of it."""
+MIN_VALIDATION_GROUPS = 20
 PATIENCE = 5
 """Validations without a better NDCG@10 before it stops."""
 
@@ -51,7 +56,7 @@ class TuningSettings:
     epochs : int
         At most.
     deadline : float
-        No further step begins once `time.monotonic()`, in seconds, has passed it.
+        No further step begins once the first process's `time.monotonic()`, in seconds, has passed it.
     seed : int
     lora : bool
         Train new weights of low rank instead of all weights.
@@ -109,6 +114,9 @@ def fine_tune(
             tuning.validate()
             tuning.save(checkpoint)
         progress(tuning.steps_done, tuning.steps)
+    if tuning.is_unsaved:
+        tuning.validate()
+        tuning.save(checkpoint)
     return tuning.finish()
 
 
@@ -123,12 +131,13 @@ class _FineTuning:
         kind = "lora" if settings.lora else "full" if data.targets is None else "distillation"
         self._learning_rate = LEARNING_RATE[kind]
         self._optimiser = torch.optim.AdamW(self._weights, lr=self._learning_rate)
-        self._batches = _batches(data.training, settings)
-        self._steps_per_validation = max(1, self.steps // max(1, settings.epochs) // VALIDATIONS)
-        self._validation = data.validation[_evenly_spaced(len(data.validation), VALIDATION_GROUPS)]
+        self._batches = batches(data.training, settings.epochs, settings.seed)
+        self._epoch_steps = max(1, self.steps // max(1, settings.epochs))
+        self._step_s = self._validation_s = 0.0
+        self._validation = data.validation[evenly_spaced(len(data.validation), self._validation_groups())]
         self._losses: list[float] = []
         self._curve: list[Epoch] = []
-        self._best, self._best_ndcg, self._best_index = _copy(self._weights), self._validation_ndcg(), -1
+        self._best, self._best_ndcg, self._best_index = _copy(self._weights), -1.0, -1
         self.steps_done = 0
 
     @property
@@ -138,30 +147,43 @@ class _FineTuning:
     @property
     def is_over(self) -> bool:
         out_of_patience = len(self._curve) - 1 - self._best_index >= PATIENCE
-        return self.steps_done == self.steps or out_of_patience or time.monotonic() > self._settings.deadline
+        last = self._step_s + (self._validation_s if self._step_s else 0.0)
+        return self.steps_done == self.steps or out_of_patience or processes.is_over(self._settings.deadline - last)
+
+    @property
+    def is_unsaved(self) -> bool:
+        return bool(self._losses)
 
     @property
     def validation_is_due(self) -> bool:
-        return self.steps_done % self._steps_per_validation == 0 or self.steps_done == self.steps
+        often = max(1, min(self._epoch_steps, self.steps) // VALIDATIONS)
+        return self.steps_done % often == 0 or self.steps_done == self.steps
 
     def step(self) -> None:
         """Learn from the next batch."""
+        started = time.monotonic()
         number, seed = self.steps_done, self._settings.seed
         batch = self._batches[number]
         self._scorer.model.train()
-        torch.manual_seed(seed * 1_000_003 + number)  # a resumed run has the same dropout as one that was not stopped
         for group in self._optimiser.param_groups:
-            group["lr"] = self._learning_rate * _schedule(number, self.steps)
+            group["lr"] = self._learning_rate * rate_factor(number, self.steps)
         self._optimiser.zero_grad()
-        total = 0.0
-        for index in batch.tolist():
-            loss = self._loss(index, np.random.default_rng([seed, number, index]))
+        total = np.zeros(1, np.float32)
+        for index in batch[processes.rank() :: processes.count()].tolist():
+            rng = np.random.default_rng([seed, number, index])
+            torch.manual_seed(int(rng.integers(2**63)))  # the same dropout in a resumed run, and in any process
+            loss = self._loss(index, rng)
             (loss / len(batch)).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
+        processes.sum_gradients(self._weights)
+        processes.sum_array(total)
         torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
         self._optimiser.step()
-        self._losses.append(total / len(batch))
+        self._losses.append(float(total[0]) / len(batch))
         self.steps_done += 1
+        if not self._step_s:
+            self._step_s = processes.from_first(time.monotonic() - started)
+            self._plan()
 
     def validate(self) -> None:
         """Add a point to the curve, and keep the weights if they are the best so far."""
@@ -175,11 +197,13 @@ class _FineTuning:
         """Put the best weights into the scorer, ready to serve. Returns the curve."""
         _assign(self._weights, self._best)
         if self._adapted is not None:
-            self._scorer.model = self._adapted.merge_and_unload()
+            self._scorer.model = merged(self._adapted)
         self._scorer.model.eval().requires_grad_(False)
         return self._curve
 
     def save(self, checkpoint: Checkpoint) -> None:
+        if not processes.is_first():
+            return
         checkpoint.save_tuning(
             {
                 "curve": [(epoch.loss, epoch.ndcg) for epoch in self._curve],
@@ -187,21 +211,41 @@ class _FineTuning:
                 "best_ndcg": self._best_ndcg,
                 "best_index": self._best_index,
                 "steps_done": self.steps_done,
+                "validation_groups": len(self._validation),
                 "weights": _copy(self._weights),
                 "optimiser": self._optimiser.state_dict(),
             }
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from what the checkpoint holds, if anything."""
+        """Continue from what the checkpoint holds; if nothing, measure the weights as they are."""
         state = checkpoint.tuning()
         if state is None:
+            self._best_ndcg = self._validation_ndcg()
             return
         self._curve = [Epoch(*point) for point in state["curve"]]
         self._best, self._best_ndcg, self._best_index = state["best"], state["best_ndcg"], state["best_index"]
         self.steps_done = state["steps_done"]
+        self._validation = self._data.validation[evenly_spaced(len(self._data.validation), state["validation_groups"])]
         self._optimiser.load_state_dict(state["optimiser"])
         _assign(self._weights, state["weights"])
+
+    def _validation_groups(self) -> int:
+        """How many groups validate: fewer where a scorer is slow."""
+        left = processes.from_first(self._settings.deadline - time.monotonic())
+        self._scorer.model.eval()
+        seconds = processes.from_first(seconds_per_group(self._scorer, self._data.validation))
+        count = int(np.clip(VALIDATION_SHARE * left / max(seconds, 1e-9), MIN_VALIDATION_GROUPS, VALIDATION_GROUPS))
+        self._validation_s = seconds * min(count, len(self._data.validation))
+        return count
+
+    def _plan(self) -> None:
+        """Leave out the steps for which there is no time."""
+        left = processes.from_first(self._settings.deadline - time.monotonic())
+        each_validated = min(VALIDATIONS, left / (self._step_s + self._validation_s))
+        possible = max(each_validated, (left - VALIDATIONS * self._validation_s) / self._step_s)
+        if possible < self.steps - self.steps_done:
+            self._batches = self._batches[: self.steps_done + max(0, int(possible))]
 
     def _loss(self, index: int, rng: np.random.Generator) -> torch.Tensor:
         """The loss of one training group, over some of its candidates."""
@@ -223,27 +267,6 @@ class _FineTuning:
         if not len(self._validation):
             return 0.0
         return score(self._scorer, self._validation, float("inf"), lambda *_: None).ndcg()
-
-
-def _batches(training: QueryGroups, settings: TuningSettings) -> list[npt.NDArray[np.intp]]:
-    """Indices of the groups of each step, each epoch in another order."""
-    epochs = [
-        np.random.default_rng([settings.seed, epoch]).permutation(training.learnable)
-        for epoch in range(settings.epochs)
-    ]
-    order = np.concatenate([np.empty(0, np.intp), *epochs])
-    return [order[begin : begin + BATCH_GROUPS] for begin in range(0, len(order), BATCH_GROUPS)]
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Linear warm-up, then linear decay to 0: a factor of the learning rate."""
-    warm = max(1, round(WARM_UP * steps))
-    return min((step + 1) / warm, (steps - step) / max(1, steps - warm))
-
-
-def _evenly_spaced(count: int, limit: int) -> npt.NDArray[np.intp]:
-    """At most `limit` of the indices below `count`."""
-    return np.unique(np.linspace(0, max(0, count - 1), min(count, limit)).astype(np.intp))
 
 
 def _copy(weights: list[torch.nn.Parameter]) -> list[torch.Tensor]:

@@ -24,6 +24,7 @@ from ranker.score import ScoreRequest
 
 NO_ITEM = -1
 SYNTHETIC_LINES = 8
+_LISTS = ("texts", "event_texts", "contexts", "feature_names")
 COUNTERS = ("co_visited", "popularity", "trend")
 """Features that are counters by themselves: a model must rank better than any of them."""
 
@@ -36,26 +37,44 @@ class QueryGroups:
     ----------
     texts : list of str
         Of all items.
+    event_texts : list of str
+        The texts of the same items in events.
     contexts : list of str, one a group
         The user's history, as serving renders it.
+    users : (groups,) int32
+        A number for each user, the same in all groups of the user.
+    events : list of ndarray of int32, one a group
+        The same history as indices in `event_texts`, newest last.
     candidates : (groups, width) int32
         Indices in `texts`, the candidates first; `NO_ITEM` where a group has fewer than `width`.
     labels : (groups, width) bool
         The relevance labels: whether the user chose the candidate.
     relevant_counts : (groups,) int32
         How many items the user chose, candidates or not; at least 1.
+    is_cold : (groups, width) bool
+        Whether a candidate had fewer than `COLD_EVENTS` events when the user was asked.
+    cold_counts : (groups,) int32
+        How many of the items that the user chose had so few.
     retrieval_scores : (groups, width) float32
         What recall ordered the candidates by, higher is better.
-    features : (groups, width, len(NAMES)) float16
+    features : (groups, width, len(feature_names)) float16
+    feature_names : tuple of str
+        `NAMES`, then the columns of learnt sources.
     """
 
     texts: list[str]
+    event_texts: list[str]
     contexts: list[str]
+    users: npt.NDArray[np.int32]
+    events: list[npt.NDArray[np.int32]]
     candidates: npt.NDArray[np.int32]
     labels: npt.NDArray[np.bool_]
     relevant_counts: npt.NDArray[np.int32]
+    is_cold: npt.NDArray[np.bool_]
+    cold_counts: npt.NDArray[np.int32]
     retrieval_scores: Vector
     features: Features
+    feature_names: tuple[str, ...] = NAMES
 
     def __len__(self) -> int:
         return len(self.contexts)
@@ -63,12 +82,18 @@ class QueryGroups:
     def __getitem__(self, indices: npt.NDArray[np.intp]) -> QueryGroups:
         return QueryGroups(
             self.texts,
+            self.event_texts,
             [self.contexts[index] for index in indices],
+            self.users[indices],
+            [self.events[index] for index in indices],
             self.candidates[indices],
             self.labels[indices],
             self.relevant_counts[indices],
+            self.is_cold[indices],
+            self.cold_counts[indices],
             self.retrieval_scores[indices],
             self.features[indices],
+            self.feature_names,
         )
 
     @property
@@ -86,15 +111,19 @@ class QueryGroups:
     def request(self, index: int) -> ScoreRequest:
         """The request to a scorer for one group. Its scores belong to the first columns, which hold the candidates."""
         candidates = self.candidates[index]
-        return ScoreRequest(self.contexts[index], [self.texts[item] for item in candidates[candidates != NO_ITEM]])
+        return ScoreRequest(
+            self.contexts[index],
+            [self.texts[item] for item in candidates[candidates != NO_ITEM]],
+            events=[self.event_texts[item] for item in self.events[index].tolist()],
+        )
 
-    def ranked(self, scores: Vector) -> npt.NDArray[np.intp]:
-        """The columns of each group's `K` best candidates by scores, (groups, min(K, width)), best first.
+    def ranked(self, scores: Vector, limit: int = K) -> npt.NDArray[np.intp]:
+        """The columns of each group's `limit` best candidates by scores, (groups, min(limit, width)), best first.
 
         Ties keep the order of the columns. NaN counts as the lowest score.
         """
         comparable = np.where(self.is_candidate, np.nan_to_num(scores, nan=-np.inf, neginf=-np.inf), -np.inf)
-        return np.argsort(-comparable, axis=1, kind="stable")[:, :K]
+        return np.argsort(-comparable, axis=1, kind="stable")[:, :limit]
 
     def ndcg(self, scores: Vector) -> npt.NDArray[np.float64]:
         """NDCG@10 of each group ordered by scores, (groups, width); (groups,) float64.
@@ -105,15 +134,19 @@ class QueryGroups:
         return measures.ndcg(labels, self.relevant_counts, K)
 
     def synthetic_requests(self, count: int, candidates: int, seed: int) -> list[ScoreRequest]:
-        """Requests that resemble these groups and belong to no user: each line, text and feature is drawn by itself."""
+        """Requests that resemble these groups and belong to no user: each line, text and feature is drawn by itself.
+
+        Events are not those of the lines.
+        """
         random = np.random.default_rng(seed)
         lines = sorted({line for context in self.contexts for line in context.splitlines()})
-        rows = self.features[self.is_candidate]
+        rows, events = self.features[self.is_candidate], np.concatenate(self.events)
         return [
             ScoreRequest(
                 "\n".join(lines[index] for index in random.integers(len(lines), size=SYNTHETIC_LINES)),
                 [self.texts[index] for index in random.integers(len(self.texts), size=candidates)],
                 features=np.stack([random.choice(column, candidates) for column in rows.T], axis=1),
+                events=[self.event_texts[item] for item in random.choice(events, SYNTHETIC_LINES).tolist()],
             )
             for _ in range(count)
         ]
@@ -121,25 +154,30 @@ class QueryGroups:
     def digest(self) -> str:
         """SHA-256 of the whole content: tells which data a model was trained on."""
         hashed = hashlib.sha256()
-        for text in (*self.texts, *self.contexts):
+        for text in (*self.texts, *self.event_texts, *self.contexts):
             hashed.update(text.encode("utf-8", "surrogatepass") + b"\0")
-        for array in (self.candidates, self.labels, self.relevant_counts, self.retrieval_scores, self.features):
+        arrays = (self.candidates, self.labels, self.relevant_counts, self.retrieval_scores, self.features)
+        for array in (*self.events, *arrays):
             hashed.update(np.ascontiguousarray(array).tobytes())
         return hashed.hexdigest()
 
     def save(self, file: Path) -> None:
         """Write the whole content to a `.npz`, with the texts as JSON in it."""
         packed: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in ("texts", "contexts"):
+        for name in _LISTS:
             packed[name] = np.frombuffer(json.dumps(packed[name]).encode("ascii"), np.uint8)
-        np.savez(file, **packed)
+        packed["events"] = np.concatenate([np.empty(0, np.int32), *self.events])
+        np.savez(file, event_counts=[len(events) for events in self.events], **packed)
 
     @staticmethod
     def load(file: Path) -> QueryGroups:
         """Read what `save` wrote. The file holds arrays only, nothing that could be executed."""
         with np.load(file, allow_pickle=False) as packed:
             values = {name: packed[name] for name in packed.files}
-        return QueryGroups(**values | {name: json.loads(values[name].tobytes()) for name in ("texts", "contexts")})
+        counts = values.pop("event_counts")
+        values["events"] = np.split(values["events"], np.cumsum(counts)[:-1])[: len(counts)]
+        lists = {name: json.loads(values[name].tobytes()) for name in _LISTS}
+        return QueryGroups(**values | lists | {"feature_names": tuple(lists["feature_names"])})
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,9 +226,15 @@ def merge(shops: Sequence[QueryGroups]) -> QueryGroups:
     """
     width = max(groups.candidates.shape[1] for groups in shops)
     offsets = np.cumsum([0, *(len(groups.texts) for groups in shops)])
+    users = np.cumsum([0, *(int(groups.users.max(initial=-1)) + 1 for groups in shops)])
     renumbered = [
-        replace(groups, candidates=np.where(groups.is_candidate, groups.candidates + offset, NO_ITEM).astype(np.int32))
-        for groups, offset in zip(shops, offsets, strict=False)
+        replace(
+            groups,
+            users=(groups.users + first_user).astype(np.int32),
+            candidates=np.where(groups.is_candidate, groups.candidates + offset, NO_ITEM).astype(np.int32),
+            events=[(events + offset).astype(np.int32) for events in groups.events],
+        )
+        for groups, offset, first_user in zip(shops, offsets, users, strict=False)
     ]
 
     def stacked(name: str) -> Any:
@@ -199,12 +243,18 @@ def merge(shops: Sequence[QueryGroups]) -> QueryGroups:
 
     merged = QueryGroups(
         texts=[text for groups in shops for text in groups.texts],
+        event_texts=[text for groups in shops for text in groups.event_texts],
         contexts=[context for groups in shops for context in groups.contexts],
+        users=stacked("users"),
+        events=[events for groups in renumbered for events in groups.events],
         candidates=stacked("candidates"),
         labels=stacked("labels"),
         relevant_counts=stacked("relevant_counts"),
+        is_cold=stacked("is_cold"),
+        cold_counts=stacked("cold_counts"),
         retrieval_scores=stacked("retrieval_scores"),
         features=stacked("features"),
+        feature_names=shops[0].feature_names,
     )
     relative_position = np.concatenate([np.arange(len(groups)) / len(groups) for groups in shops])
     return merged[np.argsort(relative_position, kind="stable")]

@@ -10,10 +10,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import groupby
 
-from ranker.evaluation.protocols import Case, Interaction, basket_numbers
+from ranker.evaluation.interactions import Interaction
+from ranker.evaluation.protocols import Case, basket_numbers
+from ranker.recall.priorities import Repeats
 
 
-def training_cases(log: Sequence[Interaction], repeat_purchases: bool, seed: int) -> list[Case]:
+def training_cases(log: Sequence[Interaction], repeats: Repeats, seed: int) -> list[Case]:
     """Make cases of the user's moments.
 
     A moment is all the user's events of one time: each click of a session is a moment, and so are all lines of an
@@ -25,12 +27,12 @@ def training_cases(log: Sequence[Interaction], repeat_purchases: bool, seed: int
     ----------
     log : sequence of Interaction
         In the order of time.
-    repeat_purchases : bool
-        Whether items that the user has bought before are targets. Items that the user has only viewed always are.
+    repeats : Repeats
+        Which items that the user has met before are targets.
     seed : int
     """
     rng = random.Random(seed)
-    numbers = basket_numbers(log)
+    numbers = basket_numbers(log).tolist()
     by_user: defaultdict[str, list[int]] = defaultdict(list)
     for index, event in enumerate(log):
         by_user[event.user].append(index)
@@ -39,7 +41,7 @@ def training_cases(log: Sequence[Interaction], repeat_purchases: bool, seed: int
         baskets: defaultdict[int, list[int]] = defaultdict(list)
         for index in indices:
             baskets[numbers[index]].append(index)
-        bought: set[str] = set()
+        left_out: set[str] = set()
         for time_ms, moment in groupby(indices, lambda index: log[index].time_ms):
             first, *later = moment
             starts = {first} if first != indices[0] else set()
@@ -48,9 +50,9 @@ def training_cases(log: Sequence[Interaction], repeat_purchases: bool, seed: int
             for index in (first, *later):
                 if index in starts:
                     rest = {log[other].item for other in baskets[numbers[index]] if other >= index}
-                    targets = rest if repeat_purchases else rest - bought
+                    targets = rest - left_out
                     if targets:
                         cases.append(Case(user, index, time_ms, frozenset(targets)))
-                if log[index].kind == "purchase":
-                    bought.add(log[index].item)
+                if repeats == "never" or (repeats == "unbought" and log[index].kind == "purchase"):
+                    left_out.add(log[index].item)
     return cases

@@ -26,8 +26,8 @@ from ranker.recall.nearest_items import top
 from streams.bench.measurement import Measurement, Target, percentile
 from streams.bench.synthetic_vectors import interests_in, text_like
 from streams.bench.timing import seconds, timed
-from streams.progress_bar import track
 from streams.state.graph_snapshot import PATIENCE_S, GraphSnapshot
+from streams.terminal.progress_bar import track
 
 DIM, SEED, LIMIT = 384, 7, 100
 ROUNDS, SEARCHES, EXACT_SEARCHES = 5, 100, 8
@@ -83,7 +83,9 @@ class SearchSpace:
 
     def search(self, queries: Vector) -> set[int]:
         """Search as a request does; return the rows of the matrix that were found."""
-        return {int(self.catalogue.at(index).item_id) for index in self.catalogue.nearest(queries, LIMIT)[0].tolist()}
+        return {
+            int(self.catalogue.at(index).item_id) for index in self.catalogue.text.nearest(queries, LIMIT)[0].tolist()
+        }
 
     def exact(self, queries: Vector) -> set[int]:
         """Search with numpy; return the rows of the matrix that were found."""
@@ -148,7 +150,7 @@ def measure(items: int, keep: Path | None, stage: StageProgress) -> list[Measure
         with threadpool_limits(1, "blas"):  # as in a worker
             kept_graph = graph_file.read(path, DIM, _model(items))
             fill_s = space.fill(kept_graph, stage)
-            if not len(space.catalogue.index.graph):
+            if not len(space.catalogue.text.index.graph):
                 raise ValueError(f"got {items} items, expected so many that there is a graph")
             write_s, stall_s = asyncio.run(_save(space.catalogue, path, _model(items)))
             at_rest = [_round(space, False) for _ in track(range(ROUNDS), "Searching", stage)]

@@ -18,18 +18,51 @@ from pathlib import Path
 from rich.console import Console
 
 from ranker.progress import StageProgress
-from streams.bench import candidates, growth, pipeline, plot, scorer, start, state
+from streams.bench import (
+    candidates,
+    growth,
+    http,
+    knowledge,
+    learnt,
+    log_growth,
+    pipeline,
+    plot,
+    profiles,
+    rerank,
+    returning,
+    rules,
+    scorer,
+    start,
+    state,
+)
 from streams.bench.machine import machine
 from streams.bench.measurement import Measurement, report, table
 from streams.bench.servers import Servers, running_servers
-from streams.progress_bar import progress_bar
 from streams.settings import Settings, SettingsError, load
+from streams.terminal.progress_bar import progress_bar
+from streams.terminal.report import show
 
-BENCHES = ("pipeline", "scorer", "state", "start", "candidates", "growth")
+BENCHES = (
+    "pipeline",
+    "returning",
+    "scorer",
+    "rerank",
+    "state",
+    "start",
+    "candidates",
+    "learnt",
+    "rules",
+    "knowledge",
+    "profiles",
+    "growth",
+    "http",
+)
 ON_KAFKA: dict[str, Callable[[Servers, StageProgress], list[Measurement]]] = {
     "pipeline": pipeline.measure,
+    "returning": returning.measure,
     "state": state.measure,
     "start": start.measure,
+    "http": http.measure,
 }
 PLOT = "growth.png"
 
@@ -40,13 +73,15 @@ class Sizes:
 
     Attributes
     ----------
-    items, users : int
+    items, users, events : int
+        Items of a catalogue, users with a state, and events of a log.
     keep : Path, optional
         A folder for the graph, which the next run need not build again, and for the plot.
     """
 
     items: int
     users: int
+    events: int
     keep: Path | None = None
 
 
@@ -70,10 +105,20 @@ class BenchRun:
         sizes = self._sizes
         if bench == "scorer":
             return scorer.measure(self._settings, stage)
+        if bench == "rerank":
+            return rerank.measure(self._settings, stage)
         if bench == "candidates":
             return candidates.measure(sizes.items, sizes.keep, stage)
+        if bench == "learnt":
+            return learnt.measure(stage)
+        if bench == "rules":
+            return rules.measure(stage)
+        if bench == "knowledge":
+            return knowledge.measure(stage)
+        if bench == "profiles":
+            return profiles.measure(stage)
         if bench == "growth":
-            measurements = growth.measure(sizes.items, sizes.users, stage)
+            measurements = growth.measure(sizes.items, sizes.users, stage) + log_growth.measure(sizes.events, stage)
             picture = (sizes.keep or Path()) / PLOT
             drawn = plot.draw(measurements, picture)
             self.facts["plot"] = str(picture.absolute()) if drawn else plot.NO_MATPLOTLIB
@@ -111,7 +156,8 @@ def run(name: str | None, as_json: bool, sizes: Sizes) -> None:
             with progress_bar() as stage:
                 measured[bench] = this_run.measure(bench, stage)
             title = f"{bench}, on {facts['kafka']}" if bench in ON_KAFKA else bench
-            console.print("", table(title, measured[bench]))
+            console.print()
+            show(table(title, measured[bench]), console=console)
             if bench == "growth":
                 console.print(f"plot: {facts['plot']}", highlight=False, soft_wrap=True)
     if as_json:

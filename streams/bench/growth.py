@@ -21,30 +21,31 @@ import numpy as np
 from aiokafka.structs import RecordMetadata
 from threadpoolctl import threadpool_limits
 
-from encoders.interest import BOUGHT, WAITING, Decay, Event, EventType, Interest, Vector, empty, item_key, update
+from encoders.events.entries import Event, item_key
+from encoders.interest import Decay, Interest, Vector, empty, update
 from ranker.progress import StageProgress
-from ranker.recall.candidates import BUILT_IN, UserView, recall
+from ranker.recall.candidates import BUILT_IN, recall
 from ranker.recall.catalogue import Catalogue, CatalogueItem
 from ranker.recall.counts import Counts
 from ranker.recall.nearest_items import top
+from ranker.recall.user_view import UserView
 from streams.bench.measurement import Measurement, Target, percentile
+from streams.bench.signals import full_record
 from streams.bench.synthetic_vectors import interests_in, text_like
 from streams.bench.timing import seconds
 from streams.contracts import Click
 from streams.faust_compat.table_store import TableStore
-from streams.progress_bar import track
 from streams.settings import Settings
-from streams.state.event_memory import seen_of
+from streams.state.staged_store import Changes
 from streams.state.tier import StateTier
-from streams.state.user_record import UserRecord, encode_record
-from streams.state.users import RECENT, Changes, Users
+from streams.state.user_record import encode_record
+from streams.state.users import Users
+from streams.terminal.progress_bar import track
 
 DIM, SEED, LIMIT = 384, 7, 100
 SMALLEST, STEP = 1_000, 10
 STATE_BYTES = 4_096
 EVENTS, SEARCHES, EXACT_SEARCHES = 500, 200, 5
-FULL_HISTORY = 64
-"""Events of a user whose record is as large as a record can be."""
 PATTERNS = 64
 """Different records, copied to all users: the content of a record does not change its size."""
 DAY_MS, NOW_MS = 86_400_000, 1_795_000_000_000
@@ -108,7 +109,7 @@ def measure_users(count: int) -> UserCosts:
     app = faust.App("bench-growth", store="memory://", web_enabled=False, autodiscover=False)
     table = app.Table("users", key_type=bytes, value_type=bytes, partitions=1, use_partitioner=True)
     store, users = TableStore(table, "states"), Users(table.data, DIM)
-    patterns = list(_largest_records())
+    patterns = [encode_record(full_record(seed)) for seed in range(PATTERNS)]
     before = _memory_bytes()
     for begin in range(0, count, PATTERNS):
         numbers = range(begin, min(count, begin + PATTERNS))
@@ -140,14 +141,14 @@ def measure_items(count: int) -> ItemCosts:
             catalogue.put(CatalogueItem(f"item-{number}", f"Title {number}", f"Text of item {number}"), vector)
         put_s = (time.perf_counter() - begin_s) / count
         memory = (_memory_bytes() - before) / count
-        search_s = [seconds(catalogue.nearest, draw(), LIMIT) for _ in range(SEARCHES)]
+        search_s = [seconds(catalogue.text.nearest, draw(), LIMIT) for _ in range(SEARCHES)]
         exact_s = [seconds(_exact, draw(), vectors) for _ in range(EXACT_SEARCHES)]
         counts, rng = Counts(90.0 * DAY_MS, 3.0 * DAY_MS), np.random.default_rng(SEED)
         recall_s = []
         for _ in range(SEARCHES // 4):
             state = _visitor([f"item-{number}" for number in rng.integers(0, count, 50)], catalogue, counts)
             shopper = UserView(state, catalogue, counts, Decay())
-            recall_s.append(seconds(recall, shopper, BUILT_IN, LIMIT, False))
+            recall_s.append(seconds(recall, shopper, BUILT_IN, LIMIT, "unbought"))
     return ItemCosts(search_s, recall_s, exact_s, put_s, memory)
 
 
@@ -207,21 +208,6 @@ def _sizes(largest: int) -> Iterator[int]:
         yield size
         size *= STEP
     yield largest
-
-
-def _largest_records() -> Iterator[bytes]:
-    """Yield users' records as written, each as large as a record can be."""
-    rng = np.random.default_rng(SEED)
-    vectors = text_like(1_000, DIM, SEED)
-    for _ in range(PATTERNS):
-        state, seen_events = empty(DIM), []
-        for number in range(FULL_HISTORY):
-            kind: EventType = "purchase" if number < BOUGHT else "click"
-            vector = None if number >= FULL_HISTORY - WAITING else vectors[int(rng.integers(1_000))]
-            event = Event(int(rng.integers(2**63)), NOW_MS - (FULL_HISTORY - number) * DAY_MS, kind)
-            state = update(state, event, vector, Decay())
-            seen_events.append(seen_of(f"event-{number}", event))
-        yield encode_record(UserRecord(state, tuple(seen_events[-RECENT:])))
 
 
 def _visitor(item_ids: list[str], catalogue: Catalogue, counts: Counts) -> Interest:

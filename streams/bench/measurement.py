@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from rich.table import Table
+from streams.terminal.report import SENTENCE, Field, Report
 
 
 @dataclass(frozen=True)
@@ -142,27 +142,29 @@ def short(number: float) -> str:
     return f"{number:.3g}"
 
 
-def table(title: str, measurements: Sequence[Measurement]) -> Table:
-    """Lay out a benchmark's measurements for a terminal, with the notes below the table."""
-    layout = Table(title=title, title_justify="left", caption_justify="left")
-    layout.add_column("what", ratio=3)
-    for heading in ("median", "min..max"):
-        layout.add_column(heading, justify="right")
-    layout.add_column("compared with", ratio=2)
-    for heading in ("ratio", "target", "reached"):
-        layout.add_column(heading, justify="right")
+def table(title: str, measurements: Sequence[Measurement]) -> Report:
+    """Lay out a benchmark's measurements, with the notes below the table."""
+    fields = (
+        Field("what", wrap=SENTENCE),
+        Field("median", number=True),
+        Field("min..max", number=True),
+        Field("compared with", wrap=SENTENCE),
+        *(Field(heading, number=True) for heading in ("ratio", "target", "reached")),
+    )
+    layout = Report(fields, title)
     for row in measurements:
         peer = f"{row.peer}: {short(median(row.peer_rounds))}" if row.peer_rounds else row.peer or "-"
-        layout.add_row(
+        layout.add(
             row.name,
             f"{short(row.figure)} {row.unit}",
             f"{short(min(row.rounds))}..{short(max(row.rounds))}",
             peer,
             "-" if row.ratio is None else short(row.ratio),
             str(row.target) if row.target else "-",
-            {True: "[green]yes[/green]", False: "[red]no[/red]", None: "-"}[row.reached],
+            {True: "yes", False: "no", None: "-"}[row.reached],
+            style="red" if row.reached is False else "",
         )
-    layout.caption = "\n".join(dict.fromkeys(row.note for row in measurements if row.note)) or None
+    layout.caption = "\n".join(dict.fromkeys(row.note for row in measurements if row.note))
     return layout
 
 

@@ -16,13 +16,14 @@ from ranker.load import load_scorer
 from ranker.progress import StageProgress
 from ranker.score import Scorer, ScoreRequest
 from streams.bench import peer_scorers, random_models
-from streams.bench.flops import TransformerSizes, matmul_gflops
+from streams.bench.flops import matmul_gflops
 from streams.bench.machine import processor
 from streams.bench.measurement import Measurement, Target
 from streams.bench.random_models import ListSize, RandomModel, RandomRequests
 from streams.bench.timing import seconds, seconds_of_each
-from streams.progress_bar import track
 from streams.settings import Settings
+from streams.sizing.transformer import TransformerSizes
+from streams.terminal.progress_bar import track
 
 SIZE = ListSize(context=250, candidates=100, length=12)
 CLICK = ListSize(context=1_000, candidates=20, length=12)

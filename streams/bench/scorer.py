@@ -1,35 +1,37 @@
 """Measure the scorers alone: the bi-encoder with an empty cache and with a warm one; then the packed scorers.
 
-The bi-encoder's peer is sentence-transformers, with the same texts, number format and threads, in turns with ours. The
-peer reads each distinct text once, as our scorer does; its user would have to find those texts. Knows no Kafka.
+With an empty cache the bi-encoder's peer is sentence-transformers, with the same texts, number format and threads, in
+turns with ours. The peer reads each distinct text once, as our scorer does; its user would have to find those texts.
+With a warm cache nothing is read, and the scorer is the user's own model, such as `default`, if it caches vectors.
+Knows no Kafka.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from encoders.describe import describe_history, describe_item
+from encoders.describe import describe_event, describe_item
 from encoders.models import source as model_source
+from ranker.features import NAMES
+from ranker.load import load_scorer
 from ranker.progress import StageProgress
-from ranker.score import ScoreRequest
+from ranker.score import Scorer, ScoreRequest
 from ranker.scorers.bi_encoder import BiEncoder
 from streams.bench import packed, peer_scorers
-from streams.bench.flops import TransformerSizes, matmul_gflops
-from streams.bench.measurement import Measurement
+from streams.bench.flops import matmul_gflops
+from streams.bench.measurement import Measurement, Target
 from streams.bench.timing import seconds_of_each
-from streams.contracts import HistoryEvent, Item
-from streams.datasets.shop import START_MS, SyntheticShop
-from streams.progress_bar import track
+from streams.datasets.shop import SyntheticShop
 from streams.settings import Settings
+from streams.sizing.transformer import TransformerSizes
+from streams.terminal.progress_bar import track
 
 SEED, ITEMS, CANDIDATES, HISTORY = 7, 1_000, 100, 20
 ROUNDS = 3
 MATMUL_SIZE = 1024
-DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class CallPattern:
     calls : int
         Calls in each round.
     warm : bool
-        Whether the cache has all texts except each user's newest event.
+        Whether the cache has all texts, as once the catalogue is read.
     """
 
     lists: int
@@ -52,42 +54,42 @@ class CallPattern:
 
     def __str__(self) -> str:
         lists = "1 list" if self.lists == 1 else f"{self.lists} lists"
-        cached = "all cached but each newest event" if self.warm else "nothing cached"
+        cached = "all cached" if self.warm else "nothing cached"
         return f"{lists} a call, {cached}"
 
 
 PATTERNS = (
     CallPattern(1, 2, warm=False),
     CallPattern(32, 1, warm=False),
-    CallPattern(1, 40, warm=True),
-    CallPattern(32, 5, warm=True),
+    CallPattern(1, 500, warm=True),
+    CallPattern(32, 50, warm=True),
 )
+WARM_TARGET = Target(500, at_most=False)
 
 
 class ShopRequests:
-    """Score requests about the generated shop, of `CANDIDATES` items and `HISTORY` events each."""
+    """Score requests about the generated shop: `CANDIDATES` items with `columns` features, and `HISTORY` events."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int = len(NAMES)) -> None:
+        self._columns = columns
         self._items = SyntheticShop(SEED, ITEMS, shoppers=1).items
         self._random = np.random.default_rng(SEED)
-        self._numbers = count(1)
 
     def request(self) -> ScoreRequest:
-        """Draw distinct items for the history and the candidates, all with the same probability."""
+        """Draw distinct items for the history and the candidates, all with the same probability; and features."""
         items = [self._items[number] for number in self._random.permutation(ITEMS)[: HISTORY + CANDIDATES].tolist()]
-        events = [_event(item, START_MS - age_days * DAY_MS) for age_days, item in enumerate(items[:HISTORY])]
-        candidates = [describe_item(item) for item in items[HISTORY:]]
-        return ScoreRequest(describe_history(events[::-1], START_MS), candidates)
+        features = self._random.normal(size=(CANDIDATES, self._columns)).astype(np.float16)
+        texts, events = list(map(describe_item, items[HISTORY:])), list(map(describe_event, items[:HISTORY]))
+        return ScoreRequest("", texts, features=features, events=events)
 
-    def with_new_event(self, request: ScoreRequest) -> tuple[ScoreRequest, str]:
-        """Add a click to the history and drop its oldest event; return the request and the line of the click.
-
-        The click's price is unique, so no cache has its line.
-        """
+    def with_new_event(self, request: ScoreRequest) -> ScoreRequest:
+        """Add a click on an item of the shop to the history, and drop the oldest event."""
         item = self._items[int(self._random.integers(ITEMS))]
-        line = describe_history([_event(item, START_MS, price=next(self._numbers) / 100)], START_MS)
-        _, _, rest = request.context.partition("\n")
-        return ScoreRequest(f"{rest}\n{line}", request.candidates), line
+        return replace(request, events=[*request.event_texts()[1:], describe_event(item)])
+
+    def prepare(self, scorer: Scorer) -> None:
+        """Let a scorer read the whole shop."""
+        scorer.prepare(list(map(describe_item, self._items)), list(map(describe_event, self._items)))
 
 
 def measure(settings: Settings, stage: StageProgress) -> list[Measurement]:
@@ -99,32 +101,50 @@ def measure(settings: Settings, stage: StageProgress) -> list[Measurement]:
 def _bi_encoder(settings: Settings, stage: StageProgress) -> list[Measurement]:
     model = settings.encoder.model
     cold = BiEncoder(model, settings.encoder.device, settings.encoder.dtype, cache_bytes=0)
-    warm = BiEncoder(model, settings.encoder.device, settings.encoder.dtype)
     peer = peer_scorers.embedder(model, cold.placement)
     shop = ShopRequests()
-    cached = [shop.request() for _ in range(max(pattern.lists for pattern in PATTERNS))]
-    cold.score(cached[:1])
-    warm.score(cached)
+    first = shop.request()
+    cold.score([first])
     if peer:
-        peer(cached[0].candidates)
+        peer(first.candidates)
     note = f"{model} in {cold.placement.dtype}, {CANDIDATES} candidates, {HISTORY} events. " + (
         "" if peer else peer_scorers.NO_SENTENCES
     )
     work = UsefulWork(cold, model)
     measurements = []
-    for pattern in PATTERNS:
+    for pattern in (pattern for pattern in PATTERNS if not pattern.warm):
         ours, peers = [], []
         for _ in track(range(ROUNDS), f"Bi-encoder: {pattern}", stage):
-            calls = [_call(shop, cached, pattern) for _ in range(pattern.calls)]
+            calls = [[shop.request() for _ in range(pattern.lists)] for _ in range(pattern.calls)]
             lists = pattern.lists * pattern.calls
-            requests = [requests for requests, _ in calls]
-            ours_s = seconds_of_each(warm.score, requests) if pattern.warm else work.seconds(requests, pattern)
-            ours.append(lists / ours_s)
+            ours.append(lists / work.seconds(calls, pattern))
             if peer:
-                peers.append(lists / seconds_of_each(peer, [texts for _, texts in calls]))
+                peers.append(lists / seconds_of_each(peer, list(map(_distinct_texts, calls))))
         peer_name = peer_scorers.SENTENCES if peer else ""
         measurements.append(Measurement(str(pattern), "lists/s", ours, peer_name, peers, note=note))
-    return [*measurements, *work.measurements()]
+    return [*measurements, *_warm(settings, stage), *work.measurements()]
+
+
+def _warm(settings: Settings, stage: StageProgress) -> list[Measurement]:
+    """Measure the user's own model, or the items' encoder where that model reads contexts, with all texts cached."""
+    ranker = settings.ranker
+    scorer = None if ranker.model == "none" else load_scorer(ranker.model, ranker.device, ranker.dtype)
+    if scorer is None or not scorer.reads_events:
+        scorer = load_scorer(settings.encoder.model, settings.encoder.device, settings.encoder.dtype)
+    shop = ShopRequests(len(scorer.feature_set.names) if scorer.feature_set else 0)
+    shop.prepare(scorer)
+    requests = [shop.request() for _ in range(max(pattern.lists for pattern in PATTERNS))]
+    measurements = []
+    for pattern in (pattern for pattern in PATTERNS if pattern.warm):
+        rounds = []
+        for _ in track(range(ROUNDS), f"Bi-encoder: {pattern}", stage):
+            calls = [
+                [shop.with_new_event(request) for request in requests[: pattern.lists]] for _ in range(pattern.calls)
+            ]
+            rounds.append(pattern.lists * pattern.calls / seconds_of_each(scorer.score, calls))
+        note = f"{pattern}: {scorer.name}, {CANDIDATES} candidates, {HISTORY} events, on one thread."
+        measurements.append(Measurement(str(pattern), "lists/s", rounds, target=WARM_TARGET, note=note))
+    return measurements
 
 
 class UsefulWork:
@@ -163,27 +183,6 @@ class UsefulWork:
         ]
 
 
-def _call(
-    shop: ShopRequests, cached: Sequence[ScoreRequest], pattern: CallPattern
-) -> tuple[list[ScoreRequest], list[str]]:
-    """Return the requests of one call, and the distinct texts that must be computed for them."""
-    if pattern.warm:
-        changed = [shop.with_new_event(request) for request in cached[: pattern.lists]]
-        return [request for request, _ in changed], [line for _, line in changed]
-    requests = [shop.request() for _ in range(pattern.lists)]
-    events = dict.fromkeys(line for request in requests for line in request.context.splitlines())
-    items = dict.fromkeys(text for request in requests for text in request.candidates)
-    return requests, [*events, *items]
-
-
-def _event(item: Item, time_ms: int, price: float | None = None) -> HistoryEvent:
-    return HistoryEvent(
-        item_id=item.item_id,
-        type="click",
-        timestamp=time_ms,
-        title=item.title,
-        brand=item.brand,
-        categories=item.categories,
-        price=item.price if price is None else price,
-        currency=item.currency,
-    )
+def _distinct_texts(requests: Sequence[ScoreRequest]) -> list[str]:
+    events = (text for request in requests for text in request.event_texts())
+    return list(dict.fromkeys([*events, *(text for request in requests for text in request.candidates)]))

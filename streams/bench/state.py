@@ -17,11 +17,12 @@ from ranker.progress import StageProgress
 from streams.bench.kafka_clients import SentEvent, TopicReader
 from streams.bench.measurement import Measurement, Target
 from streams.bench.servers import BenchFailed, Servers
+from streams.bench.signals import signal_costs
 from streams.bench.worker_client import WorkerClient, now_ms, worker_client
 from streams.kafka.topics import changelog_name
-from streams.progress_bar import track
 from streams.settings import Settings
 from streams.state.user_record import decode_record
+from streams.terminal.progress_bar import track
 from streams.testing.worker_process import environment, worker
 
 ROUNDS = 3
@@ -52,7 +53,8 @@ def measure(servers: Servers, stage: StageProgress) -> list[Measurement]:
             peers,
             Target(5, at_most=False, of="ratio"),
             "The state tier also detects repeated events, counts co-visits and makes rank requests meanwhile.",
-        )
+        ),
+        *signal_costs(),
     ]
 
 

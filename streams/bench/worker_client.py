@@ -52,7 +52,7 @@ class WorkerClient:
         Of the worker's lists, its rank requests, and the benchmark's own echo topic.
     """
 
-    def __init__(self, settings: Settings, embedded: bool) -> None:
+    def __init__(self, settings: Settings, embedded: bool, items: int) -> None:
         self.settings, kafka = settings, settings.kafka
         self.lists, self.requests, self.echoes = (
             TopicReader(kafka, self.settings.topic(name), embedded)
@@ -61,9 +61,10 @@ class WorkerClient:
         self._sender = producer(kafka)
         self._numbers = count()
         self._random = np.random.default_rng(SEED)
-        self.items = SyntheticShop(SEED, ITEMS, shoppers=1).items
+        self.items = SyntheticShop(SEED, items, shoppers=1).items
         for item in self.items:
             self._sender.produce(self.settings.topic("items"), key=item.item_id, value=msgspec.json.encode(item))
+            self._sender.poll(0)
         self._sender.flush()
 
     def close(self) -> None:
@@ -72,7 +73,7 @@ class WorkerClient:
 
     def click(self, user_id: str, time_ms: int, item_id: str | None = None) -> SentEvent:
         """Make a click with an event id of its own, on a random item unless `item_id` is given."""
-        item_id = item_id or self.items[int(self._random.integers(ITEMS))].item_id
+        item_id = item_id or self.items[int(self._random.integers(len(self.items)))].item_id
         event = Click(event_id=f"e{next(self._numbers)}", user_id=user_id, item_id=item_id, timestamp=time_ms)
         return SentEvent(event.event_id, self.settings.topic("clicks"), user_id, msgspec.json.encode(event))
 
@@ -121,9 +122,12 @@ class WorkerClient:
 
 
 @contextmanager
-def worker_client(servers: Servers, model: str) -> Iterator[WorkerClient]:
-    """Make topics for one worker that ranks with `model`; yield a client of them whose items are sent."""
-    with worker_topics(servers, model) as settings, closing(WorkerClient(settings, servers.embedded)) as client:
+def worker_client(servers: Servers, model: str, items: int | None = None) -> Iterator[WorkerClient]:
+    """Make topics for one worker that ranks with `model`; yield a client of them that has sent `items` items."""
+    with (
+        worker_topics(servers, model) as settings,
+        closing(WorkerClient(settings, servers.embedded, items or ITEMS)) as client,
+    ):
         yield client
 
 

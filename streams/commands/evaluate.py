@@ -5,37 +5,42 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from encoders.describe import describe_item
 from encoders.event_time import milliseconds
+from encoders.models.source import fetch
 from encoders.text.encoder import TextEncoder
 from ranker.evaluation.baselines.compare import IndexedSplit, Plan, Tuned, rank_all, tune
 from ranker.evaluation.baselines.method import Corpus
 from ranker.evaluation.baselines.methods import METHODS, with_parts
+from ranker.evaluation.groups import judge_groups
 from ranker.evaluation.ids import IdIndex, index_by_id
-from ranker.evaluation.judge import COLD_EVENTS, GroundTruth, cases_by_group, judge
-from ranker.evaluation.protocols import Split, ordered
-from ranker.load import load_scorer
+from ranker.evaluation.judge import GroundTruth, cases_by_group, judge
+from ranker.evaluation.log_order import ordered
+from ranker.evaluation.protocols import Split
+from ranker.evaluation.recall import SourceRecall
 from ranker.progress import StageProgress
-from streams.commands.evaluation_report import System, as_json, tables
+from ranker.version import folder_of, name
+from streams.commands.evaluated_groups import check_groups, grouped, table_of
+from streams.commands.evaluated_models import PIPELINE, WITHOUT_MODEL, EvaluatedModels
+from streams.commands.evaluation_report import System, as_json, recall_as_json, recall_table, tables
+from streams.commands.ground_truth import ground_truth
+from streams.commands.group_report import GroupReport
 from streams.datasets.event_log import EventLog
 from streams.datasets.messages import InputError
-from streams.offline.split_by_protocol import split_by_protocol
-from streams.offline.split_pipeline import SplitPipeline
-from streams.progress_bar import progress_bar
+from streams.offline.split_by_protocol import PROTOCOLS, split_by_protocol
 from streams.settings import Settings
+from streams.terminal.progress_bar import progress_bar
+from streams.terminal.report import show
 
 LEAKY_PROTOCOLS = ("leave-one-out", "next-basket")
-PIPELINE, WITHOUT_MODEL = "afterclick", "afterclick-no-model"
 SYSTEMS = (PIPELINE, WITHOUT_MODEL, *METHODS)
 
 
@@ -50,6 +55,8 @@ class Evaluation:
         Where the cases of `time-split`, `prequential` and `impressions` begin: a time, or the share of events before.
     users : int or None
         How many users have cases, drawn by the seed; None: all.
+    models : sequence of str
+        The models that rank the lists of `afterclick`, a row each; none: the model of the settings.
     systems : sequence of str
         Rows of the table.
     trials : int
@@ -63,17 +70,33 @@ class Evaluation:
     leaky : bool
         Use a leaky (non-chronological) split: every system first learns all learnable events, later events of other
         users too.
+    ablate : bool
+        Add a row without each learnt source of each model.
+    policy : bool
+        Estimate from the impressions, without a protocol (`streams.commands.policy_evaluation`).
+    by : str or None
+        Judge the lists of groups too: `events`, of users; or a field of items, whose values are the groups.
+    rules : Path or None
+        A file of rules: a row more with the lists under them, for each row of ours.
+    plot : Path or None
+        Where the plot of the groups goes.
     """
 
     protocol: str
     cut: str | None = None
     users: int | None = None
+    models: Sequence[str] = ()
     systems: Sequence[str] = SYSTEMS
     trials: int = 8
     max_minutes: float = 20.0
     seed: int = 1
     line_order: bool = False
     leaky: bool = False
+    ablate: bool = False
+    policy: bool = False
+    by: str | None = None
+    rules: Path | None = None
+    plot: Path | None = None
 
 
 def run(event_log: EventLog, settings: Settings, evaluation: Evaluation, to_json: bool) -> None:
@@ -82,10 +105,9 @@ def run(event_log: EventLog, settings: Settings, evaluation: Evaluation, to_json
     Raises
     ------
     InputError
-        The settings or the data do not fit the protocol.
+        The data do not fit the protocol. What `check` looks at is right.
     encoders.models.source.ModelNotFound, encoders.models.source.ModelUnsupported
     """
-    _check(evaluation)
     # one BLAS thread, as in a worker: for small products more threads only wait for each other
     with progress_bar(quiet=to_json) as stage, threadpool_limits(1, "blas"):
         split, validation = _splits(event_log, evaluation)
@@ -93,15 +115,20 @@ def run(event_log: EventLog, settings: Settings, evaluation: Evaluation, to_json
         encoder = TextEncoder(settings.encoder.model, settings.encoder.device, settings.encoder.dtype)
         vectors = encoder.encode([describe_item(item) for item in event_log.items])
         ids = IdIndex(
-            index_by_id(sorted({event.user for event in split.log})),
+            index_by_id(sorted({split.log.names.users[code] for code in np.unique(split.log.user)})),
             index_by_id(item.item_id for item in event_log.items),
         )
         indexed = IndexedSplit(split, ids)
-        truth = _ground_truth(indexed, vectors, evaluation.leaky)
+        truth = ground_truth(indexed, vectors, evaluation.leaky, settings.interest.weights)
+        truth = replace(truth, groups=grouped(evaluation.by, event_log.items, truth))
         systems: dict[str, System] = {}
+        recall: dict[str, dict[int, SourceRecall]] = {}
         if PIPELINE in evaluation.systems or WITHOUT_MODEL in evaluation.systems:
-            pipeline = SplitPipeline(settings, encoder, event_log.items, split)
-            systems |= _judge_pipeline(pipeline, settings, truth, evaluation, stage)
+            table = table_of(evaluation.rules, event_log.items)
+            ours = EvaluatedModels(settings, encoder, event_log, split, evaluation.leaky, stage, table)
+            models = evaluation.models or [settings.ranker.model]
+            systems |= ours.judged(models, evaluation.systems, truth, evaluation.seed, evaluation.ablate)
+            recall = ours.recall
         systems |= _judge_baselines(event_log, indexed, validation, truth, evaluation, stage)
     facts = {
         "protocol": evaluation.protocol,
@@ -115,13 +142,34 @@ def run(event_log: EventLog, settings: Settings, evaluation: Evaluation, to_json
         "trials": evaluation.trials,
         "cases_by_group": cases_by_group(truth),
     }
+    by = GroupReport(evaluation.by, truth.groups, systems) if evaluation.by and truth.groups else None
     if to_json:
-        sys.stdout.write(json.dumps(as_json(facts, systems)) + "\n")
+        found = {"recall": recall_as_json(recall)} | ({"by": by.as_object()} if by else {})
+        sys.stdout.write(json.dumps(as_json(facts | found, systems)) + "\n")
     else:
         _print(facts, systems)
+        if recall:
+            show(recall_table(recall, settings.candidates.limit))
+        if by:
+            show(*by.tables())
+    if by and evaluation.plot:
+        by.draw(evaluation.plot)
 
 
-def _check(evaluation: Evaluation) -> None:
+def check(evaluation: Evaluation, settings: Settings) -> None:
+    """Refuse what can be refused before minutes are spent on the files.
+
+    Raises
+    ------
+    InputError
+        There is no such protocol or system, or the split does not fit the protocol.
+    encoders.models.source.ModelNotFound
+    """
+    if evaluation.policy:
+        _check_policy(evaluation)
+    elif evaluation.protocol not in PROTOCOLS:
+        got = repr(evaluation.protocol) if evaluation.protocol else "none"
+        raise InputError(f"--protocol: got {got}, expected one of {', '.join(PROTOCOLS)}, or --policy in its place")
     unknown = [name for name in evaluation.systems if name not in SYSTEMS]
     if unknown:
         raise InputError(f"--systems: got {unknown[0]!r}, expected some of: {', '.join(SYSTEMS)}")
@@ -130,16 +178,34 @@ def _check(evaluation: Evaluation) -> None:
             f"--leaky-split: got it with --protocol {evaluation.protocol}, expected {' or '.join(LEAKY_PROTOCOLS)}: "
             "in other protocols a system would learn the targets; leave it out"
         )
+    check_groups(evaluation.by, evaluation.rules, evaluation.plot)
+    names = [name(model) for model in evaluation.models]
+    if len(set(names)) < len(names):
+        raise InputError(f"--model: got {', '.join(names)}, expected models of different names; rename a folder")
+    for model in evaluation.models or [settings.ranker.model]:
+        ranker = settings.ranker.model_copy(update={"model": model})
+        if PIPELINE in evaluation.systems and ranker.is_loaded and not folder_of(model).is_dir():
+            fetch(model)
+
+
+def _check_policy(evaluation: Evaluation) -> None:
+    """Refuse options that estimates from impressions do not have."""
+    given = {"--protocol": bool(evaluation.protocol), "--ablate": evaluation.ablate}
+    given["--systems"] = evaluation.systems != SYSTEMS and not {PIPELINE, WITHOUT_MODEL}.issuperset(evaluation.systems)
+    for option in filter(given.get, given):
+        raise InputError(
+            f"{option}: got it with --policy, expected none: the lists of {PIPELINE} and {WITHOUT_MODEL} are compared "
+            "with those that were shown; leave it out"
+        )
 
 
 def _print(facts: dict[str, Any], systems: dict[str, System]) -> None:
     title = f"{facts['protocol']}: {facts['users']:,} users, {facts['lists']:,} lists, {facts['items']:,} items"
     if facts["leaky_split"]:
         title += ", leaky split: later events of other users were learnt"
-    console = Console()
     for reason, count in facts["left_out"].items():
-        console.print(f"left out, {reason}: {count:,}")
-    console.print(tables(title, systems, facts["cases_by_group"]))
+        sys.stdout.write(f"left out, {reason}: {count:,}\n")
+    show(*tables(title, systems, facts["cases_by_group"], facts["lists"]))
 
 
 def _splits(event_log: EventLog, evaluation: Evaluation) -> tuple[Split, Split]:
@@ -157,51 +223,11 @@ def _splits(event_log: EventLog, evaluation: Evaluation) -> tuple[Split, Split]:
             "new item after it"
         )
     training = split.training
-    until_ms = split.log[split.fit_until].time_ms if split.fit_until < len(split.log) else None
+    until_ms = int(split.log.time_ms[split.fit_until]) if split.fit_until < len(split.log) else None
     before = [shown for shown in event_log.shown_lists if until_ms is None or shown.time_ms < until_ms]
-    if not training:
+    if not len(training):
         return split, Split([], [], 0, [])
     return split, split_by_protocol(evaluation.protocol, training, before, None)
-
-
-def _ground_truth(indexed: IndexedSplit, vectors: npt.NDArray[np.float32], leaky: bool) -> GroundTruth:
-    """The cases in arrays; an item's events are counted up to each case, or all of them in a leaky split."""
-    split, ids = indexed.split, indexed.ids
-    total = Counter(ids.items[split.log[index].item] for index in split.learnable)
-    counted: Counter[int] = Counter(total) if leaky else Counter()
-    cold_targets, fed = [], 0
-    for case in split.cases:
-        while not leaky and fed < len(split.learnable) and split.learnable[fed] < case.log_index:
-            counted[ids.items[split.log[split.learnable[fed]].item]] += 1
-            fed += 1
-        cold_targets.append(frozenset(item for item in indexed.targets(case) if counted[item] < COLD_EVENTS))
-    counts = np.array([total[item] for item in range(len(vectors))], np.float64) + 1
-    return GroundTruth(
-        users=np.array([ids.users[case.user] for case in split.cases], np.intp),
-        targets=[indexed.targets(case) for case in split.cases],
-        cold_targets=cold_targets,
-        history_lengths=np.array([len(split.history_indices(case)) for case in split.cases], np.intp),
-        shown=np.array([bool(case.shown_items) for case in split.cases]),
-        information_bits=-np.log2(counts / counts.sum()),
-        vectors=vectors,
-    )
-
-
-def _judge_pipeline(
-    pipeline: SplitPipeline, settings: Settings, truth: GroundTruth, evaluation: Evaluation, stage: StageProgress
-) -> dict[str, System]:
-    """The pipeline with its model and without, on the same requests."""
-    requests = pipeline.all_requests(evaluation.leaky, stage("The pipeline reads the log"))
-    systems = {}
-    for name, model in ((PIPELINE, settings.ranker.model), (WITHOUT_MODEL, "none")):
-        if name in evaluation.systems:
-            ranker = settings.ranker
-            scorer = None if model == "none" else load_scorer(model, ranker.device, ranker.dtype)
-            result = pipeline.rank(requests, scorer, stage(name))
-            note = f"{result.degraded:,} lists without the model" if scorer and result.degraded else ""
-            measures = judge(truth, result.lists, evaluation.seed)
-            systems[name] = System(measures, result.seconds, {"model": model}, note)
-    return systems
 
 
 def _judge_baselines(
@@ -230,6 +256,7 @@ def _judge_baselines(
             result.seconds + tuned[name].seconds,
             tuned[name].setting,
             "; ".join(filter(None, [_tuning_note(tuned[name]), result.account])),
+            by_group=judge_groups(truth, result.lists, evaluation.seed),
         )
         for name, result in results.items()
         if name in names

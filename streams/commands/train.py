@@ -1,7 +1,8 @@
 """`afterclick train`: read a log, let the pipeline build query groups from it, learn, and write a model's folder.
 
 `OUT/checkpoint` keeps what was done until the model is written: a run that was stopped continues from there, if it has
-the same settings and data. Knows no loss.
+the same settings and data. Of several processes the first one does all this; the others take their shares of tuning
+and of scoring. Knows no loss.
 """
 
 from __future__ import annotations
@@ -9,45 +10,46 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from encoders.models import source as model_source
-from ranker.fusion.fused import FusedScorer
-from ranker.load import load_scorer
-from ranker.progress import StageProgress
-from ranker.score import Scorer
-from ranker.scorers.bi_encoder import BiEncoder
-from ranker.train.checkpoint import Checkpoint
-from ranker.train.curve import Epoch
-from ranker.train.fit import ModelRefused, fit, train_validation_split
+from ranker.evaluation.measures import COLD_EVENTS
+from ranker.progress import silent
+from ranker.train.checkpoint import FOLDER, Checkpoint
+from ranker.train.cold_items import ColdItems
+from ranker.train.fit import FittedHead, ModelRefused, fit
 from ranker.train.head_fit import HeadSettings
+from ranker.train.learnt_sources import ChosenGroups
 from ranker.train.losses import LOSSES
-from ranker.train.query_groups import QueryGroups
-from streams.commands.training_end import TrainedModel, finish, refuse, score_in_time
+from ranker.train.merge_fit import FittedMerge
+from streams.commands.training_end import TrainedModel, finish, refuse
+from streams.commands.tuning import Tuning
 from streams.datasets.event_log import EventLog
 from streams.datasets.messages import InputError
-from streams.offline.training_data import check_new_folder, gather
-from streams.offline.training_run import TrainingRun
-from streams.progress_bar import progress_bar
+from streams.models.remote.servers import RerankServers
+from streams.offline.source_fits import fit_deadlines
+from streams.offline.training_data import gather, parts, sources_facts
+from streams.offline.training_run import TrainingRun, check_new_folder
 from streams.settings import Settings
+from streams.terminal.progress_bar import progress_bar
+from streams.terminal.report import Field, Report, show
 
-SHARES = {"reading": 0.3, "tuning": 0.6, "scoring": 0.9, "fitting": 1.0}
+SHARES = {"neighbours": 0.32, "adapting": 0.42, "linking": 0.48, "reading": 0.65, "scoring": 0.92, "fitting": 1.0}
 """Of the minutes: the share that may have passed when each stage ends."""
 
 
 @dataclass(frozen=True)
 class TrainDeadlines:
-    """When the stages end, in seconds of `time.monotonic()`: reading the log, tuning the language model, scoring with
-    it, and fitting the head.
+    """When the stages end, in seconds of `time.monotonic()`: learning neighbours, adapting texts, learning the
+    knowledge graph, reading the log, tuning the language model and scoring with it, and fitting the head.
     """
 
+    neighbours: float
+    adapting: float
+    linking: float
     reading: float
-    tuning: float
     scoring: float
     fitting: float
 
@@ -66,12 +68,16 @@ class Training(TrainingRun):
         Train new weights of low rank instead of all weights.
     loss : str
         One of `LOSSES`.
+    cascade : int or None
+        How many candidates of a list the model reads, the best by the features; 0: all of them. None: `DECODER_DEPTH`
+        for a decoder, all for others.
     """
 
     base: str
     form: str | None = None
     lora: bool = False
     loss: str = "softmax"
+    cascade: int | None = None
 
 
 def run(event_log: EventLog, settings: Settings, training: Training, to_json: bool) -> None:
@@ -87,18 +93,24 @@ def run(event_log: EventLog, settings: Settings, training: Training, to_json: bo
     """
     started = time.monotonic()
     _check(training)
-    data = gather(event_log, settings, training)
+    with progress_bar(quiet=to_json) as stage:
+        stage("Ordering the events")(0, 1)
+        data = gather(event_log, settings, training)
     checkpoint = data.checkpoint(training, settings)
     deadlines = TrainDeadlines(**training.deadlines(started, SHARES))
     try:
-        with progress_bar(quiet=to_json) as stage:
-            groups = data.query_groups(settings, checkpoint, deadlines.reading, stage)
-            tuned = _Tuning(training, settings, checkpoint, stage).tuned(groups, deadlines.tuning)
-            scored = score_in_time(
-                tuned.scorer, groups, training.seed, deadlines.scoring, stage("Scoring the query groups")
+        servers = RerankServers(settings.ranker, training.base, must_answer=True)
+        with closing(servers), progress_bar(quiet=to_json) as stage:
+            until = fit_deadlines(
+                settings, deadlines.neighbours, deadlines.adapting, deadlines.linking, deadlines.reading
             )
+            learnt = data.learnt(settings, checkpoint, until, stage)
+            chosen = data.query_groups(settings, checkpoint, deadlines.reading, stage, learnt)
+            checkpoint.check_shared()
+            tuning = Tuning(training, settings.ranker, checkpoint, stage, servers)
+            tuned, scored = tuning.scored(chosen.groups, deadlines.scoring)
             head = HeadSettings(LOSSES[training.loss], training.seed, deadline=deadlines.fitting)
-            fitted = fit(scored, head, stage("Fitting the head"))
+            fitted = fit(scored, head, stage("Fitting the head"), tuned.first)
     except ModelRefused as refused:
         refuse(refused, checkpoint)
     facts = {
@@ -110,16 +122,47 @@ def run(event_log: EventLog, settings: Settings, training: Training, to_json: bo
         "events": len(data.log),
         "data_sha256": scored.groups.digest(),
         "dtype": tuned.scorer.placement.dtype if tuned.scorer else "float32",
+        "merge": {name: round(value, 6) for name, value in chosen.merge.recall.items()} | {"kept": chosen.merge.name},
+        **sources_facts(learnt, chosen),
+        "cascade": tuned.first.depth if tuned.first else None,
         "seconds": round(time.monotonic() - started, 1),
     }
-    finish(training.out, checkpoint, settings, TrainedModel(scored.groups, tuned.base, fitted, tuned.curve, facts))
-    figures = fitted.all_ndcg()
+    model = TrainedModel(
+        chosen.groups, tuned.base, fitted, tuned.curve, facts, chosen.merge.merge, parts(checkpoint, chosen)
+    )
+    finish(training.out, checkpoint, settings, model)
+    _print(training, fitted, chosen, facts, to_json)
+
+
+def follow(settings: Settings, training: Training) -> None:
+    """Take a share of tuning and of scoring, in every process but the first, whose clock and checkpoint count.
+
+    Raises
+    ------
+    ranker.processes.ProcessesFailed
+        Another process has ended, or does not share the folder of the model.
+    """
+    checkpoint = Checkpoint(training.out / FOLDER)
+    checkpoint.check_shared()
+    chosen = checkpoint.query_groups()
+    if chosen is None:
+        return
+    with closing(RerankServers(settings.ranker, training.base, must_answer=True)) as servers:
+        tuning = Tuning(training, settings.ranker, checkpoint, lambda _: silent, servers)
+        with suppress(ModelRefused):  # the first process says why
+            tuning.scored(chosen.groups, float("inf"))
+
+
+def _print(training: Training, fitted: FittedHead, chosen: ChosenGroups, facts: dict[str, Any], to_json: bool) -> None:
     if to_json:
-        rounded = {name: round(value, 6) for name, value in figures.items()}
-        sys.stdout.write(json.dumps({"out": str(training.out), "validation_ndcg_at_10": rounded, **facts}) + "\n")
+        figures = {name: round(value, 6) for name, value in fitted.all_ndcg().items()}
+        described = {"validation_ndcg_at_10": figures, "cold_items": fitted.cold_items.facts()}
+        sys.stdout.write(json.dumps({"out": str(training.out)} | described | facts) + "\n")
     else:
         title = f"{training.out}: {facts['query_groups']:,} query groups in {facts['seconds']:.0f} s"
-        Console().print(_table(title, figures))
+        show(*tables(title, fitted, chosen))
+    if fitted.cold_items.falls:
+        sys.stderr.write(f"afterclick: {fitted.cold_items.advice()}\n")
 
 
 def _check(training: Training) -> None:
@@ -131,71 +174,57 @@ def _check(training: Training) -> None:
         raise InputError(
             f"--as: got {training.form!r} with --epochs 0, expected epochs to train it; leave out one of them"
         )
+    if training.cascade and training.base == "none":
+        raise InputError(f"--cascade: got {training.cascade} with --base none, expected a model to read them")
     check_new_folder(training.out)
 
 
-def _table(title: str, figures: dict[str, float]) -> Table:
-    table = Table(title=title)
-    table.add_column("on the newer query groups")
-    table.add_column("NDCG@10", justify="right")
+def tables(title: str, fitted: FittedHead, chosen: ChosenGroups) -> tuple[Report, ...]:
+    """What was measured on the newer query groups."""
+    of_parts = table(title, fitted.all_ndcg())
+    return of_parts, cold_table(fitted.cold_items), merge_table(chosen.merge), sources_table(chosen)
+
+
+def table(title: str, figures: Mapping[str, float]) -> Report:
+    """NDCG@10 of the trained model and of its parts."""
+    report = Report((Field("on the newer query groups"), Field("NDCG@10", number=True)), title)
     for name, value in figures.items():
-        table.add_row(name, f"{value:.4f}")
-    return table
+        report.add(name, f"{value:.4f}")
+    return report
 
 
-class TunedScorer(NamedTuple):
-    """A scorer, the curve of its tuning, and its name for `afterclick.json`: None if the checkpoint holds it."""
+def cold_table(cold_items: ColdItems) -> Report:
+    """NDCG@10 of cold and of warm items, with the trained head and without a model."""
+    figures = [Field(name, number=True) for name in ("query groups", "with the head", "no model", "difference")]
+    caption = "below each value its 95% interval: bootstrap over users; only these items count as relevant"
+    report = Report((Field("NDCG@10 of items"), *figures), caption=caption)
+    for name, part in (
+        (f"fewer than {COLD_EVENTS} events", cold_items.cold),
+        (f"{COLD_EVENTS} events or more", cold_items.warm),
+    ):
+        cells = (part.head, part.no_model, part.difference) if part.groups else ()
+        texts = [f"{one.value:.4f}\n{one.low:.4f} {one.high:.4f}" for one in cells]
+        report.add(name, f"{part.groups:,}", *(texts or ["-"] * 3))
+    return report
 
-    scorer: Scorer | None
-    curve: list[Epoch]
-    base: str | None
+
+def merge_table(merge: FittedMerge) -> Report:
+    """Recall of the merges, and which one is kept."""
+    caption = "a source alone: the others fill what it leaves free"
+    report = Report((Field("merge of the candidates"), Field("recall", number=True), Field("")), caption=caption)
+    for name, recall in merge.recall.items():
+        report.add(name, f"{recall:.4f}", "kept" if name == merge.name else "")
+    return report
 
 
-class _Tuning:
-    """Loads the language model of a run, and fine-tunes it where the settings ask for it."""
-
-    def __init__(self, training: Training, settings: Settings, checkpoint: Checkpoint, stage: StageProgress) -> None:
-        self._training, self._ranker = training, settings.ranker
-        self._checkpoint, self._stage = checkpoint, stage
-
-    def tuned(self, groups: QueryGroups, deadline: float) -> TunedScorer:
-        """The scorer for the head, from the checkpoint if it is complete there."""
-        training, checkpoint = self._training, self._checkpoint
-        if training.base == "none":
-            return TunedScorer(None, [], "none")
-        curve = checkpoint.curve()
-        if curve is not None:
-            return TunedScorer(self._result(), curve, None)
-        name = training.base
-        if training.form is not None:
-            from ranker.train.student import start
-
-            name = str(checkpoint.start)
-            start(training.base, training.form, checkpoint.start, training.seed)
-        dtype = "float32" if training.epochs else self._ranker.dtype
-        scorer = load_scorer(name, self._ranker.device, dtype, in_training=bool(training.epochs))
-        if isinstance(scorer, FusedScorer):
-            raise InputError(
-                f"--base: got {training.base!r}, which has a fusion head already; expected the model under it"
-            )
-        if isinstance(scorer, BiEncoder) or not training.epochs:
-            return TunedScorer(scorer, [], str(model_source.resolve(name)) if Path(name).is_dir() else name)
-        curve = self._fine_tune(scorer, name, groups, deadline)
-        return TunedScorer(self._result(), curve, None)
-
-    def _fine_tune(self, scorer: Scorer, name: str, groups: QueryGroups, deadline: float) -> list[Epoch]:
-        """Fine-tune the scorer, and save it in the checkpoint."""
-        from ranker.train.model_fit import TuningData, TuningSettings, fine_tune
-        from ranker.train.trainable import Trainable, save
-
-        training, trainable = self._training, cast(Trainable, scorer)
-        older, newer = (groups[indices] for indices in train_validation_split(len(groups)))
-        how = TuningSettings(LOSSES[training.loss], training.epochs, deadline, training.seed, training.lora)
-        progress = self._stage("Tuning the language model")
-        curve = fine_tune(trainable, TuningData(older, newer), how, self._checkpoint, progress)
-        save(trainable, name, self._checkpoint.model)
-        self._checkpoint.save_curve(curve)
-        return curve
-
-    def _result(self) -> Scorer:
-        return load_scorer(str(self._checkpoint.model), self._ranker.device, self._ranker.dtype, in_training=True)
+def sources_table(chosen: ChosenGroups) -> Report:
+    """What the learnt sources bring, and which are kept."""
+    caption = "the features alone, on the newer query groups; recall: of the candidates"
+    fields = (Field("learnt source"), Field("NDCG@10", number=True), Field("recall", number=True), Field(""))
+    report = Report(fields, caption=caption)
+    for source, facts in chosen.judged.items():
+        for name, kept in (("with", facts["kept"]), ("without", not facts["kept"])):
+            figures = [facts.get(f"{figure}_{name}") for figure in ("ndcg_at_10", "recall")]
+            shown = ["too few to judge" if figure is None else f"{figure:.4f}" for figure in figures]
+            report.add(f"{name} {source}", *shown, "kept" if kept else "")
+    return report

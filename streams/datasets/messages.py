@@ -1,11 +1,13 @@
-"""What a replay consists of: the messages to send, and the count of the input's rows.
+"""What a replay consists of: the messages to send, and an account of the input's rows.
 
 Knows neither files nor Kafka.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from encoders.errors import AfterclickError
@@ -18,15 +20,16 @@ class ReplayMessage(NamedTuple):
     ----------
     topic : str
         Without the prefix.
-    key : bytes or None
-    value : bytes
+    key : bytes
+    value : bytes or None
+        None deletes an item.
     time_ms : int or None
-        The event's time, milliseconds since the epoch; None if it has no believable one.
+        The event's time, milliseconds since the epoch; None for an item without one.
     """
 
     topic: str
-    key: bytes | None
-    value: bytes
+    key: bytes
+    value: bytes | None
     time_ms: int | None
 
 
@@ -34,19 +37,61 @@ class InputError(AfterclickError):
     """The input is wrong; the message says which input, what it holds and what is expected."""
 
 
+@dataclass
+class Account:
+    """What became of the rows of an input.
+
+    Attributes
+    ----------
+    rows : int
+        Rows read, each of which became messages, or is counted below once.
+    left_out : Counter
+        Rows by the reason that leaves them out.
+    first : dict of str to str
+        Reason -> where the first such row is and what is wrong with it. Reasons that a data set expects have none.
+    others : int
+        Rows that are for none of the topics.
+    superseded_items : int
+        Rows of an item of which a later row is sent, or an earlier one with the same content.
+    first_other : str
+        Where the first of them is, and why it is for none.
+    """
+
+    rows: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    others: int = 0
+    first_other: str = ""
+    superseded_items: int = 0
+
+    def leave_out(self, reason: str, first: str) -> None:
+        """Count a row; `first` says where it is and what is wrong with it."""
+        self.left_out[reason] += 1
+        self.first.setdefault(reason, first)
+
+    def leave_to_others(self, first: str) -> None:
+        """Count a row that is for none of the topics; `first` says where it is and why."""
+        self.others += 1
+        self.first_other = self.first_other or first
+
+
 class Replay(Protocol):
     """Messages to send, and what became of the input's rows."""
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """The number of messages by topic."""
+    def topics(self) -> Sequence[str]:
+        """The topics that messages may go to."""
         ...
 
     @property
-    def counts(self) -> dict[str, int]:
-        """The number of `rows`, and how many became messages of each topic or were left out for each reason."""
+    def account(self) -> Account:
+        """What became of the rows that have been read so far."""
         ...
 
     def messages(self) -> Iterator[ReplayMessage]:
-        """The messages, items first, then the events in the order of time."""
+        """The messages, items first, then the events."""
+        ...
+
+    def progress(self, taken: int) -> tuple[int, int]:
+        """How much is done after so many messages, and how much there is, in the same unit."""
         ...

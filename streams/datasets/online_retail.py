@@ -41,7 +41,7 @@ import msgspec
 from encoders.event_time import milliseconds
 from ranker.progress import Progress
 from streams.contracts import Item, Purchase
-from streams.datasets.messages import InputError, ReplayMessage
+from streams.datasets.messages import Account, InputError, ReplayMessage
 
 COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID")
 CURRENCY = "GBP"
@@ -63,7 +63,7 @@ class OnlineRetail:
     events : list of Purchase
         In the order of time; lines of the same minute as in the file.
     counts : dict of str to int
-        See `Replay.counts`.
+        The number of `rows`, and how many became `purchases` or were left out for each reason.
     """
 
     items: list[Item]
@@ -71,9 +71,18 @@ class OnlineRetail:
     counts: dict[str, int]
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """Number of messages by topic."""
-        return {"items": len(self.items), "purchases": len(self.events)}
+    def topics(self) -> tuple[str, ...]:
+        return "items", "purchases"
+
+    @property
+    def account(self) -> Account:
+        """What became of the rows; all of them are read."""
+        left_out = {reason: n for reason, n in self.counts.items() if reason not in ("rows", "purchases")}
+        return Account(self.counts["rows"], Counter(left_out))
+
+    def progress(self, taken: int) -> tuple[int, int]:
+        """In messages; see `Replay`."""
+        return taken, len(self.items) + len(self.events)
 
     def messages(self) -> Iterator[ReplayMessage]:
         """Encode the items, which have no time, then the events."""

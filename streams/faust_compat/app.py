@@ -1,13 +1,34 @@
-"""Faust's app, with tasks that run while tables are restored, and an end while all of the app still works."""
+"""Faust's app and worker: a start without waits, tasks that run while tables are restored, an orderly end."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import faust
+from faust.tables.manager import TableManager
 
+from streams.faust_compat import metadata
 from streams.faust_compat.transport import Transport
+
+metadata.install()
+
+
+class TablesAtOnce(TableManager):
+    """Fault: an app waits for a second for tables that may be declared late. Ours are declared before it starts."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
+
+
+class StartsAppsTogether(faust.Worker):
+    """Fault: an app is started when the one before has restored its tables and is at work."""
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        await asyncio.gather(*(app.maybe_start() for app in (*self.services, self.app)))
 
 
 class StartsTasksEarly(faust.App):
@@ -55,7 +76,7 @@ class App(StartsTasksEarly, ClosesBeforeTables):
     """
 
     def __init__(self, group: str, *, fetch_wait_ms: int, **options: Any) -> None:
-        super().__init__(group, **options)
+        super().__init__(group, TableManager=TablesAtOnce, **options)
         self.kafka = Transport(self, fetch_wait_ms)
         self.transport = self.producer_transport = self.kafka
 

@@ -15,7 +15,7 @@ from streams.faust_compat.delivering import DeliversEagerly
 from streams.faust_compat.fetching import CopiesActivePartitions, FetchesBeforeSeeks, IdlesBriefly, ReportsRefusals
 from streams.faust_compat.progress import ReadsRecreatedTopics
 from streams.faust_compat.restoring import RestoresBatches
-from streams.faust_compat.seeking import ResumesWithFlow, SeeksEveryPartition
+from streams.faust_compat.seeking import AsksBetweenFetches, ResumesWithFlow, SeeksEveryPartition
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ class Consumer(  # a fetch or a seek goes through these classes from the first t
     FetchesBeforeSeeks,
     ReportsGroupErrors,
     CopiesActivePartitions,
+    AsksBetweenFetches,
     SeeksEveryPartition,
     ResumesWithFlow,
     IdlesBriefly,

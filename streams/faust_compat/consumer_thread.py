@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from aiokafka import TopicPartition
@@ -12,11 +12,14 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka
 from faust.types import TP
 
-from streams.faust_compat.constants import ISOLATION, NO_RIGHT
+from streams.faust_compat.constants import ISOLATION, NO_RIGHT, WAIT_WITHOUT_FLOW_MS
 from streams.faust_compat.fencing import watch_membership
 from streams.faust_compat.progress import Progress
 
 logger = logging.getLogger(__name__)
+
+ANSWER_S = 5.0
+"""How long Kafka may take to say where partitions begin and end; chosen by us."""
 
 
 class SetsFetchOptions(aiokafka.AIOKafkaConsumerThread):
@@ -24,9 +27,13 @@ class SetsFetchOptions(aiokafka.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = transport.fetch_wait_ms
+        consumer._fetch_max_wait_ms = WAIT_WITHOUT_FLOW_MS  # until `set_fetch_wait`
         consumer._isolation_level = ISOLATION
         return consumer
+
+    def set_fetch_wait(self, wait_ms: int) -> None:
+        """Have brokers hold a fetch without messages for so long, from the next fetch on. Any thread may call this."""
+        self._ensure_consumer()._fetcher._fetch_max_wait_ms = wait_ms
 
 
 class SurvivesFailedCommits(aiokafka.AIOKafkaConsumerThread):
@@ -61,7 +68,33 @@ class IgnoresSilentStreams(aiokafka.AIOKafkaConsumerThread):
         """Do nothing."""
 
 
-class ConsumerThread(SetsFetchOptions, SurvivesFailedCommits, IgnoresSilentStreams):
+class AnswersInTime(aiokafka.AIOKafkaConsumerThread):
+    """Fault: a question about a partition without a leader keeps one of the thread's two workers for 90 s.
+
+    aiokafka asks again until `broker_request_timeout`. After a topic was deleted two such questions were seen to hold
+    up every seek and fetch. Here partitions without a leader are left out, and a question ends in time.
+    """
+
+    async def log_ranges(self, partitions: Sequence[TP]) -> Mapping[TP, tuple[int, int]]:
+        """Return the first offset and the one after the last, for the partitions that have a leader.
+
+        Raises
+        ------
+        asyncio.TimeoutError, aiokafka.errors.KafkaError
+        """
+        ranges: Mapping[TP, tuple[int, int]] = await self.call_thread(self._log_ranges, partitions)
+        return ranges
+
+    async def _log_ranges(self, partitions: Sequence[TP]) -> Mapping[TP, tuple[int, int]]:
+        consumer = self._ensure_consumer()
+        all_ = [TopicPartition(*tp) for tp in partitions]
+        led = [tp for tp in all_ if consumer._client.cluster.leader_for_partition(tp) not in (None, -1)]
+        questions = consumer.beginning_offsets(led), consumer.end_offsets(led)
+        begins, ends = await asyncio.wait_for(asyncio.gather(*questions), ANSWER_S)
+        return {TP(*tp): (begins[tp], ends[tp]) for tp in led}
+
+
+class ConsumerThread(SetsFetchOptions, SurvivesFailedCommits, IgnoresSilentStreams, AnswersInTime):
     """Faust's consumer thread, mended. It keeps the transport's fence, and tells what aiokafka knows of partitions."""
 
     async def on_start(self) -> None:

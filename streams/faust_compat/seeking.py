@@ -15,11 +15,12 @@ from faust.transport.drivers import aiokafka
 from faust.types import TP
 
 from streams import metrics
+from streams.faust_compat.constants import WAIT_WITHOUT_FLOW_MS
 
 logger = logging.getLogger(__name__)
 
-ANSWER_S = 5.0
-"""How long to wait for the offsets of partitions. A partition without a leader has none; the others go on."""
+TRIES = 2
+"""How often to ask where partitions begin and end: of a topic that was just deleted, Kafka says so the first time."""
 
 
 class ResumesWithFlow(aiokafka.Consumer):
@@ -48,6 +49,24 @@ class ResumesWithFlow(aiokafka.Consumer):
         self._to_resume = set()
 
 
+class AsksBetweenFetches(aiokafka.Consumer):
+    """Fault: before a seek Faust asks for offsets, and Kafka answers only after it has held a fetch for half a second.
+
+    aiokafka fetches from the assignment on, and Kafka answers the requests of a connection in turn. Here Kafka holds
+    fetches without data only briefly until messages flow: Faust resumes the flow for the restore of tables already, and
+    seeks after that.
+    """
+
+    def stop_flow(self) -> None:
+        super().stop_flow()
+        cast(Any, self._thread).set_fetch_wait(WAIT_WITHOUT_FLOW_MS)
+
+    def resume_flow(self) -> None:
+        super().resume_flow()
+        if not cast(Any, self.app).in_recovery:
+            cast(Any, self._thread).set_fetch_wait(cast(Any, self.transport).fetch_wait_ms)
+
+
 class SeeksEveryPartition(aiokafka.Consumer):
     """Fault: a seek leaves a partition without a committed offset where it is, past the messages that were dropped.
 
@@ -59,23 +78,27 @@ class SeeksEveryPartition(aiokafka.Consumer):
         committed = await super().seek_to_committed()
         offsets = {TP(*tp): offset or 0 for tp, offset in committed.items()}
         sources = [tp for tp in offsets if not self._is_changelog_tp(tp)]
-        ends = await self._ask(self.highwaters, sources)
-        begins = await self._ask(self.earliest_offsets, sources)
-        starts = {tp: _start(tp, offsets[tp], begins.get(tp), ends.get(tp)) for tp in sources}
-        if elsewhere := [tp for tp in sources if starts[tp] != offsets[tp] or not starts[tp]]:
+        ranges = await self._log_ranges(sources)
+        known = sources if ranges is None else list(ranges)  # the others have no leader, so nothing was dropped
+        starts = {tp: _start(tp, offsets[tp], *(ranges or {}).get(tp, (None, None))) for tp in known}
+        if elsewhere := [tp for tp in known if starts[tp] != offsets[tp] or not starts[tp]]:
             await self.seek_to_beginning(*elsewhere)
         if on_resume := cast(Any, self.transport).on_resume:
-            on_resume({tp: end for tp, end in ends.items() if starts[tp] < end})
+            on_resume({tp: end for tp, (_, end) in (ranges or {}).items() if starts[tp] < end})
         return {**offsets, **starts}
 
-    async def _ask(self, question: Any, partitions: Sequence[TP]) -> Mapping[TP, int]:
-        """Return the offsets that Kafka answers; none if it does not answer, for aiokafka finds them out later."""
-        try:
-            offsets = await asyncio.wait_for(asyncio.shield(question(*partitions)), ANSWER_S) if partitions else {}
-        except (KafkaError, asyncio.TimeoutError) as error:
-            logger.warning("Kafka did not say where partitions begin and end (%r); the worker goes on without", error)
+    async def _log_ranges(self, partitions: Sequence[TP]) -> Mapping[TP, tuple[int, int]] | None:
+        """Return where partitions with a leader begin and end; None if Kafka does not say so in time."""
+        if not partitions:
             return {}
-        return {TP(*tp): offset for tp, offset in offsets.items()}
+        for _ in range(TRIES):
+            try:
+                ranges: Mapping[TP, tuple[int, int]] = await cast(Any, self._thread).log_ranges(partitions)
+            except (KafkaError, asyncio.TimeoutError) as error:
+                logger.warning("Kafka did not say where partitions begin and end (%r)", error)
+            else:
+                return ranges
+        return None
 
     async def seek_to_beginning(self, *partitions: TP) -> None:
         await self._thread.seek_to_beginning(*(cast(Any, self._new_topicpartition(*tp)) for tp in partitions))

@@ -27,10 +27,16 @@ class TableStore:
         self._store: Any = table.data
         self._app = table.app
         self._changelog = changelog
+        self._restored = 0
 
     def partitions(self) -> frozenset[int]:
         """Return the table's partitions that this worker holds now."""
         return frozenset(tp.partition for tp in self._app.consumer.assignment() if tp.topic == self._changelog)
+
+    def take_restored(self) -> int:
+        """Return how many records were restored since the last call."""
+        count, self._restored = self._restored, 0
+        return count
 
     def apply(self, changes: Sequence[tuple[bytes, bytes | None, RecordMetadata]]) -> None:
         """Write keys and values (None deletes), each with the metadata of its changelog record."""
@@ -38,6 +44,7 @@ class TableStore:
 
     def restore(self, partition: faust.types.TP, records: Sequence[ConsumerRecord]) -> None:
         """Write records that were read from the changelog."""
+        self._restored += len(records)
         self._put((record.key, record.value, partition, record.offset) for record in records)
 
     def _put(self, changes: Iterable[tuple[bytes, bytes | None, faust.types.TP, int]]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.structs import RecordMetadata
 from faust.transport.drivers import aiokafka
 from faust.types import TP, AppT
 
@@ -31,6 +32,38 @@ class FencedProducer(aiokafka.Producer):
             return await send(node_id, request, **options)
 
         client.send = send_while_held
+
+    async def send_together(
+        self, topic: str, partition: int, records: Iterable[Mapping[str, Any]]
+    ) -> list[tuple[int, Awaitable[RecordMetadata]]]:
+        """Send records of one partition in as few batches as their sizes allow, in their order.
+
+        Missing in Faust, which sends each record by itself: a third of the processor time is that.
+
+        Parameters
+        ----------
+        topic : str
+            The full name.
+        partition : int
+            Of the topic.
+        records : iterable of mapping
+            `key`, `value`, `headers`, and `timestamp`: milliseconds since the epoch, or None for now.
+
+        Returns
+        -------
+        list of (int, awaitable)
+            For each batch the number of its records, and where the first of them will be.
+        """
+        producer, sent = self._ensure_producer(), []
+        batch = producer.create_batch()
+        for record in records:
+            if batch.append(**record) is None:  # it is full; an empty batch takes a record of any size
+                sent.append((batch.record_count(), await producer.send_batch(batch, topic, partition=partition)))
+                batch = producer.create_batch()
+                batch.append(**record)
+        batch.close()
+        sent.append((batch.record_count(), await producer.send_batch(batch, topic, partition=partition)))
+        return sent
 
 
 class Transport(aiokafka.Transport):

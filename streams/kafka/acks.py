@@ -26,7 +26,7 @@ class InOrder:
 
     def __init__(self) -> None:
         self._taken: dict[object, deque[Acknowledgeable]] = {}
-        self._open: set[int] = set()
+        self._open: dict[int, int] = {}  # id of a message -> its effects that are not done
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
@@ -36,13 +36,21 @@ class InOrder:
         if self._closed:
             return False
         self._taken.setdefault(partition, deque()).append(event)
-        self._open.add(id(event))
+        self._open[id(event)] = 1
         self._idle.clear()
         return True
 
+    def expect(self, event: Acknowledgeable, effects: int) -> None:
+        """Note that a message has so many effects: it is done once `done` got it so many times."""
+        if id(event) in self._open:
+            self._open[id(event)] = effects
+
     def done(self, events: Iterable[Acknowledgeable]) -> None:
         """Acknowledge these messages, whose effects are durable, once all before them in their partitions are done."""
-        self._open.difference_update(id(event) for event in events)
+        for event in events:
+            left = self._open.pop(id(event), 0) - 1
+            if left > 0:
+                self._open[id(event)] = left
         for queue in self._taken.values():
             while queue and id(queue[0]) not in self._open:
                 queue.popleft().ack()
@@ -56,7 +64,7 @@ class InOrder:
         """Forget the messages of partitions that another worker has now: Kafka delivers them to that worker again."""
         for partition in partitions:
             for event in self._taken.pop(partition, ()):
-                self._open.discard(id(event))
+                self._open.pop(id(event), None)
         self._note()
 
     async def close(self, timeout_s: float) -> None:

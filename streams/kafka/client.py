@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ from encoders.errors import AfterclickError
 from streams import settings
 from streams.faust_compat import bounded_codecs, oauth, unreadable
 from streams.faust_compat.constants import ISOLATION, NO_RIGHT
+from streams.kafka import outage
 from streams.kafka.tls import ssl_context
 from streams.kafka.token_provider import TokenProvider, TokenUnavailable
 
@@ -38,6 +39,7 @@ oauth.install()
 ANSWER_TIMEOUT_S = 2.0  # chosen by us: a broker that runs answers the first request in milliseconds
 METADATA_AGE_MS = 15_000  # chosen by us: a new partition of a topic is read within this time
 CONNECT_TIMEOUT_S = 10.0  # chosen by us: an election is over by then, and a person still waits
+FOLLOW_AGAIN_S = 1.0
 
 
 class KafkaUnavailable(AfterclickError):
@@ -136,6 +138,21 @@ async def why_away(kafka: settings.KafkaSettings, group: str | None = None) -> s
     return "" if is_there else f"the coordinator of the consumer group {group} takes no connection"
 
 
+async def follow(read: Callable[[], Awaitable[None]]) -> None:
+    """Run a coroutine function that reads topics for ever; anew where Kafka was away for longer than its client waits.
+
+    Raises
+    ------
+    KafkaRefuses
+    """
+    while True:
+        try:
+            await read()
+        except KafkaUnavailable as error:
+            outage.kafka.seen(str(error), lasts_s=0)
+            await asyncio.sleep(FOLLOW_AGAIN_S)
+
+
 @asynccontextmanager
 async def admin(kafka: settings.KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     """Open an admin client, and close it.
@@ -186,9 +203,11 @@ async def started(client: Any, kafka: settings.KafkaSettings) -> AsyncIterator[N
 
 
 def _no_answer(kafka: settings.KafkaSettings, error: BaseException) -> str:
+    words = {asyncio.TimeoutError: "no answer", TimeoutError: "no answer", KafkaConnectionError: "no connection"}
+    got = words.get(type(error), repr(error))
     return (
-        f"got {error!r}, expected an answer to {kafka.security.protocol} within {CONNECT_TIMEOUT_S:g} s; check that it "
-        f"runs, then {settings.PREFIX}KAFKA__BOOTSTRAP_SERVERS and {settings.PREFIX}KAFKA__SECURITY__…"
+        f"got {got}, expected an answer to {kafka.security.protocol} within {CONNECT_TIMEOUT_S:g} s; check that it "
+        f"runs, then {settings.PREFIX}KAFKA__BOOTSTRAP_SERVERS and {settings.PREFIX}KAFKA__SECURITY__PROTOCOL"
     )
 
 

@@ -10,44 +10,41 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import tzinfo
 
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from streams.contracts import Item
 from streams.kafka import client as kafka_client
-from streams.kafka.record_time import Record, RecordTimes, counted_at, receive_dated
-from streams.receive.message import BadMessage, Message, Tombstone
+from streams.kafka.record_reader import RecordReader
+from streams.kafka.record_time import counted_at
+from streams.receive.message import BadMessage, Tombstone
 from streams.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 
 Records = Sequence[ConsumerRecord]
 _BATCH = 512
-RETRY_AFTER_S = 1.0
 
 
-async def items_of(
-    records: Records, times: RecordTimes, zone: tzinfo | None = None
-) -> tuple[dict[str, tuple[Item | None, int]], Counter[str]]:
+async def items_of(records: Records, reader: RecordReader) -> tuple[dict[str, tuple[Item | None, int]], Counter[str]]:
     """Return the latest version of each item in a batch, and how many records were refused for which cause.
 
     A version is the item, or None where it was deleted, and when its record was written (milliseconds).
     """
     items: dict[str, tuple[Item | None, int]] = {}
     refused: Counter[str] = Counter()
-    await times.look(map(Record.of, records))
+    await reader.prepare(records)
     for record in records:
-        message = Message("items", record.partition, record.offset, record.key, record.value)
         try:
-            received, written_ms = receive_dated(times, Record.of(record), message, zone)
+            received = reader.read(record)
         except BadMessage as error:
             refused[error.cause] += 1
             continue
-        if isinstance(received, Tombstone):
-            items[received.key] = (None, written_ms)
-        elif isinstance(received, Item):
-            items[received.item_id] = (counted_at(received, written_ms), written_ms)
+        for _, decoded, written_ms, _ in received:
+            if isinstance(decoded, Tombstone):
+                items[decoded.key] = (None, written_ms)
+            elif isinstance(decoded, Item):
+                items[decoded.item_id] = (counted_at(decoded, written_ms), written_ms)
     return items, refused
 
 
@@ -77,22 +74,24 @@ class Follower:
         ------
         streams.kafka.client.KafkaRefuses
         """
-        while True:
-            try:
-                await self._follow()
-            except kafka_client.KafkaUnavailable as error:
-                logger.warning("%s; reading %s again", error, ", ".join(self._handlers))
-                await asyncio.sleep(RETRY_AFTER_S)
+        await kafka_client.follow(self._follow)
 
     async def _follow(self) -> None:
         consumer = kafka_client.consumer(self._kafka, *self._handlers, group_id=None)
         async with kafka_client.started(consumer, self._kafka):
-            ends = await consumer.end_offsets(consumer.assignment())
+            partitions = consumer.assignment()
+            consumer.pause(*partitions)  # a fetch that finds no data would hold the questions up
+            ends = await consumer.end_offsets(partitions)
+            positions = {partition: await consumer.position(partition) for partition in partitions}
+            consumer.resume(*partitions)
+            while not all(positions[partition] >= end for partition, end in ends.items()):
+                await self._take(consumer)
+                positions = {partition: await consumer.position(partition) for partition in partitions}
+            logger.debug("read %d records of %s", sum(ends.values()), ", ".join(self._handlers))
+            self.caught_up.set()
             while True:
-                for partition, records in (await consumer.getmany(timeout_ms=200, max_records=_BATCH)).items():
-                    await self._handlers[partition.topic](records)
-                if not self.caught_up.is_set():
-                    positions = [(await consumer.position(partition), end) for partition, end in ends.items()]
-                    if all(position >= end for position, end in positions):
-                        logger.info("read %d records of %s", sum(ends.values()), ", ".join(self._handlers))
-                        self.caught_up.set()
+                await self._take(consumer)
+
+    async def _take(self, consumer: AIOKafkaConsumer) -> None:
+        for partition, records in (await consumer.getmany(timeout_ms=200, max_records=_BATCH)).items():
+            await self._handlers[partition.topic](records)

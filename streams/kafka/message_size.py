@@ -12,18 +12,19 @@ from typing import TypeVar
 
 import msgspec
 
+from ranker.rules.effects import MAX_MOVED
 from streams import metrics
-from streams.contracts import Candidate, DeadLetter, Features, HistoryEvent, RankRequest, Recommendations
+from streams.contracts import Candidate, DeadLetter, HistoryEvent, RankRequest, Recommendations
 from streams.kafka.outgoing import Outgoing
 from streams.kafka.own_messages import OUR_REQUEST
 from streams.settings import Settings
 
-CANDIDATE_BYTES = 8 << 10
-"""A text of 2,000 characters of four bytes (`encoders.describe`), and some bytes for the other fields."""
+CANDIDATE_BYTES = 9 << 10
+"""A text of 2,000 characters of four bytes (`encoders.describe`), and a kilobyte for the other fields."""
 EVENT_BYTES = 2 << 10
 """An event of a history: a title of 250 characters of four bytes, brand and leaf category; chosen by us."""
-LISTED_ITEM_BYTES = 4 << 10
-"""An item of a list: two ids of 256 control characters (six bytes each in JSON), a title, four sources."""
+LISTED_ITEM_BYTES = 5 << 10
+"""An item of a list: two ids of 256 control characters (six bytes each in JSON), three names, six sources."""
 SHORTER_TEXTS = (1_000, 500, 250)
 KEY_KEPT = 1_024
 ERROR_KEPT = 2_000
@@ -33,7 +34,8 @@ _Titled = TypeVar("_Titled", Candidate, HistoryEvent)
 
 def request_bytes(settings: Settings) -> int:
     """Return the size in bytes of the largest rank request that these settings allow, with texts as assumed."""
-    return settings.candidates.limit * CANDIDATE_BYTES + settings.interest.history * EVENT_BYTES
+    candidates = settings.recalled + (MAX_MOVED if settings.rules else 0)
+    return candidates * CANDIDATE_BYTES + settings.interest.history * EVENT_BYTES
 
 
 def list_bytes(settings: Settings) -> int:
@@ -41,17 +43,23 @@ def list_bytes(settings: Settings) -> int:
     return (1 + settings.ranker.list_size) * LISTED_ITEM_BYTES
 
 
-def outgoing_request(topic: str, request: RankRequest) -> Outgoing:
-    """Return a rank request as a message. Where it does not fit, its texts get shorter, then its candidates fewer."""
-    key = request.user_id.encode()
-    value, smaller = msgspec.json.encode(request), partial(_smaller_request, topic, request)
-    return Outgoing(topic, key, value, headers=OUR_REQUEST, smaller=smaller)
+def outgoing_request(topic: str, request: RankRequest, *marks: str) -> Outgoing:
+    """Return a rank request as a message. Where it does not fit, its texts get shorter, then its candidates fewer.
+
+    Parameters
+    ----------
+    marks : str
+        `own_messages.AGAIN` or `LATER`.
+    """
+    key, headers = request.user_id.encode(), OUR_REQUEST | dict.fromkeys(marks, b"")
+    value, smaller = msgspec.json.encode(request), partial(_smaller_request, topic, request, marks)
+    return Outgoing(topic, key, value, headers=headers, smaller=smaller)
 
 
-def outgoing_list(topic: str, user_id: str, payload: bytes | None) -> Outgoing:
+def outgoing_list(topic: str, key: str, payload: bytes | None, partition: int) -> Outgoing:
     """Return a list (None to erase it) as a message. Where it does not fit, it gets shorter."""
-    smaller = None if payload is None else partial(_smaller_list, topic, payload)
-    return Outgoing(topic, user_id.encode(), payload, smaller=smaller)
+    smaller = None if payload is None else partial(_smaller_list, topic, key, payload, partition)
+    return Outgoing(topic, key.encode(), payload, partition, smaller=smaller)
 
 
 def outgoing_letter(topic: str, letter: DeadLetter) -> Outgoing:
@@ -59,7 +67,7 @@ def outgoing_letter(topic: str, letter: DeadLetter) -> Outgoing:
     return Outgoing(topic, letter.key, msgspec.json.encode(letter), smaller=partial(_smaller_letter, topic, letter))
 
 
-def _smaller_request(topic: str, request: RankRequest, limit: int) -> Outgoing:
+def _smaller_request(topic: str, request: RankRequest, marks: Sequence[str], limit: int) -> Outgoing:
     metrics.messages_cut.labels("rank-requests").inc()
     request = msgspec.structs.replace(
         request,
@@ -67,11 +75,11 @@ def _smaller_request(topic: str, request: RankRequest, limit: int) -> Outgoing:
         candidates=_with_leaves(request.candidates),
     )
     for characters in SHORTER_TEXTS:
-        if (outgoing := outgoing_request(topic, request)).size <= limit:
+        if (outgoing := outgoing_request(topic, request, *marks)).size <= limit:
             return outgoing
         texts = [msgspec.structs.replace(c, text=c.text[:characters]) for c in request.candidates]
         request = msgspec.structs.replace(request, candidates=texts)
-    while (outgoing := outgoing_request(topic, request)).size > limit and request.candidates:
+    while (outgoing := outgoing_request(topic, request, *marks)).size > limit and request.candidates:
         request = _with_best(request, len(request.candidates) // 2)
     return outgoing
 
@@ -89,15 +97,15 @@ def _with_best(request: RankRequest, number: int) -> RankRequest:
     if features is not None:
         width = len(features.values) // len(all_)
         rows = [features.values[index * width : (index + 1) * width] for index in best]
-        features = Features(schema=features.schema, values=b"".join(rows))
+        features = msgspec.structs.replace(features, values=b"".join(rows))
     return msgspec.structs.replace(request, candidates=[all_[index] for index in best], features=features)
 
 
-def _smaller_list(topic: str, payload: bytes, limit: int) -> Outgoing:
+def _smaller_list(topic: str, key: str, payload: bytes, partition: int, limit: int) -> Outgoing:
     metrics.messages_cut.labels("recommendations").inc()
     list_ = msgspec.json.decode(payload, type=Recommendations)
     while True:
-        outgoing = outgoing_list(topic, list_.user_id, msgspec.json.encode(list_))
+        outgoing = outgoing_list(topic, key, msgspec.json.encode(list_), partition)
         if outgoing.size <= limit or not list_.items:
             return outgoing
         list_ = msgspec.structs.replace(list_, items=list_.items[: len(list_.items) // 2])

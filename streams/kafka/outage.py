@@ -1,4 +1,4 @@
-"""Log once that Kafka is away, and once that it is back, instead of every line that its client logs meanwhile.
+"""Log once that a service is away, and once that it is back, instead of every line that its clients log meanwhile.
 
 Each client of aiokafka logs some lines a second while no broker answers. It also logs some when a partition or a group
 moves to another broker, which is over within a second. `Quiet` keeps these lines out of the log, and `kafka` sums them
@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,10 @@ APART_S = 60.0
 """Signs that are further apart belong to different outages. Longer than aiokafka's time-out of a request, 40 s."""
 CALM_S = 5.0
 """Kafka is back when it takes connections and there was no sign for this long."""
+REMIND_S = 300.0
+"""Seconds between two lines about one outage; chosen by us."""
+CLIENTS = ("aiokafka", "faust", "mode", "streams.faust_compat")
+"""The loggers whose lines may be signs."""
 _SIGN = re.compile(
     r"Connect call failed|Unable (to )?(connect|bootstrap|update metadata|request metadata)|[Cc]oordinator dead"
     r"|(KafkaConnection|KafkaTimeout|RequestTimedOut|NodeNotReady|StaleMetadata|NotLeaderForPartition|LeaderNotAvailable"
@@ -46,49 +51,69 @@ def is_sign(text: str) -> bool:
 
 
 class Outage:
-    """Signs that Kafka is away, summed up. Can be used from any thread."""
+    """Signs that a service is away, summed up in one line at the start and one at the end. Usable from any thread.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Parameters
+    ----------
+    service : str
+        Its name in the log.
+    consequence : str
+        What happens meanwhile, for the log.
+    clock : callable
+        Monotonic time, in seconds.
+    """
+
+    def __init__(self, service: str, consequence: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._service = service
+        self._consequence = consequence
         self._clock = clock
         self._lock = threading.Lock()
         self._first_at = self._last_at = -APART_S
-        self._logged_at: float | None = None
+        self._since: float | None = None
+        self._line_at = 0.0
 
     @property
     def is_logged(self) -> bool:
-        """Whether the latest log line says that Kafka is away."""
-        return self._logged_at is not None
+        """Whether the latest log line says that the service is away."""
+        return self._since is not None
 
-    def seen(self, sign: str) -> None:
-        """Note a sign. Once the signs have lasted for `LASTS_S`, log that Kafka is away."""
+    def seen(self, sign: str, lasts_s: float = LASTS_S) -> None:
+        """Note a sign. Once the signs have lasted for `lasts_s`, log that the service is away; later remind of it."""
         now = self._clock()
         with self._lock:
             if now - self._last_at > APART_S:
                 self._first_at = now
             self._last_at = now
-            is_new = self._logged_at is None and now - self._first_at >= LASTS_S
+            is_new = self._since is None and now - self._first_at >= lasts_s
+            is_due = self._since is not None and now - self._line_at >= REMIND_S
             if is_new:
-                self._logged_at = self._first_at
+                self._since = self._first_at
+            if is_new or is_due:
+                self._line_at = now
+            away_s = now - (now if self._since is None else self._since)
+        since = datetime.fromtimestamp(time.time() - away_s, timezone.utc).strftime("%H:%M:%S UTC")
         if is_new:
-            logger.warning("Kafka is away (%s); work waits for it, and a line will say when it is back", sign)
+            logger.warning("%s is away since %s (%s); %s", self._service, since, sign, self._consequence)
+        elif is_due:
+            logger.warning("%s is still away, since %s (%d minutes)", self._service, since, away_s // 60)
 
-    def back(self) -> None:
-        """Note that Kafka takes connections. Once there was no sign for `CALM_S`, log that Kafka is back."""
+    def back(self, calm_s: float = CALM_S) -> None:
+        """Note that the service works. Once there was no sign for `calm_s`, log that it is back."""
         now = self._clock()
         with self._lock:
-            if self._logged_at is None or now - self._last_at < CALM_S:
+            if self._since is None or now - self._last_at < calm_s:
                 return
-            lasted_s, self._logged_at = self._last_at - self._logged_at, None
+            lasted_s, self._since = (self._last_at if calm_s else now) - self._since, None
             self._first_at = self._last_at = now - APART_S - 1
-        logger.warning("Kafka is back, after %.0f s", lasted_s)
+        logger.warning("%s is back after %.0f s", self._service, lasted_s)
 
 
-kafka = Outage()
+kafka = Outage("Kafka", "work waits for it")
 """The outage of this process's Kafka."""
 
 
 class Quiet(logging.Filter):
-    """Take such lines of aiokafka out of the log, as signs. At level debug they are logged too."""
+    """Take such lines of Kafka's clients out of the log, as signs. At level debug they are logged too."""
 
     def __init__(self, outage: Outage, keep: bool) -> None:
         super().__init__()
@@ -97,7 +122,7 @@ class Quiet(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the line is logged."""
-        if not record.name.startswith("aiokafka") or record.levelno < logging.WARNING or record.exc_info:
+        if not record.name.startswith(CLIENTS) or record.levelno < logging.WARNING or record.exc_info:
             return True
         text = record.getMessage()
         if _MEMBERSHIP.search(text):

@@ -23,6 +23,8 @@ class Outgoing(NamedTuple):
     smaller : callable or None
         Takes the bytes of key and value that fit, and returns the message to send instead; None if nothing can be left
         out.
+    written_ms : int or None
+        The time of the record, in milliseconds since the epoch; None for the time when it is sent.
     """
 
     topic: str
@@ -31,6 +33,7 @@ class Outgoing(NamedTuple):
     partition: int | None = None
     headers: dict[str, bytes] | None = None
     smaller: Callable[[int], Outgoing] | None = None
+    written_ms: int | None = None
 
     @property
     def size(self) -> int:

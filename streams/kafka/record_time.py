@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import tzinfo
 from typing import Any, NamedTuple, TypeVar
 
@@ -142,6 +142,7 @@ def receive_dated(
     zone: tzinfo | None,
     ours: bool = False,
     taken: list[str] | None = None,
+    types: Collection[str] | None = None,
 ) -> tuple[Accepted | Tombstone, int]:
     """Return a record's message, decoded and checked, and when the record was written (milliseconds).
 
@@ -153,7 +154,7 @@ def receive_dated(
         As `receive`, and for a record whose time is not trusted.
     """
     written_ms = times.written_ms(record)
-    received = receive(message, record.stored_ms if written_ms is None else written_ms, zone, ours, taken)
+    received = receive(message, record.stored_ms if written_ms is None else written_ms, zone, ours, taken, types)
     if written_ms is None and not ours and not isinstance(received, (Forget, Tombstone)):
         ahead_hours = (record.stored_ms - now_ms()) / 3_600_000
         raise BadMessage(

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.structs import RecordMetadata
@@ -71,11 +72,7 @@ class ReliableProducer:
         fitting = [self._fitting(message) for message in messages]
         while True:
             try:
-                sent = [
-                    await self._app.producer.send(m.topic, m.key, m.value, m.partition, None, m.headers)
-                    for m in fitting
-                ]
-                outcomes = await asyncio.gather(*sent, return_exceptions=True)
+                outcomes = await self._send(fitting)
                 if any(isinstance(outcome, TOO_LARGE) for outcome in outcomes):
                     fitting = [_after(outcome, message) for outcome, message in zip(outcomes, fitting, strict=True)]
                 for outcome in sorted(outcomes, key=lambda outcome: not isinstance(outcome, MembershipLost)):
@@ -106,6 +103,35 @@ class ReliableProducer:
                     )
                 await asyncio.sleep(RETRY_S)
 
+    async def _send(self, messages: Sequence[Outgoing]) -> list[RecordMetadata | BaseException]:
+        """Send each message once. Returns where it was stored, or why it was not."""
+        of_partition: dict[tuple[str, int | None], list[int]] = {}
+        for index, message in enumerate(messages):
+            of_partition.setdefault((message.topic, message.partition), []).append(index)
+        groups = of_partition.values()
+        sent = [self._send_to_one([messages[index] for index in group]) for group in groups]
+        of_message: dict[int, RecordMetadata | BaseException] = {}
+        for group, outcomes in zip(groups, await asyncio.gather(*sent), strict=True):
+            of_message |= zip(group, outcomes, strict=True)
+        return [of_message[index] for index in range(len(messages))]
+
+    async def _send_to_one(self, messages: Sequence[Outgoing]) -> list[RecordMetadata | BaseException]:
+        """Send messages of one topic, and of one partition or of unknown ones."""
+        topic, partition = messages[0].topic, messages[0].partition
+        producer: Any = self._app.producer
+        try:
+            if partition is None or len(messages) == 1:
+                one_by_one = [
+                    await producer.send(topic, m.key, m.value, partition, _seconds(m.written_ms), m.headers)
+                    for m in messages
+                ]
+                return await asyncio.gather(*one_by_one, return_exceptions=True)
+            batches = await producer.send_together(topic, partition, map(_record, messages))
+            outcomes = await asyncio.gather(*(stored for _, stored in batches), return_exceptions=True)
+        except (NotReady, KafkaError, ProducerSendError) as error:
+            return [error] * len(messages)
+        return [each for (number, _), outcome in zip(batches, outcomes, strict=True) for each in _each(outcome, number)]
+
     def _fitting(self, message: Outgoing) -> Outgoing:
         """Return the message, or the one to send instead if Kafka will refuse it for its size."""
         while message.smaller:
@@ -117,6 +143,23 @@ class ReliableProducer:
                 break  # nothing more can be left out; Kafka decides
             message = smaller
         return message
+
+
+def _record(message: Outgoing) -> dict[str, Any]:
+    headers = list((message.headers or {}).items())
+    return {"key": message.key, "value": message.value, "timestamp": message.written_ms, "headers": headers}
+
+
+def _each(first: RecordMetadata | BaseException, number: int) -> list[RecordMetadata | BaseException]:
+    """The outcome of each record of a batch, by that of the first."""
+    if isinstance(first, BaseException):
+        return [first] * number
+    return [first._replace(offset=first.offset + index) for index in range(number)]
+
+
+def _seconds(written_ms: int | None) -> float | None:
+    """Return the time as Faust takes it. Faust cuts the milliseconds that it computes from it."""
+    return None if written_ms is None else (written_ms + 0.5) / 1000
 
 
 def _after(outcome: object, message: Outgoing) -> Outgoing:

@@ -21,7 +21,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.produce import ProduceRequest
 
 from streams.kafka import client as kafka_client
-from streams.kafka import topics
+from streams.kafka import team_topics, topics
 from streams.settings import PREFIX, Settings
 
 Role = Literal["state", "rank"]
@@ -31,7 +31,7 @@ WAIT_MS = 10_000
 READ_BY_STATE = (*topics.SOURCES["state"], "item-counts")
 WRITTEN_BY_STATE = ("routed-events", "item-counts", "rank-requests", "dead-letters")
 READ_BY_RANK = (*topics.SOURCES["rank"], "items", "recommendations")
-WRITTEN_BY_RANK = ("recommendations", "dead-letters")
+WRITTEN_BY_RANK = ("recommendations", "dead-letters", "routed-events", "rank-requests")
 
 
 class Right(NamedTuple):
@@ -50,8 +50,10 @@ def needed(settings: Settings, roles: Iterable[Role]) -> list[Right]:
         read = [settings.topic(name) for name in (READ_BY_STATE if is_state else READ_BY_RANK)]
         written = [settings.topic(name) for name in (WRITTEN_BY_STATE if is_state else WRITTEN_BY_RANK)]
         if is_state:
-            read.append(topics.changelog_name(settings))
+            read += [topics.changelog_name(settings), *team_topics.inputs_by_topic(settings)]
             written.append(topics.changelog_name(settings))
+            sent_on = [name for name in ("items", "knowledge") if settings.topics.of(name)]
+            written += map(settings.topic, sent_on)
         rights += [Right("READ", "topic", name) for name in read]
         rights += [Right("WRITE", "topic", name) for name in written]
         rights.append(Right("READ", "group", topics.group_id(settings, role)))

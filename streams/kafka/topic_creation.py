@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 BROKERS_OWN = -1
 """The replication factor by which the broker uses its own default."""
 _CLEANUP = "cleanup.policy"
-_REFUSALS = (InvalidConfigurationError, InvalidRequestError, PolicyViolationError)
+REFUSALS = (InvalidConfigurationError, InvalidRequestError, PolicyViolationError)
+"""Errors by which a broker refuses a setting."""
 _LOST = {
     "max.compaction.lag.ms": "a forgotten user's old values stay on Kafka's disk until the topic is compacted",
     "retention.ms": "old messages are deleted by the broker's default",
@@ -74,7 +75,7 @@ async def create(admin: AIOKafkaAdminClient, wanted: Sequence[NewTopicSpec], rep
 
     refused = await refusals(wanted)
     left_out: dict[str, list[str]] = {}
-    for topic in [topic for topic in wanted if topic.name in refused and refused[topic.name].error in _REFUSALS]:
+    for topic in [topic for topic in wanted if topic.name in refused and refused[topic.name].error in REFUSALS]:
         bare = {_CLEANUP: topic.config[_CLEANUP]}
         optional = {key: value for key, value in topic.config.items() if key != _CLEANUP}
         taken = {k: v for k, v in optional.items() if not await refusals([replace(topic, config=bare | {k: v})], True)}

@@ -18,6 +18,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import IncompatibleBrokerVersion
 
 from encoders.errors import AfterclickError
+from streams import metric_labels
 from streams.contracts import TOPICS
 from streams.kafka import client as kafka_client
 from streams.kafka.message_size import list_bytes, request_bytes
@@ -27,16 +28,14 @@ from streams.settings import PREFIX, Settings
 
 DEAD_LETTER_BYTES = 8 << 20
 """The most that managed brokers allow: a whole message of 6 MiB as base64. A larger payload is cut."""
-STATE_BYTES = 200_000
-"""The largest state of a user: the hashes of 16,384 event ids are 128 KiB, and all other parts are smaller."""
+STATE_BYTES = 420_000
+"""A state that moves to another user: 16,384 events of 16 bytes, 16 wishes of 8 KB at most, and the record."""
+MEND = "afterclick topics --apply"
 _LARGEST = "max.message.bytes"
 USERS_TABLE = "users"
-SOURCES = {
-    "state": ("clicks", "purchases", "impressions", "items", "forget", "routed-events"),
-    "rank": ("rank-requests",),
-}
+INPUTS = tuple(name for name in metric_labels.INPUTS if name != "rank-requests")
+SOURCES = {"state": (*INPUTS, "routed-events"), "rank": ("rank-requests",)}
 """The topics that the consumer group of each tier reads."""
-INPUTS = ("clicks", "purchases", "impressions", "items", "forget")
 _ERASED_WITHIN_MS = 86_400_000  # chosen by us: a forgotten user's old values leave the disk within a day
 _KEPT_MS = 7 * _ERASED_WITHIN_MS  # chosen by us: time to correct rejected messages; Kafka cannot erase a single one
 
@@ -112,6 +111,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     }
     special: dict[str, tuple[bool, dict[str, str]]] = {
         "items": (True, {}),
+        "knowledge": (True, {}),
         "rank-requests": (True, pending),
         # Kafka compacts only full segments, and the refill of an emptied Redis reads all that is not compacted.
         "recommendations": (
@@ -130,11 +130,9 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         compacted, config = special.get(name, (False, {}))
         is_input = name in INPUTS
         config = config if is_input else config | broker_dated
-        specs.append(
-            TopicSpec(
-                settings.topic(name), compacted, settings.kafka.partitions, config, is_input, largest.get(name, 0)
-            )
-        )
+        least = STATE_BYTES if name == "routed-events" else 0
+        sizes = (largest.get(name, 0), least)
+        specs.append(TopicSpec(settings.topic(name), compacted, settings.kafka.partitions, config, is_input, *sizes))
     name, config = changelog_name(settings), erasing | broker_dated
     return [*specs, TopicSpec(name, True, settings.kafka.partitions, config, least=STATE_BYTES)]
 
@@ -160,7 +158,7 @@ async def ensure_topics(settings: Settings, needed: Sequence[TopicSpec]) -> dict
         if settings.kafka.create_topics:
             present = await partitions_by_topic(admin)
             _raise(await problems_of(admin, [spec for spec in needed if spec.name in present], present))
-            await _create(admin, settings, [spec for spec in needed if spec.name not in present])
+            await create_missing(admin, settings, [spec for spec in needed if spec.name not in present])
         settle_s = 10 if settings.kafka.create_topics else 2
         present = await _settled(admin, [spec.name for spec in needed], settle_s)
         _raise(await problems_of(admin, needed, present))
@@ -194,8 +192,8 @@ async def problems_of(
         elif present[spec.name] != spec.partitions and not spec.is_input:
             problems[spec.name] = (
                 f"topic {spec.name}: got {present[spec.name]} partitions, expected {spec.partitions} like every other "
-                f"that is no input; set {PREFIX}KAFKA__PARTITIONS to what these topics have, or {PREFIX}TOPIC_PREFIX "
-                "for new topics"
+                f"that is no input; run `{MEND}`, which adds partitions to a topic without messages; or set "
+                f"{PREFIX}KAFKA__PARTITIONS to what these topics have, or {PREFIX}TOPIC_PREFIX for new topics"
             )
         elif spec.name in configs:
             got = configs[spec.name]
@@ -203,7 +201,8 @@ async def problems_of(
             if cleanup != spec.cleanup:
                 problems[spec.name] = (
                     f"topic {spec.name}: got cleanup.policy={_policy(cleanup)}, expected "
-                    f"{_policy(spec.cleanup)}, else messages that we need are lost; alter the topic's setting"
+                    f"{_policy(spec.cleanup)}, else messages that we need are lost; run `{MEND}`, or alter the "
+                    "topic's setting"
                 )
             elif (limit := int(got.get(_LARGEST) or spec.least)) < spec.least:
                 problems[spec.name] = (
@@ -234,7 +233,21 @@ def _raise(problems: Mapping[str, str]) -> None:
         raise TopicError("\n".join(problems.values()))
 
 
-async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Sequence[TopicSpec]) -> None:
+def full_config(settings: Settings, spec: TopicSpec) -> dict[str, str]:
+    """Return every setting with which a topic is created."""
+    # With three copies one broker may be lost, and what was acknowledged is still on two.
+    durable = {"min.insync.replicas": "2"} if settings.kafka.replication_factor >= 3 else {}
+    return {**spec.config, **durable, "cleanup.policy": _policy(spec.cleanup)}
+
+
+async def create_missing(admin: AIOKafkaAdminClient, settings: Settings, missing: Sequence[TopicSpec]) -> None:
+    """Create topics.
+
+    Raises
+    ------
+    TopicError
+        The cluster has fewer brokers than a topic needs replicas, or refuses a topic in any form.
+    """
     if not missing:
         return
     replicas = settings.kafka.replication_factor
@@ -244,12 +257,7 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
             f"{PREFIX}KAFKA__REPLICATION_FACTOR: got {replicas}, expected at most {brokers}, the number of "
             f"brokers; lower it, set {BROKERS_OWN} for the broker's default, or add brokers"
         )
-    # With three copies one broker may be lost, and what was acknowledged is still on two.
-    durable = {"min.insync.replicas": "2"} if replicas >= 3 else {}
-    wanted = [
-        NewTopicSpec(spec.name, spec.partitions, {**spec.config, **durable, "cleanup.policy": _policy(spec.cleanup)})
-        for spec in missing
-    ]
+    wanted = [NewTopicSpec(spec.name, spec.partitions, full_config(settings, spec)) for spec in missing]
     if refused := await create(admin, wanted, replicas):
         raise TopicError("\n".join(map(str, refused)))
     logger.info("created topics: %s", ", ".join(spec.name for spec in missing))

@@ -2,38 +2,39 @@
 
 Between two steps of a model Python takes the interpreter's lock, and a busy event loop holds it: in one process such a
 loop made the model nine times slower. So the worker sends texts, and gets vectors and scores back; it does not import
-torch. If the process dies or hangs, a new one loads the models again.
+torch. If the process dies or hangs, a new one loads the models again. The model of a server is asked from the worker
+itself.
 """
 
 from __future__ import annotations
 
 import fcntl
 import logging
-import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from encoders.interest import Vector
 from encoders.models.device import Placement
-from encoders.models.source import ModelUnsupported
-from encoders.models.usage import Usage
 from ranker import version
-from ranker.score import LearningTotals, ListFeedback, ScoreRequest
+from ranker.fusion.fused import FusedScorer
+from ranker.load import base_of, load_scorer
+from ranker.score import Scorer
+from ranker.version import is_url
 from streams import metrics
+from streams.models import child
 from streams.models import process as model_process
-from streams.models.process import Encoded, EncoderFacts, ModelChoice, Scored, ScorerFacts
-from streams.models.vocabulary import Vocabulary
-from streams.settings import PREFIX, EncoderSettings, RankerSettings
+from streams.models.child_models import ChildEncoder, ChildScorer
+from streams.models.process import ModelChoice
+from streams.models.remote.servers import RerankServers
+from streams.settings import EncoderSettings, RankerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -46,24 +47,51 @@ HUNG_S = 300.0
 class Models:
     """A child process that holds the models. Loading starts at once. Calls block, and run one at a time.
 
+    Parameters
+    ----------
+    encoder, ranker : settings, optional
+        Of the models that are needed.
+    process : ProcessPoolExecutor, optional
+        The result of `child.spawn`, if the process was started before.
+    vectors : Path, optional
+        See `ModelChoice`.
+
     Attributes
     ----------
-    encoder : RemoteEncoder or None
+    encoder : ChildEncoder or None
         Encodes item texts; None without encoder settings, or before `load`.
-    scorer : RemoteScorer or None
+    scorer : Scorer or None
         None without ranker settings, if `ranker.model` is `none`, or before `load`.
+    servers : RerankServers
+        The connections to a reranker on a server.
     loaded : bool
         Whether the process has the models in memory. False after its death, until the next call has loaded them again.
     """
 
-    def __init__(self, encoder: EncoderSettings | None, ranker: RankerSettings | None) -> None:
+    def __init__(
+        self,
+        encoder: EncoderSettings | None,
+        ranker: RankerSettings | None,
+        process: ProcessPoolExecutor | None = None,
+        vectors: Path | None = None,
+    ) -> None:
         self._lock = threading.Lock()
-        self._choice: ModelChoice = encoder, ranker if ranker and ranker.model != "none" else None
-        self.encoder: RemoteEncoder | None = None
-        self.scorer: RemoteScorer | None = None
+        self._on_server = ranker if ranker and is_url(base_of(ranker.model)) else None
+        loaded = ranker if ranker and ranker.is_loaded and not self._on_server else None
+        self._choice = ModelChoice(encoder, loaded, vectors)
+        self.encoder: ChildEncoder | None = None
+        self.scorer: Scorer | None = None
+        self.servers = RerankServers(ranker or RankerSettings())
         self.loaded = False
-        self._start()
+        self._died_s: float | None = None
+        self._closed = False
+        self._start(process)
         self._pool.submit(model_process.facts, self._choice)
+
+    def pid(self) -> int | None:
+        """The id of the process; None while it starts."""
+        started = self._pid.done() and not self._pid.cancelled() and not self._pid.exception()
+        return self._pid.result() if started else None
 
     def load(self) -> None:
         """Wait until the models are loaded.
@@ -75,20 +103,39 @@ class Models:
             A model cannot run here, or does not give its reference scores.
         """
         encoder_facts, scorer_facts = self.call(model_process.facts)
-        encoder, _ = self._choice
+        encoder = self._choice.encoder
         if encoder and encoder_facts:
-            self.encoder = RemoteEncoder(self, version.name(encoder.model), encoder_facts)
+            self.encoder = ChildEncoder(self, version.name(encoder.model), encoder_facts)
             _log(version.name(encoder.model), encoder_facts.placement)
         if scorer_facts:
-            self.scorer = RemoteScorer(self, scorer_facts)
+            self.scorer = ChildScorer(self, scorer_facts)
             _log(scorer_facts.name, scorer_facts.placement)
+        if self._on_server:
+            self._connect(self._on_server)
+
+    def _connect(self, ranker: RankerSettings) -> None:
+        scorer = load_scorer(ranker.model, require_sane=ranker.require_sane, connect=self.servers)
+        if isinstance(scorer, FusedScorer):
+            scorer.name = version.version(ranker.model)
+            scorer.start(learning=ranker.learn, exploring=ranker.explore > 0)
+        self.scorer = scorer
+        logger.info("%s scores candidates: %s", scorer.name, scorer.placement.reason)
+
+    def steps(self) -> dict[str, float]:
+        """Return when each step of loading ended, by the monotonic clock; nothing if the process has died since."""
+        found: dict[str, float] = {}
+        with suppress(BrokenProcessPool):
+            found = self.call(model_process.steps)
+        return found
 
     def drop_scorer(self) -> None:
         """Free the scorer's memory. The encoder stays."""
         self.scorer = None
-        encoder, ranker = self._choice
-        self._choice = encoder, None
-        self.call(model_process.drop_scorer, ranker)
+        self.servers.close()
+        ranker = self._choice.ranker
+        if ranker:
+            self._choice = self._choice._replace(ranker=None)
+            self.call(model_process.drop_scorer, ranker)
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Call a function of `streams.models.process` there, and return its result.
@@ -109,6 +156,8 @@ class Models:
             result = future.result(
                 None if function is model_process.facts else HUNG_S
             )  # a first load may be a download
+            if self._died_s is not None and not self.loaded:
+                logger.info("the models are loaded again, after %.0f s", time.monotonic() - self._died_s)
             self.loaded = True
             return result
         except BrokenProcessPool:
@@ -121,18 +170,22 @@ class Models:
             raise BrokenProcessPool("the models' process was hung") from None
 
     def close(self) -> None:
-        """End the process: after its current call, or at once if it is still loading."""
+        """End the process, after its current call, or at once if it is still loading; wait for the end.
+
+        Without the wait the pool's thread may fail while Python ends.
+        """
+        self._closed = True
+        self.servers.close()
         if not self.loaded:
             self._kill()
-        # The pool's thread ends at once with a killed process. Without the wait it may log an error at exit.
-        self._pool.shutdown(wait=not self.loaded, cancel_futures=True)
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _replace(self, pool: ProcessPoolExecutor, state: str) -> None:
         with self._lock:
-            if pool is not self._pool:
-                return  # another call has replaced it already
+            if pool is not self._pool or self._closed:
+                return  # another call has replaced it already, or nobody needs another
             logger.error("the models' process %s; the next call loads them again", state)
-            self.loaded = False
+            self.loaded, self._died_s = False, time.monotonic()
             metrics.models_restarted.inc()
             self._kill()
             pool.shutdown(wait=False)
@@ -142,86 +195,10 @@ class Models:
         with suppress(ProcessLookupError, BrokenProcessPool):
             os.kill(self._pid.result(), signal.SIGKILL)
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would copy the locks that other threads hold
-        self._pool = ProcessPoolExecutor(1, context, model_process.start)
+    def _start(self, process: ProcessPoolExecutor | None = None) -> None:
+        self._pool = process or child.spawn(with_models=bool(self._choice.encoder or self._choice.ranker))
         _widen(cast(Any, self._pool)._call_queue._writer.fileno())
         self._pid = self._pool.submit(os.getpid)
-
-
-class RemoteEncoder:
-    """An `ItemEncoder` in the child process.
-
-    Attributes
-    ----------
-    identity : str
-        What its vectors depend on.
-    """
-
-    def __init__(self, models: Models, name: str, facts: EncoderFacts) -> None:
-        self.name = name
-        self.dim = facts.dim
-        self.placement = facts.placement
-        self.identity = facts.identity
-        self._vocabulary = Vocabulary("encoder", name, f"{PREFIX}ENCODER__MODEL")
-        self._models = models
-
-    def encode(self, texts: Sequence[str]) -> Vector:
-        """Return the vectors of texts, (n, dim) float32.
-
-        A call that fails is repeated once: an item must not be missing because another call broke the process.
-
-        Raises
-        ------
-        ModelUnsupported
-            The process was restarted and found another model, whose vectors are in another space.
-        """
-        try:
-            encoded: Encoded = self._models.call(model_process.encode, list(texts))
-        except BrokenProcessPool:
-            encoded = self._models.call(model_process.encode, list(texts))
-        if encoded.identity != self.identity:
-            raise ModelUnsupported(
-                f"encoder: got another model than at the start for {self.name!r}, expected the same as long as the "
-                "worker runs; restart it, and it encodes all items again"
-            )
-        self._vocabulary.note(*encoded.read)
-        return encoded.vectors
-
-
-class RemoteScorer:
-    """A `Scorer` in the child process."""
-
-    def __init__(self, models: Models, facts: ScorerFacts) -> None:
-        self.name = facts.name
-        self.placement = facts.placement
-        self.usage = Usage()
-        self.needs_features = facts.needs_features
-        self.learning = LearningTotals() if facts.learns else None
-        self._vocabulary = Vocabulary("ranker", facts.name, f"{PREFIX}RANKER__MODEL")
-        self._models = models
-
-    def prepare(self, texts: Sequence[str]) -> None:
-        """See `Scorer.prepare`."""
-        self._vocabulary.note(*self._models.call(model_process.prepare, list(texts)))
-
-    def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
-        """See `Scorer.score`."""
-        scored: Scored = self._models.call(model_process.score, list(requests))
-        self.usage = scored.usage
-        self._vocabulary.note(*scored.read)
-        return scored.scores
-
-    def learn(self, feedback: Sequence[ListFeedback]) -> None:
-        """See `Learner.learn`. If the process dies, what it has learnt is lost."""
-        if self.learning is not None:
-            with suppress(BrokenProcessPool):
-                self.learning = self._models.call(model_process.learn, list(feedback)) or self.learning
-
-    def forget(self, users: Collection[str] | None) -> None:
-        """See `Scorer.forget`. If the process dies, it has forgotten everything anyway."""
-        with suppress(BrokenProcessPool):
-            self._models.call(model_process.forget, None if users is None else list(users))
 
 
 def _log(name: str, placement: Placement) -> None:

@@ -6,31 +6,30 @@ The first argument of every call says which models it needs. The process loads t
 from __future__ import annotations
 
 import gc
-import multiprocessing
-import os
-import signal
-import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from pathlib import Path
+from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from encoders.interest import Vector
 from encoders.models.device import Placement
 from encoders.models.source import ModelUnsupported
 from encoders.models.usage import Usage
+from encoders.text.tokens import PlainTokens
 from encoders.text.vector_store import identity
 from ranker import version
 from ranker.load import load_scorer
-from ranker.score import Learner, LearningTotals, ListFeedback, Scorer, ScoreRequest
+from ranker.score import Explorer, FeatureSet, Learner, LearningTotals, ListFeedback, Scorer, ScoreRequest
+from streams.models import child
 from streams.settings import EncoderSettings, RankerSettings
 
 LOAD_TRIES = 3
 
-Arguments = TypeVar("Arguments")
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
@@ -40,12 +39,28 @@ class ItemEncoder(Protocol):
     dim: int
     placement: Placement
     usage: Usage
+    tokens: PlainTokens
 
     def encode(self, texts: Sequence[str]) -> Vector: ...
 
+    def encode_events(self, texts: Sequence[str]) -> Vector: ...
 
-ModelChoice: TypeAlias = "tuple[EncoderSettings | None, RankerSettings | None]"
-"""The settings of the encoder and of the ranker; None for a model that is not needed."""
+
+class ModelChoice(NamedTuple):
+    """The models that are needed.
+
+    Attributes
+    ----------
+    encoder : EncoderSettings or None
+    ranker : RankerSettings or None
+        None for a model that is not needed.
+    vectors : Path or None
+        The file where a scorer finds the vectors of items, and stores them; None for none.
+    """
+
+    encoder: EncoderSettings | None
+    ranker: RankerSettings | None
+    vectors: Path | None = None
 
 
 class EncoderFacts(NamedTuple):
@@ -75,15 +90,18 @@ class ScorerFacts(NamedTuple):
         The model, with the version of its folder that was loaded.
     placement : Placement
         The device and dtype of the model.
-    needs_features : bool
-        Whether requests need candidates' features.
+    feature_set : FeatureSet, optional
+        The features that requests need; None for none.
+    reads_events : bool
+        Whether it reads requests' events, and not their contexts.
     learns : bool
         Whether the scorer learns from feedback.
     """
 
     name: str
     placement: Placement
-    needs_features: bool
+    feature_set: FeatureSet | None
+    reads_events: bool
     learns: bool
 
 
@@ -113,29 +131,16 @@ class Encoded(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """Scores of requests, the scorer's usage so far, and the tokens that were read."""
+    """Scores of requests, the scorer's usage so far, the tokens that were read, and draws of lists with a seed."""
 
     scores: list[NDArray[np.float32]]
     usage: Usage
     read: TokenCount
+    draws: dict[str, NDArray[np.float32] | None]
 
 
 _loaded: dict[ModelChoice, Loaded] = {}
-
-
-def start() -> None:
-    """Initialise the process: it ends with its parent, however that ends, ignores signals, and has one BLAS thread."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    threadpool_limits(1, "blas")
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(0)
+_steps: dict[str, float] = {}
 
 
 def _models(choice: ModelChoice) -> Loaded:
@@ -147,8 +152,7 @@ def _models(choice: ModelChoice) -> Loaded:
 
 def drop_scorer(choice: ModelChoice, ranker: RankerSettings) -> None:
     """Free the scorer with these settings; `choice` is what stays."""
-    encoder, _ = choice
-    both = _loaded.pop((encoder, ranker), None)
+    both = _loaded.pop(choice._replace(ranker=ranker), None)
     if both is not None:
         _loaded[choice] = replace(both, scorer=None, scorer_facts=None)
     gc.collect()
@@ -159,17 +163,18 @@ def _load_unchanged(choice: ModelChoice) -> Loaded:
     for _ in range(LOAD_TRIES):
         before = _fingerprints(choice)
         items, scorer = _load(choice)
-        encoder, _ranker = choice
+        encoder = choice.encoder
         encoder_facts = scorer_facts = None
         if items and encoder:
             encoder_facts = EncoderFacts(items.dim, items.placement, identity(encoder.model, items.placement.dtype))
         if scorer:
             name = version.version(scorer.name)
             learns = _learning_totals(scorer) is not None
-            scorer_facts = ScorerFacts(name, scorer.placement, scorer.needs_features, learns)
+            features, events = scorer.feature_set, scorer.reads_events
+            scorer_facts = ScorerFacts(name, scorer.placement, features, events, learns)
         if _fingerprints(choice) == before:
             return Loaded(items, scorer, encoder_facts, scorer_facts)
-    names = ", ".join(model.model for model in choice if model)
+    names = ", ".join(model.model for model in (choice.encoder, choice.ranker) if model)
     raise ModelUnsupported(
         f"model: got files of {names} that changed each of {LOAD_TRIES} times while they were loaded, expected "
         "complete ones; write a model elsewhere, and rename its folder into place"
@@ -177,32 +182,38 @@ def _load_unchanged(choice: ModelChoice) -> Loaded:
 
 
 def _fingerprints(choice: ModelChoice) -> list[object]:
-    encoder, ranker = choice
+    encoder, ranker, _ = choice
     return [version.fingerprint(ranker.model) if ranker else (), identity(encoder.model, "") if encoder else ""]
 
 
 def _load(choice: ModelChoice) -> tuple[ItemEncoder | None, Scorer | None]:
     """Load the models. Where both are the same model, it is loaded once and reads each text once."""
+    encoder, ranker, vectors = choice
+    if encoder is None and ranker is None:
+        return None, None  # without torch
     from encoders.text.encoder import TextEncoder
     from ranker.fusion.fused import FusedScorer
     from ranker.scorers.bi_encoder import BiEncoder
 
-    encoder, ranker = choice
     scorer = None
     if ranker:
         cache_bytes = None if ranker.cache_mb is None else ranker.cache_mb * 2**20
-        scorer = load_scorer(ranker.model, ranker.device, ranker.dtype, cache_bytes)
+        scorer = load_scorer(ranker.model, ranker.device, ranker.dtype, cache_bytes, require_sane=ranker.require_sane)
+        _steps["scorer"] = time.monotonic()
     items: ItemEncoder | None = None
-    if ranker and ranker.learn and isinstance(scorer, FusedScorer):
-        scorer.start_learning()
+    if ranker and isinstance(scorer, FusedScorer):
+        scorer.start(learning=ranker.learn, exploring=ranker.explore > 0)
     reader = scorer.base if isinstance(scorer, FusedScorer) else scorer
+    if vectors is not None and isinstance(reader, BiEncoder):
+        reader.keep_vectors(vectors)
     if encoder and ranker and isinstance(reader, BiEncoder):
         same = (encoder.model, encoder.device, encoder.dtype) == (reader.name, ranker.device, ranker.dtype)
         items = reader if same else None
     if encoder and items is None:
         items = TextEncoder(encoder.model, encoder.device, encoder.dtype)
-    gc.collect()
+    _steps["encoder"] = time.monotonic()
     gc.freeze()  # they stay in memory: a full garbage collection of them would hold lists up
+    gc.enable()
     return items, scorer
 
 
@@ -212,27 +223,44 @@ def facts(choice: ModelChoice) -> tuple[EncoderFacts | None, ScorerFacts | None]
     return loaded.encoder_facts, loaded.scorer_facts
 
 
-def encode(choice: ModelChoice, texts: list[str]) -> Encoded:
-    """Encode item texts."""
+def steps(_: ModelChoice) -> dict[str, float]:
+    """Return when each step of the latest load ended, by the monotonic clock."""
+    return {"libraries": child.imported_s, **_steps} if child.imported_s else _steps
+
+
+def encode(choice: ModelChoice, texts: list[str], are_events: bool = False) -> Encoded:
+    """Encode item texts, or what users say or do."""
     loaded = _models(choice)
     if loaded.items is None or loaded.encoder_facts is None:
         raise TypeError("this process has no encoder")
-    vectors, read = _count_tokens(loaded.items.usage, loaded.items.encode, texts)
+    vectors, read = _with_tokens(
+        loaded.items.usage, loaded.items.encode_events if are_events else loaded.items.encode, texts
+    )
     return Encoded(vectors, loaded.encoder_facts.identity, read)
 
 
-def prepare(choice: ModelChoice, texts: list[str]) -> TokenCount:
+def count_tokens(choice: ModelChoice, texts: list[str]) -> TokenCount:
+    """Count tokens of texts as the encoder would read them; encodes nothing."""
+    loaded = _models(choice)
+    if loaded.items is None:
+        raise TypeError("this process has no encoder")
+    return TokenCount(*loaded.items.tokens.count(texts))
+
+
+def prepare(choice: ModelChoice, texts: list[str], events: list[str]) -> TokenCount:
     """See `Scorer.prepare`."""
     scorer = _scorer(choice)
-    _, read = _count_tokens(scorer.usage, scorer.prepare, texts)
+    _, read = _with_tokens(scorer.usage, scorer.prepare, texts, events)
     return read
 
 
 def score(choice: ModelChoice, requests: list[ScoreRequest]) -> Scored:
     """See `Scorer.score`."""
     scorer = _scorer(choice)
-    scores, read = _count_tokens(scorer.usage, scorer.score, requests)
-    return Scored(scores, scorer.usage, read)
+    scores, read = _with_tokens(scorer.usage, scorer.score, requests)
+    seeded = [request.list_id for request in requests if request.seed is not None]
+    draws = scorer.take_draws(seeded) if isinstance(scorer, Explorer) else []
+    return Scored(scores, scorer.usage, read, dict(zip(seeded, draws, strict=False)))
 
 
 def learn(choice: ModelChoice, feedback: list[ListFeedback]) -> LearningTotals | None:
@@ -252,9 +280,11 @@ def forget(choice: ModelChoice, users: list[str] | None) -> None:
     _scorer(choice).forget(users)
 
 
-def _count_tokens(usage: Usage, work: Callable[[Arguments], Result], arguments: Arguments) -> tuple[Result, TokenCount]:
+def _with_tokens(
+    usage: Usage, work: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> tuple[Result, TokenCount]:
     tokens, unknown = usage.text_tokens, usage.unknown_tokens
-    result = work(arguments)
+    result = work(*arguments, **named)
     return result, TokenCount(usage.text_tokens - tokens, usage.unknown_tokens - unknown)
 
 

@@ -1,14 +1,16 @@
-"""Count the tokens of texts that a model's vocabulary does not know, and log once where their share is large.
+"""Count the tokens of texts that a model's vocabulary does not know, and log once where a ranker's share is large.
 
 To a model that knows no letter of a script all titles in that script are alike. Its lists lose their order, and nobody
-would see why.
+would see why. `streams.state.catalogue_languages` looks at the encoder's share.
 """
 
 from __future__ import annotations
 
 import logging
 
+from encoders.models.files import MULTILINGUAL
 from streams import metrics
+from streams.settings import PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -17,30 +19,29 @@ MIN_TOKENS, RECENT_TOKENS = 500, 20_000
 """The share is computed from at least the first, some dozens of titles, and mostly from the latest few thousand."""
 
 
+def count_tokens(reader: str, read: int, unknown: int) -> None:
+    """Count tokens that the `encoder` or the `ranker` read, of which its vocabulary does not know some."""
+    metrics.text_tokens.labels(reader, "yes").inc(read - unknown)
+    metrics.text_tokens.labels(reader, "no").inc(unknown)
+
+
 class Vocabulary:
-    """The tokens that one model read.
+    """The tokens that a ranker read.
 
     Parameters
     ----------
-    reader : str
-        `encoder` or `ranker`.
     model : str
         The model's name.
-    setting : str
-        The setting that chooses the model.
     """
 
-    def __init__(self, reader: str, model: str, setting: str) -> None:
-        self._metric = {known: metrics.text_tokens.labels(reader, known) for known in ("yes", "no")}
+    def __init__(self, model: str) -> None:
         self._model = model
-        self._setting = setting
         self._read = self._unknown = 0.0
         self._warned = False
 
     def note(self, read: int, unknown: int) -> None:
         """Note that `read` tokens were read, and that `unknown` of them are unknown."""
-        self._metric["yes"].inc(read - unknown)
-        self._metric["no"].inc(unknown)
+        count_tokens("ranker", read, unknown)
         self._read += read
         self._unknown += unknown
         if self._read > RECENT_TOKENS:
@@ -50,9 +51,9 @@ class Vocabulary:
             self._warned = True
             logger.warning(
                 "%s does not know %.0f%% of what recent texts say: items in a language that it was not made for look "
-                "alike to it; choose a model for your languages (%s), such as "
-                "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
+                "alike to it; choose a ranker for your languages (%sRANKER__MODEL), such as %s",
                 self._model,
                 100 * share,
-                self._setting,
+                PREFIX,
+                MULTILINGUAL,
             )

@@ -8,20 +8,29 @@ them. Knows no loss and no model.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from encoders.describe import describe_history, describe_item
+from encoders.describe import describe_event, describe_history, describe_item
 from encoders.event_time import milliseconds
-from encoders.text.encoder import TextEncoder
+from encoders.text.vector_store import Encoder
 from ranker import features
 from ranker.evaluation.ids import index_by_id
-from ranker.evaluation.protocols import Case, Interaction, Split
+from ranker.evaluation.interactions import Interactions
+from ranker.evaluation.measures import COLD_EVENTS
+from ranker.evaluation.protocols import Case, Split
 from ranker.progress import Progress
+from ranker.recall.merge import NOT_PROPOSED, first
+from ranker.recall.trained import NOTHING, TrainedRecall
+from ranker.score import FeatureSet
 from ranker.train.query_groups import NO_ITEM, QueryGroups
-from streams.contracts import Item, RankRequest
-from streams.offline.split_pipeline import SplitPipeline
+from ranker.train.recalled import RecalledGroups
+from streams.contracts import Item, Triple
+from streams.offline.split_pipeline import AskedCase, SplitPipeline
 from streams.settings import Settings
 
 
@@ -32,24 +41,34 @@ class QueryGroupBuilder:
     ----------
     settings : Settings
         Of production.
-    encoder : TextEncoder
+    encoder : Encoder
     items : sequence of Item
+    trained : sequence of (int, TrainedRecall)
+        What the model to be trained will bring along for the recall, all of the same sources: from which index of the
+        log on, ascending, and what. Before the first index there is nothing.
+    triples : sequence of Triple
+        What the knowledge graph has from the beginning on.
     """
 
-    def __init__(self, settings: Settings, encoder: TextEncoder, items: Sequence[Item]) -> None:
-        self._settings, self._encoder, self._items = settings, encoder, items
+    def __init__(
+        self,
+        settings: Settings,
+        encoder: Encoder,
+        items: Sequence[Item],
+        trained: Sequence[tuple[int, TrainedRecall]] = (),
+        triples: Sequence[Triple] = (),
+    ) -> None:
+        self._settings, self._encoder, self._items, self._triples = settings, encoder, items, triples
+        self._trained = [(0, NOTHING), *trained]
+        self._names = features.names(self._trained[-1][1].learnt)
         self._index = index_by_id(item.item_id for item in items)
 
-    def build(
-        self, log: Sequence[Interaction], cases: Sequence[Case], deadline: float, progress: Progress
-    ) -> QueryGroups:
-        """Build a group for each case.
-
-        A group keeps the best `ranker.max_candidates` candidates only, as the rank tier does.
+    def build(self, log: Interactions, cases: Sequence[Case], deadline: float, progress: Progress) -> RecalledGroups:
+        """Build a group for each case, with all that the sources propose for it and a merge might choose.
 
         Parameters
         ----------
-        log : sequence of Interaction
+        log : Interactions
             In order.
         cases : sequence of Case
             In order.
@@ -58,43 +77,111 @@ class QueryGroupBuilder:
         progress : Progress
             In events.
         """
-        split = Split(log, list(range(len(log))), len(log), list(cases))
-        groups = self._empty(split.cases)
-        pipeline = SplitPipeline(self._settings, self._encoder, self._items, split)
-        requests = pipeline.requests(leaky=False, progress=progress, exclude_history=False)
-        for index, (case, request) in enumerate(zip(split.cases, requests, strict=True)):
-            groups.contexts.append(describe_history(request.history, milliseconds(request.as_of)))
-            self._fill(groups, index, case, request)
+        split = Split(log, np.arange(len(log)), len(log), cases)
+        pipeline = SplitPipeline(self._settings, self._encoder, self._items, split, NOTHING, self._triples)
+        asked_cases = pipeline.asked(leaky=False, progress=progress, exclude_history=False, whole=True)
+        built: list[_Group] = []
+        learnt = [source.name for source in self._trained[-1][1].learnt]
+        sources: dict[str, None] = {}
+        for case in split.cases:
+            trained = self._trained_at(case.log_index)
+            pipeline.use(trained)
+            asked = next(asked_cases)
+            built.append(self._group(asked, trained))
+            sources = dict.fromkeys([*asked.proposals.sources, *learnt])  # the learnt ones come last in both
             if time.monotonic() > deadline:
                 break
-        return groups[np.arange(len(groups.contexts))]
+        return self._together(built, split, list(sources))
 
-    def _empty(self, cases: Sequence[Case]) -> QueryGroups:
-        """Room for a group of each case, without contexts."""
-        longest = max([self._settings.ranker.max_candidates, *(len(case.shown_items) for case in cases)])
-        width = min(longest, max(self._settings.candidates.limit, *(len(case.shown_items) for case in cases), 1))
-        shape = len(cases), width
-        return QueryGroups(
-            texts=[describe_item(item) for item in self._items],
-            contexts=[],
-            candidates=np.full(shape, NO_ITEM, np.int32),
-            labels=np.zeros(shape, bool),
-            relevant_counts=np.array([len(case.targets) for case in cases], np.int32),
-            retrieval_scores=np.zeros(shape, np.float32),
-            features=np.zeros((*shape, len(features.NAMES)), np.float16),
-        )
+    def _trained_at(self, index: int) -> TrainedRecall:
+        return self._trained[bisect_right(self._trained, index, key=lambda one: one[0]) - 1][1]
 
-    def _fill(self, groups: QueryGroups, index: int, case: Case, request: RankRequest) -> None:
-        """Write the best candidates of a request into a group."""
-        sent = request.features
-        values = None if sent is None else features.read(sent.schema, sent.values, len(request.candidates))
-        if values is None:
+    def _group(self, asked: AskedCase, trained: TrainedRecall) -> _Group:
+        request, sent = asked.request, asked.request.features
+        if sent is None:
             raise AssertionError("the state tier computes features for every candidate")
-        retrieval_scores = np.array([candidate.retrieval_score for candidate in request.candidates], np.float32)
-        best = np.argsort(-retrieval_scores, kind="stable")[: groups.candidates.shape[1]]
-        item_ids = [request.candidates[position].item_id for position in best]
-        columns = slice(len(best))
-        groups.candidates[index, columns] = [self._index[item_id] for item_id in item_ids]
-        groups.labels[index, columns] = [item_id in case.targets for item_id in item_ids]
-        groups.retrieval_scores[index, columns] = retrieval_scores[best]
-        groups.features[index, columns] = values[best]
+        count = len(request.candidates)
+        expected = FeatureSet(features.names(trained.learnt), trained.version)
+        values = features.read(sent.schema, sent.version, sent.values, count, expected)
+        if values is None:
+            raise AssertionError("the state tier computes the features of the same sources")
+        ranks = np.array([asked.ranks(candidate) for candidate in asked.candidates], np.int16)
+        ranks = ranks.reshape(count, len(asked.proposals.sources))
+        kept = np.arange(count)
+        if not asked.case.shown_items:
+            kept = np.flatnonzero(_may_be_chosen(ranks, self.width))
+        items = np.array([self._index[candidate.item_id] for candidate in request.candidates], np.int32)
+        context = describe_history(request.history, milliseconds(request.as_of))
+        events = np.array([self._index[event.item_id] for event in request.history], np.int32)
+        return _Group(context, events, items[kept], ranks[kept], values[kept])
+
+    @property
+    def width(self) -> int:
+        """How many candidates a model scores."""
+        return min(self._settings.ranker.max_candidates, self._settings.recalled)
+
+    def _together(self, built: Sequence[_Group], split: Split, sources: Sequence[str]) -> RecalledGroups:
+        """Pad the groups to the same width."""
+        cases = split.cases[: len(built)]
+        shape = len(built), max([1, *(len(group.items) for group in built)])
+        candidates = np.full(shape, NO_ITEM, np.int32)
+        labels = np.zeros(shape, bool)
+        ranks = np.full((*shape, len(sources)), NOT_PROPOSED, np.int16)
+        values = np.zeros((*shape, len(self._names)), np.float16)
+        is_cold = np.zeros(shape, bool)
+        cold_counts = np.zeros(len(built), np.int32)
+        events = self._events_before(split.log, cases)
+        for index, (group, case) in enumerate(zip(built, cases, strict=True)):
+            columns = slice(len(group.items))
+            cold = next(events) < COLD_EVENTS
+            is_cold[index, columns] = cold[group.items]
+            cold_counts[index] = sum(
+                bool(cold[item]) for item in map(self._index.get, case.targets) if item is not None
+            )
+            candidates[index, columns] = group.items
+            labels[index, columns] = [self._items[item].item_id in case.targets for item in group.items]
+            ranks[index, columns, : group.ranks.shape[1]] = group.ranks
+            values[index, columns, : group.features.shape[1]] = group.features
+        groups = QueryGroups(
+            texts=[describe_item(item) for item in self._items],
+            event_texts=[describe_event(item) for item in self._items],
+            contexts=[group.context for group in built],
+            users=np.unique([case.user for case in cases], return_inverse=True)[1].astype(np.int32),
+            events=[group.events for group in built],
+            candidates=candidates,
+            labels=labels,
+            relevant_counts=np.array([len(case.targets) for case in cases], np.int32),
+            is_cold=is_cold,
+            cold_counts=cold_counts,
+            retrieval_scores=np.zeros(shape, np.float32),
+            features=values,
+            feature_names=self._names,
+        )
+        return RecalledGroups(groups, tuple(sources), ranks)
+
+    def _events_before(self, log: Interactions, cases: Sequence[Case]) -> Iterator[npt.NDArray[np.intp]]:
+        """Yield the number of events of each item before each case, in the same array."""
+        items = np.array([self._index.get(item, len(self._items)) for item in log.names.items], np.intp)[log.item]
+        events, counted = np.zeros(len(self._items) + 1, np.intp), 0
+        for case in cases:
+            np.add.at(events, items[counted : case.log_index], 1)
+            counted = case.log_index
+            yield events
+
+
+def _may_be_chosen(ranks: npt.NDArray[np.int16], limit: int) -> npt.NDArray[np.bool_]:
+    """Which proposals a merge might choose: a single source's proposal behind `limit` others of it never wins."""
+    may: npt.NDArray[np.bool_] = (ranks != NOT_PROPOSED).sum(axis=1) > 1
+    for number in range(ranks.shape[1]):
+        may[first(ranks[:, number], limit)] = True
+    return may
+
+
+class _Group(NamedTuple):
+    """One group: its context, its events' items, and for each proposal the item's index, its ranks and its features."""
+
+    context: str
+    events: npt.NDArray[np.int32]
+    items: npt.NDArray[np.int32]
+    ranks: npt.NDArray[np.int16]
+    features: features.Features

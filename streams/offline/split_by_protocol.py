@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+import numpy as np
+
 from encoders.event_time import milliseconds
+from ranker.evaluation.impressions import ShownList, impressions
+from ranker.evaluation.interactions import Interactions
 from ranker.evaluation.protocols import (
-    Interaction,
-    ShownList,
     Split,
-    impressions,
     index_of_share,
     leave_one_out,
     next_basket,
@@ -24,17 +25,15 @@ CUT = 0.8
 """Share of the log before the cut where none is given; the usual 80 to 20."""
 
 
-def split_by_protocol(
-    protocol: str, log: Sequence[Interaction], shown_lists: Sequence[ShownList], cut: str | None
-) -> Split:
+def split_by_protocol(protocol: str, log: Interactions, shown_lists: Sequence[ShownList], cut: str | None) -> Split:
     """Split an ordered log.
 
     Parameters
     ----------
     protocol : str
         One of `PROTOCOLS`.
-    log : sequence of Interaction
-        As `ranker.evaluation.protocols.ordered` returns it.
+    log : Interactions
+        As `ranker.evaluation.interactions.ordered` returns it.
     shown_lists : sequence of ShownList
         Only `impressions` uses them.
     cut : str or None
@@ -52,13 +51,14 @@ def split_by_protocol(
         return leave_one_out(log)
     if protocol == "next-basket":
         return next_basket(log)
-    index = _cut_index(log, cut)
+    index = cut_index(log, cut)
     if protocol == "time-split":
-        return time_split(log, log[index].time_ms)
+        return time_split(log, int(log.time_ms[index]))
     return prequential(log, index) if protocol == "prequential" else impressions(log, shown_lists, index)
 
 
-def _cut_index(log: Sequence[Interaction], cut: str | None) -> int:
+def cut_index(log: Interactions, cut: str | None) -> int:
+    """Return the index of the first event after a cut; see `split_by_protocol`."""
     try:
         share = CUT if cut is None else float(cut)
     except ValueError:
@@ -74,7 +74,7 @@ def _cut_index(log: Sequence[Interaction], cut: str | None) -> int:
     if moment is None or moment.tzinfo is None:
         raise InputError(f"--cut: got {cut}, expected a time with an offset such as 2011-11-01T00:00Z, or a share")
     cut_ms = milliseconds(moment)
-    index = next((index for index, event in enumerate(log) if event.time_ms >= cut_ms), None)
-    if not index:
+    index = int(np.searchsorted(log.time_ms, cut_ms))
+    if not 0 < index < len(log):
         raise InputError(f"--cut: got {cut}, expected a time within the log; it has events on one side only")
     return index

@@ -1,6 +1,6 @@
 """Run the pipeline over a split log: the state tier takes in the events, the rank tier orders candidates for the cases.
 
-At a case, the state tier has taken in every event before it and none from then on; an item with a time of its own
+At a case, the state tier is as after every event before it and none from then on; an item with a time of its own
 appears at that time. In a leaky split, the state tier takes in all learnable events first. Knows no measure.
 """
 
@@ -9,16 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from encoders.event_time import milliseconds
-from encoders.interest import item_key
-from encoders.text.encoder import TextEncoder
+from encoders.events.entries import item_key
+from encoders.events.shown_lists import read
+from encoders.text.vector_store import Encoder
 from ranker.evaluation.ids import index_by_id
-from ranker.evaluation.protocols import Case, Interaction, RankedList, Split
+from ranker.evaluation.protocols import Case, RankedList, Split
+from ranker.evaluation.recall import DEPTHS, RecallTally
 from ranker.progress import Progress
-from ranker.recall.candidates import RecalledCandidate
+from ranker.recall.candidates import MergedProposals, RecalledCandidate
+from ranker.recall.merge import NOT_PROPOSED
+from ranker.recall.trained import TrainedRecall
+from ranker.recall.user_view import UserView
+from ranker.rules.item_table import ItemTable
 from ranker.score import Scorer
-from streams.contracts import Click, Item, Purchase, RankRequest
+from streams.contracts import Item, RankRequest, Triple
+from streams.offline.log_feed import LogFeed
 from streams.offline.pipeline import Pipeline
 from streams.rank.tier import RankTier
 from streams.settings import Settings
@@ -36,13 +43,45 @@ class RankedLists:
         One a case, in their order.
     seconds : float
         For requests and ranking.
+    ranking_seconds : float
+        For ranking alone.
     degraded : int
         How many lists were made without the model.
     """
 
     lists: list[RankedList]
     seconds: float
+    ranking_seconds: float
     degraded: int
+
+
+class AskedCase(NamedTuple):
+    """A case, and what the state tier gave for it.
+
+    Attributes
+    ----------
+    case : Case
+    shopper : UserView
+        The user, as recall saw them.
+    excluded : sequence of int
+        Keys of the items that were not to be candidates.
+    proposals : MergedProposals
+        What the sources proposed.
+    candidates : list of RecalledCandidate
+        The candidates of the request.
+    request : RankRequest
+    """
+
+    case: Case
+    shopper: UserView
+    excluded: Sequence[int]
+    proposals: MergedProposals
+    candidates: list[RecalledCandidate]
+    request: RankRequest
+
+    def ranks(self, candidate: RecalledCandidate) -> list[int]:
+        """The rank of a candidate in each source's order; `NOT_PROPOSED` where the source did not propose it."""
+        return [candidate.ranks.get(source, NOT_PROPOSED) for source in self.proposals.sources]
 
 
 class SplitPipeline:
@@ -52,13 +91,30 @@ class SplitPipeline:
     ----------
     settings : Settings
         Of production; but a list that was shown is ordered whole, however long.
-    encoder : TextEncoder
+    encoder : Encoder
     items : sequence of Item
         The catalogue; an item's index in the lists is its index here.
     split : Split
+    trained : TrainedRecall, optional
+        As for `Pipeline`.
+    triples : sequence of Triple
+        What the knowledge graph has from the beginning on.
+
+    Attributes
+    ----------
+    recall : RecallTally
+        What recall found for the cases of `all_requests`.
     """
 
-    def __init__(self, settings: Settings, encoder: TextEncoder, items: Sequence[Item], split: Split) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        encoder: Encoder,
+        items: Sequence[Item],
+        split: Split,
+        trained: TrainedRecall | None = None,
+        triples: Sequence[Triple] = (),
+    ) -> None:
         longest = max((len(case.shown_items) for case in split.cases), default=0)
         at_least = {
             "list_size": max(settings.ranker.list_size, longest),
@@ -67,48 +123,66 @@ class SplitPipeline:
         ranker = settings.ranker.model_copy(update=at_least)
         candidates = settings.candidates.model_copy(update={"features": "always"})  # whichever model will rank them
         self._settings = settings.model_copy(update={"ranker": ranker, "candidates": candidates})
-        self._pipeline = Pipeline(self._settings, encoder, None)
+        self._pipeline = Pipeline(self._settings, encoder, None, trained)
+        self._pipeline.put_triples(triples)
         self._split = split
-        self._first_ms = split.log[0].time_ms
+        self._first_ms, self._last_ms = int(split.log.time_ms[0]), int(split.log.time_ms[-1])
         self._item_index = index_by_id(item.item_id for item in items)
-        by_time = sorted(items, key=lambda item: (self._appeared_ms(item), item.item_id))
-        self._pending = by_time[::-1]
+        self._feed = LogFeed(self._pipeline.state, self._settings, encoder, items, split)
         self._request_seconds = 0.0
+        self.recall = RecallTally()
+
+    def use(self, trained: TrainedRecall) -> None:
+        """Make the next requests with what a model brought along for the recall."""
+        self._pipeline.state.requests.trained[:] = [trained]
 
     def all_requests(self, leaky: bool, progress: Progress) -> list[RankRequest]:
-        """The request of each case; their time counts in what `rank` measures."""
+        """The request of each case; their time counts in what `rank` measures. Notes what recall finds."""
+        requests, tally_seconds = [], 0.0
         started = time.perf_counter()
-        requests = list(self.requests(leaky, progress))
-        self._request_seconds = time.perf_counter() - started
+        for asked in self.asked(leaky, progress):
+            requests.append(asked.request)
+            tally_started = time.perf_counter()
+            self._tally(asked)
+            tally_seconds += time.perf_counter() - tally_started
+        self._request_seconds = time.perf_counter() - started - tally_seconds
         return requests
 
-    def requests(self, leaky: bool, progress: Progress, exclude_history: bool = True) -> Iterator[RankRequest]:
-        """Yield the request of each case, when the log is read as far as the case.
+    def asked(
+        self, leaky: bool, progress: Progress, exclude_history: bool = True, whole: bool = False
+    ) -> Iterator[AskedCase]:
+        """Yield each case with its request, when the log is read as far as the case.
 
         Parameters
         ----------
         leaky : bool
             Take in all learnable events before the first case.
         progress : Progress
-            In learnable events.
+            In items that are encoded and learnable events that are taken in.
         exclude_history : bool
             Leave the items of the user's history out of the candidates; production does not.
+        whole : bool
+            Have a candidate of every proposal, in the order of their rows, instead of the best ones alone.
         """
-        learnable, fed = self._split.learnable, 0
-        self._take_items(self._split.log[-1].time_ms if leaky else self._first_ms)
+        feed = self._feed
+        feed.encode_items(progress)
+        feed.take_items(self._last_ms if leaky else self._first_ms)
         for number, case in enumerate(self._split.cases):
-            while fed < len(learnable) and (leaky or learnable[fed] < case.log_index):
-                self._feed(learnable[fed])
-                fed += 1
-            self._take_items(case.as_of_ms)
-            yield self._request(case, exclude_history)
+            feed.take_events(feed.events if leaky else self._split.learnable_before(case.log_index), progress)
+            feed.take_items(case.as_of_ms)
+            feed.take_signs(case.as_of_ms)
+            yield self._ask(case, exclude_history, whole)
             if number % REPORT_CASES == 0:
-                progress(fed, len(learnable))
+                feed.report(progress)
 
-    def rank(self, requests: Sequence[RankRequest], scorer: Scorer | None, progress: Progress) -> RankedLists:
-        """Rank the requests in batches, as the rank tier receives them."""
+    def rank(
+        self, requests: Sequence[RankRequest], scorer: Scorer | None, progress: Progress, rules: ItemTable | None = None
+    ) -> RankedLists:
+        """Rank the requests in batches, as the rank tier receives them; under the team's rules, if there are any."""
         started = time.perf_counter()
         tier, step = RankTier(self._settings, scorer), self._settings.ranker.batch_lists
+        if rules is not None:
+            tier.rules.keep(rules)
         lists: list[RankedList] = []
         degraded = 0
         for begin in range(0, len(requests), step):
@@ -122,45 +196,34 @@ class SplitPipeline:
                     )
                 )
             progress(len(lists), len(requests))
-        return RankedLists(lists, self._request_seconds + time.perf_counter() - started, degraded)
+        ranking_seconds = time.perf_counter() - started
+        return RankedLists(lists, self._request_seconds + ranking_seconds, ranking_seconds, degraded)
 
-    def _feed(self, index: int) -> None:
-        event = self._split.log[index]
-        self._take_items(event.time_ms)
-        click = message_of(event, f"{index}")
-        self._pipeline.state.accept(click.user_id, [click])
-
-    def _take_items(self, until_ms: int) -> None:
-        appeared = []
-        while self._pending and self._appeared_ms(self._pending[-1]) <= until_ms:
-            appeared.append(self._pending.pop())
-        if appeared:
-            self._pipeline.put_items(appeared, self._first_ms)
-
-    def _appeared_ms(self, item: Item) -> int:
-        return 0 if item.timestamp is None else milliseconds(item.timestamp)
-
-    def _request(self, case: Case, exclude_history: bool) -> RankRequest:
+    def _ask(self, case: Case, exclude_history: bool, whole: bool) -> AskedCase:
         excluded = exclude_history and not case.shown_items
-        met = list({event.item for event in self._split.history(case)}) if excluded else []
-        tier = self._pipeline.state
-        shopper = tier.requests.shopper(tier.users.get(case.user).interest)
-        candidates = tier.requests.recall(shopper, [item_key(item) for item in met])
+        met = [item_key(item) for item in {event.item for event in self._split.history(case)}] if excluded else []
+        requests, catalogue = self._pipeline.state.requests, self._pipeline.state.catalogue
+        record = self._pipeline.state.users.get(case.user)
+        interest = record.interest
+        context = self._split.log.contexts.get((case.user, interest.as_of_ms), {})
+        shopper = requests.shopper(interest, context, read(record.shown))
+        limit = self._settings.recalled
+        proposals = requests.proposals(case.user, shopper, limit, met)
+        candidates = proposals.candidates() if whole else proposals.best(limit)
         if case.shown_items:
             recalled = {candidate.row: candidate for candidate in candidates}
-            rows = tier.catalogue.rows(map(item_key, dict.fromkeys(case.shown_items))).tolist()
+            rows = catalogue.rows(map(item_key, dict.fromkeys(case.shown_items))).tolist()
             candidates = [recalled.get(row) or RecalledCandidate(row, 0.0, {}, None) for row in rows if row >= 0]
-        return tier.requests.build(case.user, shopper, candidates)
+        return AskedCase(case, shopper, met, proposals, candidates, requests.build(case.user, shopper, candidates))
 
-
-def message_of(event: Interaction, event_id: str) -> Click:
-    """The message that a producer would have sent."""
-    kind = Purchase if event.kind == "purchase" else Click
-    return kind(
-        event_id=event_id,
-        user_id=event.user,
-        item_id=event.item,
-        timestamp=event.time_ms,
-        session_id=event.basket,
-        list_id=event.list_id,
-    )
+    def _tally(self, asked: AskedCase) -> None:
+        """Count what recall finds of the case's targets; of a list that was shown nothing was to be found."""
+        case, tier = asked.case, self._pipeline.state
+        if case.shown_items:
+            return
+        rows = tier.catalogue.rows(map(item_key, case.targets))
+        for depth in DEPTHS:
+            proposals = asked.proposals
+            if depth != self._settings.recalled:
+                proposals = tier.requests.proposals(case.user, asked.shopper, depth, asked.excluded)
+            self.recall.note(depth, proposals, rows[rows >= 0], len(case.targets))

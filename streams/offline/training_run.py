@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from streams.datasets.messages import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
@@ -52,3 +54,15 @@ class TrainingRun:
             The share of `max_minutes` that may have passed at the end of each stage.
         """
         return {stage: started + share * self.max_minutes * 60 for stage, share in shares.items()}
+
+
+def check_new_folder(out: Path) -> None:
+    """Make sure that no model is overwritten.
+
+    Raises
+    ------
+    InputError
+        The folder holds a model.
+    """
+    if (out / "afterclick.json").exists():
+        raise InputError(f"--out: got {out}, which holds a model; expected a new folder, or remove that one")

@@ -3,8 +3,8 @@
 Beside the lists Redis holds a checkpoint offset per partition: it has every list before this offset. The worker that
 owns a partition advances the offset as its writes succeed. If the offset is not what the worker left there (Redis was
 away, came back empty or as an older copy, or the partition was assigned just now), the worker reads the topic from
-that offset to its end and writes each user's newest list. So no memory is needed for a Redis that is away, and nothing
-is lost with the worker.
+that offset to its end and writes the newest list of each key. So no memory is needed for a Redis that is away, and
+nothing is lost with the worker.
 
 Copying takes at most half of the time, and attempts back off while Redis refuses, until it takes a list again. A list
 whose key alone is refused (something else is stored there) does not hold the offset back; it counts as pending until
@@ -27,7 +27,9 @@ from aiokafka.structs import RecordMetadata
 
 from streams import metrics
 from streams.kafka import client as kafka_client
+from streams.kafka import outage
 from streams.publish.list_cache import ListCache, OutgoingList, WriteOutcome
+from streams.publish.list_expiry import expiry_s
 from streams.publish.partition_progress import PartitionProgress
 from streams.publish.redis_refusal import CacheUnavailable
 from streams.publish.topic_replay import TopicReplay
@@ -75,8 +77,8 @@ class Backfill:
         self._ttl_s = settings.redis.ttl_s
         self._cache = cache
         self._owner = ""
-        self._progress = PartitionProgress(settings.kafka.partitions)
-        self._written_meanwhile: dict[str, int] = {}  # while copying: user -> offset of their newest list
+        self._progress = PartitionProgress()
+        self._written_meanwhile: dict[str, int] = {}  # while copying: key -> offset of its newest list
         self._writing = asyncio.Lock()
         self._takes_again = asyncio.Event()
         self._server_changes = cache.server_changes
@@ -99,13 +101,17 @@ class Backfill:
         async with self._writing:
             outcomes = await self._write(lists)
             if self.is_copying:
-                offsets = {list_.user_id: record.offset for list_, record in zip(lists, written, strict=True)}
+                offsets = {list_.key: record.offset for list_, record in zip(lists, written, strict=True)}
                 self._written_meanwhile |= offsets
         for outcome, record in zip(outcomes, written, strict=True):
             self._progress.note_list(record.partition, record.offset, outcome)
         if self._progress.failed and WriteOutcome.RETRY not in outcomes:
             self._takes_again.set()
         self._observe()
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None] | None:
+        """Read lists as Redis has them, see `ListCache.read`."""
+        return await self._cache.read(keys)
 
     async def run(self) -> None:
         """Synchronise for ever, at growing intervals while Redis or Kafka refuses."""
@@ -119,8 +125,7 @@ class Backfill:
                 self._progress.checkpoints = {}
                 pause_s = min(2 * pause_s, MAX_PAUSE_S)
             except kafka_client.KafkaUnavailable as error:
-                if pause_s == CHECK_EVERY_S:
-                    logger.warning("%s; lists are copied to Redis later", error)
+                outage.kafka.seen(str(error), lasts_s=0)
                 pause_s = min(2 * pause_s, MAX_PAUSE_S)
             self._observe()
 
@@ -168,7 +173,7 @@ class Backfill:
 
     async def _write(self, lists: Sequence[OutgoingList]) -> list[WriteOutcome]:
         outcomes = await self._cache.write(lists)
-        self._progress.note_users(lists, outcomes)
+        self._progress.note_keys(lists, outcomes)
         return outcomes
 
     async def _find_ends(self) -> None:
@@ -248,14 +253,14 @@ class Backfill:
             logger.info("copied %d lists to Redis in %.1f s", lists, time.monotonic() - started_s)
 
     async def _put(self, records: Sequence[ConsumerRecord]) -> int:
-        """Write the lists of these records, of each user at most one. Returns their number."""
+        """Write the lists of these records, of each key at most one. Returns their number."""
         for begin in range(0, len(records), BATCH_LISTS):
             began_s = time.monotonic()
             decoded = [(record.offset, self._list(record)) for record in records[begin : begin + BATCH_LISTS]]
             # Of two lists of one version, and of a list and its erasure, the later one must stay.
             async with self._writing:
                 newest = self._written_meanwhile
-                lists = [list_ for offset, list_ in decoded if list_ and offset >= newest.get(list_.user_id, 0)]
+                lists = [list_ for offset, list_ in decoded if list_ and offset >= newest.get(list_.key, 0)]
                 outcomes = await self._write(lists)
             metrics.cache_backfilled_lists.inc(outcomes.count(WriteOutcome.STORED))
             if WriteOutcome.RETRY in outcomes:
@@ -267,17 +272,16 @@ class Backfill:
         """The list in a record of the topic; None if no worker wrote it."""
         key, value = record.key, record.value
         try:
-            user_id = key.decode()
+            text = key.decode()
             version = None if value is None else _decoder.decode(value)
         except (UnicodeDecodeError, msgspec.DecodeError) as error:
             logger.warning("recommendations: got a record of key %r that is no list (%s); it is skipped", key, error)
             metrics.cache_writes.labels("unreadable").inc()
             return None
         if version is None:
-            return OutgoingList(user_id, None)
-        return OutgoingList(
-            user_id, value, version.as_of, version.state_version, record.timestamp // 1000 + self._ttl_s
-        )
+            return OutgoingList(text, None, partition=record.partition)
+        expires_s = expiry_s(record, self._ttl_s)
+        return OutgoingList(text, value, version.as_of, version.state_version, expires_s, record.partition)
 
 
 async def owner_of(settings: Settings) -> str:

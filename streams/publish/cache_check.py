@@ -34,8 +34,8 @@ return refused
 """
 """All commands that the work needs, on a key that nobody uses and that is gone at the end. SET is the first write: a
 full Redis refuses no later one of a script."""
-_NOBODY = "-" * 300
-"""Longer than any id: no user's key is the prefix and this."""
+_NOBODY = "-" * 400
+"""Longer than any key of a list: none is the prefix and this."""
 
 
 async def check(redis: RedisConnection, prefix: str, owner: str | None) -> str:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from streams.kafka.outage import Outage
 from streams.publish.cache_errors import CacheErrors
 from streams.publish.redis_connection import RedisConnection
 from streams.publish.redis_refusal import ERRORS, CacheUnavailable, Refusal, explain
@@ -51,11 +52,11 @@ class CheckpointOffsets:
         Why the lists are not ours, if another installation owned the hash at the last reading.
     """
 
-    def __init__(self, redis: RedisConnection, key: str) -> None:
+    def __init__(self, redis: RedisConnection, key: str, outage: Outage) -> None:
         self.foreign: Refusal | None = None
         self._redis = redis
         self._key = key
-        self._errors = CacheErrors("does not keep checkpoint offsets", "missing lists follow once it does")
+        self._errors = CacheErrors("does not keep checkpoint offsets", "missing lists follow once it does", outage)
         self._damaged: dict[int, bytes] = {}  # partition -> the value that is no offset
         self._beat: tuple[bytes, bytes, float] | None = None  # another owner, its beat, and since when that stands
         self._gone = ""  # an owner whose offsets we take over

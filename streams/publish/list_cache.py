@@ -17,25 +17,33 @@ import msgspec
 from encoders.errors import AfterclickError
 from streams import metrics
 from streams.contracts import LIST_SCHEMA, Recommendations
+from streams.kafka.outage import Outage
 from streams.publish.cache_check import check, unusable
 from streams.publish.cache_errors import CacheErrors
 from streams.publish.checkpoint_offsets import CheckpointOffsets
-from streams.publish.redis_connection import Command, RedisConnection
+from streams.publish.list_key import ListKeys
+from streams.publish.redis_connection import RedisConnection
 from streams.publish.redis_refusal import ERRORS, SINGLE_KEY, explain
+from streams.publish.redis_scripts import Command, KeyScript
 from streams.settings import Settings
 
 _NEWEST_WINS = """
-local stored = redis.call('GET', KEYS[1])
+local payload, as_of, version = a, tonumber(b), tonumber(c)
+local stored = redis.pcall('GET', key)
+if type(stored) == 'table' then return stored end
 if stored then
-  local readable, old = pcall(cjson.decode, stored)
-  if readable and type(old) == 'table' and type(old.as_of) == 'number' and type(old.state_version) == 'number' then
-    local as_of, version = tonumber(ARGV[2]), tonumber(ARGV[3])
-    if old.as_of > as_of or (old.as_of == as_of and old.state_version > version) then return 0 end
+  local old_as_of = tonumber(string.match(stored, '"as_of":%s*(%d+)'))
+  local old_version = tonumber(string.match(stored, '"state_version":%s*(%d+)'))
+  if old_as_of and old_version then
+    if old_as_of > as_of or (old_as_of == as_of and old_version > version) then return 0 end
   end
 end
-redis.call('SET', KEYS[1], ARGV[1], ARGV[4], ARGV[5])
-return 1
+local answer = redis.pcall('SET', key, payload, d, e)
+return answer.err and answer or 1
 """
+"""Finds the fields without decoding the list, which would take Redis four times as long. No text in a list can look
+like a field: JSON escapes the quotes in it."""
+_READ = "return redis.pcall('GET', key)"
 
 
 class ListUnreadable(AfterclickError):
@@ -60,30 +68,59 @@ class _Schema(msgspec.Struct):
 
 @dataclass(frozen=True)
 class OutgoingList:
-    """One user's list on its way to the topic and to Redis.
+    """One list on its way to the topic and to Redis.
 
     Attributes
     ----------
-    user_id : str
-        The user whom the list is for.
+    key : str
+        See `list_key`.
     payload : bytes, optional
         The list's JSON; None erases the list.
     as_of, state_version : int
         The list's version.
     expires_s : int, optional
         Unix time in seconds, by Redis' clock, at which Redis drops the list; None: after the TTL.
+    partition : int
+        Its partition in the topic.
     """
 
-    user_id: str
+    key: str
     payload: bytes | None
     as_of: int = 0
     state_version: int = 0
     expires_s: int | None = None
+    partition: int = 0
 
     @classmethod
-    def of(cls, list_: Recommendations) -> OutgoingList:
+    def of(cls, list_: Recommendations, keys: ListKeys) -> OutgoingList:
         """A list that has just been made."""
-        return cls(list_.user_id, msgspec.json.encode(list_), list_.as_of, list_.state_version)
+        return cls(
+            keys.of(list_.user_id, list_.placement),
+            msgspec.json.encode(list_),
+            list_.as_of,
+            list_.state_version,
+            partition=keys.partition(list_.user_id),
+        )
+
+
+def readable(stored: bytes) -> bytes:
+    """Return a value that Redis has under a user's key.
+
+    Raises
+    ------
+    ListUnreadable
+        A newer worker wrote the value, or it is no list.
+    """
+    try:
+        schema = msgspec.json.decode(stored, type=_Schema).schema
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ListUnreadable(f"Redis: got {error} under the user's key, expected a list; delete the key") from error
+    if schema > LIST_SCHEMA:
+        raise ListUnreadable(
+            f"Redis: got a list of schema {schema}, expected at most {LIST_SCHEMA}; a newer worker wrote it: "
+            "upgrade this program"
+        )
+    return stored
 
 
 class ListCache:
@@ -98,9 +135,10 @@ class ListCache:
     def __init__(self, settings: Settings) -> None:
         self._redis = RedisConnection(settings.redis.address, settings.redis.timeout_ms / 1000)
         self._prefix = settings.key_prefix
-        self.offsets = CheckpointOffsets(self._redis, settings.key_prefix)
+        outage = Outage("Redis", "lists go to the topic, and to Redis once it is back")
+        self.offsets = CheckpointOffsets(self._redis, settings.key_prefix, outage)
         self._ttl_s = settings.redis.ttl_s
-        self._errors = CacheErrors("does not take lists", "they go to the topic, and to Redis once it does")
+        self._errors = CacheErrors("does not take lists", "they go to the topic, and to Redis once it does", outage)
 
     async def write(self, lists: Sequence[OutgoingList]) -> list[WriteOutcome]:
         """Write or erase lists.
@@ -108,7 +146,7 @@ class ListCache:
         Parameters
         ----------
         lists : sequence of OutgoingList
-            At most one for each user.
+            At most one for each key.
 
         Returns
         -------
@@ -137,6 +175,25 @@ class ListCache:
                 outcomes.append(WriteOutcome.STORED)
         return outcomes
 
+    async def read(self, keys: Sequence[str]) -> list[bytes | None] | None:
+        """Read lists as they are stored, whoever wrote them.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            See `list_key`.
+
+        Returns
+        -------
+        list of bytes or None, optional
+            None for a list that is not there, or that Redis does not give; None in place of all if it gives none. No
+            error of Redis is raised: whoever writes finds the same, and logs it.
+        """
+        answers = await self._redis.run([KeyScript(_READ, self._prefix + key) for key in keys])
+        if all(isinstance(answer, ERRORS) for answer in answers):
+            return None
+        return [answer if isinstance(answer, bytes) else None for answer in answers]
+
     def resolved(self) -> None:
         """Redis has every list: log it if errors were logged."""
         self._errors.resolved()
@@ -156,8 +213,8 @@ class ListCache:
         await self._redis.close()
 
     @classmethod
-    async def read_once(cls, settings: Settings, user_id: str) -> bytes | None:
-        """Connect, and read a user's list.
+    async def read_once(cls, settings: Settings, user_id: str, placement: str | None = None) -> bytes | None:
+        """Connect, and read a user's list for a placement.
 
         Returns
         -------
@@ -167,33 +224,23 @@ class ListCache:
         Raises
         ------
         SettingsError, CacheUnavailable
-            Redis refused, or did not answer.
+            Redis refused, or did not answer. The placement is not declared.
         ListUnreadable
             A newer worker wrote the value, or it is no list.
         """
+        key = settings.key_prefix + ListKeys(settings).of(user_id, placement)
         cache = cls(settings)
         try:
-            stored = await cache._redis.run_one("GET", cache._prefix + user_id)
+            stored = await cache._redis.run_one("GET", key)
         except ERRORS as error:
             raise await unusable(cache._redis, error) from None
         finally:
             await cache.close()
-        if stored is None:
-            return None
-        try:
-            schema = msgspec.json.decode(stored, type=_Schema).schema
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ListUnreadable(f"Redis: got {error} under the user's key, expected a list; delete the key") from error
-        if schema > LIST_SCHEMA:
-            raise ListUnreadable(
-                f"Redis: got a list of schema {schema}, expected at most {LIST_SCHEMA}; a newer worker wrote it: "
-                "upgrade this command"
-            )
-        return bytes(stored)
+        return None if stored is None else readable(stored)
 
-    def _command(self, list_: OutgoingList) -> Command:
-        key = self._prefix + list_.user_id
+    def _command(self, list_: OutgoingList) -> Command | KeyScript:
+        key = self._prefix + list_.key
         if list_.payload is None:
             return ("DEL", key)
         expiry = ("EX", self._ttl_s) if list_.expires_s is None else ("EXAT", list_.expires_s)
-        return ("EVAL", _NEWEST_WINS, 1, key, list_.payload, list_.as_of, list_.state_version, *expiry)
+        return KeyScript(_NEWEST_WINS, key, (list_.payload, list_.as_of, list_.state_version, *expiry))

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from streams.kafka.client import partition_of
 from streams.publish.list_cache import OutgoingList, WriteOutcome
 
-MAX_REFUSED_USERS = 10_000
-"""Users whose key alone is refused and who are remembered one by one."""
+MAX_REFUSED_KEYS = 10_000
+"""Keys of lists that alone are refused and that are remembered one by one."""
 
 
 class PartitionProgress:
     """Offsets by partition number.
-
-    Parameters
-    ----------
-    partitions : int
-        How many partitions the topic has.
 
     Attributes
     ----------
@@ -33,14 +27,13 @@ class PartitionProgress:
         The offset of this worker's first list that Redis did not take.
     """
 
-    def __init__(self, partitions: int) -> None:
-        self._partitions = partitions
+    def __init__(self) -> None:
         self.owned: set[int] = set()
         self.checkpoints: dict[int, int] = {}
         self.complete_to: dict[int, int] = {}
         self.ends: dict[int, int] = {}
         self.failed: dict[int, int] = {}
-        self._refused_users: set[str] = set()
+        self._refused_keys: dict[str, int] = {}  # with their partitions
 
     def own(self, partitions: Iterable[int]) -> None:
         """Set the owned partitions. What is known of lost partitions is dropped, and so are the ends of new ones."""
@@ -48,17 +41,15 @@ class PartitionProgress:
         self.ends = {p: end for p, end in self.ends.items() if p in before or p not in self.owned}
         self.checkpoints = {p: offset for p, offset in self.checkpoints.items() if p in self.owned}
         self.complete_to = {p: offset for p, offset in self.complete_to.items() if p in self.owned}
-        self._refused_users = {
-            user_id for user_id in self._refused_users if partition_of(user_id.encode(), self._partitions) in self.owned
-        }
+        self._refused_keys = {key: p for key, p in self._refused_keys.items() if p in self.owned}
 
-    def note_users(self, lists: Iterable[OutgoingList], outcomes: Iterable[WriteOutcome]) -> None:
-        """Remember the users whose key alone Redis refuses, until it takes a list of theirs."""
+    def note_keys(self, lists: Iterable[OutgoingList], outcomes: Iterable[WriteOutcome]) -> None:
+        """Remember the keys that alone Redis refuses, until it takes a list under them."""
         for list_, outcome in zip(lists, outcomes, strict=True):
             if outcome is WriteOutcome.STORED:
-                self._refused_users.discard(list_.user_id)
-            elif outcome is WriteOutcome.REFUSED and len(self._refused_users) < MAX_REFUSED_USERS:
-                self._refused_users.add(list_.user_id)
+                self._refused_keys.pop(list_.key, None)
+            elif outcome is WriteOutcome.REFUSED and len(self._refused_keys) < MAX_REFUSED_KEYS:
+                self._refused_keys[list_.key] = list_.partition
 
     def note_list(self, partition: int, offset: int, outcome: WriteOutcome) -> None:
         """Note a new list of the topic."""
@@ -79,4 +70,4 @@ class PartitionProgress:
         incomplete = (self.owned - self.checkpoints.keys()) | self.failed.keys()
         since = self.failed | {p: self.complete_to.get(p, 0) for p in self.owned}
         lists = sum(max(0, self.ends.get(p, 0) - since[p]) for p in incomplete)
-        return lists + len(self._refused_users)
+        return lists + len(self._refused_keys)

@@ -22,12 +22,12 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import MovedError, RedisClusterException, TimeoutError
 
+from streams.publish import redis_redirects
 from streams.publish.redis_probe import is_cluster
 from streams.publish.redis_refusal import ERRORS, STALE, FileUnreadable, reason_of
+from streams.publish.redis_scripts import MOST_TOGETHER, Command, KeyScript, apart, together
 from streams.settings.redis_address import Address
 
-Command = tuple[Any, ...]
-"""As redis-py takes it: `("GET", key)`, `("EVAL", script, 1, key, …)`; the first key is the only one."""
 _KEYS_PER_MASTER = 30
 """Keys tried for each master until one lies at it; with a hash tag in the prefix all of them lie at one master."""
 
@@ -73,7 +73,7 @@ class RedisConnection:
         self._sentinel: Any = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def run(self, commands: Sequence[Command]) -> list[Any]:
+    async def run(self, commands: Sequence[Command | KeyScript]) -> list[Any]:
         """Send commands.
 
         Returns
@@ -123,7 +123,7 @@ class RedisConnection:
         if self._sentinel is not None:
             await self._sentinel.aclose()
 
-    async def _attempt(self, commands: Sequence[Command]) -> list[Any]:
+    async def _attempt(self, commands: Sequence[Command | KeyScript]) -> list[Any]:
         try:
             client = await self._connected()
             groups = _groups(client, commands)
@@ -138,18 +138,24 @@ class RedisConnection:
                 answers[index] = answer
         return answers
 
-    async def _send(self, client: Any, commands: Sequence[Command]) -> list[Any]:
-        """Send commands to one server."""
+    async def _send(self, client: Any, calls: Sequence[Command | KeyScript]) -> list[Any]:
+        """Send commands to one server. Its keys may lie in several slots, so a cluster takes each call by itself."""
+        in_cluster = isinstance(client, RedisCluster)
+        commands, numbers = [], []
+        for command, number in together(calls, 1 if in_cluster else MOST_TOGETHER):
+            commands.append(command)
+            numbers.append(number)
         try:
+            if in_cluster:
+                return list(apart(numbers, await redis_redirects.send(client, commands, self._server)))
             async with client.pipeline(transaction=False) as pipe:
                 for command in commands:
                     pipe.execute_command(*command)
-                answers: list[Any] = await pipe.execute(raise_on_error=False)
-                return answers
+                return list(apart(numbers, await pipe.execute(raise_on_error=False)))
         except ERRORS as error:
-            return [error] * len(commands)
+            return [error] * len(calls)
         except (LookupError, AttributeError) as error:
-            return [_no_node(error)] * len(commands)
+            return [_no_node(error)] * len(calls)
 
     async def _connected(self) -> Any:
         if self._client is None and not self._is_cluster:
@@ -214,11 +220,12 @@ class RedisConnection:
             return self._sentinel.master_for(address.master, db=address.db, **tls, **options)
         if address.path:
             pool = ConnectionPool(UnixDomainSocketConnection, path=address.path, db=address.db, **options)
-        else:
-            (host, port), *_ = address.hosts
-            kind = SSLConnection if address.tls else Connection
-            pool = ConnectionPool(kind, host=host, port=port, db=address.db, **options)
-        return Redis.from_pool(pool)
+            return Redis.from_pool(pool)
+        return self._server(*address.hosts[0])
+
+    def _server(self, host: str, port: int) -> Redis:
+        kind = SSLConnection if self.address.tls else Connection
+        return Redis.from_pool(ConnectionPool(kind, host=host, port=port, db=self.address.db, **self._options()))
 
     def _options(self) -> dict[str, Any]:
         """Options of every connection. RESP 2: the greeting of RESP 3 needs a right and repeats the password."""
@@ -239,7 +246,7 @@ def _stale(answer: object) -> bool:
     return isinstance(answer, ERRORS) and reason_of(answer) in STALE
 
 
-def _groups(client: Any, commands: Sequence[Command]) -> list[list[int]]:
+def _groups(client: Any, commands: Sequence[Command | KeyScript]) -> list[list[int]]:
     """The indices of the commands that go to one server each."""
     if not isinstance(client, RedisCluster):
         return [list(range(len(commands)))]

@@ -1,4 +1,4 @@
-"""Reads the compacted topic of lists again, from given offsets to the present ends: of each user the newest list.
+"""Reads the compacted topic of lists again, from given offsets to the present ends: of each key the newest list.
 
 An active user has hundreds of lists in the topic before the broker compacts it, so the newest ones are gathered before
 they are passed on. Half of the time is a pause, so that the worker and Kafka have time for new lists. Knows no Redis.
@@ -17,7 +17,7 @@ from streams.kafka import client as kafka_client
 from streams.settings import KafkaSettings
 
 MAX_GATHERED = 4_096
-"""Users whose newest list is gathered at a time: about 12 MB."""
+"""Keys whose newest list is gathered at a time: about 12 MB."""
 
 
 class TopicReplay:
@@ -75,7 +75,7 @@ class TopicReplay:
         Yields
         ------
         list of ConsumerRecord
-            Of each user the newest record among those gathered; `positions` says how far the reading is.
+            Of each key the newest record among those gathered; `positions` says how far the reading is.
         """
         unread = {number for number, position in self.positions.items() if position < self.ends[number]}
         newest: dict[bytes, ConsumerRecord] = {}

@@ -3,15 +3,18 @@
 There is no timer, after Text Embeddings Inference's batcher: while the model works, requests gather, and what has
 gathered is the next batch. A full batch is handed to the model while it still works on the previous one, so that the
 model never waits. Requests that have been waiting too long get a list without the model: a list now is worth more than
-a better one later. Knows neither Kafka nor Redis.
+a better one later. Requests that nobody waits for, and lists that went out without the model, are ranked while nobody
+else waits, in short batches. Knows neither Kafka nor Redis.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from streams import metrics
 from streams.contracts import Recommendations
 from streams.kafka.record_time import now_ms
 from streams.rank.catch_up import CatchUp
@@ -29,7 +32,8 @@ class RankedBatch(NamedTuple):
     Attributes
     ----------
     pending : list of PendingRequest
-        The requests; those of users who are to be forgotten have no list.
+        The requests. Those of users who are to be forgotten, and those for lists to be ranked again for which there was
+        no time, have no list.
     lists : list of Recommendations
         The lists of the others.
     rejected : list of RejectedRequest
@@ -68,6 +72,10 @@ class Batcher:
         """The queue has something new."""
         self._awake.set()
 
+    def ahead(self) -> int:
+        """How many lists that are to be ranked again should be on their way to the models."""
+        return sum(model.ahead() for model in self._models)
+
     async def run(self, batches: asyncio.Queue[asyncio.Task[RankedBatch]]) -> None:
         """Start batches for ever: when a model is free, or a full one ahead of that.
 
@@ -79,9 +87,9 @@ class Batcher:
         while True:
             await self._awake.wait()
             await self._catch_up.wait()
-            rejected, overdue = self._queue.take_rejected(), self._queue.take_overdue()
-            if overdue or rejected:
-                await batches.put(asyncio.create_task(self._without_model(overdue, rejected)))
+            rejected, overdue, stale = self._queue.take_rejected(), self._queue.take_overdue(), self._queue.take_stale()
+            if overdue or rejected or stale:
+                await batches.put(asyncio.create_task(self._without_model(overdue, stale, rejected)))
             batch = self._start_at_model()
             if batch is None:
                 self._awake.clear()
@@ -92,8 +100,9 @@ class Batcher:
         """The next batch, if there is one and a model may take it."""
         variant = self._queue.next_variant()
         model = self._models[variant]
-        limit = model.batch_limit()
-        if len(self._at_model) >= (AT_MODEL if len(self._queue) >= limit else 1):
+        anyone_waits = self._queue.anyone_waits()
+        limit = model.batch_limit() if anyone_waits else model.short_limit()
+        if len(self._at_model) >= (AT_MODEL if anyone_waits and self._queue.awaited >= limit else 1):
             return None
         pending = self._queue.take_batch(variant, limit)
         if not pending:
@@ -110,6 +119,12 @@ class Batcher:
     async def _with_model(self, model: VariantModel, pending: list[PendingRequest]) -> RankedBatch:
         return RankedBatch(pending, await model.rank(pending), [])
 
-    async def _without_model(self, overdue: list[PendingRequest], rejected: list[RejectedRequest]) -> RankedBatch:
+    async def _without_model(
+        self, overdue: list[PendingRequest], stale: list[PendingRequest], rejected: list[RejectedRequest]
+    ) -> RankedBatch:
         requests = [pending.request for pending in overdue if pending.request is not None]
-        return RankedBatch(overdue, self._tier.rank_without_model(requests, "overload", now_ms()), rejected)
+        for pending in overdue:
+            model = self._tier.model(self._tier.variant(pending.user_id))
+            metrics.queue_seconds.labels(model).observe(time.monotonic() - pending.since_s)
+        lists = self._tier.rank_without_model(requests, "overload", now_ms())
+        return RankedBatch([*overdue, *stale], lists, rejected)

@@ -47,6 +47,18 @@ _COUNTERS = (
         "cache",
     ),
     _ModelCounter(
+        "afterclick_text_vectors",
+        "Texts of events and candidates that lists needed, by whether the vector was cached; a miss is made first",
+        {"hit": "vector_hits", "miss": "vector_misses"},
+        "cache",
+    ),
+    _ModelCounter(
+        "afterclick_new_text_vectors",
+        "Texts whose vector was not cached yet, by whether it was read from disk or computed by the model",
+        {"disk": "vectors_read", "model": "vectors_computed"},
+        "source",
+    ),
+    _ModelCounter(
         "afterclick_truncated_contexts", "Contexts truncated to the model's length", {"": "truncated_contexts"}
     ),
     _ModelCounter(

@@ -16,6 +16,7 @@ from cachetools import FIFOCache
 from ranker.score import MAX_LISTS, ListFeedback, Scorer
 from streams import metrics
 from streams.contracts import Feedback, RankRequest
+from streams.metric_labels import REPLACED_MODEL
 
 
 @dataclass
@@ -75,7 +76,7 @@ class RecentLists:
                 if published is None:
                     continue
                 index = published.items.index(feedback.item_id)
-                model = published.scorer.name if published.scorer else metrics.REPLACED_MODEL
+                model = published.scorer.name if published.scorer else REPLACED_MODEL
                 metrics.feedback.labels(model).inc()
                 metrics.feedback_rank.labels(model).observe(index + 1)
                 if published.scorer:

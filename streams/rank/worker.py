@@ -2,7 +2,7 @@
 
     Kafka event -> `request_decoder` -> `request_queue` -> `batcher` -> `variant_model` -> `list_publisher`
 
-Of one user only the newest request is ranked. A request is acknowledged when its list, or a newer one of its user, is
+Of one user and placement only the newest request is ranked. A request is acknowledged when its list, or a newer one, is
 out. Knows Faust's events, but neither its app nor its agents.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any
@@ -19,19 +19,29 @@ import faust
 from prometheus_client import REGISTRY
 from prometheus_client.registry import Collector
 
-from encoders.describe import describe_item
+from encoders.describe import describe_event, describe_item
+from ranker.rules.item_table import ItemTable
 from streams.kafka.acks import InOrder
 from streams.kafka.compacted_reader import Records, items_of
+from streams.kafka.record_reader import RecordReader
 from streams.kafka.record_time import RecordTimes
 from streams.kafka.reliable_producer import ReliableProducer
+from streams.models.text_model import Writes
 from streams.publish.backfill import Backfill
 from streams.rank.batcher import AT_MODEL, Batcher, RankedBatch
 from streams.rank.catch_up import CatchUp
+from streams.rank.completion import Completion
 from streams.rank.list_publisher import ListPublisher
+from streams.rank.lists_reader import ListsReader
+from streams.rank.published_lists import PublishedLists
+from streams.rank.rank_again import RankAgain
+from streams.rank.reason_writer import ReasonWriter
 from streams.rank.request_decoder import RequestDecoder
 from streams.rank.request_queue import RequestQueue
+from streams.rank.stale_lists import StaleLists
 from streams.rank.tier import RankTier
 from streams.rank.variant_model import VariantModel
+from streams.rank.withdrawal import Withdrawal
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -73,15 +83,23 @@ class RankWorker:
         self.acks = InOrder()
         self._tier = tier
         self._model_threads = model_threads
-        self._time_zone = settings.zone
-        self._times = RecordTimes(settings.kafka)
+        times = RecordTimes(settings.kafka)
+        self._reader = RecordReader(settings, times)
         self._room = asyncio.Condition()
         self._catch_up = CatchUp()
-        self._queue = RequestQueue(settings.ranker.max_wait_ms / 1000, tier.variant)
-        self._decoder = RequestDecoder(settings, self._times, self._queue)
+        self._queue = RequestQueue(settings.ranker.max_wait_ms / 1000, tier.variant, settings.ranker.placements)
         models = [VariantModel(tier, variant, model_threads, settings.ranker) for variant in range(len(tier.scorers))]
         self._batcher = Batcher(self._queue, self._catch_up, tier, models)
-        self._publisher = ListPublisher(settings.topic("recommendations"), producer, cache, self.acks, self._forget)
+        self._completion = Completion(settings, tier, producer, self._done, self._batcher.wake)
+        self._decoder = RequestDecoder(settings, times, self._queue, self._completion, tier.rules)
+        self._stale = StaleLists(PublishedLists(settings.ranker.list_size), tier.gone)
+        self._again = RankAgain(settings, self._queue, self._batcher, self._completion, producer, self._stale)
+        self._publisher = ListPublisher(settings, producer, cache, self._stale, self.acks, self._again, self._forget)
+        self._texts = ReasonWriter(settings, tier, self._publisher, cache, self._stale)
+        self._lists = ListsReader(settings, self._stale)
+        self._withdrawal = Withdrawal(settings, self._stale, self._publisher, cache, lambda: len(self.acks) > 0)
+        self._missing: set[str] = set()  # items that are deleted or not available
+        self._prepared: set[int] = set()  # hashes of texts
 
     async def take(self, event: faust.Event) -> None:
         """Receive one message. Returns at once, unless too many requests are pending."""
@@ -90,6 +108,8 @@ class RankWorker:
             return
         self._catch_up.note(message.tp, message.offset, is_full=self._is_full())
         await self._decoder.decode(event)
+        if self._is_full():
+            self._queue.hurry()
         self._batcher.wake()
         if self._is_full():
             async with self._room:
@@ -102,13 +122,51 @@ class RankWorker:
         """
         batches: asyncio.Queue[asyncio.Task[RankedBatch]] = asyncio.Queue(AT_MODEL)
         with _exposed(self._tier.usage):
-            await asyncio.gather(self._batcher.run(batches), self._publish(batches))
+            await asyncio.gather(
+                self._batcher.run(batches), self._publish(batches), self._completion.run(), self._again.run()
+            )
 
     async def prepare(self, records: Records) -> None:
-        """Let the models process the texts of a batch of the `items` topic before requests name the items."""
-        received, _ = await items_of(records, self._times, self._time_zone)
-        texts = [describe_item(item) for item, _ in received.values() if item]
-        await asyncio.get_running_loop().run_in_executor(self._model_threads, self._tier.prepare, texts)
+        """Take a batch of the `items` topic: lists do without items that are gone, and the models process new texts.
+
+        They do so before requests name the items. An item that is sent again costs nothing.
+        """
+        received, _ = await items_of(records, self._reader)
+        present = {item_id: item for item_id, (item, _) in received.items() if item and item.available}
+        gone = received.keys() - present.keys()
+        self._missing |= gone
+        self._missing -= present.keys()
+        self._stale.change(gone, present.keys() - self._tier.rules.table.excluded)
+        self._tier.exposure.know([item_id for item_id, (item, _) in received.items() if item])
+        items = [item for item, _ in received.values() if item]  # users have events about unavailable ones too
+        described = {hash((describe_item(item), describe_event(item))): item for item in items}
+        new = [item for key, item in described.items() if key not in self._prepared]
+        if not new:
+            return  # an upload of what is known
+        self._prepared.update(described)
+        await asyncio.get_running_loop().run_in_executor(self._model_threads, self._tier.prepare, new)
+
+    def keep_rules(self, table: ItemTable, excluded: Set[str], released: Set[str]) -> None:
+        """Rank by these rules from now on. Published lists do without the items that they exclude from all lists."""
+        self._tier.rules.keep(table)
+        self._stale.change(excluded, released - self._missing)
+
+    async def follow_lists(self) -> None:
+        """Keep the index of published lists, for ever."""
+        await self._lists.run()
+
+    async def withdraw(self) -> None:
+        """Publish lists again that show items which are gone, for ever."""
+        await self._withdrawal.run()
+
+    async def word_reasons(self, model: Writes) -> None:
+        """Publish lists again with reasons in the words of a language model, for ever; see `ReasonWriter.run`."""
+        await self._texts.run(model)
+
+    def own(self, partitions: Collection[int]) -> None:
+        """Withdraw items from the lists of these partitions, by number, and rank them again; and of no others."""
+        self._lists.own(partitions)
+        self._again.own(partitions if any(self._tier.scorers) else ())
 
     def resume(self, ends: Mapping[Any, int]) -> None:
         """Partitions were assigned.
@@ -125,6 +183,9 @@ class RankWorker:
         self._forget(None)
         async with self._publisher.publishing:
             self._queue.drop(partitions)
+            self._again.revoke({partition.partition for partition in partitions})
+            self._completion.clear()
+            self._stale.complete.clear()
             self.acks.drop(partitions)
 
     async def close(self, timeout_s: float) -> None:
@@ -134,9 +195,16 @@ class RankWorker:
 
     async def _publish(self, batches: asyncio.Queue[asyncio.Task[RankedBatch]]) -> None:
         while True:
-            await self._publisher.publish(await (await batches.get()))
-            async with self._room:
-                self._room.notify_all()
+            ranked = await (await batches.get())
+            await self._publisher.publish(ranked)
+            self._texts.note(ranked)
+            await self._done([])
+
+    async def _done(self, events: Sequence[Any]) -> None:
+        """Acknowledge events, and let those callers of `take` go on that wait for room."""
+        self.acks.done(events)
+        async with self._room:
+            self._room.notify_all()
 
     def _forget(self, user_ids: Collection[str] | None) -> None:
         """Let the models forget these users, or all users for None, after the calls in progress."""

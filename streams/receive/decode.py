@@ -9,7 +9,7 @@ Pure functions: they know neither Kafka nor where a rejected message goes.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection
 from datetime import tzinfo
 from typing import Any, TypeVar
 
@@ -27,28 +27,41 @@ from streams.contracts import (
     Forget,
     Impression,
     Item,
+    Preference,
     Purchase,
     RankRequest,
+    Search,
+    Triple,
+    UserEvent,
+    UserMerge,
 )
-from streams.receive import lenient, wire_formats
+from streams.receive import lenient, triples, wire_formats
+from streams.receive.embeddings import packed
+from streams.receive.event_checks import check_meaning, check_quantity
 from streams.receive.message import BadMessage, Message, Tombstone, Unreadable
+from streams.receive.schema_errors import invalid
 
 EARLIEST_MS = 631_152_000_000
 """1990-01-01. An event time before it is a unit error (seconds sent as milliseconds) or a default of 0."""
 FUTURE_MS = 24 * 3_600_000
 """How far after its record an event may be dated. A local time mistaken for UTC is wrong by less."""
-INPUTS = ("clicks", "purchases", "impressions", "items", "rank-requests", "forget")
+INPUTS = tuple(topic for topic in TOPICS if topic not in ("recommendations", "dead-letters"))
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {topic: msgspec.json.Decoder(TOPICS[topic]) for topic in INPUTS}
-_TOMBSTONES = {"items": "it deletes the item", "rank-requests": "it means that the user was forgotten"}
-_IDS = {
-    struct: tuple(name for name in struct.__struct_fields__ if name.endswith("_id"))
-    for struct in (Click, Purchase, Impression, Item, RankRequest, Forget)
+_TOMBSTONES = {
+    "items": "it deletes the item",
+    "knowledge": "it deletes the triple",
+    "rank-requests": "it means that the user was forgotten",
+}
+_IDS: dict[type, tuple[str, ...]] = {
+    struct: tuple(name for name in struct.__struct_fields__ if name.endswith("_id") or name == "takes_back")
+    for struct in (Click, Purchase, UserEvent, Search, Preference, Impression, Item, RankRequest, Forget, UserMerge)
 }
 _MAX_CHARACTERS_UNCHECKED = MAX_ID_BYTES // 4
 """An id of so many characters cannot exceed `MAX_ID_BYTES`: UTF-8 takes at most 4 bytes a character."""
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
-Accepted = Click | Impression | Item | RankRequest | Forget
+_Identified = Click | Search | Preference | Impression | Item | RankRequest | Forget | UserMerge
+Accepted = _Identified | Triple
 Priced = TypeVar("Priced", Item, Purchase)
 
 
@@ -58,6 +71,7 @@ def receive(
     zone: tzinfo | None = None,
     from_worker: bool = False,
     coerced: list[str] | None = None,
+    types: Collection[str] | None = None,
 ) -> Accepted | Tombstone:
     """Decode and validate one message.
 
@@ -73,17 +87,33 @@ def receive(
         A worker wrote the message. Then its time may be in the future, and the user of a rank request may be `*`.
     coerced : list of str, optional
         Receives the kind of each value that was coerced (`lenient.KINDS`, "bom").
+    types : collection of str, optional
+        The types of events that have a weight; an event of another type is rejected. None: any type may have one.
 
     Returns
     -------
-    Click, Impression, Item, RankRequest, Forget or Tombstone
+    Click, Search, Preference, Impression, Item, Triple, RankRequest, Forget, UserMerge or Tombstone
         The validated message; currency codes are in upper case.
 
     Raises
     ------
     BadMessage
-        The message is rejected; the text is for its producer.
+        The message is rejected; the text is for its producer. If it was mapped, the text names the path in the record.
     """
+    try:
+        decoded = _receive(message, now_ms, zone, from_worker, coerced)
+        if isinstance(decoded, (UserEvent, RankRequest, Search, Preference, Impression)):
+            check_meaning(decoded, types)
+        return decoded
+    except BadMessage as error:
+        if message.mapped_from is None:
+            raise
+        raise message.mapped_from.explain(message.topic, error) from None
+
+
+def _receive(
+    message: Message, now_ms: int, zone: tzinfo | None, from_worker: bool, coerced: list[str] | None
+) -> Accepted | Tombstone:
     topic, value = message.topic, _value(message)
     if value is None:
         return _tombstone(message, from_worker)
@@ -91,16 +121,21 @@ def receive(
         decoded = _DECODERS[topic].decode(value)
     except _UNDECODABLE as error:
         decoded = _decode_leniently(topic, value, error, zone, coerced)
+    if isinstance(decoded, Triple):
+        return triples.check(message, decoded)
     if isinstance(decoded, Item):
         decoded = _check_item(message, decoded, coerced)
     elif isinstance(decoded, Purchase):
         decoded = _upper_case_currency(decoded, coerced)
+        check_quantity(decoded)
     _check_ids(topic, decoded)
     if isinstance(decoded, RankRequest):
         if from_worker:
             return decoded
         _check_candidates(decoded)
-    if not isinstance(decoded, Item) and decoded.user_id == COLD_START_USER:
+    if isinstance(decoded, UserMerge):
+        _check_merge(decoded)
+    elif not isinstance(decoded, Item) and decoded.user_id == COLD_START_USER:
         raise _reserved(topic)
     _check_time(topic, decoded, None if from_worker else now_ms)
     accepted: Accepted = decoded
@@ -139,6 +174,8 @@ def _tombstone(message: Message, from_worker: bool) -> Tombstone:
             raise BadMessage("key", error, "key is not UTF-8") from None
         if text == COLD_START_USER and topic == "rank-requests" and not from_worker:
             raise _reserved(topic)
+        if topic == triples.TOPIC:
+            triples.deleted(Tombstone(text))
         return Tombstone(text)
     raise BadMessage("null", f"{topic}: got a null value, expected a JSON object; {advice}", "null value")
 
@@ -155,7 +192,7 @@ def _decode_leniently(
             text = f"{topic}: {error}: got {wire_format}"
             raise BadMessage("malformed", text, wire_format.partition(";")[0]) from None
         if isinstance(strict_error, msgspec.ValidationError):
-            raise _invalid(topic, strict_error) from None
+            raise invalid(topic, strict_error) from None
         raise BadMessage("malformed", f"{topic}: {error}; expected one JSON object in UTF-8", "no JSON") from None
     fitted, fitted_kinds = lenient.fit(decoded, TOPICS[topic], zone)
     try:
@@ -164,33 +201,10 @@ def _decode_leniently(
         if wire_format := wire_formats.of_json(decoded):
             text = f"{topic}: {error}: got {wire_format}"
             raise BadMessage("invalid", text, wire_format.partition(";")[0]) from None
-        raise _invalid(topic, error) from None
+        raise invalid(topic, error) from None
     if coerced is not None:
         coerced += [*kinds, *fitted_kinds]
     return converted
-
-
-def _invalid(topic: str, error: Exception) -> BadMessage:
-    advice = "set AFTERCLICK_TIME_ZONE to the zone of such times, or " if "timezone component" in str(error) else ""
-    return BadMessage(
-        "invalid", f"{topic}: {error}; {advice}see `afterclick schema {topic}` for what is expected", _cause(str(error))
-    )
-
-
-def _cause(error: str) -> str:
-    """Shorten msgspec's error text, and drop what depends on the message.
-
-    >>> _cause("Object missing required field `title`")
-    'title missing'
-    >>> _cause("Expected `str`, got `int` - at `$.candidates[3].item_id`")
-    'candidates[].item_id: Expected str, got int'
-    """
-    problem, _, json_path = error.replace("`", "").partition(" - at $")
-    path = re.sub(r"\[[^\]]*\]", "[]", json_path).removeprefix(".")
-    missing = problem.removeprefix("Object missing required field ")
-    if missing != problem:
-        return f"{path}.{missing} missing" if path else f"{missing} missing"
-    return f"{path}: {problem}" if path else problem
 
 
 def _check_item(message: Message, item: Item, coerced: list[str] | None) -> Item:
@@ -208,7 +222,7 @@ def _check_item(message: Message, item: Item, coerced: list[str] | None) -> Item
             "items: title: got only blanks or invisible characters, expected a text; send the name that users know",
             "title blank",
         )
-    return _upper_case_currency(item, coerced)
+    return _upper_case_currency(packed(item), coerced)
 
 
 def _upper_case_currency(decoded: Priced, coerced: list[str] | None) -> Priced:
@@ -232,7 +246,7 @@ def _check_candidates(request: RankRequest) -> None:
             )
 
 
-def _check_ids(topic: str, decoded: Accepted) -> None:
+def _check_ids(topic: str, decoded: _Identified) -> None:
     for field in _IDS[type(decoded)]:
         id_ = getattr(decoded, field)
         if id_ is not None and len(id_) > _MAX_CHARACTERS_UNCHECKED and (size := len(id_.encode())) > MAX_ID_BYTES:
@@ -243,12 +257,21 @@ def _check_ids(topic: str, decoded: Accepted) -> None:
             )
 
 
-def _reserved(topic: str) -> BadMessage:
+def _check_merge(merge: UserMerge) -> None:
+    for field in ("from_user_id", "into_user_id"):
+        if getattr(merge, field) == COLD_START_USER:
+            raise _reserved("merges", field)
+    if (into := merge.into_user_id) == merge.from_user_id:
+        error = f"merges: into_user_id: got {into!r}, which is the from_user_id too, expected another user; correct one"
+        raise BadMessage("merge", error, "into_user_id is the from_user_id")
+
+
+def _reserved(topic: str, field: str = "user_id") -> BadMessage:
     return BadMessage(
         "reserved",
-        f"{topic}: user_id: got {COLD_START_USER!r}, expected a user's id; {COLD_START_USER!r} is the id of the "
+        f"{topic}: {field}: got {COLD_START_USER!r}, expected a user's id; {COLD_START_USER!r} is the id of the "
         "cold-start list: give this user another id",
-        "user_id reserved",
+        f"{field} reserved",
     )
 
 

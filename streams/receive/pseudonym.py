@@ -11,7 +11,9 @@ import hmac
 import msgspec
 from pydantic import SecretStr
 
-from streams.contracts import Click, Forget, Impression
+from streams.contracts import Click, Forget, Impression, Preference, Search, UserMerge
+
+Pseudonymous = Click | Search | Preference | Impression | Forget | UserMerge
 
 
 def pseudonym(user_id: str, key: SecretStr | None) -> str:
@@ -27,8 +29,11 @@ def pseudonym(user_id: str, key: SecretStr | None) -> str:
     return hmac.digest(key.get_secret_value().encode(), user_id.encode(), "sha256").hex()
 
 
-def under_pseudonym(message: Click | Impression | Forget, key: SecretStr | None) -> Click | Impression | Forget:
-    """Replace the message's user id by its pseudonym. Without a key the message stays as it is."""
+def under_pseudonym(message: Pseudonymous, key: SecretStr | None) -> Pseudonymous:
+    """Replace the message's user ids by their pseudonyms. Without a key the message stays as it is."""
     if key is None:
         return message
+    if isinstance(message, UserMerge):
+        ids = (pseudonym(message.from_user_id, key), pseudonym(message.into_user_id, key))
+        return msgspec.structs.replace(message, from_user_id=ids[0], into_user_id=ids[1])
     return msgspec.structs.replace(message, user_id=pseudonym(message.user_id, key))

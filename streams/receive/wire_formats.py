@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from streams.receive import confluent
+
 BOM = b"\xef\xbb\xbf"
 _CONNECT = (
     "with Kafka Connect set value.converter=org.apache.kafka.connect.json.JsonConverter and "
@@ -52,7 +54,7 @@ _TEXTS = (
 )
 _INSPECTED_BYTES = 512
 """Length of the beginning of a text that is inspected; chosen by us, because the patterns above read no more."""
-_CONFLUENT, _GLUE = b"\x00", b"\x03"
+_GLUE = b"\x03"
 
 
 def of_bytes(value: bytes) -> str | None:
@@ -65,13 +67,8 @@ def of_bytes(value: bytes) -> str | None:
         return f"an empty value; {_OBJECT} (a null value, not an empty one, is a tombstone)"
     if wide := _wide(value):
         return f"{wide}; {_ENCODE}"
-    if value[:1] == _CONFLUENT and len(value) > 5:
-        content = "JSON" if value[5:].lstrip()[:1] in (b"{", b"[") else "Avro or Protobuf"
-        schema_id = int.from_bytes(value[1:5], "big")
-        return (
-            f"Confluent wire format, schema id {schema_id}, {content} after it; write plain JSON without a schema "
-            f"registry: use a plain JSON serialiser, or {_CONNECT}"
-        )
+    if part := confluent.framed(value):
+        return f"{confluent.name_of(part)}; {confluent.PLAIN}"
     if value[:1] == _GLUE and value[1:2] in (b"\x00", b"\x05") and len(value) > 18:
         return "the wire format of AWS Glue's schema registry; write plain JSON without a schema registry"
     for prefix, name, advice in _PREFIXES:

@@ -1,4 +1,4 @@
-"""Settings of the connections to Kafka and Redis: addresses, logins, time-outs.
+"""Settings of the connections to Kafka, its schema registry and Redis: addresses, logins, time-outs.
 
 Opens no connection.
 """
@@ -13,6 +13,7 @@ from pydantic import SecretStr, ValidationInfo, field_validator
 
 from streams.settings import redis_address
 from streams.settings.group import PREFIX, TOPIC_LETTERS, SettingsGroup, setting
+from streams.settings.http_url import check_url
 
 
 class SecuritySettings(SettingsGroup):
@@ -78,6 +79,18 @@ class KafkaSettings(SettingsGroup):
         unit="host:port",
     )
     security: SecuritySettings = SecuritySettings()
+    schema_registry_url: str | None = setting(
+        None,
+        "The schema registry of producers that write Avro or Protobuf in Confluent's wire format. Several URLs of one "
+        "registry are separated by commas. `https` uses the certificates of `kafka.security`.",
+        unit="URL",
+    )
+    schema_registry_user_info: SecretStr | None = setting(
+        None, "The login at the schema registry, or its API key.", unit="user:password"
+    )
+    schema_registry_token: SecretStr | None = setting(
+        None, "The bearer token for the schema registry, instead of a login.", unit="secret text"
+    )
     group_id: str = setting(
         "afterclick",
         "The consumer group of the workers. Each tier appends its role: `afterclick-state`, `afterclick-rank`.",
@@ -139,6 +152,35 @@ class KafkaSettings(SettingsGroup):
         """Host and port of each server; an IPv6 address without its brackets."""
         split = (address.rpartition(":") for address in self.bootstrap_servers.split(","))
         return tuple((host.strip("[]"), int(port)) for host, _, port in split)
+
+    @field_validator("schema_registry_url")
+    @classmethod
+    def _urls(cls, value: str | None) -> str | None:
+        urls = [url.strip().rstrip("/") for url in (value or "").split(",") if url.strip()]
+        for url in urls:
+            check_url(url, "set kafka.schema_registry_user_info to user:password")
+        return ",".join(urls) or None
+
+    @field_validator("schema_registry_user_info")
+    @classmethod
+    def _name_and_password(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and (":" not in (text := value.get_secret_value()) or text != text.strip()):
+            raise ValueError("user:password with a colon between them and no white space at the ends")
+        return value
+
+    @field_validator("schema_registry_token")
+    @classmethod
+    def _one_login(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None and info.data.get("schema_registry_user_info") is not None:
+            raise ValueError("no token beside schema_registry_user_info, because a request has one login")
+        if value is not None and not re.fullmatch("[!-~]+", value.get_secret_value()):
+            raise ValueError("ASCII without white space (a line feed from a file?)")
+        return value
+
+    @property
+    def schema_registries(self) -> tuple[str, ...]:
+        """The URLs of the schema registry; none if there is no registry."""
+        return tuple(self.schema_registry_url.split(",")) if self.schema_registry_url else ()
 
     @field_validator("replication_factor")
     @classmethod

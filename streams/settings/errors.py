@@ -14,6 +14,11 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from encoders.errors import AfterclickError
+from streams.settings.group import pairs_text
+
+MAPPING = "mapping"
+"""The type of a pydantic error about mappings: its context has the `problems`, each what the name of the setting ends
+with beyond the error's own name, and a line in words."""
 
 
 class SettingsError(AfterclickError):
@@ -33,7 +38,7 @@ def empty(name: str, field: FieldInfo) -> str:
     An empty value is refused because a template that filled nothing in would silently turn off a token or a static
     membership.
     """
-    if field.default == "":
+    if field.default in ("", ()):
         return ""
     advice = "set it, or unset it" if is_secret(field) else f"unset it for {field.default!r}"
     return f"{name}: got an empty value, expected one; {advice}"
@@ -42,7 +47,7 @@ def empty(name: str, field: FieldInfo) -> str:
 def lines(
     error: ValidationError, fields: Mapping[str, FieldInfo], prefix: str, config: Path | None, given: Collection[str]
 ) -> Iterator[str]:
-    """Describe each wrong value in one line, under its name in the environment.
+    """Describe each wrong value in one line, under its name in the environment or in the file.
 
     Parameters
     ----------
@@ -61,16 +66,39 @@ def lines(
         name = prefix + "__".join(str(part).upper() for part in problem["loc"])
         field = fields.get(name)
         if field is None and problem["type"] == "extra_forbidden":
-            yield f"{config}: {unknown(name, fields)}"
+            yield f"{config}: {_as_in_file(unknown(name, fields), prefix)}"
             continue
-        where = name if config is None or name in given else f"{config}: {name}"
+        if problem["type"] == MAPPING:
+            for ending, line in problem["ctx"]["problems"]:
+                yield f"{_where(name + ending, prefix, config, given)}: {line}"
+            continue
+        where = _where(name, prefix, config, given)
         expected = re.sub(r"^(Value error, |Input should be )", "", problem["msg"])
         if problem["input"] is None:
             yield f"{where}: got nothing, expected {expected}; set it"
         elif field is None or is_secret(field):
             yield f"{where}: got a value not shown, expected {expected}; correct it"
         else:
-            yield f"{where}: got {problem['input']!r}, expected {expected}; unset it for {field.default!r}"
+            got = re.sub(r"//[^/@\s]*@", "//…@", repr(problem["input"]))  # a URL's login is no business of a log
+            default = pairs_text(field.default) if isinstance(field.default, dict) else repr(field.default)
+            yield f"{where}: got {got}, expected {expected}; correct it, or unset it for {default}"
+
+
+def _where(name: str, prefix: str, config: Path | None, given: Collection[str]) -> str:
+    """Name a setting as it is written where it was set."""
+    variable = name.partition(":")[0]
+    return name if config is None or variable in given else f"{config}: {_as_in_file(name, prefix)}"
+
+
+def _as_in_file(text: str, prefix: str) -> str:
+    """Write the names of variables as a TOML file has them.
+
+    >>> _as_in_file("AFTERCLICK_KAFKA__PARTITIONS: got 0", "AFTERCLICK_")
+    'kafka.partitions: got 0'
+    """
+    return re.sub(
+        rf"\b{prefix}[A-Z0-9_]+", lambda found: found[0].removeprefix(prefix).lower().replace("__", "."), text
+    )
 
 
 def is_secret(field: FieldInfo) -> bool:

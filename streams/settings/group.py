@@ -5,6 +5,7 @@ Knows no setting and reads no environment.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -37,6 +38,20 @@ def trim(cls: type[BaseModel], value: object, info: ValidationInfo) -> object:
     """Remove white space around a value, such as the line feed of a file. A secret is left as it was given."""
     annotation = cls.model_fields[info.field_name or ""].annotation
     return value.strip() if isinstance(value, str) and "SecretStr" not in str(annotation) else value
+
+
+def split_commas(value: object) -> object:
+    """Split a text at its commas, as an environment variable gives a list. Any other value is left as it is."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def pairs_text(numbers: Mapping[str, float]) -> str:
+    """Write numbers by name as the environment has them.
+
+    >>> pairs_text({"cart": 2.0, "skip": -0.5})
+    'cart=2,skip=-0.5'
+    """
+    return ",".join(f"{name}={number:g}" for name, number in numbers.items())
 
 
 class SettingsGroup(BaseModel):

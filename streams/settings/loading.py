@@ -12,8 +12,14 @@ from streams.settings.settings import Settings, environment, service_links, toml
 from streams.settings.table import fields
 
 
-def load(config: Path | None = None) -> Settings:
-    """Read the settings from the environment and, behind it, the TOML file `config`.
+def load(config: Path | None = None, profile: str | None = None) -> Settings:
+    """Read the settings from the environment and, behind it, the TOML file `config` and the profile.
+
+    Parameters
+    ----------
+    config : Path, optional
+    profile : str, optional
+        In place of the profile that is set.
 
     Raises
     ------
@@ -29,7 +35,7 @@ def load(config: Path | None = None) -> Settings:
         raise SettingsError("\n".join(filter(None, problems)))
     with toml_file(config):
         try:
-            return Settings()
+            return Settings() if profile is None else Settings.model_validate({"profile": profile})
         except ValidationError as error:
             raise SettingsError("\n".join(lines(error, by_name, PREFIX, config, given))) from None
         except ValueError as error:

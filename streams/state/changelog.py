@@ -10,7 +10,7 @@ from aiokafka.structs import RecordMetadata
 from streams.kafka.client import partition_of
 from streams.kafka.outgoing import Outgoing
 from streams.kafka.reliable_producer import ReliableProducer
-from streams.state.users import Changes
+from streams.state.staged_store import Changes
 
 
 class Store(Protocol):
@@ -44,8 +44,8 @@ class Changelog:
         self._topic = topic
         self._partitions = partitions
 
-    async def write(self, changes: Changes, messages: Sequence[Outgoing]) -> list[Outgoing]:
-        """Produce the changed states and other messages; once Kafka has acknowledged all, write the store.
+    async def write(self, first: Sequence[Outgoing], changes: Changes, messages: Sequence[Outgoing]) -> list[Outgoing]:
+        """Produce `first`, then the changed states and `messages`; once Kafka has acknowledged all, write the store.
 
         Returns
         -------
@@ -62,6 +62,8 @@ class Changelog:
             for user_id, values in changes.items()
             for key, value in values.items()
         ]
+        if first:
+            await self._producer.deliver(first)
         produced = await self._producer.deliver([*states, *messages])
         self._store.apply(
             [(state.key or b"", state.value, metadata) for state, metadata in zip(states, produced, strict=False)]

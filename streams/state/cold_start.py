@@ -20,7 +20,7 @@ EVERY_S = 5.0
 
 
 class ColdStart:
-    """Sends a rank request for the cold-start list whenever its candidates have changed.
+    """Sends a rank request for the cold-start list, and for that of each domain, whenever its candidates have changed.
 
     Parameters
     ----------
@@ -51,18 +51,20 @@ class ColdStart:
         self._store = store
         self._producer = producer
         self._newest_ms = newest_ms
+        self._domains = ("", *settings.candidates.domains)
 
     async def run(self) -> None:
         """Send requests until cancelled."""
-        requested: list[str] = []
+        requested: dict[str, list[str]] = {}  # by domain
         while True:
             await asyncio.sleep(EVERY_S)
             if self._partition not in self._store.partitions():
-                requested = []
+                requested = {}
                 continue
-            request = self._tier.cold_start_request(self._newest_ms())
-            candidates = [candidate.item_id for candidate in request.candidates]
-            if candidates != requested:
-                with suppress(MembershipLost):  # the worker that holds the partition now sends the request
-                    await self._producer.deliver([outgoing_request(self._topic, request)])
-                    requested = candidates
+            for domain in self._domains:
+                request = self._tier.cold_start_request(self._newest_ms(), domain)
+                candidates = [candidate.item_id for candidate in request.candidates]
+                if candidates != requested.get(domain, []):
+                    with suppress(MembershipLost):  # the worker that holds the partition now sends the request
+                        await self._producer.deliver([outgoing_request(self._topic, request)])
+                        requested[domain] = candidates

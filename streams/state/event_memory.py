@@ -1,9 +1,10 @@
 """The memory of a user's accepted events: repeats are recognised by their id, and beyond the memory by their age.
 
-The identity of an event is its event id, its item and its topic. The memory holds two hashes of each event (of the
-identity, and of the item alone) and its time in seconds. It keeps the newest events by *event time*. Its `horizon` is
-the newest time of all events that it ever dropped. An event that is neither in the memory nor newer than the horizon
-may be one that was dropped, so it is treated as a repeat.
+The identity of an event is its event id, its user, its item and its topic. It names the user because the events of a
+visitor who was merged into a user are in the user's memory too, and both may use the same ids. The memory holds two
+hashes of each event (of the identity, and of the item alone) and its time in seconds. It keeps the newest events by
+*event time*. Its `horizon` is the newest time of all events that it ever dropped. An event that is neither in the
+memory nor newer than the horizon may be one that was dropped, so it is treated as a repeat.
 
 The guarantee: no event counts twice, however often and from wherever the log is read again, because an event that
 counted is either in the memory or not newer than the horizon. If an identity comes again with a later time, the memory
@@ -26,13 +27,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from encoders.interest import Event
+from encoders.events.entries import Event
 from ranker.recall.event_runs import NO_EARLIER_EVENTS, EarlierEvents
 
 ENTRY = np.dtype([("second", "<u4"), ("item", "<u4"), ("id", "<u8")])
 Entries = npt.NDArray[Any]
 HOUR_S = 3_600
 NOTHING_DROPPED = -1
+RETURNED = 2**64 - 1
+"""The id of a return is that of its purchase with all bits flipped: each leads to the other."""
 Novelty = Literal["new", "known", "too-old"]
 
 
@@ -62,18 +65,36 @@ class OlderEvents(NamedTuple):
     horizon: int = NOTHING_DROPPED
 
 
-def seen_of(event_id: str, event: Event) -> SeenEvent:
+def seen_of(user_id: str, event_id: str, event: Event) -> SeenEvent:
     """Give an event in the memory's form.
 
     The identity contains item and type, because the lines of an order may share an event id, and so may a click and a
-    purchase.
+    purchase. The user is the one whom the event names.
     """
-    identity = f"{event.type} {event.item} {event_id}"
-    return SeenEvent(
-        second=min(max(0, event.time_ms // 1000), 2**32 - 1),
-        item=event.item & 0xFFFF_FFFF,
-        id=int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "little"),
-    )
+    return _seen(f"{event.type} {event.item} {event_id}", user_id, event.time_ms, event.item)
+
+
+def seen_return(user_id: str, purchase_event_id: str, event: Event) -> SeenEvent:
+    """Give the return of a purchase in the memory's form. A purchase is returned once, whatever the return's own id."""
+    purchase = seen_of(user_id, purchase_event_id, Event(event.item, event.time_ms, "purchase"))
+    return purchase._replace(id=purchase.id ^ RETURNED)
+
+
+def seen_merge(user_id: str, into: str, merged_ms: int) -> SeenEvent:
+    """Give the merge of a user into another one in the memory's form, so that their state is taken in once."""
+    return _seen(f"merge {merged_ms} {into}", user_id, merged_ms, 0)
+
+
+def seen_preference(user_id: str, event_id: str, time_ms: int) -> SeenEvent:
+    """Give a wish, or the revocation of one, in the memory's form."""
+    return _seen(f"preference {event_id}", user_id, time_ms, 0)
+
+
+def _seen(identity: str, user_id: str, time_ms: int, item: int) -> SeenEvent:
+    named = f"{len(user_id)} {user_id} {identity}"
+    digest = hashlib.blake2b(named.encode(), digest_size=8).digest()
+    second = min(max(0, time_ms // 1000), 2**32 - 1)
+    return SeenEvent(second, item & 0xFFFF_FFFF, int.from_bytes(digest, "little"))
 
 
 class EventMemory:
@@ -109,7 +130,7 @@ class EventMemory:
         {"new", "known", "too-old"}
             "too-old": not in the memory, and not newer than the horizon.
         """
-        second = self._newest_of(seen.id)
+        second = self.second_of(seen.id)
         if second is None:
             return "too-old" if seen.second <= self._older.horizon else "new"
         if seen.second > second:
@@ -154,6 +175,15 @@ class EventMemory:
         busiest: int = max(hour_before, hour_after)
         return busiest >= limit
 
+    def entries(self) -> Entries:
+        """Give all events: (n,) `ENTRY`, in any order; an event may be in it twice."""
+        return np.concatenate([self._older.oldest, self._older.middle, as_entries(self.recent)])
+
+    @property
+    def horizon(self) -> int:
+        """Newest time (seconds) of the events that were dropped; `NOTHING_DROPPED` if none was."""
+        return self._older.horizon
+
     def newest_second(self) -> int:
         """Give the newest time (seconds) of all events in the memory; 0 if it is empty."""
         parts = (self._older.middle, self._older.oldest)
@@ -164,7 +194,8 @@ class EventMemory:
         newest, count = self._of_item.get(seen.item, (0, 0))
         self._of_item[seen.item] = max(seen.second, newest), count + 1
 
-    def _newest_of(self, id_: int) -> int | None:
+    def second_of(self, id_: int) -> int | None:
+        """Give the time of an event (seconds), by its id; None if the memory does not have it."""
         seconds = [self._second_of[id_]] if id_ in self._second_of else []
         for part in (self._older.middle, self._older.oldest):
             same = part["second"][part["id"] == id_]

@@ -6,12 +6,13 @@ offsets in order.
 0. Take: `Intake.take` queues the event. It is in `Intake`.
 1. Apply: `EventApplier` changes the state of its user in memory. The event is in `Pending.requests` if its user needs a
    new list, else in `Pending.events`.
-2. Produce: the changed states and `Pending.messages` go to Kafka, which acknowledges them. The event is in the content
-   of `Pending`, which `Flush` has taken.
+2. Produce: `Pending.first`, then the changed states and `Pending.messages` go to Kafka, which acknowledges them. The
+   event is in the content of `Pending`, which `Flush` has taken.
 3. Store: the same states go to the local store. The event stays where it is.
 4. Acknowledge: the events of `Pending.events` are acknowledged and are nowhere from now on. The events of
    `Pending.requests` move to the `DueRequests`.
-5. Request: `DueRequests.send` produces rank requests, then acknowledges the events that they answer.
+5. Request: `DueRequests.send` produces rank requests, then acknowledges the events that they answer. An upstream
+   recommender's request that is to be completed takes the same way, without a state of its own.
 
 `EventApplier` does step 1, `Flush` steps 2 to 4, `DueRequests` step 5. After a crash Kafka delivers again each event
 that was not acknowledged, and `StateTier.accept` recognises those that are in the state already. So no event is lost,
@@ -65,11 +66,13 @@ class Flush:
         """
         pending = self._pending.take()
         changes = self._users.begin_flush()
-        states = await self._changelog.write(changes, pending.messages)  # steps 2 and 3
+        states = await self._changelog.write(pending.first, changes, pending.messages)  # steps 2 and 3
         self._users.end_flush()
         self._acks.done(pending.events)  # step 4
         for user_id, request in pending.requests.items():
             self._requests.add(user_id, request)
+        self._requests.incomplete += pending.incomplete
+        self._requests.make_anew(pending.anew)
         metrics.users_flushed.inc(len(changes))
         for state in states:
             if state.value is not None and is_record(state.key or b""):

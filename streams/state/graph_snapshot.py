@@ -76,7 +76,7 @@ class GraphSnapshot:
     """
 
     def __init__(self, catalogue: Catalogue, path: Path, model: str) -> None:
-        self._index = catalogue.index
+        self._index = catalogue.text.index
         self._path = path
         self._model = model
         self._saved_changes = 0

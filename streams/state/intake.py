@@ -1,12 +1,13 @@
 """Events that were received from Kafka and wait for the next flush, with a bound on what is in flight.
 
-Knows nothing of what is in an event.
+An event that is not ready holds up its own partition alone: the state keeps the offset that it applied last, so a
+partition's events stay in order. Knows nothing of what is in an event.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from faust.types import EventT
@@ -27,11 +28,17 @@ class Intake:
     ----------
     acks : InOrder
         Gets every event that is taken.
+
+    Attributes
+    ----------
+    has_more : bool
+        Whether the latest batch left events that may be ready.
     """
 
     def __init__(self, acks: InOrder) -> None:
         self._acks = acks
         self._events: list[EventT[Any]] = []
+        self.has_more = False
         self._arrived = asyncio.Event()
         self._flushed = asyncio.Condition()
 
@@ -52,9 +59,18 @@ class Intake:
         """End the wait: a flush has work without a new event, or the worker closes."""
         self._arrived.set()
 
-    def next_batch(self) -> list[EventT[Any]]:
-        """Remove the oldest events, at most `MAX_BATCH`, and return them."""
-        batch, self._events = self._events[:MAX_BATCH], self._events[MAX_BATCH:]
+    def next_batch(self, is_ready: Callable[[EventT[Any]], bool]) -> list[EventT[Any]]:
+        """Remove the oldest events that are ready, at most `MAX_BATCH`, and return them."""
+        batch: list[EventT[Any]] = []
+        left: list[EventT[Any]] = []
+        held: set[object] = set()
+        for event in self._events:
+            if len(batch) < MAX_BATCH and event.message.tp not in held and is_ready(event):
+                batch.append(event)
+            else:
+                held.add(event.message.tp)
+                left.append(event)
+        self._events, self.has_more = left, len(batch) == MAX_BATCH
         return batch
 
     async def flushed(self) -> None:

@@ -1,7 +1,7 @@
-"""Exchange the items' counts (co-visits, trends) through the compacted topic `item-counts`.
+"""Exchange the items' counts (co-visits, trends) and dates through the compacted topic `item-counts`.
 
 Every worker counts the events of its users, stores what it counted, and reads what all workers stored, itself in an
-earlier life included.
+earlier life included. It stores the dates of the items that it owns, see `item_dates`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from streams.faust_compat.fencing import MembershipLost
 from streams.kafka.compacted_reader import Records
 from streams.kafka.outgoing import Outgoing
 from streams.kafka.reliable_producer import ReliableProducer
+from streams.settings import Settings
+from streams.state.changelog import Store
+from streams.state.item_dates import ItemDates, decode_date, encode_date
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +28,27 @@ COUNTS = "item-counts"
 STORE_EVERY_S = 5.0
 """A worker that dies loses at most the co-visit counts of these seconds. States lose nothing."""
 ITEMS_PER_TURN = 16
+DATES_PER_TURN = 128
 PAUSE_S = 0.01
 """Counts are sent a few at a time: sent all at once, they would delay the events by a tenth of a second."""
+
+
+def put_counts(counts: Counts, dates: ItemDates, records: Records) -> None:
+    """Take in a batch of the topic, except what these counts themselves have newer."""
+    for record in records:
+        if (date := decode_date(record.key, record.value)) is not None:
+            dates.put(*date)
+            continue
+        if record.value is None:
+            continue
+        try:
+            shard, item, of_item = decode_counts(record.key, record.value)
+        except ValueError as error:
+            metrics.item_counts_unreadable.inc()
+            logger.warning("%s/%d/%d: %s", record.topic, record.partition, record.offset, error)
+            continue
+        if not counts.has_newer(shard, item):
+            counts.put(shard, item, of_item)
 
 
 class ItemCountExchange:
@@ -36,33 +58,38 @@ class ItemCountExchange:
     ----------
     counts : Counts
         Of all workers, in memory.
+    dates : ItemDates
+        Of all items, in memory.
+    store : Store
+        Says which partitions this worker holds.
     producer : ReliableProducer
         Sends messages until Kafka has acknowledged them.
-    topic : str
-        Full name of the topic.
+    settings : Settings
+        Of the worker.
     turn : asyncio.Lock
         Is held by a flush. So no event is in the stored counts before it is in its user's stored state.
     """
 
-    def __init__(self, counts: Counts, producer: ReliableProducer, topic: str, turn: asyncio.Lock) -> None:
+    def __init__(
+        self,
+        counts: Counts,
+        dates: ItemDates,
+        store: Store,
+        producer: ReliableProducer,
+        settings: Settings,
+        turn: asyncio.Lock,
+    ) -> None:
         self._counts = counts
+        self._dates = dates
+        self._store = store
         self._producer = producer
-        self._topic = topic
+        self._topic = settings.topic(COUNTS)
+        self._partitions = settings.kafka.partitions
         self._turn = turn
 
     async def put(self, records: Records) -> None:
-        """Take in counts that workers have stored."""
-        for record in records:
-            if record.value is None:
-                continue
-            try:
-                shard, item, counts = decode_counts(record.key, record.value)
-            except ValueError as error:
-                metrics.item_counts_unreadable.inc()
-                logger.warning("%s/%d/%d: %s", record.topic, record.partition, record.offset, error)
-                continue
-            if not self._counts.has_newer(shard, item):
-                self._counts.put(shard, item, counts)
+        """Take in counts and dates that workers have stored."""
+        put_counts(self._counts, self._dates, records)
 
     async def run(self) -> None:
         """Store the changed counts at intervals, until cancelled."""
@@ -76,3 +103,15 @@ class ItemCountExchange:
                         [Outgoing(self._topic, *encode_counts(shard, item, counts)) for shard, item, counts in batch]
                     )
                 await asyncio.sleep(PAUSE_S)
+
+    async def run_dates(self) -> None:
+        """Store the dates of new items at intervals, until cancelled. The topic has been read when this is called."""
+        self._dates.begin()
+        while True:
+            new = iter(self._dates.to_store(self._store.partitions(), self._partitions))
+            while batch := list(islice(new, DATES_PER_TURN)):
+                with suppress(MembershipLost):  # the worker that holds the items now stores their dates
+                    await self._producer.deliver([Outgoing(self._topic, *encode_date(*pair)) for pair in batch])
+                    self._dates.stored(batch)
+                await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(STORE_EVERY_S)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from encoders.interest import item_key
+from encoders.events.entries import item_key
 from ranker.recall.catalogue import Catalogue
 from streams.contracts import Impression, Item
 from streams.receive.message import Tombstone

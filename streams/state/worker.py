@@ -16,13 +16,16 @@ from typing import Any
 
 from faust.types import EventT
 
+from encoders.interest import Vector
 from encoders.text.vector_store import Encoder
 from streams import metrics
 from streams.faust_compat.fencing import MembershipLost
 from streams.kafka.acks import InOrder
 from streams.kafka.compacted_reader import Records
-from streams.kafka.record_time import RecordTimes
+from streams.kafka.record_reader import RecordReader
 from streams.kafka.reliable_producer import ReliableProducer
+from streams.kafka.schema_registry import registry_of
+from streams.models.text_model import Writes
 from streams.settings import Settings
 from streams.state.catalogue_feed import CatalogueFeed
 from streams.state.changelog import Changelog, Store
@@ -33,7 +36,8 @@ from streams.state.event_receiver import EventReceiver
 from streams.state.event_router import EventRouter
 from streams.state.flush import Flush
 from streams.state.intake import Intake
-from streams.state.item_counts import COUNTS, ItemCountExchange
+from streams.state.item_counts import ItemCountExchange
+from streams.state.merger import Merger
 from streams.state.pending import Pending
 from streams.state.tier import StateTier
 
@@ -86,16 +90,28 @@ class StateWorker:
         self._turn = asyncio.Lock()  # held while users are changed or written
         self._closed = asyncio.Event()
         requests_topic = settings.topic("rank-requests")
-        times = RecordTimes(settings.kafka)
+
+        async def encode(texts: Sequence[str]) -> Vector:
+            return await asyncio.get_running_loop().run_in_executor(model_thread, encoder.encode, texts)
+
+        async def encode_queries(texts: Sequence[str]) -> Vector:
+            return await asyncio.get_running_loop().run_in_executor(model_thread, encoder.encode_events, texts)
+
+        reader = RecordReader(settings)
         self._intake = Intake(self.acks)
-        self._feed = CatalogueFeed(settings, tier, encoder, model_thread, times, self.refresh)
+        registry_of(settings.kafka).on_learnt.append(self._intake.wake)
+        self._feed = CatalogueFeed(tier, encoder, model_thread, reader, self.refresh)
         self._router = EventRouter(settings, self._pending)
-        self._receiver = EventReceiver(settings, times, self._router, self._feed.known_items, self._pending)
-        self._requests = DueRequests(tier, producer, requests_topic, self.acks)
-        self._applier = EventApplier(tier, self._receiver, self._requests, requests_topic, self._pending)
+        known_items = self._feed.known_items
+        self._receiver = EventReceiver(settings, reader, self._router, known_items, self._pending, self.acks)
+        self._requests = DueRequests(tier, producer, requests_topic, self.acks, encode, settings.candidates.domains)
+        self._merger = Merger(settings, tier, self._router, self._requests, self._pending)
+        self._applier = EventApplier(
+            tier, self._receiver, self._requests, self._merger, settings, self._pending, encode_queries
+        )
         durable = Changelog(producer, store, changelog, settings.kafka.partitions)
         self._flush = Flush(tier.users, self._pending, durable, self.acks, self._requests)
-        self._counts = ItemCountExchange(tier.counts, producer, settings.topic(COUNTS), self._turn)
+        self._counts = ItemCountExchange(tier.counts, tier.dates, store, producer, settings, self._turn)
         self._cold_start = ColdStart(settings, tier, store, producer, self._newest_ms)
 
     async def take(self, events: Sequence[EventT[Any]]) -> None:
@@ -116,10 +132,10 @@ class StateWorker:
                     flush_s = await self._apply_and_flush()
                     if self._closed.is_set():
                         return
-                    await self._requests.send(flush_s)
+                    await self._requests.send(flush_s, self._intake.__len__)
                 except MembershipLost as error:
                     self._abandon(error)
-            if self._intake or self._requests:
+            if self._intake.has_more or self._requests or self._merger.is_busy():
                 self._intake.wake()
             await self._intake.flushed()
 
@@ -127,7 +143,7 @@ class StateWorker:
         """Steps 1 to 4 of `flush` for the events that arrived. Returns how long they took, in seconds."""
         started = time.monotonic()
         self._router.held_partitions = self._store.partitions()
-        await self._applier.apply(self._intake.next_batch())
+        await self._applier.apply(self._intake.next_batch(self._receiver.is_ready))
         await self._flush.run()
         flush_s = time.monotonic() - started
         metrics.flush_seconds.observe(flush_s)
@@ -148,6 +164,8 @@ class StateWorker:
             self._intake.drop(partitions)
             self.acks.drop(partitions)
             self._requests.clear()
+            self._merger.clear()
+            self._applier.waiting_wishes.clear()
             self._applier.repeats.begin()
             self._tier.suspend()
 
@@ -174,9 +192,17 @@ class StateWorker:
         """Store the changed counts at intervals, until cancelled."""
         await self._counts.run()
 
+    async def store_dates(self) -> None:
+        """Store when new items appeared, until cancelled. To be called once the catalogue is read."""
+        await self._counts.run_dates()
+
     async def serve_cold_start(self) -> None:
         """Have the cold-start list made whenever it would differ from the last one, until cancelled."""
         await self._cold_start.run()
+
+    async def read_wishes(self, model: Writes) -> None:
+        """Let a language model read the wishes that the patterns do not understand, for ever; see `WaitingWishes`."""
+        await self._applier.waiting_wishes.run(model, self._intake.wake)
 
     def notes(self) -> list[str]:
         """Tell an operator what is wrong although the worker is ready. Any thread may call this."""
@@ -199,6 +225,8 @@ class StateWorker:
         self._pending.clear()
         self._intake.clear()
         self._requests.clear()
+        self._merger.clear()
+        self._applier.waiting_wishes.clear()
         self._applier.repeats.begin()
         self._tier.users.discard()
         self._tier.suspend()

@@ -60,6 +60,8 @@ class EmbeddedKafka:
     def __enter__(self) -> EmbeddedKafka:
         try:
             confluent_kafka = importlib.import_module("confluent_kafka")
+            # `list_topics` would import it, and turn a Ctrl-C that comes then into an ImportError.
+            importlib.import_module("confluent_kafka.admin")
         except ImportError as error:
             raise _missing("confluent-kafka") from error
         self._owner: Any = confluent_kafka.Producer({"test.mock.num.brokers": 1, "log_level": 4})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pydantic import SecretStr
 
 from encoders.errors import AfterclickError
 from streams.settings import PREFIX, Settings
+from streams.settings.group import pairs_text
 
 COMMAND = (sys.executable, "-m", "streams.cli", "worker")
 TIERS_OF_ROLE = {"all": 2, "state": 1, "rank": 1}
@@ -105,9 +107,14 @@ class WorkerProcess:
         return sum(s.value for s in self.samples() if s.name == metric and labels.items() <= s.labels.items())
 
     def wait(
-        self, metric: str, goal: float, timeout_s: float = 90.0, advance: Callable[[float], None] = lambda _: None
+        self,
+        metric: str,
+        goal: float,
+        timeout_s: float = 90.0,
+        advance: Callable[[float], None] = lambda _: None,
+        **labels: str,
     ) -> None:
-        """Wait until the sum of a metric's samples reaches `goal`.
+        """Wait until the sum of a metric's samples that have these labels reaches `goal`.
 
         Parameters
         ----------
@@ -123,7 +130,7 @@ class WorkerProcess:
             The process has ended, or the time is over.
         """
         deadline = time.monotonic() + timeout_s
-        while (total := self.total(metric)) < goal:
+        while (total := self.total(metric, **labels)) < goal:
             if time.monotonic() > deadline:
                 raise WorkerFailed(
                     f"{metric}: got {total:g} after {timeout_s:g} s, expected {goal:g}; is the machine busy? "
@@ -163,7 +170,7 @@ class WorkerProcess:
 
 
 @contextmanager
-def worker(settings: Settings, role: str = "all") -> Iterator[WorkerProcess]:
+def worker(settings: Settings, role: str = "all", command: Sequence[str] | None = None) -> Iterator[WorkerProcess]:
     """Run a worker; stop it at the end of the context. An error in the context prints the end of the worker's log.
 
     Parameters
@@ -172,6 +179,8 @@ def worker(settings: Settings, role: str = "all") -> Iterator[WorkerProcess]:
         With a data folder and a metrics port that no other worker uses.
     role : {"all", "state", "rank"}
         The tiers that it runs.
+    command : sequence of str, optional
+        See `WorkerProcess`.
 
     Examples
     --------
@@ -198,11 +207,11 @@ def worker(settings: Settings, role: str = "all") -> Iterator[WorkerProcess]:
                 # produce items and clicks to Kafka here, and read lists from Kafka or Redis
                 assert process.get("/readyz")[0] == 200
     """
-    process = WorkerProcess(settings, role)
+    process = WorkerProcess(settings, role, command)
     try:
         yield process
-    except WorkerFailed:
-        raise  # its message has the end of the log
+    except (WorkerFailed, KeyboardInterrupt):
+        raise  # its message has the end of the log; Ctrl-C is no failure
     except BaseException:
         sys.stderr.write(f"the worker: {process.log_end()}\n")
         raise
@@ -219,8 +228,12 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def _variables(group: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
     for name, value in group.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and all(isinstance(number, float) for number in value.values()):
+            yield prefix + name.upper(), pairs_text(value)
+        elif isinstance(value, dict):
             yield from _variables(value, f"{prefix}{name.upper()}__")
-        elif value is not None:
+        elif isinstance(value, tuple) and value and isinstance(value[0], dict):
+            yield prefix + name.upper(), json.dumps(value)
+        elif value not in (None, ()):  # an empty list cannot be written; it is the default
             plain = value.get_secret_value() if isinstance(value, SecretStr) else value
             yield prefix + name.upper(), ",".join(plain) if isinstance(plain, tuple) else str(plain)

@@ -15,6 +15,9 @@ from streams.kafka.topics import group_id
 from streams.settings import KafkaSettings, Settings
 from streams.worker.ending import Ending
 
+BATCH_BYTES = 1 << 17
+"""Sent to a partition in one request, at most: what waits for the last one to be stored is sent in one, not in nine."""
+
 TierName = Literal["state", "rank"]
 
 
@@ -39,6 +42,7 @@ def build_app(settings: Settings, tier: TierName, ending: Ending, largest: Mappi
         consumer_metadata_max_age_ms=METADATA_AGE_MS,
         consumer_group_instance_id=f"{kafka.instance_id}-{tier}" if kafka.instance_id else None,
         producer_acks=-1,
+        producer_max_batch_size=min([BATCH_BYTES, *largest.values()]),
         producer_max_request_size=max(largest.values(), default=BROKERS_LARGEST),
         stream_wait_empty=False,  # the tiers finish their work in `on_revoked` and `close`, in bounded time
         store="memory://" if tables.store == "memory" else "rocksdb://?driver=rocksdict",

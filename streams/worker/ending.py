@@ -59,5 +59,6 @@ def _exit_late(worker: faust.Worker, grace_s: float) -> None:
     while not worker.should_stop:
         time.sleep(0.2)
     time.sleep(CRASH_GRACE_S if worker.crashed else grace_s)
-    logger.error("the worker did not drain in time; Kafka delivers again what was not acknowledged")
+    if not worker.crashed:
+        logger.error("the worker did not stop in time and is ended; Kafka delivers again what was not acknowledged")
     os._exit(1)

@@ -60,7 +60,7 @@ class TierReport:
 class Health:
     """The worker's state. Every answer is a list of problems, empty if there are none.
 
-    The metric `afterclick_worker_ready` is computed from it whenever it is read.
+    The metrics `afterclick_worker_ready` and `afterclick_kafka_away` are computed from it whenever they are read.
 
     Attributes
     ----------
@@ -68,6 +68,8 @@ class Health:
         Returns whether the models' process has the models in memory.
     away : str
         Why no server of Kafka answers before the tiers have started, in words; empty if one does.
+    waits_for : callable
+        Returns for which other service messages wait, in words; empty if none waits. A restart would not help.
     notes : list of callable
         Each returns notes for a person on a worker that is ready, such as an empty catalogue.
     """
@@ -75,11 +77,13 @@ class Health:
     def __init__(self, limits: settings.HealthSettings, tiers: Collection[str]) -> None:
         self.models_loaded: Callable[[], bool] = lambda: False
         self.away = ""
+        self.waits_for: Callable[[], str] = str
         self.notes: list[Callable[[], list[str]]] = []
         self._limits = limits
         self._tiers = {tier: TierReport() for tier in tiers}
         for name in tiers:
             metrics.ready.labels(name).set_function(partial(self._is_ready, name))
+            metrics.kafka_away.labels(name).set_function(partial(self._is_away, name))
 
     def set_ready(self, tier: str, ready: bool) -> None:
         """Note whether tables are restored and the catalogue is read. False while partitions are being assigned."""
@@ -89,7 +93,7 @@ class Health:
         """Note that the event loop turned, and what there is to do. To be called every second."""
         noted, now = self._tiers[tier], time.monotonic()
         idle = work.lag <= work.held and not work.silent and not work.mute_s
-        if idle or not noted.ready or work.away or work.done != noted.work.done:
+        if idle or not noted.ready or work.away or self.waits_for() or work.done != noted.work.done:
             noted.moved_at = now
         noted.work, noted.turned_at = work, now
 
@@ -110,15 +114,22 @@ class Health:
     def why_not_ready(self) -> list[str]:
         """Return the problems by which lists are not fresh."""
         missing = [line for name in self._tiers for line in self._why_not_ready(name)]
-        return list(dict.fromkeys(missing))
+        waits = [self.waits_for()] if missing and self.waits_for() else []
+        return list(dict.fromkeys([*missing, *waits]))
 
     def _is_ready(self, name: str) -> float:
         return float(not self._why_not_ready(name))
 
+    def _is_away(self, name: str) -> float:
+        return float(bool(self._why_away(name)))
+
+    def _why_away(self, name: str) -> str:
+        return self._tiers[name].work.away or self.away
+
     def _why_not_ready(self, name: str) -> list[str]:
         tier, work = self._tiers[name], self._tiers[name].work
         wrong = [line for line in self.why_not_alive() if line.startswith(f"{name}: ")]
-        if away := work.away or self.away:
+        if away := self._why_away(name):
             wrong.append(f"Kafka: {away}")
         elif work.mute_s:
             wrong.append(f"{name}: the consumer group's coordinator has not answered for {work.mute_s:.0f} s")
@@ -135,4 +146,5 @@ class Health:
 
     def worth_knowing(self) -> list[str]:
         """Return notes for a person. They do not make a worker unready, because a restart would not change them."""
-        return [note for notes in self.notes for note in notes()]
+        waits = [self.waits_for()] if self.waits_for() else []
+        return [*waits, *(note for notes in self.notes for note in notes())]

@@ -17,7 +17,7 @@ from streams.faust_compat.app import records_to_restore
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
-LOG_EVERY_S = 5.0
+LOG_EVERY_S = 10.0
 
 
 async def watch_restore(app: faust.App) -> None:

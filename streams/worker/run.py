@@ -7,34 +7,48 @@ with one line.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Literal
 
-import faust
+from prometheus_client import REGISTRY
 from threadpoolctl import threadpool_limits
 
+from streams import metrics
+from streams.faust_compat.app import StartsAppsTogether
+from streams.kafka.schema_registry import registry_of
+from streams.models.process_cost import ProcessCost
 from streams.rank.serving import Serving
+from streams.rules.live_rules import LiveRules
 from streams.settings import Settings
 from streams.worker import data_folder, probes, startup
 from streams.worker.app import TierName
 from streams.worker.ending import Ending, limit_shutdown
 from streams.worker.health import Health
+from streams.worker.http_process import HttpProcess
 from streams.worker.rank_app import rank_app
+from streams.worker.start_steps import steps
 from streams.worker.state_app import state_app
+
+logger = logging.getLogger(__name__)
 
 Role = Literal["state", "rank", "all"]
 
 
-def run(settings: Settings, role: Role, serving: Serving) -> int:
+def run(settings: Settings, role: Role, serving: Serving, serve_command: Sequence[str] | None = None) -> int:
     """Work until SIGTERM or SIGINT; return the process's exit status.
 
     Parameters
     ----------
     serving : Serving
         The models that the role needs; they may still be loading.
+    serve_command : sequence of str, optional
+        The command of a process that serves HTTP beside the worker.
 
     Raises
     ------
-    SettingsError, TopicError, KafkaRefuses, ModelNotFound, ModelUnsupported
+    SettingsError, RulesError, TopicError, KafkaRefuses, ModelNotFound, ModelUnsupported
         Before anything was taken from Kafka. A Redis that refuses this worker is a wrong setting.
     StateUnreadable
         A newer worker wrote the states that were restored; none of them was changed.
@@ -42,29 +56,48 @@ def run(settings: Settings, role: Role, serving: Serving) -> int:
     if role in ("state", "all") and settings.tables.store == "rocksdb":
         data_folder.claim(settings.tables.data_dir)
     tiers: list[TierName] = ["state", "rank"] if role == "all" else [role]
+    rules = LiveRules(settings)
     health = Health(settings.health, tiers)
+    health.waits_for = lambda: registry_of(settings.kafka).why_away
+    metrics.show_build([""])
+    REGISTRY.register(ProcessCost(serving.pids))
     if settings.metrics.port:
         probes.serve(settings.metrics, health)
+    steps.end("imports")
     largest = startup.prepare(settings, tiers, health)
     if largest is None:
-        return 0
+        return _ended_early()
+    steps.end("checks")
     threadpool_limits(1, "blas")  # numpy's products are small here: a second thread would wait more than it computes
     serving.load()
     health.models_loaded = serving.loaded
+    for step, at_s in serving.steps().items():
+        steps.end(step, at_s)
     if not startup.wait_for_kafka(settings, health):
-        return 0
+        return _ended_early()
     ending = Ending()
     apps = []
     if serving.encoder:
-        apps.append(state_app(settings, serving.encoder, health, ending, largest))
+        apps.append(state_app(settings, serving.encoder, rules, health, ending, largest))
     if role in ("rank", "all"):
-        apps.append(rank_app(settings, serving, health, ending, largest))
-    worker = faust.Worker(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
+        apps.append(rank_app(settings, serving, rules, health, ending, largest))
+    steps.end("warm-up")
+    worker = StartsAppsTogether(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None
     limit_shutdown(worker, settings.grace_s)
     try:
-        worker.execute_from_commandline()
+        with HttpProcess(serve_command) if serve_command else nullcontext():
+            worker.execute_from_commandline()
     except SystemExit as stopped:
         if ending.reason:
             raise ending.reason from None
+        if stopped.code:
+            logger.error("the worker ends after an error that is a bug; please report the lines above")
+        else:
+            logger.info("the worker has stopped")
         return int(stopped.code or 0)
+
+
+def _ended_early() -> int:
+    logger.info("the worker has stopped before it was ready")
+    return 0

@@ -15,7 +15,9 @@ from typing import TypeVar
 
 from streams import metrics
 from streams.kafka import client as kafka_client
-from streams.kafka import rights
+from streams.kafka import outage, rights, team_topics
+from streams.kafka.registry_client import RegistryClient, RegistryUnavailable
+from streams.kafka.topic_mending import mend
 from streams.kafka.topics import ensure_topics, topic_specs
 from streams.publish.backfill import owner_of
 from streams.publish.list_cache import ListCache
@@ -25,7 +27,7 @@ from streams.worker.health import Health
 
 logger = logging.getLogger(__name__)
 
-LOG_EVERY_S = 10.0
+ASK_AGAIN_S = 10.0
 LOOK_EVERY_S = 1.0
 Done = TypeVar("Done")
 
@@ -35,10 +37,11 @@ def prepare(settings: Settings, roles: Sequence[rights.Role], health: Health) ->
 
     Raises
     ------
-    SettingsError, TopicError, KafkaRefuses
+    SettingsError, TopicError, KafkaRefuses, RegistryUnavailable
         One line each.
     """
-    metrics.topics_from_zero([spec.name for spec in topic_specs(settings)])
+    mapped = list(team_topics.inputs_by_topic(settings)) if "state" in roles else []
+    metrics.topics_from_zero([spec.name for spec in topic_specs(settings)], mapped)
     return _unless_ended(_prepare(settings, roles, health))
 
 
@@ -51,10 +54,15 @@ async def _prepare(settings: Settings, roles: Sequence[rights.Role], health: Hea
     while True:
         try:
             await rights.check(settings, roles)  # a topic that we may not see looks like a missing one
+            if "state" in roles:
+                await team_topics.check(settings)
+            await mend(settings, topic_specs(settings))
             largest = await ensure_topics(settings, topic_specs(settings))
             await rights.check(settings, roles)
+            await _check_schema_registry(settings)
             if "rank" in roles:
                 await _check_redis(settings)
+            _note_back(health)
             return largest
         except kafka_client.KafkaUnavailable as error:
             await _wait(settings, health, str(error))
@@ -63,19 +71,36 @@ async def _prepare(settings: Settings, roles: Sequence[rights.Role], health: Hea
 async def _answered(settings: Settings, health: Health) -> bool:
     while why := await kafka_client.why_away(settings.kafka):
         await _wait(settings, health, why)
+    _note_back(health)
     return True
 
 
 async def _wait(settings: Settings, health: Health, why: str) -> None:
-    """Log why Kafka is away, and wait until a server answers, or until the line is due again."""
+    """Log why Kafka is away, and wait until a server answers, or until another reason is worth looking for."""
     health.away = why
-    logger.warning("%s; waiting for it", why)
-    deadline_s = time.monotonic() + LOG_EVERY_S
+    outage.kafka.seen(why, lasts_s=0)
+    deadline_s = time.monotonic() + ASK_AGAIN_S
     is_away = True
     while is_away and time.monotonic() < deadline_s:
         await asyncio.sleep(LOOK_EVERY_S)
         is_away = bool(await kafka_client.why_away(settings.kafka))
+
+
+def _note_back(health: Health) -> None:
     health.away = ""
+    outage.kafka.back(calm_s=0)
+
+
+async def _check_schema_registry(settings: Settings) -> None:
+    """Raise if the schema registry refuses us. If it is only away, records that need it wait."""
+    if not settings.kafka.schema_registries:
+        return
+    try:
+        await RegistryClient(settings.kafka).check()
+    except RegistryUnavailable as error:
+        if error.is_refusal:
+            raise
+        logger.warning("%s; records that need a schema wait for it", error)
 
 
 async def _check_redis(settings: Settings) -> None:
@@ -84,7 +109,7 @@ async def _check_redis(settings: Settings) -> None:
     try:
         await cache.check(await owner_of(settings))
     except CacheUnavailable as error:
-        logger.warning("%s; lists go to the topic, and to Redis once it is back", error)
+        logger.debug("%s", error)  # the tier logs it when it has lists for Redis
     finally:
         await cache.close()
 

@@ -20,8 +20,10 @@ from streams.faust_compat.progress import Progress
 from streams.kafka import client as kafka_client
 from streams.kafka import outage
 from streams.kafka.reliable_producer import ReliableProducer
-from streams.kafka.topics import SOURCES, topic_specs
+from streams.kafka.team_topics import sources
+from streams.kafka.topics import topic_specs
 from streams.settings import Settings
+from streams.worker.app import TierName
 from streams.worker.health import Health, Workload
 
 logger = logging.getLogger(__name__)
@@ -34,12 +36,14 @@ SILENT_BEATS = 2.5
 class Watch:
     """Watches one tier's app."""
 
-    def __init__(self, app: App, tier: str, settings: Settings, health: Health, producer: ReliableProducer) -> None:
+    def __init__(
+        self, app: App, tier: TierName, settings: Settings, health: Health, producer: ReliableProducer
+    ) -> None:
         self._app = app
         self._tier = tier
         self._kafka = settings.kafka
         self._producer = producer
-        self._sources = [settings.topic(name) for name in SOURCES[tier]]
+        self._sources = sources(settings, tier)
         self._internal = {spec.name for spec in topic_specs(settings) if not spec.is_input}
         self._health = health
         self._shown: set[TP] = set()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streams.datasets.event_log import EventLog, read_dataset, read_jsonl
-from streams.datasets.jsonl import jsonl
+from streams.datasets.event_log import EventLog, read_dataset, read_files
+from streams.datasets.file_messages import topic_files
 from streams.datasets.messages import InputError, Replay, ReplayMessage
 from streams.datasets.online_retail import online_retail
 from streams.receive.decode import receive
@@ -52,11 +51,11 @@ def json_files(folder: Path) -> dict[str, Any]:
 
 
 REPLAYS: dict[str, Callable[[Path], Replay]] = {
-    "jsonl": lambda folder: jsonl(**json_files(folder)),
+    "files": lambda folder: topic_files(json_files(folder)),
     "online-retail": lambda folder: online_retail(retail_file(folder)),
 }
 EVENT_LOGS: dict[str, Callable[[Path], EventLog]] = {
-    "jsonl": lambda folder: read_jsonl(**json_files(folder)),
+    "files": lambda folder: read_files(topic_files(json_files(folder))),
     "online-retail": lambda folder: read_dataset("online-retail", retail_file(folder)),
     "generated-shop": lambda _: read_dataset("generated-shop", Path("3")),
 }
@@ -76,13 +75,16 @@ def events(replay: Replay) -> list[ReplayMessage]:
     return [message for message in replay.messages() if message.topic != "items"]
 
 
-def test_sizes_are_the_numbers_of_messages(replay: Replay) -> None:
-    assert replay.sizes == Counter(message.topic for message in replay.messages())
+def test_every_message_goes_to_one_of_the_topics(replay: Replay) -> None:
+    assert {message.topic for message in replay.messages()} == set(replay.topics)
 
 
-def test_every_row_is_counted_once_or_is_an_item(replay: Replay) -> None:
-    reasons = sum(count for name, count in replay.counts.items() if name != "rows")
-    assert replay.counts["rows"] == reasons
+def test_every_row_is_counted_once_and_the_last_one_is_the_end(replay: Replay) -> None:
+    messages = list(replay.messages())
+    rows = [message for message in messages if message.topic != "items" or "clicks" in replay.topics]
+    assert replay.account.rows == len(rows) + replay.account.left_out.total()
+    done, size = replay.progress(len(messages))
+    assert done == size
 
 
 def test_items_come_first_and_events_in_the_order_of_time(replay: Replay) -> None:
@@ -123,7 +125,7 @@ def test_a_log_that_is_read_again_is_the_same(read: Callable[[], EventLog]) -> N
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
-    event_log = read_jsonl(**json_files(tmp_path))
+    event_log = read_files(topic_files(json_files(tmp_path)))
     assert event_log.left_out == {
         "events about items that are not in the catalogue": 1,
         "shown items that are not in the catalogue": 1,

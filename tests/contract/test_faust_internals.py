@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, client, cluster, conn
 from aiokafka.consumer import fetcher, group_coordinator, subscription_state
+from aiokafka.producer import sender
 from aiokafka.protocol import fetch, group, metadata, produce
 from aiokafka.record import default_records, memory_records
 from faust.app.base import App
@@ -52,11 +53,10 @@ METHODS: list[tuple[type, str, str]] = [
     (driver.Consumer, "_new_consumer_thread", "self"),
     (driver.Consumer, "seek_wait", "self, partitions"),
     (driver.Consumer, "seek_to_committed", "self"),
-    (driver.Consumer, "highwaters", "self, *partitions"),
-    (driver.Consumer, "earliest_offsets", "self, *partitions"),
     (driver.Consumer, "resume_partitions", "self, tps"),
     (driver.Consumer, "pause_partitions", "self, tps"),
     (driver.Consumer, "resume_flow", "self"),
+    (driver.Consumer, "stop_flow", "self"),
     (driver.Consumer, "assignment", "self"),
     # its thread
     (driver.AIOKafkaConsumerThread, "_create_worker_consumer", "self, transport"),
@@ -65,6 +65,7 @@ METHODS: list[tuple[type, str, str]] = [
     (driver.AIOKafkaConsumerThread, "verify_event_path", "self, now, tp"),
     (driver.AIOKafkaConsumerThread, "seek_to_beginning", "self, *partitions"),
     (driver.AIOKafkaConsumerThread, "on_start", "self"),
+    (driver.AIOKafkaConsumerThread, "call_thread", "self, fun, *args, **kwargs"),
     (driver.AIOKafkaConsumerThread, "assignment", "self"),
     # its producer, app, tables, stores and services
     (driver.Producer, "_ensure_producer", "self"),
@@ -72,6 +73,8 @@ METHODS: list[tuple[type, str, str]] = [
     (App, "on_first_start", "self"),
     (App, "on_stop", "self"),
     (Recovery, "active_remaining_total", "self"),
+    (TableManager, "on_start", "self"),
+    (TableManager, "_update_channels", "self"),
     (memory.Store, "apply_changelog_batch", "self, batch, to_key, to_value"),
     (rocksdb.Store, "apply_changelog_batch", "self, batch, to_key, to_value"),
     (Service, "wait_first", "self, *coros, timeout"),
@@ -82,11 +85,13 @@ METHODS: list[tuple[type, str, str]] = [
     (subscription_state.Assignment, "state_value", "self, tp"),
     (subscription_state.TopicPartitionState, "consumed_to", "self, position"),
     (cluster.ClusterMetadata, "partitions_for_topic", "self, topic"),
+    (cluster.ClusterMetadata, "leader_for_partition", "self, partition"),
     (original(fetcher.PartitionRecords), "_unpack_records", "self"),
     (original(fetcher.Fetcher), "_proc_fetch_request", "self, assignment, node_id, request"),
     (original(fetcher.Fetcher), "_set_error", "self, tp, error"),
     (fetcher.FetchResult, "__init__", "self, tp, assignment, partition_records, backoff"),
-    # aiokafka's client and login
+    # aiokafka's producer, client and login
+    (sender.Sender, "close", "self"),
     (client.AIOKafkaClient, "send", "self, node_id, request, group"),
     (client.AIOKafkaClient, "bootstrap", "self"),
     (client.AIOKafkaClient, "ready", "self, node_id, group"),
@@ -109,14 +114,14 @@ ATTRIBUTES: list[tuple[type, str]] = [
     (Stream, "app channel"),
     (Topic, "queue"),
     (ConsumerMessage, "generation_id timestamp_type"),
-    (AIOKafkaConsumer, "_client _coordinator _fetch_max_wait_ms _isolation_level _subscription"),
-    (AIOKafkaProducer, "client"),
+    (AIOKafkaConsumer, "_client _coordinator _fetch_max_wait_ms _fetcher _isolation_level _subscription"),
+    (AIOKafkaProducer, "_sender client"),
     (client.AIOKafkaClient, "cluster"),
     (subscription_state.SubscriptionState, "subscription"),
     (subscription_state.Subscription, "assignment"),
     (subscription_state.Assignment, "active"),
     (subscription_state.TopicPartitionState, "has_valid_position highwater lso position"),
-    (original(fetcher.Fetcher), "_client _prefetch_backoff _records _subscriptions"),
+    (original(fetcher.Fetcher), "_client _fetch_max_wait_ms _prefetch_backoff _records _subscriptions"),
     (original(fetcher.PartitionRecords), "_check_crcs _records _tp next_fetch_offset"),
     (original(conn.OAuthAuthenticator), "_token_sent"),
 ]

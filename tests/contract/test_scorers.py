@@ -33,7 +33,7 @@ class ScorerCase:
 
 TUNED = ["cross-encoder", "cross-encoder-2", "packed-encoder", "packed-decoder"]
 tuned = pytest.mark.parametrize("case", TUNED, indirect=True, scope="module")
-"""For tests of what training asks of a scorer; a bi-encoder is not tuned."""
+"""For tests of what training asks of a scorer, and of contexts: a bi-encoder is not tuned, and reads single events."""
 
 
 @pytest.fixture(scope="module", params=["bi-encoder", *TUNED])
@@ -142,6 +142,7 @@ def test_too_long_context_keeps_its_newest_events(case: ScorerCase, caplog: pyte
     assert np.abs(scores - other_newest).max() > TOLERANCE
 
 
+@tuned
 def test_too_long_only_event_loses_its_beginning(case: ScorerCase) -> None:
     usage = case.scorer.usage
     cut = usage.truncated_contexts

@@ -15,7 +15,8 @@ import pytest
 from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
 from faust.assignor.client_assignment import ClientAssignment
 
-from encoders.interest import Decay, Event, update
+from encoders.events.entries import Event
+from encoders.interest import Decay, update
 from streams.faust_compat.table_store import TableStore
 from streams.state.changelog import Store
 from streams.state.event_memory import seen_of
@@ -127,7 +128,7 @@ def accept(users: Users, user_id: str, events: int) -> None:
     memory, interest = users.memory(user_id), users.get(user_id).interest
     for number in range(events):
         event = Event(number + 1, 1_700_000_000_000 + number * 1_000, "click")
-        memory.add(seen_of(f"e{number}", event))
+        memory.add(seen_of("u", f"e{number}", event))
         interest = update(interest, event, None, Decay())
     users.accept(user_id, memory, interest)
 
@@ -140,7 +141,7 @@ def test_users_are_read_as_they_were_flushed(case: Case) -> None:
         flush(users, case.store)
     reader = Users(case.values, DIM)
     assert [reader.get(user_id).interest.version for user_id in ("ann", "bob", "cyd")] == [3, 100, 0]
-    first = seen_of("e0", Event(1, 1_700_000_000_000, "click"))
+    first = seen_of("u", "e0", Event(1, 1_700_000_000_000, "click"))
     assert reader.memory("bob").look_up(first) == "known"
     assert {user_id for user_id, _ in reader.waiting()} == {"ann", "bob"}
     users.forget("bob", 1_800_000_000_000)

@@ -257,7 +257,8 @@ def _recover(system: System, watcher: Watcher) -> float:
 def _settle(system: System, watcher: Watcher, console: Console) -> None:
     wanted = dict(system.load.sent.events_of)
     try:
-        until(lambda: watcher.reached(wanted), SETTLE_S, "not all lists are there", 0.5)
+        late = "not all lists are there, or the model has not ranked all of them"
+        until(lambda: watcher.reached(wanted) and watcher.ranked(wanted), SETTLE_S, late, 0.5)
     except NotInTime as error:
         console.print(f"        [red]{error}[/red]")
     time.sleep(2)

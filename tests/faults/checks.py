@@ -17,12 +17,13 @@ import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
 
 from encoders.describe import describe_item
-from encoders.interest import Event, EventType, Interest, Vector, item_key, recompute
+from encoders.events.entries import Event, item_key
+from encoders.interest import Interest, Vector, recompute
 from encoders.text.encoder import TextEncoder
 from streams.contracts import Item
 from streams.kafka.topics import changelog_name
 from streams.settings import Settings
-from streams.state.tier import decay_of
+from streams.state.decays import decay_of
 from streams.state.users import Users
 from tests.faults.load import ITEMS, Load
 from tests.faults.load import item as item_message
@@ -137,7 +138,7 @@ def _events_of_the_log(settings: Settings, load: Load) -> dict[str, dict[tuple[s
     """Return each user's distinct valid events."""
     poison = {(bad.topic, bad.partition, bad.offset) for bad in load.sent.poison}
     events: dict[str, dict[tuple[str, ...], Event]] = defaultdict(dict)
-    kinds: dict[str, EventType] = {"clicks": "click", "purchases": "purchase"}
+    kinds: dict[str, str] = {"clicks": "click", "purchases": "purchase"}
     for topic, kind in kinds.items():
         for partition, offset, _, value in records(settings, settings.topic(topic)):
             if (topic, partition, offset) not in poison and value is not None:

@@ -138,6 +138,7 @@ def test_a_worker_survives_an_overload_with_bounded_memory_and_counts_every_mess
         wanted = dict(load.sent.events_of)
         until(lambda: watcher.reached(wanted), 60, "not every user's last list is there")
         done_s = time.monotonic() - begin_s
+        until(lambda: watcher.ranked(wanted), 120, "the model has not ranked every list that went out without it")
         until(lambda: observe(member).ready, 10, "the worker is not ready again")
         first, second = max(memory[:half]), max(memory[half:])
         with capsys.disabled():

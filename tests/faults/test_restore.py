@@ -12,7 +12,8 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Producer, TopicPartition
 from rich.console import Console
 
-from encoders.interest import Decay, Event, empty, update
+from encoders.events.entries import Event
+from encoders.interest import Decay, empty, update
 from streams.kafka.client import partition_of
 from streams.kafka.topics import changelog_name, ensure_topics, topic_specs
 from streams.settings import EncoderSettings, KafkaSettings, MetricsSettings, Settings, TablesSettings

@@ -17,6 +17,7 @@ import redis
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from streams.contracts import COLD_START_USER
+from streams.rank.degraded_lists import LATER_REASONS
 from streams.settings import Settings
 
 MGET_USERS = 500
@@ -95,6 +96,10 @@ class Watcher:
         ) and all(
             seen is not None and seen.state_version >= wanted[user_id] for user_id, seen in self.cached(list(wanted))
         )
+
+    def ranked(self, user_ids: Iterable[str]) -> bool:
+        """Return whether no list of these users waits to be ranked again by the model."""
+        return all(self.newest[user_id].degraded not in LATER_REASONS for user_id in user_ids)
 
     def redis_is_complete(self, user_ids: Iterable[str]) -> bool:
         """Return whether Redis has these users' lists that the topic has at the start of this call, or newer lists."""

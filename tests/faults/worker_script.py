@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from ranker.score import ScoreRequest
 from streams import cli
-from streams.models import client as models
+from streams.models import child_models as models
 
 READ_EVERY_S = 0.2
 HANG_S = 6.0
 
 real_time = time.time
-real_score = models.RemoteScorer.score
+real_score = models.ChildScorer.score
 
 
 class Control:
@@ -54,7 +54,7 @@ def main() -> None:
     def wrong_time() -> float:
         return real_time() + (control.get("clock_s") or 0.0)
 
-    def broken_score(scorer: models.RemoteScorer, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+    def broken_score(scorer: models.ChildScorer, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         fault = control.get("model")
         if fault == "raise":
             raise RuntimeError("the model raises, as the control file says")
@@ -64,7 +64,7 @@ def main() -> None:
         return [np.full_like(array, np.nan) for array in scores] if fault == "nan" else scores
 
     time.time = wrong_time
-    models.RemoteScorer.score = broken_score  # type: ignore[method-assign,assignment]
+    models.ChildScorer.score = broken_score  # type: ignore[method-assign,assignment]
     cli.main()
 
 

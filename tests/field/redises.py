@@ -18,6 +18,8 @@ import redis
 from streams.testing.embedded import free_port
 
 HOST = "127.0.0.1"
+PATIENT_MS, IMPATIENT_MS = 15_000, 1_000
+"""How long a node may be silent before the others replace it. A busy machine must not look like a death."""
 
 
 class RedisServer:
@@ -94,7 +96,7 @@ class Cluster:
             "--cluster-enabled",
             "yes",
             "--cluster-node-timeout",
-            "1000",
+            str(PATIENT_MS),
             "--cluster-replica-validity-factor",
             "0",
         )
@@ -140,6 +142,11 @@ class Cluster:
         if isinstance(answer, dict):
             return "\n".join(f"{name}:{value}" for name, value in answer.items())
         return str(answer.decode())
+
+    def replace_soon(self) -> None:
+        """Have a master that dies replaced within seconds."""
+        for server in self.all:
+            server.client.config_set("cluster-node-timeout", IMPATIENT_MS)
 
     def move(self, slot: int, source: RedisServer, target: RedisServer) -> Iterator[None]:
         """Move a slot, key by key; yields while it is half moved, so that a caller may do something then."""

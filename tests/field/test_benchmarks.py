@@ -11,10 +11,14 @@ import pytest
 from streams.bench import (
     candidates,
     command,
+    costs,
     growth,
+    http,
+    log_growth,
     packed,
     pipeline,
     random_models,
+    returning,
     scorer,
     start,
     state,
@@ -23,8 +27,10 @@ from streams.bench import (
 from streams.bench.random_models import ListSize
 from streams.bench.servers import Servers
 from streams.settings import Settings
+from streams.sizing.costs import DEFAULTS
 from tests import models
 
+LOG_EVENTS = 2_000
 LEAST_ITEMS = 600
 """The smallest catalogue that the generated shop can have."""
 GRAPH_ITEMS = 9_000
@@ -32,6 +38,8 @@ GRAPH_ITEMS = 9_000
 SMALL: dict[ModuleType, dict[str, object]] = {
     candidates: {"ROUNDS": 1, "SEARCHES": 10, "EXACT_SEARCHES": 1},
     growth: {"EVENTS": 5, "SEARCHES": 8, "EXACT_SEARCHES": 1},
+    log_growth: {"LISTS": 20},
+    http: {"ROUNDS": 1, "USERS": 10, "RATE_PER_S": 50.0, "SECONDS": 0.5, "WARM_UP_S": 0.1},
     packed: {
         "ROUNDS": 1,
         "FULL_PROMPT_ROUNDS": 1,
@@ -51,6 +59,7 @@ SMALL: dict[ModuleType, dict[str, object]] = {
         "PACKED": pipeline.ModelLoad(100, 1.0, False),
         "WARM_UP_S": 0.1,
     },
+    returning: {"ROUNDS": 1, "ITEMS": LEAST_ITEMS, "USERS": 40, "HISTORY": 3, "CLICKS_EACH": 1, "ECHO_S": 1.0},
     random_models: {"QWEN3_0_6B": models.GROUPED, "SMOLLM_135M": models.GROUPED},
     scorer: {
         "ROUNDS": 1,
@@ -90,10 +99,23 @@ def test_a_benchmark_runs_and_reports_its_figures(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     items = GRAPH_ITEMS if name == "candidates" else growth.SMALLEST
-    command.run(name, True, command.Sizes(items, growth.SMALLEST, tmp_path))
+    command.run(name, True, command.Sizes(items, growth.SMALLEST, LOG_EVENTS, tmp_path))
     measured = json.loads(capsys.readouterr().out)["benchmarks"][name]
     assert measured
     assert all(row["figure"] > 0 or row["unit"] == "modules" for row in measured)
+
+
+def test_the_costs_of_a_plan_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"USERS": 1_000, "CATALOGUE": 1_000, "CALLS": 1}.items():
+        monkeypatch.setattr(costs, name, value)
+    done: list[int] = []
+    measured = costs.measure(Settings(), lambda _: lambda count, _total: done.append(count))
+    assert done == [1, 2, 3]
+    assert measured.machine != DEFAULTS.machine
+    assert 0 < measured.event_core_ms < 50
+    assert 0 < measured.score_core_ms(100) < 200
+    assert 500 < measured.item_bytes < 100_000
+    assert 3_000 < measured.record_bytes <= 4_096
 
 
 @pytest.mark.usefixtures("small")

@@ -24,6 +24,7 @@ from pydantic import SecretStr
 
 from streams.commands import forget
 from streams.commands.doctor import doctor
+from streams.commands.doctor.check import Check
 from streams.settings import KafkaSettings, MetricsSettings, RankerSettings, RedisSettings, Settings, TablesSettings
 from streams.testing.embedded import free_port
 from streams.testing.worker_process import WorkerProcess, worker
@@ -68,8 +69,9 @@ class RunningWorker(NamedTuple):
 
         return dict(until(ready))
 
-    def checks(self) -> dict[str, doctor.Check]:
-        return {check.name: check for check in asyncio.run(doctor._kafka(self.settings))}  # without loading models
+    def checks(self) -> dict[str, Check]:
+        checks, _ = asyncio.run(doctor._kafka(self.settings))  # without loading models
+        return {check.name: check for check in checks}
 
 
 def bound(settings: Settings, topic: str, after_max_ms: int) -> None:
@@ -118,7 +120,8 @@ def test_an_empty_catalogue_is_told_of(shop: RunningWorker) -> None:
     assert not check.ok
     assert "51 rejected; causes: title missing (50), title blank (1); the catalogue is empty" in check.found
     until(lambda: len(shop.letters("items")) == 51)
-    assert shop.checks()["dead letters"].found == "items: 51 of 51 rejected: title missing (50), title blank (1)"
+    found = f"{shop.settings.topic('items')}: 51 of 51 rejected: title missing (50), title blank (1)"
+    assert shop.checks()["dead letters"].found == found
     log = [line for line in shop.running.log.read_text().splitlines() if "rejected" in line]
     assert len(log) < 10
 
@@ -149,10 +152,16 @@ def test_loose_json_is_taken_and_counted(shop: RunningWorker) -> None:
     assert "0 rejected; deviations accepted: time (" in found.found
 
 
+def test_json_in_confluents_format_is_taken(shop: RunningWorker) -> None:
+    click = {"event_id": "framed", "user_id": "framed", "item_id": "a", "timestamp": now_ms()}
+    shop.send("clicks", "framed", b"\0\0\0\0\7" + json.dumps(click).encode())
+    assert shop.list_of("framed")["items"]
+
+
 def test_other_formats_are_named(shop: RunningWorker) -> None:
     click = {"event_id": "e", "user_id": "u", "item_id": "a", "timestamp": now_ms()}
     for payload, words in (
-        (b"\0\0\0\0\7" + json.dumps(click).encode(), "Confluent wire format, schema id 7"),
+        (b"\0\0\0\0\7\2e\2u\2a", "set AFTERCLICK_KAFKA__SCHEMA_REGISTRY_URL"),
         (json.dumps(click).encode("utf-16"), "UTF-16"),
         (json.dumps({"schema": {}, "payload": click}).encode(), "schemas.enable=false"),
         (json.dumps({"before": None, "after": click, "op": "c"}).encode(), "Debezium"),

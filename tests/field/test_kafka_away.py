@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.admin import NewTopic
@@ -49,7 +51,15 @@ def settings(cluster: Cluster, redis_url: str, tmp_path: Path) -> Settings:
         metrics=MetricsSettings(port=free_port()),
         health=HealthSettings(stuck_s=STUCK_S),
         ranker=RankerSettings(model="none"),
+        log_format="json",
     )
+
+
+def logged(running: WorkerProcess) -> list[dict[str, Any]]:
+    """Every line so far, the models' process's too: each must be a JSON object."""
+    lines = [json.loads(line) for line in running.log.read_text().splitlines()]
+    assert all({"time", "level", "logger", "process", "message"} <= line.keys() for line in lines)
+    return lines
 
 
 def is_away(running: WorkerProcess) -> bool:
@@ -65,13 +75,15 @@ def test_a_worker_waits_for_kafka_at_its_start(cluster: Cluster, settings: Setti
         assert running.get("/livez") == (200, "ok\n")
         time.sleep(12)
         assert running.get("/livez") == (200, "ok\n")
-        said = running.log.read_text()
-        assert 2 <= said.count("; waiting for it") <= 4, "a line every ten seconds"
-        assert "Traceback" not in said
+        first, *others = logged(running)
+        assert first["message"].startswith("Afterclick ")
+        assert "kafka.partitions=2" in first["message"]
+        assert [line["message"].split(" (")[0][:19] for line in others] == ["Kafka is away since"]
         assert ended.stop() == 0, "one that is told to end while it waits"
         cluster.start()
         running.wait_ready()
         assert running.get("/readyz")[0] == 200
+        assert [line for line in logged(running) if line["message"].startswith("Kafka is back after")]
 
 
 def test_a_worker_waits_for_a_kafka_that_went_away(cluster: Cluster, settings: Settings) -> None:
@@ -84,6 +96,7 @@ def test_a_worker_waits_for_a_kafka_that_went_away(cluster: Cluster, settings: S
         for number in range(3_000):
             client.click(f"user-{number % 10}", ITEMS[number % 7], f"event-{number}")
         client.flush()
+        before = len(logged(running))
         cluster.kill()
         until(lambda: is_away(running), 12)
         time.sleep(2 * STUCK_S)
@@ -92,7 +105,14 @@ def test_a_worker_waits_for_a_kafka_that_went_away(cluster: Cluster, settings: S
         cluster.start()
         until(lambda: running.get("/readyz") == (200, "ok\n"), 60)
         until(lambda: all(version(client, f"user-{number}", 300) for number in range(10)), 60)
+        until(lambda: "Kafka is back after" in running.log.read_text(), 30)
+        outage = [line["message"] for line in logged(running)[before:]]
+        assert len(outage) <= 6, outage
+        assert len([line for line in outage if line.startswith("Kafka is ")]) == 2
         assert running.stop() == 0
+        last = [line["message"] for line in logged(running)][-3:]
+        assert last[2] == "the worker has stopped"
+        assert all(": stopped: drained " in line for line in last[:2])
 
 
 def test_a_deleted_topic_is_reported_and_the_others_are_read(cluster: Cluster, settings: Settings) -> None:

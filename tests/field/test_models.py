@@ -61,6 +61,7 @@ def test_titles_that_nobody_reads_are_told_and_a_model_that_lies_takes_no_place(
         client.flush()
         until(lambda: running.total("afterclick_catalogue_items") == TITLES)
         assert running.total("afterclick_text_tokens_total", reader="encoder", in_vocabulary="no") > 2 * TITLES
+        until(lambda: running.total("afterclick_catalogue_unknown_tokens_ratio") > 0.5)
         assert running.log.read_text(encoding="utf-8").count("choose a model for your languages") == 1
 
         client.click("ann", "item-1")

@@ -14,12 +14,16 @@ from pydantic import SecretStr
 
 from streams import metrics
 from streams.publish.list_cache import ListCache
+from streams.publish.redis_connection import RedisConnection
 from streams.publish.redis_refusal import CacheUnavailable
 from streams.settings import RedisSettings, Settings, SettingsError
+from streams.settings.redis_address import parse
 from tests.field.redises import HOST, Cluster, RedisServer, cluster, sentinels
 from tests.field.test_redis_refusals import pending, running, until, world_of
 from tests.published import RedisWorld
 
+BUSY_MS = 10_000
+"""A limit that no command exceeds on a busy machine."""
 USERS = [f"u{number}" for number in range(30)]
 
 
@@ -50,9 +54,31 @@ def all_there(world: RedisWorld, version: int) -> bool:
         return False
 
 
+def test_a_key_on_its_way_is_written_whatever_connections_are_free(masters: Cluster) -> None:
+    """redis-py takes the connections in turn: with two of them, ASKING went over one and the command over the other."""
+    key = "afterclick:list:on-its-way"
+    source = next(server for server in masters.masters if server.port == masters.client.get_node_from_key(key).port)
+    target = next(server for server in masters.masters if server is not source)
+
+    async def played() -> None:
+        connection = RedisConnection(parse(f"redis://{HOST}:{source.port},{HOST}:{target.port}"), BUSY_MS / 1000)
+        await connection.run_one("SET", key, "0")
+        for node in connection._client.get_nodes():
+            free = [node.acquire_connection() for _ in range(2)]
+            for one in free:
+                await one.connect()
+                node.release(one)
+        for version, _ in enumerate(masters.move(masters.client.keyslot(key), source, target)):
+            assert await connection.run([("SET", key, version), ("GET", key)]) == [True, str(version).encode()]
+        assert version == 1
+        await connection.close()
+
+    asyncio.run(played())
+
+
 def test_a_cluster_takes_all_lists_while_a_slot_moves_and_a_master_dies(masters: Cluster, settings: Settings) -> None:
     hosts = ",".join(f"{HOST}:{server.port}" for server in masters.masters[:2])  # one of them may die
-    world = world_of(settings, f"redis://{hosts}", masters.client)
+    world = world_of(settings, f"redis://{hosts}", masters.client, timeout_ms=BUSY_MS)
     key = world.settings.key_prefix + USERS[0]
     slot = world.redis.keyslot(key)
     source = next(server for server in masters.masters if server.port == world.redis.get_node_from_key(key).port)
@@ -76,6 +102,7 @@ def test_a_cluster_takes_all_lists_while_a_slot_moves_and_a_master_dies(masters:
             assert await asyncio.to_thread(_read_once, world.settings, USERS[0]) == version
             assert metrics.cache_writes.labels("failed")._value.get() == failed, "a slot on its way refuses nothing"
 
+            masters.replace_soon()
             source.kill()
             for _ in range(40):
                 version += 1

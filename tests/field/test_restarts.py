@@ -71,3 +71,31 @@ def test_rocksdb_tables_restore_too(settings: Settings, client: Client) -> None:
     with worker(on_disk, "all") as running:
         running.wait_ready()
         traffic.check(running)
+
+
+def test_workers_share_partitions_and_take_over_those_of_others(settings: Settings, client: Client) -> None:
+    """A second worker joins under load, the first leaves, a third joins and is killed."""
+
+    def beside() -> Settings:
+        return settings.model_copy(update={"metrics": settings.metrics.model_copy(update={"port": free_port()})})
+
+    client.items()
+    traffic = Traffic(client, 12)
+    with worker(settings, "all") as first:
+        first.wait_ready()
+        traffic.burst(300)
+        with worker(beside(), "all") as second:
+            for _ in range(10):
+                traffic.burst(50)
+                time.sleep(1)
+            second.wait_ready()
+            assert first.stop() == 0
+            for _ in range(5):
+                traffic.burst(50)
+                time.sleep(1)
+            with worker(beside(), "state") as third:
+                third.wait_ready()
+                traffic.burst(300)
+                third.kill()
+            traffic.burst(100)
+            traffic.check(second)

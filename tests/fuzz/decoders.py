@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 
 from encoders.describe import describe_item
-from encoders.interest import Decay, Event, empty, update
+from encoders.events.entries import Event
+from encoders.interest import Decay, empty, update
 from encoders.interest_record import StateUnreadable
 from encoders.models.device import Placement
 from encoders.models.usage import Usage
@@ -25,15 +26,17 @@ from ranker.recall.catalogue import Catalogue
 from ranker.recall.count_records import decode_counts, encode_counts
 from ranker.recall.counts import Counts
 from ranker.score import ScoreRequest
-from streams.commands import dead_letters
-from streams.contracts import Click, DeadLetter, Item, RankRequest
+from streams.commands import dead_letter_commands, dead_letters
+from streams.contracts import Click, DeadLetter, Item, RankRequest, Triple
 from streams.rank.tier import RankTier
 from streams.receive.decode import INPUTS, receive
+from streams.receive.keys import key_of_fields
 from streams.receive.message import BadMessage, Message
 from streams.settings import Settings
 from streams.state import user_record
+from streams.state.decays import counts_of
 from streams.state.event_memory import seen_of
-from streams.state.tier import StateTier, catalogue_item, counts_of
+from streams.state.tier import StateTier
 from streams.state.users import Users
 
 NOW_MS = 1_790_000_000_000
@@ -49,9 +52,10 @@ class Lengths:
     name = "lengths"
     placement = Placement("cpu", "float32", "a test")
     usage = Usage()
-    needs_features = False
+    feature_set = None
+    reads_events = False
 
-    def prepare(self, texts: Sequence[str]) -> None:
+    def prepare(self, texts: Sequence[str], events: Sequence[str] = ()) -> None:
         pass
 
     def forget(self, users: Collection[str] | None) -> None:
@@ -82,13 +86,13 @@ _tiers = [Tiers()]
 def message(topic: str) -> Callable[[bytes], bool]:
     """Return a function that takes the bytes as a message of a topic, through all steps of a worker.
 
-    Empty bytes are a tombstone. The key is the message's own item id if it has one.
+    Empty bytes are a tombstone. The key is the message's own where a worker checks it.
     """
 
     def take(data: bytes) -> bool:
         try:
-            key = str(json.loads(data)["item_id"]).encode()
-        except Exception:  # noqa: BLE001  the message has no item id, for whatever reason
+            key = key_of_fields(topic, json.loads(data)) or data[:8]
+        except Exception:  # noqa: BLE001  the message is no JSON object, for whatever reason
             key = data[:8]
         received = Message(topic, 0, 1, key, data or None)
         try:
@@ -118,7 +122,8 @@ def _process(accepted: Any) -> None:
         if len(describe_item(accepted)) > 2_000:
             raise AssertionError("the text is too long")
         tiers.state.put_item(accepted, VECTOR, NOW_MS)
-        catalogue_item(accepted, NOW_MS)
+    elif isinstance(accepted, Triple):
+        tiers.state.catalogue.knowledge.put(accepted.head, accepted.relation, accepted.tail)
     elif isinstance(accepted, RankRequest):
         msgspec.json.encode(tiers.scored.rank([accepted], NOW_MS))
 
@@ -150,7 +155,7 @@ def dead_letter(data: bytes) -> bool:
     """Decode a record of the topic dead-letters, print it, and check that it may be sent to an input topic again."""
     record = SimpleNamespace(partition=0, offset=1, timestamp=NOW_MS, key=None, value=data)
     stored = dead_letters._decode(record)
-    dead_letters.printable(stored.letter.payload)
+    dead_letter_commands.printable(stored.letter.payload)
     why_not = dead_letters._unsendable(stored.letter, SETTINGS, dict.fromkeys(INPUTS, 8))
     return not why_not
 
@@ -178,12 +183,17 @@ def good() -> dict[str, list[bytes]]:
     messages: dict[str, list[Any]] = {
         "clicks": [click],
         "purchases": [click | {"quantity": 2, "price": 1.5, "currency": "EUR"}],
+        "events": [click | {"type": "rating", "rating": 2, "dwell_ms": 5, "text": "bad"}],
+        "preferences": [{"event_id": "w", "user_id": "u", "text": "no fur", "timestamp": NOW_MS}],
+        "searches": [{"event_id": "s", "user_id": "u", "text": "hat", "timestamp": NOW_MS, "results": ["i"]}],
         "impressions": [{"event_id": "e", "user_id": "u", "list_id": "l", "items": ["i"], "timestamp": NOW_MS}],
         "items": [{"item_id": "i", "title": "T", "categories": ["a", "b"], "attributes": {"x": {}}, "entities": ["e"]}],
+        "knowledge": [{"head": "i", "relation": "by", "tail": "e"}],
         "rank-requests": [
             {"request_id": "r", "user_id": "u", "as_of": NOW_MS, "history": [event], "candidates": [candidate]}
         ],
         "forget": [{"user_id": "u", "timestamp": NOW_MS}],
+        "merges": [{"from_user_id": "v", "into_user_id": "u", "timestamp": NOW_MS}],
         "dead letter": [
             {
                 "topic": "clicks",
@@ -197,7 +207,7 @@ def good() -> dict[str, list[bytes]]:
     }
     clicked = Event(1, NOW_MS, "click")
     state = update(empty(DIM), clicked, None, Decay())
-    record = user_record.encode_record(user_record.UserRecord(state, (seen_of("e", clicked),)))
+    record = user_record.encode_record(user_record.UserRecord(state, (seen_of("u", "e", clicked),)))
     counts = Counts(1e9, 1e9)
     counts.observe([Event(2, NOW_MS, "click")], [1])
     rows = [b"\n".join(encode_counts(*row)) for row in counts.changes()]

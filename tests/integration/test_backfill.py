@@ -59,10 +59,12 @@ def test_a_list_is_as_old_as_the_broker_says(world: RedisWorld) -> None:
         world.wipe()
         await asyncio.sleep(2.1)
         world.publish("new", 1)
+        world.publish("published again without an item", 1, written=str(round(time.time() * 1000) - 5_000).encode())
         async with world.worker(ttl_s=2) as worker:
             await worker.synchronise()
         assert world.version("by a clock that is a year slow") is None, "it has expired"
         assert world.version("new") == 1
+        assert world.version("published again without an item") is None, "it has expired as if it were not"
 
     asyncio.run(played())
 

@@ -11,7 +11,8 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from typer.testing import CliRunner
 
-from streams.commands import dead_letters
+from streams.commands import dead_letter_commands, dead_letters
+from streams.commands.dead_letter_filter import EVERY, LetterFilter, StoredDeadLetter
 from streams.contracts import DeadLetter
 from streams.kafka import topics
 from streams.settings import Settings
@@ -59,19 +60,21 @@ def messages(settings: Settings, topic: str) -> list[tuple[int | None, bytes | N
     return sorted(((message.partition(), message.key(), message.value()) for message in found), key=repr)
 
 
-def read(settings: Settings, limit: int = 100) -> list[dead_letters.StoredDeadLetter]:
-    return asyncio.run(dead_letters.read(settings, limit))
+def read(settings: Settings, limit: int = 100) -> list[StoredDeadLetter]:
+    return asyncio.run(dead_letters.read(settings, limit)).newest
 
 
-def retry(settings: Settings, dry_run: bool = False) -> dead_letters.Retried:
-    return asyncio.run(dead_letters.retry(settings, dry_run))
+def retry(
+    settings: Settings, dry_run: bool = False, wanted: LetterFilter = EVERY, limit: int | None = None
+) -> dead_letters.Retried:
+    return asyncio.run(dead_letters.retry(settings, dry_run, wanted, limit))
 
 
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("COLUMNS", "200")
-    result = CliRunner().invoke(dead_letters.commands, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(dead_letter_commands.commands, arguments, catch_exceptions=False)
     return result.exit_code, result.output
 
 
@@ -120,6 +123,22 @@ def test_more_letters_than_a_batch(shop: Settings) -> None:
     assert retry(shop).sent == 0
 
 
+def test_what_a_filter_leaves_out_is_sent_by_a_later_call(shop: Settings) -> None:
+    causes = ("bad time", "no item_id")
+    store(shop, *(letter(number, cause=causes[number % 3 == 0]) for number in range(12)))
+    times = LetterFilter(topic="clicks", reason="BAD Time")
+    assert retry(shop, dry_run=True, wanted=times) == dead_letters.Retried(8, [], 4)
+    assert retry(shop, wanted=times, limit=3) == dead_letters.Retried(3, [], 9)
+    assert retry(shop, wanted=times) == dead_letters.Retried(5, [], 4)
+    assert retry(shop, wanted=LetterFilter(topic="purchases")) == dead_letters.Retried(0, [], 4)
+    assert retry(shop, wanted=times) == dead_letters.Retried(0, [], 4)
+    assert retry(shop) == dead_letters.Retried(4, [])
+    assert retry(shop) == dead_letters.Retried(0, [])
+    assert len(messages(shop, "clicks")) == 12
+    (most, fewest) = asyncio.run(dead_letters.read(shop, 1)).groups
+    assert [(group.cause, group.count) for group in (most, fewest)] == [("bad time", 8), ("no item_id", 4)]
+
+
 def test_a_missing_key_and_a_missing_payload_stay_missing(shop: Settings) -> None:
     store(shop, letter(0, key=None), letter(1, payload=None))
     assert retry(shop).sent == 2
@@ -166,6 +185,10 @@ def test_the_commands(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(output)["letter"]["error"].startswith("wrong")
     assert run(shop, monkeypatch, "retry", "--dry-run") == (0, "would send 2, cannot send 0\n")
     assert run(shop, monkeypatch, "retry") == (0, "sent 2, cannot send 0\n")
+    code, output = run(shop, monkeypatch, "list", "--topic", "rank-requests", "--since", "1h")
+    assert "wrong [bold]3" in output
+    assert "wrong [bold]1" not in output
+    assert run(shop, monkeypatch, "list", "--reason", "no such reason") == (0, "no dead letters that fit\n")
     store(shop, b"junk")
     code, output = run(shop, monkeypatch, "retry")
     assert code == 1

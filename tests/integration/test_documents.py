@@ -7,6 +7,7 @@ what is parsed instead of run, and what runs elsewhere.
 
 from __future__ import annotations
 
+import ast
 import csv
 import gzip
 import json
@@ -28,6 +29,8 @@ from streams.testing.embedded import EmbeddedRedis, free_port
 from streams.testing.worker_process import environment, worker
 from tests.documents import ROOT, blocks, text_of
 
+STOCK = "auto.create.topics.enable=true\n"
+"""As Kafka comes: a topic is created when somebody first writes or reads it."""
 TIMEOUT_S = 240.0  # for a busy machine
 RETAIL = (
     ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"),
@@ -38,7 +41,7 @@ RETAIL = (
 
 @pytest.fixture(scope="module")
 def own_kafka(kafka_home: Path) -> Iterator[str]:
-    with ApacheKafka(kafka_home) as server:
+    with ApacheKafka(kafka_home, STOCK) as server:
         yield server.bootstrap_servers
 
 
@@ -121,17 +124,17 @@ def test_a_team_reads_the_readme_from_top_to_bottom(own_settings: Settings, tmp_
     pytest.importorskip("confluent_kafka")
     shell = Shell(tmp_path, own_settings)
     write_inputs(tmp_path)
-    assert shell.line("README.md", "afterclick --version").startswith("afterclick ")
     assert "fails" not in shell.line("README.md", "afterclick doctor")
     with (
         worker(own_settings) as running,
         redis.Redis.from_url(own_settings.redis.url.get_secret_value()) as cache,
     ):
         running.wait_ready()
-        assert '"Click"' in shell.line("README.md", "afterclick schema clicks")
-        shell.line("README.md", "afterclick replay jsonl")
+        listed = ast.literal_eval(shell.python("README.md", "streams.client"))
+        assert {item_id for item_id, _ in listed} <= {f"i{number}" for number in range(5)}
+        assert listed
+        shell.line("README.md", "afterclick replay files")
         shell.line("README.md", "afterclick replay online-retail")
-        shell.python("README.md", "confluent_kafka")
         wait_for(lambda: bool(cache.exists("afterclick:list:u1")), "a list of u1")
         assert "u1: " in shell.line("README.md", "afterclick recommend u1")
         checks = json.loads(shell.line("deploy/README.md", "afterclick doctor --json"))
@@ -139,8 +142,11 @@ def test_a_team_reads_the_readme_from_top_to_bottom(own_settings: Settings, tmp_
         shell.run([sys.executable, "-c", BROKEN_CLICK])
         running.wait("afterclick_dead_letters_total", 1)
         wait_for(lambda: "clicks/" in shell.line("README.md", "afterclick dead-letters list"), "a dead letter")
-        assert shell.line("streams/README.md", "afterclick dead-letters list")
-        assert shell.line("streams/README.md", "afterclick dead-letters retry").startswith("would send 1")
+        assert shell.line("streams/README.md", "afterclick dead-letters list --limit")
+        assert "clicks" in shell.line("streams/README.md", "afterclick dead-letters list --topic")
+        assert shell.line("streams/README.md", "afterclick dead-letters retry --dry-run").startswith("would send 1")
+        another_reason = shell.line("streams/README.md", "afterclick dead-letters retry --topic")
+        assert another_reason.startswith("sent 0, cannot send 0, left 1 for a later call")
         assert shell.line("README.md", "afterclick dead-letters retry").startswith("sent 1")
         shell.line("deploy/README.md", "afterclick forget u1")
         wait_for(lambda: not cache.exists("afterclick:list:u1"), "u1 forgotten")
@@ -156,7 +162,10 @@ producer.flush()
 
 def test_the_commands_that_need_no_server(own_settings: Settings, tmp_path: Path) -> None:
     shell = Shell(tmp_path, own_settings)
-    assert "AFTERCLICK_KAFKA__PARTITIONS" in shell.line("README.md", "afterclick settings")
+    assert "environment" in shell.line("README.md", "afterclick settings --set")
     shell.line("deploy/README.md", "afterclick settings --env")
     assert (tmp_path / "afterclick.env").read_text(encoding="utf-8").startswith("# ")
+    shell.line("deploy/README.md", "afterclick settings --toml")
+    assert "[kafka]" in (tmp_path / "afterclick.toml").read_text(encoding="utf-8")
+    assert "environment" in shell.line("deploy/README.md", "afterclick settings --set")
     assert '"RankRequest"' in shell.line("streams/README.md", "afterclick schema rank-requests")

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoders.interest import Decay, Event, Interest, Vector, empty, item_key, update, update_all
+from encoders.events.entries import Event, item_key
+from encoders.interest import Decay, Interest, Vector, empty, update, update_all
 from ranker.recall.catalogue import Catalogue
 from ranker.recall.count_records import ItemCounts
 from ranker.recall.count_tables import MAX_NEIGHBOURS

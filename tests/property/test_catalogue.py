@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -11,8 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from encoders.interest import Vector, item_key
-from ranker.recall import graph_file, nearest_items
+from encoders.events.entries import item_key
+from encoders.interest import Vector
+from ranker.recall import graph_file, nearest_items, newest_items
 from ranker.recall.catalogue import Catalogue, CatalogueItem
 
 DIM, EXACT, NUMBERS = 8, 40, 120
@@ -31,31 +33,34 @@ class CatalogueAndReference(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patched = patch.object(nearest_items, "_WAITING", 8)
-        self.patched.start()
+        self.patched = [patch.object(nearest_items, "_WAITING", 8), patch.object(newest_items, "MAX_NEWEST", 10)]
+        for patched in self.patched:
+            patched.start()
         self.catalogue = Catalogue(DIM, EXACT)
-        self.items: dict[str, tuple[Vector, bool, str]] = {}
+        self.items: dict[str, tuple[Vector, CatalogueItem]] = {}
 
     def teardown(self) -> None:
-        self.patched.stop()
+        for patched in self.patched:
+            patched.stop()
 
     @initialize(seed=seed)
     def fill(self, seed: int) -> None:
         for position in range(EXACT * 2):
-            self.put(position, seed + position, True, "first")
+            self.put(position, seed + position, True, "first", position % 3)
 
-    @rule(number=number, drawn=seed, available=st.booleans(), title=st.text(max_size=3))
-    def put(self, number: int, drawn: int, available: bool, title: str) -> None:
-        item, vector = CatalogueItem(str(number), title, "text", available=available), vector_of(drawn)
-        self.catalogue.put(item, vector)
-        self.items[str(number)] = vector, available, title
+    @rule(number=number, drawn=seed, available=st.booleans(), title=st.text(max_size=3), time_ms=st.integers(0, 3))
+    def put(self, number: int, drawn: int, available: bool, title: str, time_ms: int) -> None:
+        self.put_item(CatalogueItem(str(number), title, "text", available=available, time_ms=time_ms), vector_of(drawn))
 
     @rule(number=number, available=st.booleans())
     def change_all_but_the_vector(self, number: int, available: bool) -> None:
         if str(number) in self.items:
-            vector, _, title = self.items[str(number)]
-            self.catalogue.put(CatalogueItem(str(number), title + "!", "text", available=available), vector)
-            self.items[str(number)] = vector, available, title + "!"
+            vector, item = self.items[str(number)]
+            self.put_item(replace(item, title=item.title + "!", available=available), vector)
+
+    def put_item(self, item: CatalogueItem, vector: Vector) -> None:
+        self.catalogue.put(item, vector)
+        self.items[item.item_id] = vector, item
 
     @rule(number=number)
     def delete(self, number: int) -> None:
@@ -66,22 +71,28 @@ class CatalogueAndReference(RuleBasedStateMachine):
     def restart(self, sold_out: bool) -> None:
         """The graph comes from disk, the items from their topic in another order; perhaps one changed meanwhile."""
         with TemporaryDirectory() as folder:
-            graph_file.write(self.catalogue.index.graph, Path(folder) / "graph", "model")
+            graph_file.write(self.catalogue.text.index.graph, Path(folder) / "graph", "model")
             graph = graph_file.read(Path(folder) / "graph", DIM, "model")
         if sold_out and self.items:
             self.items.pop(next(iter(self.items)))
         self.catalogue = Catalogue(DIM, EXACT, graph)
-        for item_id, (vector, available, title) in sorted(self.items.items()):
-            self.catalogue.put(CatalogueItem(item_id, title, "text", available=available), vector)
-        for _ in self.catalogue.index.forget_unknown():
+        for _, (vector, item) in sorted(self.items.items()):
+            self.catalogue.put(item, vector)
+        for _ in self.catalogue.text.index.forget_unknown():
             pass
+
+    @invariant()
+    def the_mean_cosine_is_that_of_all_pairs(self) -> None:
+        vectors = np.array([vector for vector, _ in self.items.values()], np.float64).reshape(-1, DIM)
+        expected = (vectors @ vectors.T).mean() if len(vectors) else 0.0
+        np.testing.assert_allclose(self.catalogue.mean_cosine, expected, atol=1e-6)
 
     @rule(drawn=seed, queries=st.integers(1, 6), count=st.integers(1, NUMBERS))
     def search(self, drawn: int, queries: int, count: int) -> None:
         asked = np.stack([vector_of(drawn + position) for position in range(queries)])
-        rows, similarities = self.catalogue.nearest(asked, count)
+        rows, similarities = self.catalogue.text.nearest(asked, count)
         found = [self.catalogue.at(row).item_id for row in rows.tolist()]
-        shown = {id_: float((asked @ vector).max()) for id_, (vector, available, _) in self.items.items() if available}
+        shown = {id_: float((asked @ vector).max()) for id_, (vector, item) in self.items.items() if item.available}
         best = sorted(shown.values(), reverse=True)[:count]
         assert len(found) == len(set(found))
         assert set(found) <= shown.keys()
@@ -93,12 +104,20 @@ class CatalogueAndReference(RuleBasedStateMachine):
     @invariant()
     def holds_what_was_put(self) -> None:
         assert len(self.catalogue) == len(self.items)
-        assert {item.item_id: item.title for item in self.catalogue} == {k: v[2] for k, v in self.items.items()}
-        for item_id, (vector, available, _) in self.items.items():
+        assert {item.item_id: item.title for item in self.catalogue} == {
+            item_id: item.title for item_id, (_, item) in self.items.items()
+        }
+        for item_id, (vector, expected) in self.items.items():
             kept = self.catalogue.vector(item_key(item_id))
             assert kept is not None
             assert np.array_equal(kept, vector)
-            assert len(self.catalogue.recommendable([item_key(item_id)])[0]) == available
+            assert len(self.catalogue.recommendable([item_key(item_id)])[0]) == expected.available
+
+    @invariant()
+    def lists_the_newest_in_one_order_whatever_the_order_of_puts(self) -> None:
+        available = [item for _, item in self.items.values() if item.available]
+        expected = sorted(available, key=lambda item: (-item.time_ms, item_key(item.item_id)))[:10]
+        assert [self.catalogue.at(row).item_id for row in self.catalogue.newest(99)] == [i.item_id for i in expected]
 
 
 TestCatalogue = CatalogueAndReference.TestCase

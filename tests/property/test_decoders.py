@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoders.models.source import ModelUnsupported
-from ranker.scorers import template
+from ranker.scorers import template, template_choice
 from tests import models
 from tests.fuzz.decoders import DECODERS, NOW_MS, good
 
@@ -128,7 +128,8 @@ def test_afterclick_json_is_a_template_or_is_rejected(value: Any) -> None:
         raw = value if isinstance(value, bytes) else json.dumps(value).encode()
         Path(folder, template.FILE).write_bytes(raw)
         with suppress(ModelUnsupported):
-            template.read(Path(folder), tokenizer())
+            for choice in template_choice.choices(Path(folder), tokenizer()):
+                template.tokenised(choice.template, Path(folder), tokenizer())
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="atheris has no wheel for it")

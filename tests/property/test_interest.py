@@ -10,25 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoders.interest import (
-    BOUGHT,
-    WAITING,
-    Decay,
-    Event,
-    Interest,
-    Vector,
-    empty,
-    item_key,
-    recompute,
-    settle,
-    update,
-)
+from encoders.events.entries import Event, item_key
+from encoders.events.shown_lists import newest, read, seen_list, written
+from encoders.events.types import DEFAULT_WEIGHTS
+from encoders.events.visits import MAX_SLOTS
+from encoders.interest import BOUGHT, WAITING, Decay, Interest, Vector, empty, recompute, settle, update
 from encoders.interest_record import StateUnreadable, decode, encode
 from streams.state.event_memory import seen_of
 from streams.state.users import Users
 
 DIM = 384
-DECAY = Decay()
+DECAY = Decay(weights={**DEFAULT_WEIGHTS, "wishlist": 1.5})
 _rng = np.random.default_rng(0)
 VECTORS = _rng.normal(size=(40, DIM)).astype(np.float32)
 VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
@@ -40,7 +32,11 @@ events = st.lists(
         Event,
         item=st.sampled_from(ITEMS),
         time_ms=st.integers(1_700_000_000_000, 1_700_000_000_000 + 90 * 86_400_000),
-        type=st.sampled_from(["click", "purchase"]),
+        type=st.sampled_from([*DEFAULT_WEIGHTS, "wishlist"]),
+        strength=st.integers(-127, 127),
+        dwell=st.one_of(st.none(), st.floats(0, 1)),
+        rating=st.one_of(st.none(), st.floats(-1, 1)),
+        is_bad_review=st.booleans(),
     ),
     max_size=80,
 )
@@ -60,6 +56,8 @@ def assert_same(state: Interest, reference: Interest, tolerance: float) -> None:
     assert state.as_of_ms == reference.as_of_ms
     for name in ("history", "waiting", "bought"):
         assert getattr(state, name).tolist() == getattr(reference, name).tolist()
+    assert state.slots.tolist() == reference.slots.tolist()
+    np.testing.assert_allclose(state.responses, reference.responses, rtol=1e-4, atol=1e-6)
     for name in ("session", "long"):
         ours, theirs = getattr(state, name), getattr(reference, name)
         assert np.abs(ours - theirs).max() <= tolerance * max(1.0, float(np.abs(theirs).max()))
@@ -93,17 +91,22 @@ def test_a_full_state_fits_into_4_kb_with_the_events_it_remembers() -> None:
     users, user_id, sizes = Users(store, DIM), "a-user-with-quite-a-long-id" * 8, []
     for number in range(300):
         known = number % 3 > 0
-        event = Event(ITEMS[number % 40], 1_700_000_000_000 + number * 60_000, "purchase" if number % 2 else "click")
+        kind = "purchase" if number % 2 else "click"
+        event = Event(ITEMS[number % 40], 1_700_000_000_000 + number * 3_600_000, kind, dwell=0.6)
         memory = users.memory(user_id)
-        memory.add(seen_of(f"event-{number}", event))
+        memory.add(seen_of("u", f"event-{number}", event))
         after = update(users.get(user_id).interest, event, KNOWN[event.item] if known else None, DECAY)
         users.accept(user_id, memory, after)
+        page = [f"item-{number}-{rank}" for rank in range(number % 7)]
+        lists = [*read(users.get(user_id).shown), seen_list("u", f"{number}", page, event.time_ms)]
+        users.put(user_id, shown=written(newest(lists)))
         for values in users.begin_flush().values():
             store.update({key: value for key, value in values.items() if value is not None})
             sizes += [len(value) for key, value in values.items() if key[:1] == b"u" and value is not None]
         users.end_flush()
     state = users.get(user_id).interest
     assert (len(state.history), len(state.waiting), len(state.bought)) == (50, WAITING, BOUGHT)
+    assert (len(state.slots), bool(state.responses.all())) == (MAX_SLOTS, False)
     assert max(sizes) <= 4096
 
 
@@ -149,8 +152,8 @@ def test_a_state_of_a_newer_program_is_refused_in_words() -> None:
     import msgspec
 
     wire = msgspec.msgpack.decode(encode(empty(DIM)))
-    wire[0] = 2
-    with pytest.raises(StateUnreadable, match="schema 2, expected at most 1"):
+    wire[0] += 1
+    with pytest.raises(StateUnreadable, match="schema 4, expected 3"):
         decode(msgspec.msgpack.encode(wire))
 
 

@@ -16,6 +16,7 @@ from encoders.event_time import milliseconds
 from encoders.lenient_time import lenient_time
 from streams.contracts import TOPICS
 from streams.receive.decode import INPUTS, receive
+from streams.receive.keys import key_of_fields
 from streams.receive.lenient import KINDS, fit
 from streams.receive.message import BadMessage, Message
 from tests.fuzz.decoders import NOW_MS, good
@@ -61,7 +62,7 @@ def test_an_accepted_message_meets_the_contract(topic: str) -> None:
             raw = json.dumps(fields | changed).encode()
         except UnicodeEncodeError:
             return
-        key = str((fields | changed).get("item_id")).encode("utf-8", "replace")
+        key = key_of_fields(topic, fields | changed) or b"u"
         try:
             received = receive(Message(topic, 0, 0, key, raw), NOW_MS, coerced=coerced)
         except BadMessage:

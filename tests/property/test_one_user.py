@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoders.interest import item_key
+from encoders.events.entries import item_key
 from ranker.recall.catalogue import Catalogue
 from ranker.recall.counts import Counts
 from streams import metrics
 from streams.contracts import Click, Purchase
 from streams.settings import CandidatesSettings, Settings
-from streams.state import users as users_module
+from streams.state import stored_memory
 from streams.state.tier import StateTier
 from streams.state.users import Users
 
@@ -29,7 +29,8 @@ class CountingTier:
     def __init__(self, max_events_per_hour: int = 1_000) -> None:
         self.counts = Counts(90 * DAY, 3 * DAY)
         candidates = CandidatesSettings(max_events_per_hour=max_events_per_hour)
-        self._tier = StateTier(Settings(candidates=candidates), Users({}, 4), Catalogue(4), self.counts, ())
+        self._store: dict[bytes, bytes] = {}
+        self._tier = StateTier(Settings(candidates=candidates), Users(self._store, 4), Catalogue(4), self.counts, ())
 
     def take(
         self, user_id: str, events: Sequence[tuple[str, int]], batch: int = 500, kind: type[Click] = Click
@@ -41,8 +42,9 @@ class CountingTier:
         ]
         for begin in range(0, len(clicks), batch):
             self._tier.accept(user_id, clicks[begin : begin + batch])
-            self._tier.users.begin_flush()  # there is no store: the changes stay readable
-            self._tier.users._changes = self._tier.users._flushing
+            for values in self._tier.users.begin_flush().values():
+                self._store.update({key: value for key, value in values.items() if value is not None})
+            self._tier.users.end_flush()
 
     def version(self, user_id: str) -> int:
         return self._tier.users.get(user_id).interest.version
@@ -91,7 +93,7 @@ def test_a_bot_with_more_items_than_the_memory_holds_never_counts_more_than_once
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, size in (("RECENT", 2), ("MIDDLE", 8), ("SEEN", 40)):
-        monkeypatch.setattr(users_module, name, size)
+        monkeypatch.setattr(stored_memory, name, size)
     shop, items = CountingTier(16_384), [f"item-{number}" for number in range(200)]
     shop.take("bot", [(items[number % 200], number * 1_000) for number in range(2_000)], 7)
     assert max(shop.popularity(item, 2_000_000) for item in items) <= 1.001

@@ -10,16 +10,17 @@ from typing import cast
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from encoders.interest import Interest, item_key
+from encoders.events.entries import item_key
+from encoders.interest import Interest
 from ranker.recall.catalogue import Catalogue
 from ranker.recall.counts import Counts
 from streams.contracts import Click, Item, Purchase
 from streams.settings import Settings
-from streams.state import users as users_module
+from streams.state import stored_memory
 from streams.state.tier import Outcome, StateTier
 from streams.state.users import Users
 
@@ -45,7 +46,7 @@ sizes_of_batches = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 def small_memory(recent: int, middle: int, seen: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, size in (("RECENT", recent), ("MIDDLE", middle), ("SEEN", seen)):
-            patch.setattr(users_module, name, size)
+            patch.setattr(stored_memory, name, size)
         yield
 
 
@@ -115,6 +116,8 @@ def assert_alike(mine: Interest, other: Interest) -> None:
     assert (mine.version, mine.as_of_ms) == (other.version, other.as_of_ms)
     for name in ("history", "waiting", "bought"):
         assert getattr(mine, name).tolist() == getattr(other, name).tolist()
+    assert mine.slots.tolist() == other.slots.tolist()
+    np.testing.assert_allclose(mine.responses, other.responses, rtol=1e-4, atol=1e-6)
     for name in ("session", "long"):  # the store has them in 16 bits
         ours, theirs = getattr(mine, name), getattr(other, name)
         assert np.abs(ours - theirs).max() <= 1e-3 * max(1.0, float(np.abs(theirs).max()))
@@ -192,6 +195,18 @@ def test_a_flush_of_which_only_a_first_part_was_written_loses_and_doubles_nothin
             first.take(log[begin:end])
 
 
+def click_at(kind: type[Click], event_id: str, item: int, time_ms: int) -> Click:
+    return kind(event_id=event_id, user_id="ann", item_id=ITEMS[item], timestamp=START + time_ms)
+
+
+REPEATED_WITHIN_THE_NEWEST_SECOND = [
+    click_at(Click, "e0", 1, 1_000),
+    click_at(Purchase, "e1", 0, 0),
+    click_at(Purchase, "e1", 0, 1_001),
+]
+
+
+@example(REPEATED_WITHIN_THE_NEWEST_SECOND, [1], 0, [1], [1])
 @given(logs, sizes_of_batches, st.integers(0, 90 * DAY), sizes_of_batches, sizes_of_batches)
 @settings(max_examples=60, deadline=None)
 def test_who_was_forgotten_is_not_brought_back_and_who_came_back_stays(

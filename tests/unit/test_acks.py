@@ -36,6 +36,23 @@ def test_any_order_of_completion_is_acknowledged_in_order() -> None:
         assert len(acks) == 0
 
 
+def test_a_message_of_several_effects_is_acknowledged_with_the_last_of_them() -> None:
+    log: list[int] = []
+    acks = InOrder()
+    one, two = (Event(offset, log) for offset in range(2))
+    for event in (one, two):
+        acks.take("partition", event)
+    acks.expect(one, 3)
+    acks.done([one, two])
+    acks.done([one])
+    assert log == []
+    acks.done([one])
+    assert (log, len(acks)) == ([0, 1], 0)
+    acks.expect(one, 2)  # it is nobody's any more
+    acks.done([one])
+    assert log == [0, 1]
+
+
 def test_a_dropped_partition_acknowledges_nothing_more() -> None:
     log: list[int] = []
     acks = InOrder()

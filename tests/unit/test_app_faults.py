@@ -50,6 +50,63 @@ def test_early_tasks_run_before_tables_are_restored(kind: type, mended: bool, mo
     assert (began == [True]) is mended
 
 
+@both(apps.TablesAtOnce, faust.tables.TableManager)
+def test_tables_start_without_a_wait(kind: type, mended: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[object] = []
+
+    async def sleep(_: object, seconds: float) -> None:
+        log.append(seconds)
+
+    async def update(_: object) -> None:
+        log.append("channels")
+
+    async def start() -> None:
+        log.append("recovery")
+
+    async def test() -> None:
+        manager = kind(apps.App("tests", fetch_wait_ms=100, **KAFKA))
+        manager.recovery.start = start
+        await manager.on_start()
+
+    monkeypatch.setattr(faust.tables.TableManager, "sleep", sleep)
+    monkeypatch.setattr(faust.tables.TableManager, "_update_channels", update)
+    asyncio.run(test())
+    assert log == (["channels", "recovery"] if mended else [1.0, "channels", "recovery"])
+
+
+def test_apps_have_tables_that_start_without_a_wait() -> None:
+    async def test() -> None:
+        assert isinstance(apps.App("tests", fetch_wait_ms=100, **KAFKA).tables, apps.TablesAtOnce)
+
+    asyncio.run(test())
+
+
+@both(apps.StartsAppsTogether, faust.Worker)
+def test_apps_start_together(kind: type, mended: bool) -> None:
+    """The first app to be started here is ready only once the other one has begun, as if it had much to restore."""
+
+    async def test() -> bool:
+        begun, ended = asyncio.Event(), asyncio.Event()
+        both = [apps.App(name, fetch_wait_ms=100, **KAFKA) for name in ("one", "two")]
+        worker = kind(*both, override_logging=False, redirect_stdouts=False, quiet=True)
+        first, second = [service for service in worker.on_init_dependencies() if service in both]
+
+        async def restore() -> None:
+            await begun.wait()
+            ended.set()
+
+        async def begin() -> None:
+            begun.set()
+
+        first.maybe_start, second.maybe_start = restore, begin
+        starting = asyncio.ensure_future(worker.on_start())
+        await asyncio.sleep(0.01)
+        await starting
+        return ended.is_set()
+
+    assert asyncio.run(test()) is mended
+
+
 @both(apps.ClosesBeforeTables, faust.App)
 def test_the_app_is_told_of_its_end_before_faust_stops_anything(
     kind: type, mended: bool, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,9 @@ from ranker.evaluation.baselines.method import DAY_MS, Budget, Corpus, Events, Q
 from ranker.evaluation.baselines.methods import METHODS, with_parts
 from ranker.evaluation.baselines.sasrec import LENGTH, _sequences
 from ranker.evaluation.ids import IdIndex
-from ranker.evaluation.protocols import Interaction, next_basket, ordered
+from ranker.evaluation.interactions import Interaction
+from ranker.evaluation.log_order import ordered
+from ranker.evaluation.protocols import next_basket
 from tests.baseline_corpus import ITEMS, USERS, corpus, events, fitted
 
 

@@ -14,13 +14,13 @@ from ranker.load import load_scorer
 from ranker.progress import Progress
 from streams.bench import command as bench
 from streams.bench import packed, peer_scorers, random_models
-from streams.bench.flops import TransformerSizes
 from streams.bench.kafka_clients import ReceivedMessage, RoundTrips
 from streams.bench.machine import machine
 from streams.bench.measurement import Measurement, Target, percentile, report, table
 from streams.bench.random_models import ListSize, RandomModel, RandomRequests
 from streams.bench.scorer import CANDIDATES, HISTORY, ShopRequests
 from streams.settings import SettingsError
+from streams.sizing.transformer import TransformerSizes
 from tests import models
 
 SIZE = ListSize(context=60, candidates=12, length=8)
@@ -140,13 +140,11 @@ def test_throughput_counts_from_the_first_message_to_the_last_reply() -> None:
 
 
 def test_a_request_has_the_stated_size_and_a_new_event_replaces_the_oldest() -> None:
-    texts = ShopRequests()
-    request = texts.request()
-    before = request.context.splitlines()
+    shop = ShopRequests()
+    request = shop.request()
+    before = list(request.event_texts())
     assert (len(before), len(set(request.candidates))) == (HISTORY, CANDIDATES)
-    changed, line = texts.with_new_event(request)
-    assert changed.context.splitlines() == [*before[1:], line]
-    assert line != texts.with_new_event(request)[1]
+    assert shop.with_new_event(request).event_texts()[:-1] == before[1:]
 
 
 @pytest.mark.parametrize(
@@ -219,8 +217,8 @@ def test_packed_scorers_are_compared_with_their_peers(
 
 
 def test_an_unknown_benchmark_is_refused_with_the_names_of_all() -> None:
-    with pytest.raises(SettingsError, match="got 'speed', expected one of pipeline, scorer"):
-        bench.run("speed", False, bench.Sizes(20_000, 1_000))
+    with pytest.raises(SettingsError, match="got 'speed', expected one of pipeline, returning, scorer"):
+        bench.run("speed", False, bench.Sizes(20_000, 1_000, 10_000))
 
 
 def test_the_machine_is_described() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ranker.progress import Progress
-from streams.bench import candidates, growth, plot
+from streams.bench import candidates, growth, log_growth, plot
 from streams.bench.measurement import Measurement
 from streams.bench.synthetic_vectors import interests_in, text_like
 
@@ -78,12 +78,21 @@ def test_items_are_measured() -> None:
     assert costs.memory_bytes > 0
 
 
+def test_a_log_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_growth, "LISTS", 5)
+    costs = log_growth.measure_log(tmp_path, 2_000)
+    assert min(costs.read_s, costs.built_s) > 0
+    lines = [line for path in tmp_path.glob("[cp]*.jsonl") for line in path.read_bytes().splitlines()]
+    assert len(lines) == 2_000
+
+
 def measurements() -> list[Measurement]:
     users = growth.UserCosts([0.001, 0.002], 4_200.0, 4_000.0)
     items = growth.ItemCosts([0.001], [0.002], [0.05], 0.0002, 3_000.0)
     made = []
     for count in (1_000, 10_000, 100_000):
         made += growth.user_measurements(count, users) + growth.item_measurements(count, items)
+        made += log_growth.log_measurements(count, log_growth.LogCosts(1.0, 2.0, 5e8))
     return made
 
 

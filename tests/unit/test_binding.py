@@ -28,7 +28,17 @@ class Bound:
         self.health = Health(settings.HealthSettings(), ["rank"])
         self.health.models_loaded = lambda: True
         self.ending = Ending()
-        tier = TierBinding("rank", self.catalogue_read, self.receive, self.assigned, self.revoked, self.close, ())
+        tier = TierBinding(
+            "rank",
+            self.catalogue_read,
+            self.receive,
+            self.assigned,
+            self.revoked,
+            self.close,
+            (),
+            in_hand=lambda: 3,
+            facts=lambda: "a model",
+        )
         bind(self.app, tier, Settings(grace_s=8), self.health, self.ending)
 
     @property

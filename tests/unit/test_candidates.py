@@ -8,10 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from encoders.interest import Decay, Event, Interest, Vector, empty, item_key, update
-from ranker.recall.candidates import BUILT_IN, Proposals, Source, UserView, recall
+from encoders.events.entries import Event, item_key
+from encoders.interest import Decay, Interest, Vector, empty, update
+from ranker.recall.candidates import BUILT_IN, Proposals, Source, recall
 from ranker.recall.catalogue import Catalogue, CatalogueItem
 from ranker.recall.counts import Counts
+from ranker.recall.priorities import Repeats
+from ranker.recall.user_view import UserView
 
 DIM = 16
 START = 1_700_000_000_000
@@ -45,10 +48,10 @@ class World:
         return state
 
     def recall(
-        self, state: Interest, sources: Sequence[Source] = BUILT_IN, limit: int = 50, repeat: bool = False
+        self, state: Interest, sources: Sequence[Source] = BUILT_IN, limit: int = 50, repeats: Repeats = "unbought"
     ) -> list[int]:
         user = UserView(state, self.catalogue, self.counts, DECAY)
-        merged = recall(user, sources, limit, repeat)
+        merged = recall(user, sources, limit, repeats)
         assert len({found.row for found in merged}) == len(merged) <= limit
         assert [found.retrieval_score for found in merged] == sorted(
             (found.retrieval_score for found in merged), reverse=True
@@ -105,7 +108,7 @@ def test_what_must_not_be_recalled_is_not() -> None:
     found = world.recall(state, limit=200)
     assert not {2, 4, 5, 6} & set(found), "bought, looked at last, unavailable, deleted"
     assert {1, 3} <= set(found)
-    assert 2 in world.recall(state, limit=200, repeat=True)
+    assert 2 in world.recall(state, limit=200, repeats="always")
 
 
 def test_purchases_are_remembered_beyond_the_history() -> None:
@@ -124,18 +127,18 @@ def test_a_source_of_ones_own_joins_by_its_name() -> None:
 
     world = World()
     state = world.visit([3])
-    merged = recall(UserView(state, world.catalogue, world.counts, DECAY), [*BUILT_IN, Favourite()], 100, False)
+    merged = recall(UserView(state, world.catalogue, world.counts, DECAY), [*BUILT_IN, Favourite()], 100, "unbought")
     favourite = next(found for found in merged if world.catalogue.at(found.row).item_id == "123")
     assert "favourite" in favourite.ranks
 
 
 def test_an_empty_catalogue_gives_an_empty_list() -> None:
     user = UserView(empty(DIM), Catalogue(DIM), Counts(1.0, 1.0), DECAY)
-    assert recall(user, BUILT_IN, 10, False) == []
+    assert recall(user, BUILT_IN, 10, "unbought") == []
 
 
 def test_the_newest_are_right_through_inserts_and_deletes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ranker.recall.catalogue.MAX_NEWEST", 20)
+    monkeypatch.setattr("ranker.recall.newest_items.MAX_NEWEST", 20)
     rng = np.random.default_rng(5)
     catalogue, shown = Catalogue(DIM), dict[str, int]()
     for step in range(1_500):
@@ -167,7 +170,7 @@ def test_catalogue_search_is_exact_through_inserts_and_deletes() -> None:
     assert len(catalogue) == len(mirror)
     assert {entry.item_id for entry in catalogue} == set(mirror)
     queries = vectors(5, 99)
-    rows, scores = catalogue.nearest(queries, 20)
+    rows, scores = catalogue.text.nearest(queries, 20)
     shown = {item_id: float((queries @ vector).max()) for item_id, (vector, available) in mirror.items() if available}
     best = sorted(shown, key=lambda item_id: -shown[item_id])[:20]
     assert [catalogue.at(row).item_id for row in rows.tolist()] == best

@@ -11,9 +11,12 @@ from typing import Any
 
 import msgspec
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from streams import cli
 from streams.commands import forget
+from streams.commands.interruption import INTERRUPTED
 from streams.contracts import Recommendations
 from streams.kafka import client as kafka_client
 from streams.publish.list_cache import ListCache
@@ -26,7 +29,7 @@ def requested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The users that a command asked for. Every user has a list."""
     users: list[str] = []
 
-    async def read_once(_: RedisSettings, user_id: str) -> bytes:
+    async def read_once(_: RedisSettings, user_id: str, placement: str | None = None) -> bytes:
         users.append(user_id)
         empty = {"list_id": "l", "as_of": 1, "generated_at": 2, "state_version": 3, "model": "none", "items": []}
         list_ = msgspec.convert({**empty, "user_id": user_id, "trigger": None, "degraded": None}, Recommendations)
@@ -86,7 +89,7 @@ def test_two_ids_are_one_too_many(
     assert requested == []
 
 
-@pytest.mark.parametrize("command", ["forget u1", "dead-letters list", "dead-letters retry", "replay jsonl --clicks"])
+@pytest.mark.parametrize("command", ["forget u1", "dead-letters list", "dead-letters retry", "replay files --clicks"])
 def test_where_kafka_is_away_a_command_ends_with_one_line_and_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
@@ -117,6 +120,65 @@ def test_where_redis_is_away_recommend_ends_with_one_line_and_2(
     assert line.startswith("afterclick: Redis: ")
 
 
+@pytest.mark.parametrize(
+    ("command", "work", "says"),
+    [
+        (
+            "train --base none --out {folder}/out",
+            "train.run",
+            "no stage was complete yet, so nothing is kept; the same",
+        ),
+        ("train --base none --out {folder}/begun", "train.run", "begun/checkpoint keeps the query groups; the same"),
+        ("compress m --int8 --out {folder}/out", "compress.run", "no stage was complete yet, so nothing is kept; the"),
+        ("evaluate --protocol next-basket", "evaluate.run", "an evaluation keeps nothing; --users, --trials and"),
+        ("demo", "demo.command.run", "the demo's worker and servers were stopped, and its data was deleted"),
+        ("dead-letters retry", "dead_letters.retry", "what was sent is noted in Kafka, but for 100 messages at most"),
+        ("doctor", "doctor.doctor.examine", "afterclick: interrupted"),
+        ("replay shop", "replay.send_and_report", "afterclick: interrupted"),
+    ],
+)
+def test_ctrl_c_says_what_was_kept_and_ends_with_130(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: str,
+    work: str,
+    says: str,
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "begun" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "begun" / "checkpoint" / "query_groups.npz").touch()
+    monkeypatch.setattr(f"streams.commands.{work}", interrupted)
+    monkeypatch.setattr("streams.commands.model_commands.event_log", lambda *_: None)
+    assert ended(monkeypatch, *command.format(folder=tmp_path).split()) == INTERRUPTED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("afterclick: interrupted")
+    assert says in line
+
+
+@pytest.mark.parametrize("command", [("train", "--base", "none", "--out", "o"), ("replay", "files")])
+def test_an_option_takes_the_files_that_a_shell_makes_of_a_pattern(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, list[Path] | None]] = []
+
+    def record(files: dict[str, list[Path] | None], *_: object) -> None:
+        given.append(files)
+        raise typer.Exit
+
+    monkeypatch.setattr("streams.commands.model_commands.event_log", record)
+    monkeypatch.setattr("streams.commands.replay.topic_files", record)
+    if not cli.app.registered_groups:
+        cli.mount()
+    files = ["--items", "i", "--clicks", "a", "b", "--purchases", "c", "--clicks", "d"]
+    result = CliRunner().invoke(cli.app, [*command, *files], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    expected = {"items": [Path("i")], "clicks": [Path("a"), Path("b"), Path("d")], "purchases": [Path("c")]}
+    assert {topic: paths for topic, paths in given[0].items() if paths} == expected
+
+
 def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(monkeypatch, "--version") in (None, 0)
     assert capsys.readouterr().out == f"afterclick {version('afterclick')}\n"
@@ -127,8 +189,8 @@ def test_the_cold_start_list_stands_in_for_a_missing_one(
 ) -> None:
     read_once = ListCache.read_once
 
-    async def only_cold_start(settings: Settings, user_id: str) -> bytes | None:
-        stored = await read_once(settings, user_id)
+    async def only_cold_start(settings: Settings, user_id: str, placement: str | None = None) -> bytes | None:
+        stored = await read_once(settings, user_id, placement)
         return stored if user_id == "*" else None
 
     monkeypatch.setattr(ListCache, "read_once", only_cold_start)

@@ -16,19 +16,16 @@ from ranker.features import NAMES
 from ranker.fusion.fused import FusedScorer
 from ranker.load import load_scorer
 from ranker.score import ScoreRequest
-from ranker.train import model_fit, student
-from ranker.train.checkpoint import Checkpoint
-from ranker.train.distillation import distillation_targets
-from ranker.train.fit import train_validation_split
+from ranker.train import student
 from ranker.train.losses import distillation
-from ranker.train.query_groups import QueryGroups, ScoredGroups
+from ranker.train.query_groups import QueryGroups
 from streams.cli import app
-from streams.commands import compression_report
-from streams.commands.compress import Compression, run
+from streams.commands.compress import run
+from streams.commands.compression import Compression
 from streams.datasets.messages import InputError
 from streams.settings import Settings
 from tests import models
-from tests.unit.test_train import GROUPS, settings_of, shop
+from tests.unit.test_train import settings_of, shop
 
 
 @pytest.fixture(scope="module")
@@ -49,52 +46,20 @@ def compressed(capsys: pytest.CaptureFixture[str], settings: Settings, how: Comp
     return report
 
 
-def test_a_decoder_teaches_a_packed_encoder(
-    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(model_fit.LEARNING_RATE, "distillation", 3e-3)  # a tiny model's
-    monkeypatch.setattr(model_fit, "VALIDATIONS", 2)
-    monkeypatch.setattr(compression_report, "TIMED_ROUNDS", 2)
-    teacher, begin = models.decoder(tmp_path / "teacher"), models.encoder(tmp_path / "begin")
-    out = tmp_path / "out"
-    how = Compression(model=str(teacher), out=out, way="distil", student=str(begin), epochs=2, max_query_groups=100)
-    report = compressed(capsys, settings, how)
-    assert report["kind"] == "PackedEncoder"
-    assert report["before"]["lists_per_s"] > 0
-    curve = json.loads((out / "afterclick.json").read_text(encoding="utf-8"))["trained"]["model_curve"]
-    assert curve[-1][0] < 0.95 * curve[0][0]  # the divergence from a teacher with random weights
-
-
-def test_a_student_learns_its_teachers_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The teacher prefers items of the kind that was viewed last, then hats."""
-    monkeypatch.setattr(model_fit, "VALIDATIONS", 1)
-    rng = np.random.default_rng(2)
-    kinds = [GROUPS[number % len(GROUPS)] for number in range(60)]
-    groups = made([f"Viewed {GROUPS[kind]}" for kind in rng.integers(len(GROUPS), size=240)], kinds, rng)
-    scores = np.array(
-        [[3.0 * (kinds[item] in context) + (kinds[item] == "Wool hat") for item in row]
-         for context, row in zip(groups.contexts, groups.candidates, strict=True)], np.float32
-    )  # fmt: skip
-    student.start(str(models.encoder(tmp_path / "begin")), "packed", tmp_path / "student", 1)
-    scorer: Any = load_scorer(str(tmp_path / "student"), "cpu", "float32")
-    targets = distillation_targets(ScoredGroups(groups, scores))
-    older, newer = (targets[indices] for indices in train_validation_split(len(targets)))
-    monkeypatch.setitem(model_fit.LEARNING_RATE, "distillation", 3e-3)  # a tiny model's
-    how = model_fit.TuningSettings(distillation, epochs=6, deadline=float("inf"), seed=1)
-    data = model_fit.TuningData(older.groups, newer.groups, older.scores)
-    curve = model_fit.fine_tune(scorer, data, how, Checkpoint(tmp_path / "checkpoint"), lambda *_: None)
-    assert max(point.ndcg for point in curve) > 0.7, curve  # .5 at random
-
-
 def made(contexts: list[str], kinds: list[str], rng: np.random.Generator, width: int = 20) -> QueryGroups:
     candidates = np.stack([rng.permutation(len(kinds))[:width] for _ in contexts]).astype(np.int32)
     shape = candidates.shape
     return QueryGroups(
         texts=[f"{kind} number {number}" for number, kind in enumerate(kinds)],
+        event_texts=list(kinds),
         contexts=contexts,
+        events=[row[-1:] for row in candidates],
         candidates=candidates,
         labels=np.zeros(shape, bool),
         relevant_counts=np.ones(len(contexts), np.int32),
+        is_cold=np.zeros(shape, bool),
+        cold_counts=np.zeros(len(contexts), np.int32),
+        users=np.arange(len(contexts), dtype=np.int32),
         retrieval_scores=np.zeros(shape, np.float32),
         features=np.zeros((*shape, len(NAMES)), np.float16),
     )

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, TopicAuthorizationFailedError
 from aiokafka.protocol.group import HeartbeatRequest
 from faust.transport.drivers import aiokafka
@@ -20,6 +21,7 @@ from streams.faust_compat import committing, fetching, progress, restoring, seek
 from streams.faust_compat import consumer as ours
 from streams.faust_compat import consumer_thread as threads
 from streams.faust_compat.app import App
+from streams.faust_compat.constants import WAIT_WITHOUT_FLOW_MS
 from streams.faust_compat.consumer import Consumer
 from streams.faust_compat.progress import Progress
 from streams.faust_compat.transport import FencedProducer
@@ -62,7 +64,7 @@ class Thread:
 
     def __init__(self, **answers: Any) -> None:
         self.asked: list[tuple[str, Any]] = []
-        self._answers: dict[str, Any] = {"assignment": {CLICKS, STATES}, "highwaters": {}, "earliest_offsets": {}}
+        self._answers: dict[str, Any] = {"assignment": {CLICKS, STATES}, "log_ranges": {}}
         self._answers |= answers
 
     def assignment(self) -> Any:
@@ -70,6 +72,9 @@ class Thread:
 
     def read_progress(self, tp: TP) -> Any:
         return self._answers["read_progress"]
+
+    def set_fetch_wait(self, wait_ms: int) -> None:
+        self.asked.append(("set_fetch_wait", wait_ms))
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any) -> Any:
@@ -147,10 +152,7 @@ def test_a_seek_waits_for_a_fetch_that_is_under_way(
             log.append("sought")
             return {CLICKS: 3}
 
-        at_3 = {CLICKS: 3}
-        thread = Thread(
-            getmany=getmany, seek_to_committed=sought, seek_wait=sought, highwaters=at_3, earliest_offsets=at_3
-        )
+        thread = Thread(getmany=getmany, seek_to_committed=sought, seek_wait=sought, log_ranges={CLICKS: (3, 3)})
         consumer = consumer_of(kind, thread)
         fetch = asyncio.create_task(consumer._getmany({CLICKS}, 1.0))
         await asyncio.sleep(0)
@@ -259,6 +261,20 @@ def test_sources_are_resumed_only_with_the_flow(kind: type, mended: bool) -> Non
     assert run(test()) == [{STATES} if mended else {CLICKS, STATES}, {CLICKS, STATES}]
 
 
+@both(seeking.AsksBetweenFetches)
+def test_a_fetch_holds_no_question_up_until_the_flow_is_resumed(kind: type, mended: bool) -> None:
+    async def test() -> list[Any]:
+        consumer = consumer_of(kind)
+        consumer.stop_flow()
+        consumer.app.in_recovery = True
+        consumer.resume_flow()  # to restore the tables
+        consumer.app.in_recovery = False
+        consumer.resume_flow()
+        return [wait_ms for name, wait_ms in consumer._thread.asked if name == "set_fetch_wait"]
+
+    assert run(test()) == ([WAIT_WITHOUT_FLOW_MS, 100] if mended else [])
+
+
 @pytest.mark.parametrize(
     ("committed", "begin", "end", "start", "goes_back"),
     [
@@ -274,9 +290,7 @@ def test_a_partition_starts_at_its_committed_offset_or_at_its_beginning(
     kind: type, mended: bool, committed: int | None, begin: int, end: int, start: int, goes_back: bool
 ) -> None:
     async def test() -> tuple[Any, bool]:
-        thread = Thread(
-            seek_to_committed={CLICKS: committed}, earliest_offsets={CLICKS: begin}, highwaters={CLICKS: end}
-        )
+        thread = Thread(seek_to_committed={CLICKS: committed}, log_ranges={CLICKS: (begin, end)})
         offsets = await consumer_of(kind, thread).seek_to_committed()
         return offsets[CLICKS], "seek_to_beginning" in [name for name, _ in thread.asked]
 
@@ -394,7 +408,18 @@ def test_a_fetch_waits_as_set_and_reads_what_is_committed(kind: type, mended: bo
         await consumer.stop()
         return consumer._fetch_max_wait_ms, consumer._isolation_level
 
-    assert run(test()) == ((100, "read_committed") if mended else (1500, "read_uncommitted"))
+    assert run(test()) == ((WAIT_WITHOUT_FLOW_MS, "read_committed") if mended else (1500, "read_uncommitted"))
+
+
+def test_how_long_a_fetch_waits_can_be_changed() -> None:
+    async def test() -> None:
+        thread = thread_of(threads.ConsumerThread)
+        fetcher = SimpleNamespace(_fetch_max_wait_ms=WAIT_WITHOUT_FLOW_MS)
+        thread._consumer = SimpleNamespace(_fetcher=fetcher)
+        thread.set_fetch_wait(100)
+        assert fetcher._fetch_max_wait_ms == 100
+
+    run(test())
 
 
 @pytest.mark.parametrize("error", [IllegalStateError("not assigned"), CommitFailedError("a new member"), KafkaError()])
@@ -416,6 +441,56 @@ def test_a_commit_that_fails_does_not_end_the_worker(kind: type, mended: bool, e
 
     assert run(test()) is False
     assert (crashes == []) is mended
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["known to have no leader", "deleted a moment ago"])
+def test_a_partition_without_a_leader_keeps_no_worker_of_the_thread(
+    monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    """aiokafka asks for its leader again and again."""
+    monkeypatch.setattr(threads, "ANSWER_S", 0.05)
+    asked, ended = list[Any](), list[Any]()
+
+    async def offsets(partitions: list[Any]) -> dict[Any, int]:
+        asked.append(partitions)
+        try:
+            await asyncio.sleep(60 if TopicPartition(*STATES) in partitions else 0)
+        finally:
+            ended.append(partitions)
+        return dict.fromkeys(partitions, 3)
+
+    async def test() -> Any:
+        thread = thread_of(threads.ConsumerThread)
+        cluster = SimpleNamespace(leader_for_partition=lambda tp: None if tp.topic == "states" and is_known else 1)
+        client = SimpleNamespace(cluster=cluster)
+        thread._consumer = SimpleNamespace(_client=client, beginning_offsets=offsets, end_offsets=offsets)
+        thread.call_thread = lambda question, *arguments: question(*arguments)
+        return await thread.log_ranges([CLICKS, STATES])
+
+    if is_known:
+        assert run(test()) == {CLICKS: (3, 3)}
+    else:
+        with pytest.raises(asyncio.TimeoutError):
+            run(test())
+    assert len(asked) == len(ended) == 2, "neither question goes on"
+
+
+@pytest.mark.parametrize("answers", [[asyncio.TimeoutError(), {CLICKS: (0, 10)}], [{CLICKS: (0, 10)}]])
+def test_a_partition_without_a_leader_is_not_sought(answers: list[Any]) -> None:
+    """A seek would wait for its leader, and all others with it."""
+    left = iter(answers)
+
+    async def log_ranges(*_: object) -> Any:
+        if isinstance(answer := next(left), Exception):
+            raise answer
+        return answer
+
+    async def test() -> Any:
+        thread = Thread(seek_to_committed={CLICKS: None, TP("deleted", 0): None}, log_ranges=log_ranges)
+        await consumer_of(Consumer, thread).seek_to_committed()
+        return [[TP(*tp) for tp in arguments] for name, arguments in thread.asked if name == "seek_to_beginning"]
+
+    assert run(test()) == [[CLICKS]]
 
 
 @both_threads(threads.IgnoresSilentStreams)

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from encoders.interest import Event
+from encoders.events.entries import Event
 from ranker.recall.count_records import ItemCounts
 from ranker.recall.count_tables import MAX_NEIGHBOURS
 from ranker.recall.counts import DISTANCE_DECAY, Counts

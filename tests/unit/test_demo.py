@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from encoders.event_time import milliseconds
-from streams.commands.demo.command import interleaved
+from streams import cli
+from streams.commands.demo.open_shop import interleaved
 from streams.commands.demo.screen import View, changes, render
 from streams.contracts import COLD_START_USER, Reason, Recommendations, RecommendedItem, Trigger
 from streams.datasets.shop import SyntheticShop
@@ -135,6 +136,16 @@ def drawn(view: View, width: int) -> str:
     console.print(render(view, (40.0, 38.0)))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip("\n")
+
+
+def test_the_page_and_json_exclude_each_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["afterclick", "demo", "--web", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "got --web and --json, expected one of them" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(

@@ -5,19 +5,22 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoders.describe import describe_history, describe_item
+from encoders.describe import MAX_ATTRIBUTE_CHARACTERS, MAX_CHARACTERS, describe_history, describe_item
 from encoders.event_time import ago
+from streams import contracts
 from streams.contracts import HistoryEvent
 
 LINE_ENDS = [char for char in map(chr, range(sys.maxunicode + 1)) if len(f"a{char}b".splitlines()) > 1]
 DAY_MS = 86_400_000
 AS_OF_MS = 100 * DAY_MS
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Item:
     brand: str = ""
     categories: list[str] = field(default_factory=list)
     description: str = ""
+    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 def event(
@@ -105,6 +109,14 @@ def test_any_history_has_a_line_per_event(history: list[HistoryEvent]) -> None:
         (Item("Wool hat", " ", [], "\n"), "Wool hat"),
         (Item("Wool hat", "", ["Outdoor", "Hats"], "Warm.\nSoft."), "Wool hat. Outdoor, Hats. Warm. Soft."),
         (Item("Wool  hat", "Nordvik", ["Hats"], "Warm"), "Wool hat. Nordvik. Hats. Warm"),
+        (
+            Item("Hat", "Nordvik", ["Hats"], "Warm", {"size": 42, "colour": " red\n", "wool": True, "lining": False}),
+            "Hat. Nordvik. Hats. colour: red; lining: no; size: 42; wool: yes. Warm",
+        ),
+        (Item("Hat", attributes={"sizes": ["S", "M"], "height": 12.50}), "Hat. height: 12.5; sizes: S, M"),
+        (Item("Hat", attributes={"box": {"w": 3, "d": 2, "of": ["a", None]}}), "Hat. box: d 2, of a, w 3"),
+        (Item("Hat", attributes={"a": None, "b": "", "c": [], "d": {}, "e": " "}), "Hat"),
+        (Item("Hat", attributes={"a": [[[["deep"]]]], "b": 1}), "Hat. b: 1"),
     ],
 )
 def test_an_item_in_words(item: Item, text: str) -> None:
@@ -114,3 +126,32 @@ def test_an_item_in_words(item: Item, text: str) -> None:
 def test_an_age_changes_its_words_seldom() -> None:
     in_a_month = {ago(minute * 60_000) for minute in range(30 * 24 * 60)}
     assert len(in_a_month) == 2 + 29
+
+
+def test_attributes_of_a_message_are_in_the_text() -> None:
+    message = b'{"item_id": "i", "title": "Hat", "attributes": {"sizes": ["S", "M"], "colour": {"main": "red"}}}'
+    assert describe_item(msgspec.json.decode(message, type=contracts.Item)) == "Hat. colour: main red; sizes: S, M"
+
+
+def test_attributes_leave_room_for_the_description() -> None:
+    attributes = {"blob": "x" * MAX_ATTRIBUTE_CHARACTERS, **{f"a{number:03}": number for number in range(500)}}
+    text = describe_item(Item("Hat", description="Warm" * MAX_CHARACTERS, attributes=attributes))
+    assert text.startswith("Hat. a000: 0; a001: 1; ")
+    assert "blob" not in text
+    assert len(text) == MAX_CHARACTERS
+    assert text.index("Warm") <= MAX_ATTRIBUTE_CHARACTERS + len("Hat. . ")
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=9),
+        st.recursive(
+            SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3)
+        ),
+        max_size=5,
+    )
+)
+def test_any_attributes_are_one_line_whatever_their_order(attributes: dict[str, Any]) -> None:
+    text = describe_item(Item("Hat", attributes=attributes))
+    assert len(text.splitlines()) == 1
+    assert text == describe_item(Item("Hat", attributes=dict(reversed(attributes.items()))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,31 +14,36 @@ import encoders.text.encoder
 import ranker.load
 from streams import metrics
 from streams.commands.doctor import doctor
-from streams.commands.doctor.doctor import Check
+from streams.commands.doctor.check import Check
+from streams.commands.doctor.reasons import check_reasons, check_wishes
 from streams.settings import (
     EncoderSettings,
     HealthSettings,
     KafkaSettings,
     MetricsSettings,
     RankerSettings,
+    ReasonsSettings,
     RedisSettings,
     Settings,
+    WishesSettings,
 )
 from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
 from streams.worker import health, probes
+from tests import models
 
 PLACEMENT = SimpleNamespace(device="cpu", dtype="float32", reason="no accelerator")
 
 
 @pytest.fixture(autouse=True)
 def _no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(model: str, device: str, dtype: str) -> SimpleNamespace:
+    def load(model: str, device: str, dtype: str, **_: object) -> SimpleNamespace:
         if model == "broken":
             raise OSError("no such model")
         return SimpleNamespace(placement=PLACEMENT, dim=384, name="bi-encoder")
 
     monkeypatch.setattr(encoders.text.encoder, "TextEncoder", load)
     monkeypatch.setattr(ranker.load, "load_scorer", load)
+    monkeypatch.setattr(ranker.load, "sanity_of", lambda model, scorer: None)
 
 
 def examine(settings: Settings) -> dict[str, Check]:
@@ -75,6 +81,30 @@ def test_each_failure_has_advice_and_hides_no_other() -> None:
     assert all(check.advice for check in found.values())
     assert "no such model" in found["ranker"].found
     assert "hunter2" not in str(found)
+
+
+def test_rules_that_cannot_be_used_are_named_by_line(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text('[[rule]]\nname = "a"\nboost = 0', encoding="utf-8")
+    [check] = doctor._rules(Settings(rules=file))
+    assert not check.ok
+    assert check.advice.startswith(f"{file}:3: rule 'a': got boost = 0, expected a number above 0")
+    file.write_text('[[rule]]\nname = "a"\nboost = 2', encoding="utf-8")
+    [check] = doctor._rules(Settings(rules=file))
+    assert (check.ok, check.found) == (True, "rules: 1")
+
+
+def test_the_languages_of_reasons_and_their_model_are_checked(tmp_path: Path) -> None:
+    assert check_reasons(ReasonsSettings()) == check_wishes(WishesSettings()) == []
+    said = models.decoder_that_says(tmp_path / "model", "Yes")
+    [language, model] = check_reasons(ReasonsSettings(language="de", model=str(said), device="cpu", dtype="float32"))
+    assert (language.ok, model.ok) == (True, True)
+    assert check_wishes(WishesSettings(model=str(said), device="cpu", dtype="float32"))[0].ok
+    assert "AFTERCLICK_WISHES__" in check_wishes(WishesSettings(model=str(tmp_path / "none")))[0].advice
+    [language, model] = check_reasons(ReasonsSettings(language="tlh", model=str(tmp_path / "none")))
+    assert (language.ok, model.ok) == (False, False)
+    assert "AFTERCLICK_REASONS__LANGUAGE" in language.advice
+    assert "AFTERCLICK_REASONS__MODEL" in model.advice
 
 
 def test_too_few_brokers_for_the_replicas() -> None:

@@ -2,22 +2,21 @@
 
 Which test runs a code block:
 
-- `python`, `json` and `toml` blocks run here, the Kafka of the producer's example being the embedded one.
-- `sh` blocks that need a Kafka and a worker (README.md: Produce, Consume) run in `tests/integration/test_documents.py`.
+- `python`, `json` and `toml` blocks run here, except those that need a Kafka.
+- The quick start, and `sh` blocks that need a Kafka and a worker (README.md: Produce, Consume), run in
+  `tests/integration/test_documents.py`.
 - All other `sh` lines are parsed here: `afterclick` by its own parser, with every option and value; `make` by the
-  targets and variables of the Makefile; `pip` by the extras. What they do has tests of its own: `train`, `evaluate` and
-  `compress` take minutes and a log, `bench` and `make faults` minutes.
+  targets and variables of the Makefile; `pip` by the extras; `torchrun` by its parser. What they do has tests of its
+  own: `train`, `evaluate` and `compress` take minutes and a log, `bench` and `make faults` minutes.
 """
 
 from __future__ import annotations
 
+import getopt
 import hmac
 import importlib.util
-import json
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,21 @@ from typing import Any
 import msgspec
 import pytest
 import typer
+from torch.distributed.run import get_args_parser
 
+from ranker.reasons.language import Languages
+from ranker.rules.reading import parse
 from streams import cli
 from streams.contracts import TOPICS, Recommendations
 from streams.receive.decode import receive
+from streams.receive.keys import key_of
 from streams.receive.message import Message
 from streams.receive.pseudonym import pseudonym
 from streams.settings import PREFIX, Settings, load
 from streams.settings.table import rows
-from streams.testing.embedded import EmbeddedKafka
 from tests import documents
-from tests.documents import DOCUMENTS, ROOT, Block, blocks, text_of
+from tests.command_line import check_afterclick
+from tests.documents import DOCUMENTS, ROOT, Block, blocks, schema_files, text_of
 
 VARIABLES = {row.variable for row in rows(Settings)}
 NOW_MS = 1_795_400_000_000
@@ -75,6 +78,11 @@ def test_the_readme_is_short_and_begins_with_two_commands() -> None:
 def test_a_generated_table_is_up_to_date(name: str) -> None:
     """`make docs` renews it."""
     assert documents.table_of(documents.DEPLOY, name) == documents.GENERATED[name]()
+
+
+def test_the_schemas_are_up_to_date() -> None:
+    """`make docs` renews them."""
+    assert {path.name: path.read_text(encoding="utf-8") for path in documents.SCHEMAS.iterdir()} == schema_files()
 
 
 def test_every_metric_is_in_the_table_once() -> None:
@@ -139,25 +147,7 @@ def test_every_line_for_the_shell_can_be_run(where: str, words: list[str], monke
         assert exported
         return
     program, *arguments = words
-    {"afterclick": check_afterclick, "make": check_make, "pip": check_pip, "python": check_python, "git": check_git}[
-        program
-    ](arguments)
-
-
-def check_afterclick(arguments: list[str]) -> None:
-    """Parse the line as the command would, down to the last option; run nothing."""
-    cli.mount()
-    command: Any = typer.main.get_command(cli.app)
-    context, rest = None, arguments
-    while True:
-        try:
-            context = command.make_context("afterclick", list(rest), parent=context)
-        except typer.Exit:  # --version
-            return
-        if not hasattr(command, "commands"):
-            return
-        rest = [*getattr(context, "_protected_args", []), *context.args]
-        _, command, rest = command.resolve_command(context, rest)
+    PROGRAMS[program.removeprefix("/opt/afterclick/bin/")](arguments)
 
 
 def check_make(arguments: list[str]) -> None:
@@ -184,6 +174,81 @@ def check_git(arguments: list[str]) -> None:
     assert arguments[0] in ("switch", "push", "commit", "clone")
 
 
+def check_kcat(arguments: list[str]) -> None:
+    """Parse the line by the options of `kcat -h`."""
+    getopt.getopt(arguments, "PCb:t:K:X:l:Zo:e")
+    assert arguments[arguments.index("-t") + 1] in TOPICS
+
+
+def check_curl(arguments: list[str]) -> None:
+    """`tests/integration/test_http.py` runs them."""
+    assert arguments[-1].startswith("http://127.0.0.1:8080/")
+
+
+def check_source(arguments: list[str]) -> None:
+    """The Makefile makes it."""
+    assert arguments == [".venv/bin/activate"]
+
+
+def check_docker(arguments: list[str]) -> None:
+    """The file exists, and what a container runs is a command of ours. The compose file has tests of its own."""
+    if "-f" in arguments:
+        assert (ROOT / arguments[arguments.index("-f") + 1]).is_file()
+    for argument in re.findall(r"--build-arg (\w+)=", " ".join(arguments)):
+        assert re.search(rf"^ARG {argument}=", text_of("deploy/Dockerfile"), re.MULTILINE), argument
+    if arguments[0] == "run":
+        (image,) = [number for number, word in enumerate(arguments) if word.startswith("afterclick:0")]
+        check_afterclick(arguments[image + 1 :])
+
+
+def check_files(arguments: list[str]) -> None:
+    """Every path in our folders exists. The chart and the unit have tests of their own."""
+    ours = [word for word in arguments if word.startswith("deploy/")]
+    assert ours
+    assert all((ROOT / word).exists() for word in ours)
+
+
+def check_kubectl(arguments: list[str]) -> None:
+    check_afterclick(arguments[arguments.index("afterclick") + 1 :])
+
+
+def check_systemctl(arguments: list[str]) -> None:
+    for unit in arguments[2:]:
+        template, _, role = unit.partition("@")
+        assert (ROOT / f"deploy/systemd/{template}@.service").is_file()
+        check_afterclick(["worker", "--role", role])
+
+
+def check_torchrun(arguments: list[str]) -> None:
+    """Its own parser takes the line, and what it starts is a command of ours."""
+    started = get_args_parser().parse_args(arguments)
+    assert (started.module, started.training_script) == (True, "streams.cli")
+    check_afterclick(started.training_script_args)
+
+
+PROGRAMS = {
+    "afterclick": check_afterclick,
+    "curl": check_curl,
+    "docker": check_docker,
+    "git": check_git,
+    "helm": check_files,
+    "install": check_files,
+    "kcat": check_kcat,
+    "kubectl": check_kubectl,
+    "make": check_make,
+    "pip": check_pip,
+    "python": check_python,
+    "source": check_source,
+    "systemctl": check_systemctl,
+    "torchrun": check_torchrun,
+}
+"""What checks a line of each program."""
+
+
+INCOMPLETE = ("embed-images", "train", "evaluate", "compress", "forget", "bench", "plan", "dead-letters")
+"""Commands that a text may name without their arguments."""
+
+
 def test_every_command_in_the_text_can_be_run() -> None:
     """A command in the text is parsed too, if it is whole: `afterclick recommend u1`, `make fuzz`."""
     for document in DOCUMENTS:
@@ -193,7 +258,7 @@ def test_every_command_in_the_text_can_be_run() -> None:
                 continue
             if words[:1] == ["make"]:
                 check_make(words[1:])
-            elif len(words) == 2 and words[1] in ("train", "evaluate", "compress", "forget", "bench", "dead-letters"):
+            elif len(words) == 2 and words[1] in INCOMPLETE:
                 assert words[1] in set(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
             elif words:
                 check_afterclick(words[1:])
@@ -204,12 +269,16 @@ def test_a_json_block_is_a_list(block: Block) -> None:
     msgspec.json.decode(block.text, type=Recommendations)
 
 
+def keyed(topic: str, value: bytes) -> bytes:
+    message: Any = msgspec.json.decode(value, type=TOPICS[topic])
+    return key_of(message).encode()
+
+
 def test_the_messages_in_the_readme_are_accepted() -> None:
     examples = re.findall(r"^\| `([\w-]+)` \|[^|]*\| `(\{.*?\})`", text_of("README.md"), re.MULTILINE)
-    assert [topic for topic, _ in examples] == ["items", "clicks", "forget"]
+    assert [topic for topic, _ in examples] == ["items", "clicks", "forget", "merges", "knowledge"]
     for topic, example in examples:
-        key = json.loads(example)["item_id" if topic == "items" else "user_id"].encode()
-        receive(Message(topic, 0, 0, key, example.encode()), NOW_MS)
+        receive(Message(topic, 0, 0, keyed(topic, example.encode()), example.encode()), NOW_MS)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +307,14 @@ def test_the_fields_of_a_list_are_the_contracts() -> None:
 
 
 @pytest.mark.parametrize("block", of_language("toml"), ids=str)
-def test_a_toml_block_is_a_file_of_settings(block: Block, tmp_path: Path) -> None:
+def test_a_toml_block_is_a_file_of_settings_of_rules_or_of_phrases(block: Block, tmp_path: Path) -> None:
+    if "[[rule]]" in block.text:
+        assert parse(block.text, block.document).rules
+        return
+    if "[because]" in block.text:
+        (tmp_path / "de.toml").write_text(block.text, encoding="utf-8")
+        assert Languages("de", tmp_path).default
+        return
     config = tmp_path / "shop.toml"
     config.write_text(block.text, encoding="utf-8")
     assert load(config) != load()
@@ -250,24 +326,13 @@ def python_block(*parts: str) -> Block:
 
 
 def test_every_python_block_has_its_test() -> None:
-    assert len(of_language("python")) == len([python_block(*parts) for parts in (PRODUCER, TOKEN, PSEUDONYM)])
+    parts_of_each = (QUICK_START, TOKEN, PSEUDONYM, *IN_FIELD_TESTS)
+    assert len(of_language("python")) == len([python_block(*parts) for parts in parts_of_each])
 
 
-PRODUCER, TOKEN, PSEUDONYM = ("confluent_kafka",), ("MSKAuthTokenProvider",), ("hmac",)
-
-
-def test_the_producer_writes_a_click() -> None:
-    confluent_kafka = pytest.importorskip("confluent_kafka")
-    with EmbeddedKafka() as kafka:
-        source = python_block(*PRODUCER).text.replace("localhost:9092", kafka.bootstrap_servers)
-        done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False, timeout=60)
-        assert (done.returncode, done.stderr) == (0, "")
-        options = {"bootstrap.servers": kafka.bootstrap_servers, "group.id": "g", "auto.offset.reset": "earliest"}
-        consumer = confluent_kafka.Consumer(options)
-        consumer.subscribe(["clicks"])
-        record = consumer.poll(30)
-        consumer.close()
-    receive(Message("clicks", 0, 0, record.key(), record.value()), json.loads(record.value())["timestamp"])
+QUICK_START, TOKEN, PSEUDONYM = ("titles = ",), ("MSKAuthTokenProvider",), ("hmac",)
+IN_FIELD_TESTS = (("client.recommendations",), ("AsyncClient(",))
+"""`tests/field/test_clients.py` runs these, and the blocks in other languages."""
 
 
 def test_the_token_provider_returns_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,5 +354,6 @@ def test_the_pseudonym_is_the_workers() -> None:
 
 
 def test_no_block_is_left_untested() -> None:
-    assert {block.language for block in BLOCKS} <= {"sh", "python", "json", "toml", ""}, "`` is for pictures"
+    languages = {"sh", "python", "javascript", "java", "json", "toml", ""}
+    assert {block.language for block in BLOCKS} <= languages, "`` is for pictures"
     assert (ROOT / "tests/integration/test_documents.py").exists()

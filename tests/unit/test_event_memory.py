@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from encoders.interest import Event, EventType
+from encoders.events.entries import Event
 from ranker.recall.event_runs import NO_EARLIER_EVENTS, EarlierEvents
 from streams.state.event_memory import ENTRY, EventMemory, OlderEvents, SeenEvent, as_entries, newest, seen_of
 
 START = 1_700_000_000
 
 
-def seen(number: int, second: int = START, item: int = 1, kind: EventType = "click") -> SeenEvent:
-    return seen_of(f"e{number}", Event(item, second * 1000, kind))
+def seen(number: int, second: int = START, item: int = 1, kind: str = "click") -> SeenEvent:
+    return seen_of("u", f"e{number}", Event(item, second * 1000, kind))
 
 
 def memory(
@@ -25,9 +25,9 @@ def memory(
 
 def test_any_time_fits() -> None:
     times = [-5, 0, 999, 1_000, 2**31 * 1000, 2**32 * 1000 - 1, 2**50]
-    seconds = [seen_of("e", Event(1, time_ms, "click")).second for time_ms in times]
+    seconds = [seen_of("u", "e", Event(1, time_ms, "click")).second for time_ms in times]
     assert seconds == [0, 0, 0, 1, 2**31, 2**32 - 1, 2**32 - 1]
-    assert as_entries([seen_of("e", Event(2**64 - 1, 2**50, "click"))])["item"] == [2**32 - 1]
+    assert as_entries([seen_of("u", "e", Event(2**64 - 1, 2**50, "click"))])["item"] == [2**32 - 1]
 
 
 def test_an_event_is_recognised_in_every_part() -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from encoders.interest import Decay, Event, empty, item_key, update
+from encoders.events.entries import Event, item_key
+from encoders.interest import Decay, empty, update
 from encoders.prototypes import prototypes
-from ranker.features import NAMES, SCHEMA, features, read
-from ranker.recall.candidates import BUILT_IN, RECENT, RecalledCandidate, UserView, recall
+from ranker.features import NAMES, SCHEMA, Features, read
+from ranker.features import features as features_of_columns
+from ranker.recall.candidates import BUILT_IN, RecalledCandidate, recall
 from ranker.recall.catalogue import Catalogue, CatalogueItem
-from ranker.recall.counts import DISTANCE_DECAY, Counts
+from ranker.recall.counts import DISTANCE_DECAY, MAX_EVENTS, Counts
+from ranker.recall.user_view import JUDGED, RECENT, UserView
+from ranker.score import FeatureSet
+
+KNOWN = FeatureSet(NAMES, "")
 
 DIM, DAY_MS = 12, 86_400_000
 DECAY = Decay()
@@ -47,6 +55,11 @@ def shopper_of(seed: int, events: int) -> UserView:
         after = update(before, event, catalogue.vector(event.item), DECAY)
         state, other = (after, other) if number % 4 == 0 else (state, after)
     return UserView(state, catalogue, counts, DECAY)
+
+
+def features(user: UserView, candidates: Sequence[RecalledCandidate]) -> Features:
+    columns = user.catalogue.columns(np.array([candidate.row for candidate in candidates]))
+    return features_of_columns(user, columns, [candidate.ranks for candidate in candidates])
 
 
 def alone(user: UserView, merged: RecalledCandidate) -> dict[str, float]:
@@ -102,8 +115,45 @@ def alone(user: UserView, merged: RecalledCandidate) -> dict[str, float]:
     ):
         if source in merged.ranks:
             found[f"{name}_place"] = 1 / (1 + merged.ranks[source] / 10)
+    counted = counts.popularity(key) - state.as_of_ms / counts.co_visit_half_life_ms
+    found["newness"] = 1 / (1 + min(2**counted, MAX_EVENTS))
     found["history"] = math.log2(1 + state.version)
+    found |= of_the_user(user)
     return found
+
+
+def of_the_user(user: UserView) -> dict[str, float]:
+    """The columns that are the same for all candidates, pair by pair."""
+    catalogue, recent = user.catalogue, user.recent_items()[:RECENT]
+    visited = [key for key in user.state.history["item"].tolist() if key in catalogue]
+    every = [vector for item in catalogue if (vector := catalogue.vector(item_key(item.item_id))) is not None]
+    of_any_two = float(np.mean([[a @ b for a in every] for b in every]))
+
+    def cosine(one: int, other: int) -> float:
+        a, b = catalogue.vector(one), catalogue.vector(other)
+        assert a is not None
+        assert b is not None
+        return float(a @ b)
+
+    def nearness(cosines: Sequence[float], weights: Sequence[float]) -> float:
+        return (np.average(cosines, weights=weights) - of_any_two) / (1 - of_any_two) if cosines else 0.0
+
+    moves = [(one, other) for one, other in pairwise(visited) if one != other]
+    visits = user.counts.co_visited(recent)
+    totals: dict[int, float] = {}
+    shares: dict[int, tuple[float, int]] = {}
+    for other, similarity, index in zip(visits.items.tolist(), visits.similarities, visits.query_indices, strict=True):
+        share = DISTANCE_DECAY**index * similarity
+        totals[other] = totals.get(other, 0.0) + share
+        shares[other] = max(shares.get(other, (-1.0, 0)), (share, recent[index]))
+    met = user.state.history["item"].tolist()
+    others = sorted((key for key in totals if key not in met), key=lambda key: -totals[key])
+    judged = [key for key in others[:JUDGED] if key in catalogue and shares[key][1] in catalogue]
+    return {
+        "related": math.log2(1 + len(others)),
+        "text_in_history": nearness([cosine(*move) for move in moves], [1.0] * len(moves)),
+        "text_in_co_visits": nearness([cosine(key, shares[key][1]) for key in judged], [totals[key] for key in judged]),
+    }
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -111,7 +161,7 @@ def alone(user: UserView, merged: RecalledCandidate) -> dict[str, float]:
 def test_all_at_once_is_each_alone(seed: int, events: int) -> None:
     user = shopper_of(seed, events)
     user.counts._observed_since_trending = 1_000  # means as of now
-    candidates = recall(user, BUILT_IN, 30, repeat_purchases=True)
+    candidates = recall(user, BUILT_IN, 30, repeats="always")
     assert candidates
     together = features(user, candidates)
     expected = [list(alone(user, candidate).values()) for candidate in candidates]
@@ -120,7 +170,7 @@ def test_all_at_once_is_each_alone(seed: int, events: int) -> None:
 
 def test_a_row_depends_on_no_other_candidate() -> None:
     user = shopper_of(1, 20)
-    candidates = recall(user, BUILT_IN, 30, repeat_purchases=True)
+    candidates = recall(user, BUILT_IN, 30, repeats="always")
     order = np.random.default_rng(0).permutation(len(candidates))[:7]
     some = features(user, [candidates[index] for index in order])
     np.testing.assert_allclose(some, features(user, candidates)[order], atol=2e-3)
@@ -129,18 +179,17 @@ def test_a_row_depends_on_no_other_candidate() -> None:
 def test_the_shop_shows_every_feature() -> None:
     """A feature that is 0 for everybody would not be tested by the others."""
     varied = np.concatenate(
-        [
-            features(s, recall(s, BUILT_IN, 60, repeat_purchases=True))
-            for s in (shopper_of(seed, 20) for seed in range(4))
-        ]
+        [features(s, recall(s, BUILT_IN, 60, repeats="always")) for s in (shopper_of(seed, 20) for seed in range(4))]
     ).std(axis=0)
     assert [name for name, spread in zip(NAMES, varied, strict=True) if spread == 0] == []
 
 
 def test_what_was_written_is_read_and_nothing_else() -> None:
-    written = features(shopper_of(2, 9), recall(shopper_of(2, 9), BUILT_IN, 5, repeat_purchases=True))
-    known = read(SCHEMA, written.tobytes(), len(written))
+    written = features(shopper_of(2, 9), recall(shopper_of(2, 9), BUILT_IN, 5, repeats="always"))
+    known = read(SCHEMA, "", written.tobytes(), len(written), KNOWN)
     assert known is not None
     np.testing.assert_array_equal(known, written)
-    assert read(SCHEMA + 1, written.tobytes(), len(written)) is None
-    assert read(SCHEMA, written.tobytes(), len(written) + 1) is None
+    assert read(SCHEMA + 1, "", written.tobytes(), len(written), KNOWN) is None
+    assert read(SCHEMA, "", written.tobytes(), len(written) + 1, KNOWN) is None
+    assert read(SCHEMA, "another", written.tobytes(), len(written), KNOWN) is None
+    assert read(SCHEMA, "", written.tobytes(), len(written), FeatureSet((*NAMES, "another"), "")) is None

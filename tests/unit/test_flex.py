@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,18 +38,18 @@ def packed(random: np.random.Generator, causal: bool, key_heads: int, size: int)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (True, 6)])
 @pytest.mark.parametrize("key_heads", [4, 2])
 @pytest.mark.parametrize("seed", range(4))
-def test_it_is_the_plain_packed_attention(seed: int, causal: bool, key_heads: int) -> None:
+def test_it_is_the_plain_packed_attention(seed: int, causal: bool, window: int | None, key_heads: int) -> None:
     random, size = np.random.default_rng(seed), 16
     torch.manual_seed(seed)
     layout, tokens = packed(random, causal, key_heads, size)
     query, key, value = (torch.randn(1, heads, tokens, size) for heads in (4, key_heads, key_heads))
     layer: Any = SimpleNamespace(layer_idx=0)
-    plain, _ = packing.attend(layer, query, key, value, None, 0.3, layout)
+    plain, _ = packing.attend(layer, query, key, value, None, 0.3, layout, sliding_window=window)
     computed = [segment.computed.pop() for segment in layout.segments]
-    ours = flex.attend(0, query, key, value, 0.3, layout)
+    ours = flex.attend(0, query, key, value, 0.3, replace(layout, masks={}), window)
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-4)
     for segment, expected in zip(layout.segments, computed, strict=True):
         for one, other in zip(segment.computed[0], expected, strict=True):

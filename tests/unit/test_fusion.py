@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from encoders.models.source import ModelUnsupported
-from ranker.features import NAMES
-from ranker.fusion.head import FILE, INPUTS, MAX_DEVIATION, FusionHead, describe
+from ranker.features import NAMES, NEWNESS, OF_THE_USER
+from ranker.fusion.head import FILE, MAX_DEVIATION, FusionHead, describe
 from ranker.load import load_scorer
 from ranker.score import ScoreRequest
 from ranker.train.head_fit import HeadSettings, fit_head
@@ -20,6 +20,7 @@ from ranker.train.query_groups import ScoredGroups
 from tests import models
 from tests.unit.test_compress import made
 
+INPUTS = 1 + len(NAMES)
 CONTEXT = "Viewed Wool hat today"
 TEXTS = ["Blue shoes size 42", "Umbrella", "Red tent for two", "Coffee maker", "Wool hat"]
 
@@ -37,7 +38,7 @@ def rows(seed: int, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float
 def folder(at: Path, base: str, seed: int = 1) -> Path:
     at.mkdir(exist_ok=True)
     head(seed).save(at)
-    (at / "afterclick.json").write_text(json.dumps({"base": base, "fusion": describe()}), encoding="utf-8")
+    (at / "afterclick.json").write_text(json.dumps({"base": base, "fusion": describe(NAMES)}), encoding="utf-8")
     return at
 
 
@@ -61,8 +62,8 @@ def test_a_folder_with_a_head_is_served(tmp_path: Path) -> None:
     base = models.encoder(tmp_path / "base")
     plain = load_scorer(str(base), "cpu", "float32")
     fused = load_scorer(str(folder(tmp_path / "fused", str(base))), "cpu", "float32")
-    assert fused.needs_features
-    assert not plain.needs_features
+    assert fused.feature_set == (NAMES, "")
+    assert plain.feature_set is None
     features = rows(3, len(TEXTS))
     [read], [alone] = (
         fused.score([ScoreRequest(CONTEXT, TEXTS, features=features)]),
@@ -92,7 +93,7 @@ def test_a_score_depends_on_user_and_candidate_alone(tmp_path: Path, base: str) 
 
 def test_a_head_of_other_features_is_refused(tmp_path: Path) -> None:
     made = folder(tmp_path / "fused", "none")
-    described = describe() | {"features": list(NAMES[::-1])}
+    described = describe(NAMES) | {"features": list(NAMES[::-1])}
     (made / "afterclick.json").write_text(json.dumps({"base": "none", "fusion": described}), encoding="utf-8")
     with pytest.raises(ModelUnsupported, match="train the model again"):
         load_scorer(str(made))
@@ -124,3 +125,31 @@ def test_what_never_varied_in_training_counts_for_nothing() -> None:
     other = groups.features[0].copy()
     other[:, 14] = 7
     np.testing.assert_array_equal(fitted(scores[0], other), fitted(scores[0], groups.features[0]))
+
+
+def test_dropout_leaves_out_all_but_what_says_how_much_the_others_are_worth() -> None:
+    rng = np.random.default_rng(4)
+    groups = made(["Viewed Wool hat"] * 40, ["Wool hat", "Umbrella"] * 20, rng)
+    groups.features[:] = rng.normal(size=groups.features.shape)
+    groups.labels[:, 3] = True
+    settings = HeadSettings(softmax, 1, epochs=2, dropout=1.0, hidden=5)
+    fitted, _ = fit_head(ScoredGroups.unscored(groups), None, settings, lambda *_: None)
+    assert {NAMES[index - 1] for index in np.flatnonzero(fitted.linear)} == set(OF_THE_USER)
+    assert fitted.hidden.shape == (1 + len(NAMES), 5)
+
+
+def test_a_head_does_not_learn_from_newness() -> None:
+    rng = np.random.default_rng(4)
+    groups = made(["Viewed Wool hat"] * 40, ["Wool hat", "Umbrella"] * 20, rng)
+    groups.features[:] = rng.normal(size=groups.features.shape)
+    newness = NAMES.index(NEWNESS)
+    groups.labels[:] = groups.features[:, :, newness] > 1
+    groups.labels[:, 3] = True
+    fitted, _ = fit_head(ScoredGroups.unscored(groups), None, HeadSettings(softmax, 1, epochs=3), lambda *_: None)
+    none, whole = groups.features[0].copy(), groups.features[0].copy()
+    none[:, newness], whole[:, newness] = 0, 1
+    scores = np.zeros(len(none), np.float32)
+    np.testing.assert_array_equal(fitted(scores, none), fitted(scores, whole))
+    lifted = fitted.lifted(newness, 2.0)
+    np.testing.assert_array_equal(lifted(scores, none), fitted(scores, none))
+    np.testing.assert_allclose(lifted(scores, whole) - lifted(scores, none), 2.0, rtol=1e-5)

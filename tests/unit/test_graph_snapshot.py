@@ -38,7 +38,7 @@ def filled(catalogue: Catalogue, vectors: Vector, order: np.ndarray | None = Non
 
 
 def found(catalogue: Catalogue, queries: Vector, count: int = 20) -> list[str]:
-    return [catalogue.at(row).item_id for row in catalogue.nearest(queries, count)[0].tolist()]
+    return [catalogue.at(row).item_id for row in catalogue.text.nearest(queries, count)[0].tolist()]
 
 
 def exact(vectors: dict[str, Vector], query: Vector, count: int = 20) -> list[str]:
@@ -52,7 +52,7 @@ def count_of(name: str, outcome: str) -> float:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     vectors = drawn(ITEMS)
-    graph_file.write(filled(Catalogue(DIM, EXACT), vectors).index.graph, tmp_path / "graph", MODEL)
+    graph_file.write(filled(Catalogue(DIM, EXACT), vectors).text.index.graph, tmp_path / "graph", MODEL)
     return tmp_path / "graph"
 
 
@@ -65,12 +65,12 @@ def test_a_restart_inserts_only_what_changed(path: Path) -> None:
     vectors = drawn(ITEMS)
     vectors[:50] = drawn(50, seed=2)
     catalogue = filled(Catalogue(DIM, EXACT, graph), vectors, rng.permutation(np.arange(100, ITEMS)))
-    assert catalogue.index.changes <= ITEMS - in_file, "unchanged items are not inserted again"
-    before = catalogue.index.changes
+    assert catalogue.text.index.changes <= ITEMS - in_file, "unchanged items are not inserted again"
+    before = catalogue.text.index.changes
     filled(catalogue, vectors[:50])
-    for _ in catalogue.index.forget_unknown():
+    for _ in catalogue.text.index.forget_unknown():
         pass
-    assert 0 < catalogue.index.changes - before <= 50 * 2 + 300
+    assert 0 < catalogue.text.index.changes - before <= 50 * 2 + 300
     known = {f"i{number}": vectors[number] for number in [*range(50), *range(100, ITEMS)]}
     shares = []
     for seed in range(20):
@@ -87,7 +87,7 @@ def test_items_that_were_deleted_or_sold_out_meanwhile_are_not_found(path: Path)
     filled(catalogue, vectors[: ITEMS // 2])
     for number in range(100):
         catalogue.put(CatalogueItem(f"i{number}", "title", "text", available=False), vectors[number])
-    steps = sum(1 for _ in catalogue.index.forget_unknown())
+    steps = sum(1 for _ in catalogue.text.index.forget_unknown())
     assert steps > 0
     allowed = {f"i{number}" for number in range(100, ITEMS // 2)}
     for number in range(0, ITEMS, 50):
@@ -174,7 +174,7 @@ def test_a_snapshot_is_written_while_the_catalogue_changes(tmp_path: Path) -> No
             catalogue.put(CatalogueItem(f"i{number}", "title", "text"), vectors[number])
             await asyncio.sleep(0)
 
-    at_fork = len(catalogue.index.graph)
+    at_fork = len(catalogue.text.index.graph)
     asyncio.run(save_and_change())
     graph = graph_file.read(tmp_path / "graph", DIM, MODEL)
     assert graph is not None

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from encoders.describe import MAX_CHARACTERS, describe_history, describe_item, one_line
 from encoders.models.source import ModelNotFound, ModelUnsupported
 from ranker.load import load_scorer
+from ranker.reasons.grounds import MAX_TITLE_CHARACTERS
 from ranker.score import ScoreRequest
 from ranker.scorers.packed.decoder import PackedDecoder
 from ranker.scorers.packed.encoder import PackedEncoder
-from ranker.select import MAX_TITLE_CHARACTERS, select
+from ranker.select import select
 from streams.contracts import Candidate, HistoryEvent, Item, RankRequest
 from streams.datasets.shop_catalogue import build
 from streams.rank.tier import RankTier
@@ -64,7 +65,7 @@ def seen(tier: RankTier, scorer: Any, hostile: str) -> tuple[list[int], list[lis
     finally:
         scorer.score = real
     if isinstance(scorer, PackedDecoder):
-        return scorer._rows(requests[0])
+        return scorer.rows(requests[0])
     [tokenised] = scorer._tokenised(requests)
     return tokenised.context.ids, [row.ids for row in tokenised.candidates]
 
@@ -72,7 +73,7 @@ def seen(tier: RankTier, scorer: Any, hostile: str) -> tuple[list[int], list[lis
 def test_no_text_forges_a_delimiter_of_a_decoder(tmp_path: Path) -> None:
     scorer = PackedDecoder(str(models.decoder(tmp_path)), "cpu", "float32")
     tier = RankTier(Settings(), scorer)
-    parts = scorer._template
+    parts = scorer._parts
     words = models.byte_level()
 
     def decode(ids: list[int]) -> str:
@@ -144,7 +145,7 @@ def test_controls_and_overrides_of_direction_are_dropped() -> None:
 
 def reason(title: str) -> str:
     candidate = Candidate(item_id="b", text="B", sources=["nearest"], because="i")
-    return select([candidate], [1.0], [event(title)], 1, 1)[0].reason
+    return select([candidate], [1.0], [event(title)], 1, 1).items[0].reason
 
 
 def test_long_texts_stay_short_where_they_multiply() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ def ground_truth(count: int, users: int, seed: int, shown: bool = False) -> Grou
         shown=np.full(count, shown),
         information_bits=random.random(ITEMS),
         vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+        satisfied=[{item: 1 / (1 + item % 3) for item in items} for items in targets],
     )
 
 
@@ -34,6 +36,14 @@ def ranked_lists(count: int, seed: int) -> list[RankedList]:
     random = np.random.default_rng(seed)
     lists = [random.permutation(ITEMS).tolist() for _ in range(count)]
     return [RankedList(list_[:20], list_[:25]) for list_ in lists]
+
+
+def plain_err(top: list[int], shares: Mapping[int, float]) -> float:
+    """Expected reciprocal rank: over the rank at which the user stops."""
+    stops = [
+        math.prod(1 - shares.get(item, 0) for item in top[:rank]) * shares.get(top[rank], 0) for rank in range(len(top))
+    ]
+    return sum(stop / (rank + 1) for rank, stop in enumerate(stops))
 
 
 def test_every_measure_equals_its_plain_reference() -> None:
@@ -44,6 +54,8 @@ def test_every_measure_equals_its_plain_reference() -> None:
     assert estimates["ndcg_at_10"].value == pytest.approx(np.mean(ndcg))
     mrr = [reciprocal_rank(list_.ranked, t) for list_, t in zip(given, truth.targets, strict=True)]
     assert estimates["mrr"].value == pytest.approx(np.mean(mrr))
+    satisfied = [plain_err(top, shares) for top, shares in zip(tops, truth.satisfied, strict=True)]
+    assert estimates["satisfaction"].value == pytest.approx(np.mean(satisfied))
     recall = [len(t & set(list_.candidates)) / len(t) for list_, t in zip(given, truth.targets, strict=True)]
     assert estimates["recall_at_100"].value == pytest.approx(np.mean(recall))
     novelty = [truth.information_bits[top].mean() for top in tops]
@@ -78,6 +90,7 @@ def test_the_interval_is_as_wide_as_theory_says_and_resamples_users_whole() -> N
         shown=np.tile(truth.shown, 2),
         information_bits=truth.information_bits,
         vectors=truth.vectors,
+        satisfied=[*truth.satisfied] * 2,
     )
     repeated = judge(twice, given * 2, 3)["hr_at_10"]
     assert repeated.high - repeated.low == pytest.approx(once.high - once.low, rel=0.1), (
@@ -95,6 +108,7 @@ def test_nothing_measured_is_nan() -> None:
         truth.shown,
         truth.information_bits,
         truth.vectors,
+        truth.satisfied,
     )
     estimates = judge(none, ranked_lists(5, 2), 3)
     assert math.isnan(estimates["ndcg_at_10_items_under_5_events"].value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from encoders.models.source import ModelUnsupported, fetch
 from ranker.fusion.head import FusionHead
-from ranker.load import load_scorer
+from ranker.load import load_scorer, sanity_of
 from ranker.score import ScoreRequest
 from ranker.scorers import known_answers, known_pairs
 from ranker.scorers.bi_encoder import BiEncoder
 from streams.commands.doctor import doctor
+from streams.models import process as model_process
 from streams.models.client import Models
 from streams.settings import RankerSettings, Settings
 from tests import models
@@ -57,7 +57,9 @@ class Reversed(BiEncoder):
 def test_what_comes_with_us_answers_all_pairs_right(model: str) -> None:
     scorer = load_scorer(model, "cpu", "float32")
     assert vars(scorer.usage) == vars(type(scorer.usage)()), "the questions were nobody's requests"
-    assert all(scores[0] > scores[1] for scores in scorer.score(known_pairs.REQUESTS))
+    sanity = sanity_of(model, scorer)
+    assert sanity is not None
+    assert sanity.right == len(known_pairs.REQUESTS) == 8
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -92,13 +94,11 @@ def test_a_fusion_head_that_says_nothing_is_refused(tmp_path: Path, base: str, v
 
 def test_an_order_that_is_upside_down_is_refused_in_words(caplog: pytest.LogCaptureFixture) -> None:
     scorer = Reversed(MINILM, "cpu", "float32")
-    with pytest.raises(
-        ModelUnsupported, match=r"all of 8 evident pairs.*scores 'Lipstick, red. Beauty' higher than"
-    ) as error:
-        known_pairs.check(scorer, may_be_inverted=False)
+    with pytest.raises(ModelUnsupported, match=r"all of 8 evident pairs.*scores '.*' higher than") as error:
+        known_pairs.check(scorer)
     assert "relevant" in str(error.value)
     assert not caplog.text
-    known_pairs.check(scorer, may_be_inverted=True)
+    known_pairs.check(scorer, was_trained_here=True)
     assert "trained to answer so" in caplog.text
 
 
@@ -114,13 +114,55 @@ def test_a_folder_that_gives_its_known_answers_may_rank_as_it_was_trained(
     load_scorer(str(folder), "cpu", "float32")
 
 
-def test_some_pairs_wrong_are_no_reason_to_refuse() -> None:
-    class Half(BiEncoder):
-        def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
-            scores = super().score(requests)
-            return [-of_one for of_one in scores[:7]] + scores[7:]
+def test_a_model_that_answers_without_its_user_is_right_once_in_two() -> None:
+    class Blind(BiEncoder):
+        """Each item has one score, whoever asks: it is right about one user of each couple."""
 
-    known_pairs.check(Half(MINILM, "cpu", "float32"), may_be_inverted=False)
+        def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+            return super().score([replace(request, context="Viewed Hat") for request in requests])
+
+    blind = Blind(MINILM, "cpu", "float32")
+    sanity = known_pairs.check(blind)
+    assert sanity is not None
+    assert sanity.right == 4
+
+
+@pytest.mark.parametrize("kind", [*MAKERS, "below a head"])
+def test_a_model_that_answers_at_random_is_named_or_refused(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = str(MAKERS.get(kind, models.packed)(tmp_path / "model"))
+    if kind == "below a head":
+        folder = str(fused(tmp_path / "fused", folder))
+    named = rf"'{tmp_path}/model', which ranks [0-5] of 8 evident pairs right, expected 6.*afterclick train --base"
+    load_scorer(folder, "cpu", "float32")
+    [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert re.search(named, line)
+    with pytest.raises(ModelUnsupported, match=rf"{named}.*require_sane"):
+        load_scorer(folder, "cpu", "float32", require_sane=True)
+    caplog.clear()
+    load_scorer(folder, "cpu", "float32", in_training=True)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"], "it has not learnt yet"
+
+
+def test_what_was_trained_here_is_told_to_be_evaluated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = models.packed(tmp_path)
+    known_answers.write(folder, load_scorer(str(folder), "cpu", "float32", in_training=True), known_pairs.REQUESTS)
+    load_scorer(str(folder), "cpu", "float32")
+    assert "it answers as after its training, so check by afterclick evaluate" in caplog.text
+
+
+def test_worker_and_doctor_obey_require_sane(tmp_path: Path) -> None:
+    folder = str(models.packed(tmp_path))
+    ranker = RankerSettings(model=folder, device="cpu", dtype="float32")
+    found = doctor._ranker(ranker, folder)
+    assert found.ok
+    assert "evident pairs right" in found.found
+    assert "afterclick train --base" in found.advice
+    strict = ranker.model_copy(update={"require_sane": True})
+    assert not doctor._ranker(strict, folder).ok
+    with pytest.raises(ModelUnsupported, match="require_sane"):
+        model_process._load(model_process.ModelChoice(None, strict))
 
 
 def test_the_worker_and_doctor_say_so(tmp_path: Path) -> None:
@@ -137,22 +179,7 @@ def test_the_worker_and_doctor_say_so(tmp_path: Path) -> None:
     encoder = Settings().encoder.model_copy(
         update={"model": str(fill(models.encoder(tmp_path / "encoder"), float("nan"))), "device": "cpu"}
     )
-    assert not doctor._encoder(Settings(encoder=encoder)).ok
-
-
-def test_a_chat_model_is_no_reranker(tmp_path: Path) -> None:
-    chat = models.decoder(tmp_path / "Qwen3-0.6B")
-    (chat / "afterclick.json").unlink()
-    with pytest.raises(ModelUnsupported, match=r"does not say in which words.*\"template\": \"Qwen3-Reranker\".*train"):
-        load_scorer(str(chat), "cpu", "float32")
-    requests = [ScoreRequest("Viewed Wool hat", ["Umbrella", "Red tent for two"])]
-    [learning] = load_scorer(str(chat), "cpu", "float32", in_training=True).score(requests)
-    named = chat.rename(tmp_path / "Qwen3-Reranker-0.6B")
-    [by_name] = load_scorer(str(named), "cpu", "float32").score(requests)
-    (named / "afterclick.json").write_text(json.dumps({"trained": {}}), encoding="utf-8")
-    [trained_here] = load_scorer(str(named.rename(tmp_path / "mine")), "cpu", "float32").score(requests)
-    assert torch.equal(torch.from_numpy(learning), torch.from_numpy(by_name))
-    assert torch.equal(torch.from_numpy(learning), torch.from_numpy(trained_here))
+    assert not doctor._encoder(Settings(encoder=encoder), []).ok
 
 
 def test_another_template_of_ours_is_not_known(tmp_path: Path) -> None:

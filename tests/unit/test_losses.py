@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from ranker.features import NAMES
-from ranker.fusion.head import INPUTS
 from ranker.train.losses import lambdarank, ranknet, softmax
 from ranker.train.query_groups import NO_ITEM, QueryGroups, merge
 from tests.unit.test_compress import made
@@ -75,8 +74,21 @@ def test_ndcg_of_all_groups_is_that_of_each_alone(seed: int) -> None:
     scores = rng.integers(0, 6, labels.shape).astype(np.float32)  # with ties
     candidates = np.where(is_candidate.numpy(), np.arange(labels.shape[1]), NO_ITEM).astype(np.int32)
     counts = (labels.numpy().sum(1) + rng.integers(0, 3, 8)).astype(np.int32)
-    features = np.zeros((*labels.shape, INPUTS - 1), np.float16)
-    groups = QueryGroups([], [""] * 8, candidates, labels.numpy(), counts, scores, features)
+    features = np.zeros((*labels.shape, len(NAMES)), np.float16)
+    groups = QueryGroups(
+        texts=[],
+        event_texts=[],
+        contexts=[""] * 8,
+        users=np.arange(8, dtype=np.int32),
+        events=[np.empty(0, np.int32)] * 8,
+        candidates=candidates,
+        labels=labels.numpy(),
+        relevant_counts=counts,
+        is_cold=np.zeros(labels.shape, bool),
+        cold_counts=np.zeros(8, np.int32),
+        retrieval_scores=scores,
+        features=features,
+    )
     for index, ndcg in enumerate(groups.ndcg(scores)):
         columns = [column for column in range(labels.shape[1]) if is_candidate[index, column]]
         ranked = sorted(columns, key=lambda column: -scores[index, column])
@@ -89,7 +101,8 @@ def test_query_groups_are_loaded_from_a_file_as_they_were_saved(tmp_path: Path) 
     groups = made(["caf\u00e9", "", "\ud800 alone", "a\nb"], ["hat", "mug"], np.random.default_rng(), width=2)
     groups.save(tmp_path / "groups.npz")
     loaded = QueryGroups.load(tmp_path / "groups.npz")
-    assert (loaded.texts, loaded.contexts) == (groups.texts, groups.contexts)
+    assert (loaded.texts, loaded.event_texts, loaded.contexts) == (groups.texts, groups.event_texts, groups.contexts)
+    assert [loaded.request(index).events for index in range(4)] == [groups.request(index).events for index in range(4)]
     assert loaded.digest() == groups.digest()
 
 
@@ -106,7 +119,9 @@ def test_query_groups_of_several_shops_are_merged() -> None:
         context: [merged.texts[item] for item in row if item != NO_ITEM]
         for context, row in zip(merged.contexts, merged.candidates, strict=True)
     }
+    events_of = {context: merged.request(index).events for index, context in enumerate(merged.contexts)}
     for groups in (first, second):
-        for context, row in zip(groups.contexts, groups.candidates, strict=True):
+        for index, (context, row) in enumerate(zip(groups.contexts, groups.candidates, strict=True)):
             assert texts_of[context] == [groups.texts[item] for item in row]
+            assert events_of[context] == groups.request(index).events
     assert [float(row.sum()) for row in merged.features] == [0, 3 * len(NAMES), 0, 0, 3 * len(NAMES), 0]

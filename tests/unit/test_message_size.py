@@ -13,6 +13,7 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
 from ranker import features
+from ranker.score import FeatureSet
 from streams.contracts import (
     MAX_REQUEST_BYTES,
     Candidate,
@@ -50,13 +51,19 @@ def request(candidates: int = 100, text: str = "t", categories: int = 1, history
             Candidate(item_id=f"i{number}", text=text, retrieval_score=float(-number % 7), categories=path)
             for number in range(candidates)
         ],
-        features=Features(schema=features.SCHEMA, values=rows.tobytes()),
+        features=Features(schema=features.SCHEMA, values=rows.tobytes(), version="v"),
     )
 
 
 def features_of(made: RankRequest) -> features.Features:
     assert made.features
-    read = features.read(made.features.schema, made.features.values, len(made.candidates))
+    read = features.read(
+        made.features.schema,
+        made.features.version,
+        made.features.values,
+        len(made.candidates),
+        FeatureSet(features.NAMES, "v"),
+    )
     assert read is not None
     return read
 
@@ -85,8 +92,8 @@ def test_the_longest_list_fits_the_requested_topic_size() -> None:
         item_id="\x01" * 256,
         rank=1_000,
         score=-0.12345678901234567,
-        sources=["co-visited", "nearest", "trending", "newest"],
-        reason=Reason(text="Because you bought " + "🙂" * 100, evidence=["\x01" * 256]),
+        sources=["co-visited", "nearest", "trending", "newest", "knowledge", "learnt-knowledge"],
+        reason=Reason(text="Linked with , by  and " + "🙂" * 300, evidence=["\x01" * 256]),
     )
     list_ = Recommendations(
         list_id="l" * 256,
@@ -100,7 +107,7 @@ def test_the_longest_list_fits_the_requested_topic_size() -> None:
         items=[worst] * 1_000,
     )
     asked = list_bytes(Settings(ranker=RankerSettings(list_size=1_000)))
-    assert outgoing_list("t", list_.user_id, msgspec.json.encode(list_)).size <= asked
+    assert outgoing_list("t", list_.user_id, msgspec.json.encode(list_), 0).size <= asked
 
 
 def test_a_request_first_loses_fields_that_ranking_does_not_read() -> None:

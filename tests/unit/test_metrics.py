@@ -7,13 +7,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import get_args
 
 import pytest
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
-from streams import metrics
+from streams import metric_labels, metrics
 from streams.receive import decode as receive
 from streams.receive import lenient
 from streams.state.tier import Outcome
@@ -24,7 +25,7 @@ from prometheus_client import generate_latest
 from streams import metrics
 from streams.publish import cache_errors
 metrics.model_from_zero("m@1")
-metrics.topics_from_zero(["clicks"])
+metrics.topics_from_zero(["clicks"], ["shop-events"])
 metrics.from_zero(metrics.model_swaps, ["m"], ("served", "refused"))
 print(generate_latest().decode())
 """
@@ -60,18 +61,29 @@ def test_each_label_value_that_the_code_counts_under_is_there_at_zero(samples: l
         counter = getattr(metrics, match.group(1)) if match else None
         if not isinstance(counter, Counter):
             continue
-        for label, argument in zip(counter._labelnames, call.args, strict=True):
-            for value in literals(argument):
-                wanted = rf'{counter._name}_total\{{.*{label}="{value}".*\}} 0\.0'
-                if not any(re.fullmatch(wanted, line) for line in samples):
-                    missing.append(f"{path.name}: {counter._name} {label}={value}")
+        for values in product(*(literals(argument) or [""] for argument in call.args)):
+            named = [f'{label}="{value}"' for label, value in zip(counter._labelnames, values, strict=True) if value]
+            if not any(
+                line.startswith(f"{counter._name}_total{{") and line.endswith(" 0.0") and all(n in line for n in named)
+                for line in samples
+            ):
+                missing.append(f"{path.name}: {counter._name} {named}")
     assert not missing
 
 
-def test_no_counter_is_without_a_child(samples: list[str]) -> None:
-    counters = {value for value in vars(metrics).values() if isinstance(value, Counter)}
+def test_no_counter_and_no_histogram_is_without_a_child(samples: list[str]) -> None:
     shown = {line.partition("{")[0].partition(" ")[0] for line in samples if not line.startswith("#")}
-    assert {counter._name for counter in counters if f"{counter._name}_total" not in shown} == set()
+    values = vars(metrics).values()
+    assert {counter._name for counter in values if isinstance(counter, Counter)} <= {
+        name.removesuffix("_total") for name in shown
+    }
+    assert {histogram._name for histogram in values if isinstance(histogram, Histogram)} <= {
+        name.removesuffix("_count") for name in shown
+    }
+
+
+def test_no_counter_has_a_twin_that_tells_when_it_was_created(samples: list[str]) -> None:
+    assert [line for line in samples if "_created" in line] == []
 
 
 def test_the_first_of_each_kind_comes_after_a_zero(samples: list[str]) -> None:
@@ -87,10 +99,10 @@ def test_the_first_of_each_kind_comes_after_a_zero(samples: list[str]) -> None:
 
 def test_the_values_are_the_codes_own() -> None:
     reasons = {value for _, call in calls("BadMessage") for value in literals(call.args[0])}
-    assert reasons == set(metrics.REJECTION_REASONS)
-    assert {*lenient.KINDS, "bom"} == set(metrics.COERCION_KINDS)
-    assert metrics.INPUTS == receive.INPUTS
+    assert reasons == set(metric_labels.REJECTION_REASONS)
+    assert {*lenient.KINDS, "bom", "confluent"} == set(metric_labels.COERCION_KINDS)
+    assert metric_labels.INPUTS == receive.INPUTS
     outcomes = {outcome for topic, outcome in metrics.events._metrics if topic == "clicks"}
     assert set(get_args(Outcome)) <= outcomes
     readme = (ROOT / "streams/README.md").read_text(encoding="utf-8")
-    assert [reason for reason in metrics.DEGRADED_REASONS if f"`{reason}`" not in readme] == []
+    assert [reason for reason in metric_labels.DEGRADED_REASONS if f"`{reason}`" not in readme] == []

@@ -13,10 +13,12 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client import generate_latest
 
+from ranker.features import NAMES
 from ranker.fusion.fused import FusedScorer
-from ranker.score import MAX_LISTS, LearningTotals, ScoreRequest
+from ranker.score import MAX_LISTS, FeatureSet, LearningTotals, ScoreRequest
 from streams import metrics
 from streams.contracts import Feedback, RankRequest
+from streams.metric_labels import REPLACED_MODEL
 from streams.rank.recent_lists import PublishedList, RecentLists
 from streams.rank.tier import RankTier
 from streams.rank.worker import RankWorker
@@ -26,6 +28,11 @@ from tests.unit.test_rank_worker import NOW, Out, Slow, event
 from tests.unit.test_recent_lists import request
 
 SWAPS = 200
+
+
+def built() -> set[str]:
+    """The models that `afterclick_build_info` names."""
+    return {sample.labels["model"] for family in metrics.build_info.collect() for sample in family.samples}
 
 
 class Version(Slow):
@@ -47,7 +54,8 @@ class Version(Slow):
 def exposed_names() -> set[str]:
     """The values of the label `model` in the text that Prometheus reads, without folders' names."""
     lines = generate_latest().decode().splitlines()
-    of_models = [line for line in lines if 'model="' in line and not line.startswith("afterclick_model_swaps")]
+    by_folder = "afterclick_model_swaps", "afterclick_recall_swaps"
+    of_models = [line for line in lines if 'model="' in line and not line.startswith(by_folder)]
     return {line.partition('model="')[2].partition('"')[0] for line in of_models}
 
 
@@ -67,10 +75,11 @@ def test_two_hundred_swaps_do_not_grow_the_metrics() -> None:
                     before = tier.scorers[variant]
                     assert before is not None
                     tier.serve(Version(f"{name}@{number + 1}"), variant)
+                    assert built() == {scorer.name for scorer in tier.scorers if scorer}
                     tier.retire(before)
                 if number == 1:
                     size = len(generate_latest())
-                assert len(exposed_names() - {"none", metrics.REPLACED_MODEL}) <= 2
+                assert len(exposed_names() - {"none", REPLACED_MODEL}) <= 2
             running.cancel()
         assert len(generate_latest()) < 1.05 * size + 2_000
 
@@ -83,15 +92,15 @@ def test_feedback_on_lists_of_a_replaced_model_counts_under_no_name() -> None:
     [list_] = tier.rank([request("ann", 0)], NOW)
     tier.serve(second, 0)
     tier.retire(first)
-    before = metrics.feedback.labels(metrics.REPLACED_MODEL)._value.get()
+    before = metrics.feedback.labels(REPLACED_MODEL)._value.get()
     tier.rank([request("ann", 1, ("r0", list_.items[0].item_id))], NOW)
-    assert metrics.feedback.labels(metrics.REPLACED_MODEL)._value.get() == before + 1
+    assert metrics.feedback.labels(REPLACED_MODEL)._value.get() == before + 1
     assert first.learning.feedback == second.learning.feedback == 0
     assert "shop@1" not in exposed_names()
 
 
 def test_the_tier_and_a_learning_scorer_remember_equally_many_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer = FusedScorer("mine", None, head(1))
+    scorer = FusedScorer("mine", None, head(1), FeatureSet(NAMES, ""))
     scorer.start_learning()
     recent = RecentLists()
     features = rows(1, len(TEXTS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -20,8 +21,8 @@ from ranker.load import load_scorer
 from ranker.score import ScoreRequest
 from streams import metrics
 from streams.models import process as model_process
-from streams.models.client import Models, RemoteEncoder
-from streams.models.process import EncoderFacts, ModelChoice
+from streams.models.client import Models
+from streams.models.process import ModelChoice
 from streams.settings import EncoderSettings, RankerSettings
 from tests import models as tiny
 
@@ -54,6 +55,30 @@ def test_scores_and_vectors_are_those_of_the_models(models: Models) -> None:
     assert models.scorer.usage.candidates == len(TEXTS)
     assert models.scorer.placement == here.placement
     assert models.encoder.encode(TEXTS).shape == (3, models.encoder.dim)
+
+
+def test_a_list_waits_for_a_part_of_an_upload_only(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert models.encoder is not None
+    assert models.scorer is not None
+    expected, calls, call = models.encoder.encode(TEXTS), list[int](), models.call
+
+    def counted(function: Any, *arguments: Any) -> Any:
+        calls.append(max(len(argument) for argument in arguments if isinstance(argument, list)))
+        return call(function, *arguments)
+
+    monkeypatch.setattr(models, "call", counted)
+    monkeypatch.setattr("streams.models.child_models.AT_ONCE", 2)
+    np.testing.assert_allclose(models.encoder.encode(TEXTS), expected, atol=1e-5)
+    models.scorer.prepare(TEXTS, [*TEXTS, "Tent", "Stove"])
+    assert calls == [2, 1, 2, 2, 1]
+    assert models.encoder.encode([]).shape == (0, models.encoder.dim)
+
+
+def test_the_steps_of_loading_have_an_order_in_time(models: Models) -> None:
+    steps = models.steps()
+    assert list(steps) == sorted(steps, key=lambda step: steps[step])
+    assert {"libraries", "scorer", "encoder"} == set(steps)
+    assert 0 < steps["libraries"] < steps["encoder"] < time.monotonic()
 
 
 def test_the_process_forgets_users(models: Models) -> None:
@@ -143,7 +168,7 @@ def test_a_model_that_changes_while_it_is_loaded_is_loaded_again(
         return models
 
     monkeypatch.setattr(model_process, "_load", loaded)
-    choice = None, RankerSettings(model=str(folder), device="cpu", dtype="float32")
+    choice = ModelChoice(None, RankerSettings(model=str(folder), device="cpu", dtype="float32"))
     changes_at = {1}
     found = model_process._load_unchanged(choice)
     assert loads == [2]
@@ -168,16 +193,11 @@ def test_vectors_of_a_changed_encoder_are_not_mixed_with_the_first_ones(tmp_path
     running.close()
 
 
-@pytest.mark.parametrize(
-    ("title", "is_told"), [("\u7ea2\u8272\u767b\u5c71\u978b {}", True), ("Red hiking boots {}", False)]
-)
-def test_a_script_that_the_encoder_does_not_know_is_logged_once(
-    models: Models, title: str, is_told: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    fresh = RemoteEncoder(models, "minilm", EncoderFacts(384, models.encoder.placement, models.encoder.identity))  # type: ignore[union-attr]
-    unknown = metrics.text_tokens.labels("encoder", "no")
+def test_tokens_that_the_encoder_does_not_know_are_counted(models: Models) -> None:
+    assert models.encoder is not None
+    texts, unknown = ["Red boots", "\u7ea2\u8272\u767b\u5c71\u978b"], metrics.text_tokens.labels("encoder", "no")
     before = unknown._value.get()
-    for start in (0, 100):
-        fresh.encode([title.format(number) for number in range(start, start + 100)])
-    assert (unknown._value.get() - before > 500) is is_told
-    assert caplog.text.count("choose a model for your languages (AFTERCLICK_ENCODER__MODEL)") == is_told
+    assert models.encoder.count_tokens(texts) == (7, 4)
+    assert unknown._value.get() == before, "counted without being read"
+    models.encoder.encode(texts)
+    assert unknown._value.get() == before + 4

@@ -58,7 +58,7 @@ class Mirrored:
         shares = []
         for _ in range(searches):
             queries = self.clustered.draw(int(self.rng.integers(1, 7)))
-            rows, similarities = self.catalogue.nearest(queries, count)
+            rows, similarities = self.catalogue.text.nearest(queries, count)
             found = [self.catalogue.at(row).item_id for row in rows.tolist()]
             assert len(set(found)) == len(found) == min(count, len(ids))
             assert similarities.tolist() == sorted(similarities.tolist(), reverse=True)
@@ -84,11 +84,11 @@ def test_recall_through_inserts_replacements_deletes_and_availability() -> None:
 def test_a_sold_out_neighbourhood_still_gives_the_count() -> None:
     world = Mirrored(1, 2_000)
     query = world.clustered.draw(1)
-    before = world.catalogue.nearest(query, 1_000)[0]
+    before = world.catalogue.text.nearest(query, 1_000)[0]
     for row in before.tolist():
         number = int(world.catalogue.at(row).item_id)
         world.put(number, world.shown[str(number)], available=False)
-    after, _ = world.catalogue.nearest(query, COUNT)
+    after, _ = world.catalogue.text.nearest(query, COUNT)
     assert len(after) == COUNT
     assert not set(after.tolist()) & set(before.tolist())
     for row in before.tolist():
@@ -100,9 +100,9 @@ def test_a_sold_out_neighbourhood_still_gives_the_count() -> None:
 def test_every_item_of_a_new_graph_is_found() -> None:
     for seed in range(5):
         catalogue = Mirrored(seed, items=2 * EXACT).catalogue
-        catalogue.index.graph.expansion_search = 2 * EXACT  # type: ignore[misc]  # mypy misses the setter
-        found = catalogue.index.graph.search(np.zeros(DIM, np.int8), 2 * EXACT)
-        assert len(found) == len(catalogue.index.graph)
+        catalogue.text.index.graph.expansion_search = 2 * EXACT  # type: ignore[misc]  # mypy misses the setter
+        found = catalogue.text.index.graph.search(np.zeros(DIM, np.int8), 2 * EXACT)
+        assert len(found) == len(catalogue.text.index.graph)
 
 
 def test_the_nearest_item_is_found_where_two_are_about_as_near() -> None:
@@ -114,7 +114,7 @@ def test_a_new_item_is_found_at_once() -> None:
     for number in range(2_000, 2_100):
         vector = world.clustered.draw(1)
         world.put(number, vector[0])
-        rows, similarities = world.catalogue.nearest(vector, 1)
+        rows, similarities = world.catalogue.text.nearest(vector, 1)
         assert world.catalogue.at(int(rows[0])).item_id == str(number)
         assert similarities[0] == pytest.approx(1, abs=1e-5)
 
@@ -123,7 +123,7 @@ def test_an_emptied_catalogue_finds_nothing_and_fills_again() -> None:
     world = Mirrored(3, 1_000)
     for number in range(1_000):
         world.delete(number)
-    assert len(world.catalogue.nearest(world.clustered.draw(2), COUNT)[0]) == 0
+    assert len(world.catalogue.text.nearest(world.clustered.draw(2), COUNT)[0]) == 0
     for number, vector in enumerate(world.clustered.draw(1_000)):
         world.put(number, vector)
     assert world.recall(10) >= 0.95

@@ -101,7 +101,7 @@ def test_who_chooses_the_first_place_whatever_it_is_teaches_nothing() -> None:
 def folder(at: Path, base: Path) -> Path:
     at.mkdir()
     neutral().save(at)
-    (at / "afterclick.json").write_text(json.dumps({"base": str(base), "fusion": describe()}), encoding="utf-8")
+    (at / "afterclick.json").write_text(json.dumps({"base": str(base), "fusion": describe(NAMES)}), encoding="utf-8")
     return at
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 
@@ -52,7 +53,7 @@ def told(clock: list[float], caplog: pytest.LogCaptureFixture) -> tuple[Outage, 
     collect = logging.Handler()
     collect.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     outage.logger.addHandler(collect)
-    return Outage(lambda: clock[0]), lines
+    return Outage("Kafka", "work waits for it", lambda: clock[0]), lines
 
 
 def test_an_outage_of_a_hundred_seconds_is_two_lines(clock: list[float], told: tuple[Outage, list[str]]) -> None:
@@ -64,18 +65,30 @@ def test_an_outage_of_a_hundred_seconds_is_two_lines(clock: list[float], told: t
         was_logged.append(kafka.is_logged)
     assert was_logged == [False] * 3 + [True] * 98
     assert len(lines) == 1
-    assert lines[0].startswith(f"Kafka is away ({SIGNS[0]})")
+    assert re.fullmatch(r"Kafka is away since \d\d:\d\d:\d\d UTC \(.*\); work waits for it", lines[0])
+    assert SIGNS[0] in lines[0]
     kafka.back()
     assert len(lines) == 1, "a second ago its client complained"
     clock[0] += CALM_S
     kafka.back()
     kafka.back()
-    assert lines[1:] == ["Kafka is back, after 99 s"]
+    assert lines[1:] == ["Kafka is back after 99 s"]
     assert kafka.is_logged is False
     kafka.seen(SIGNS[0])
     clock[0] += LASTS_S
     kafka.seen(SIGNS[0])
     assert len(lines) == 3, "the next outage has its line"
+
+
+def test_a_long_outage_is_reminded_of_now_and_then(clock: list[float], told: tuple[Outage, list[str]]) -> None:
+    redis, lines = told
+    for _ in range(3_600):
+        clock[0] += 1
+        redis.seen("away", lasts_s=0)
+    redis.back(calm_s=0)
+    assert len(lines) == 2 + 3_600 / outage.REMIND_S - 1
+    assert lines[1].endswith("(5 minutes)")
+    assert lines[-1] == "Kafka is back after 3599 s"
 
 
 def test_a_replaced_broker_is_no_outage(clock: list[float], told: tuple[Outage, list[str]]) -> None:
@@ -102,6 +115,7 @@ def test_only_signs_are_kept_out_of_the_log(told: tuple[Outage, list[str]], keep
     assert [passes(sign) for sign in SIGNS] == [keep] * len(SIGNS)
     assert [passes(move) for move in MOVES] == [keep] * len(MOVES)
     assert all(passes(text) for text in OTHERS)
+    assert [passes(sign, "streams.faust_compat.consumer_thread") for sign in SIGNS] == [keep] * len(SIGNS)
     assert all(passes(sign, "streams.worker.run") for sign in SIGNS)
 
 

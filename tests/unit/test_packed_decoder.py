@@ -27,7 +27,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
 from encoders.models.source import ModelUnsupported
 from ranker.load import load_scorer
 from ranker.score import ScoreRequest
-from ranker.scorers.packed import decoder as packed_decoder
+from ranker.scorers.packed import decoder_check, packing
 from ranker.scorers.packed.decoder import PackedDecoder
 from tests import models, references
 from tests.references import CANDIDATES, CONTEXT, close
@@ -76,29 +76,69 @@ def test_decoder_computes_only_the_new_event(tmp_path: Path) -> None:
     assert scorer.usage.context_tokens_reused > 0.9 * first
 
 
-def test_decoder_stays_within_a_sliding_window(tmp_path: Path) -> None:
-    window = 400
-    folder = models.decoder(
-        tmp_path,
+WINDOW = 90
+SLIDING: dict[str, PreTrainedConfig] = {
+    "all layers": models.decoder_config(
         use_sliding_window=True,
-        sliding_window=window,
+        sliding_window=WINDOW,
         max_window_layers=0,
         layer_types=["sliding_attention"] * 2,
-    )
-    scorer = PackedDecoder(str(folder), "cpu", "float32")
+    ),
+    "some layers": Gemma3TextConfig(
+        **models.GROUPED | {"num_hidden_layers": 3},
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        sliding_window=WINDOW,
+        max_position_embeddings=models.DECODER_POSITIONS,
+        tie_word_embeddings=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("words", ["Qwen3-Reranker", "likelihood"])
+@pytest.mark.parametrize("kind", SLIDING)
+def test_a_context_far_longer_than_the_sliding_window_is_read(tmp_path: Path, kind: str, words: str) -> None:
+    """A score is that of a plain pass, with the context in pieces and from the cache too."""
+    random_words = random.Random(1)
+    _replace_model(tmp_path, SLIDING[kind], words)
+    lines = ["Viewed " + " ".join(random_words.sample([*CONTEXT.split(), *CANDIDATES], 5)) for _ in range(8)]
+    older, context = "\n".join(lines[:6]), "\n".join(lines)
+    scorer = PackedDecoder(str(tmp_path), "cpu", "float32", pass_tokens=150)
+    scorer.score([ScoreRequest(older, CANDIDATES)])
+    assert scorer.usage.context_tokens > 2 * WINDOW
+    [scores] = scorer.score([ScoreRequest(context, CANDIDATES)])
+    assert scorer.usage.truncated_contexts == scorer.usage.truncated_candidates == 0
+    assert scorer.usage.context_tokens_reused > 2 * WINDOW
+    with torch.inference_mode():
+        reference = references.likelihood(tmp_path) if words == "likelihood" else references.decoder(tmp_path)
+        close(scores, [reference(context, candidate) for candidate in CANDIDATES])
+    trained = scorer.differentiable(ScoreRequest(context, CANDIDATES))
+    close(trained.detach().numpy(), scores)
+
+
+def test_a_context_is_as_long_as_the_folder_says(tmp_path: Path) -> None:
+    said = {"template": "likelihood", "context_tokens": 40}
+    (models.decoder(tmp_path) / "afterclick.json").write_text(json.dumps(said), encoding="utf-8")
+    scorer = PackedDecoder(str(tmp_path), "cpu", "float32")
     scorer.score([ScoreRequest("Bought Wool hat\n" * 200, CANDIDATES)])
     assert scorer.usage.truncated_contexts == 1
-    assert scorer.usage.context_tokens < window
-    [scores] = scorer.score([ScoreRequest("Bought hat", CANDIDATES)])
-    with torch.inference_mode():
-        reference = references.decoder(folder)
-        close(scores, [reference("Bought hat", candidate) for candidate in CANDIDATES])
+    assert 20 < scorer.usage.text_tokens - scorer.usage.truncated_context_tokens - scorer.usage.candidate_tokens <= 40
+
+
+def test_a_model_that_ignores_the_window_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _replace_model(tmp_path, SLIDING["some layers"])
+    context: Any = packing._context
+    monkeypatch.setattr(packing, "_context", lambda *given: context(*given[:-1], None))
+    with pytest.raises(ModelUnsupported, match="packed scores are off"):
+        load_scorer(str(tmp_path), "cpu", "float32")
 
 
 @pytest.mark.parametrize(
     ("template", "message"),
     [
         ({"prefx": "a"}, "the key 'prefx'"),
+        ({"template": "mine"}, "template: got 'mine'"),
+        ({"template": "Qwen3-Reranker", "context_tokens": 4}, "context_tokens: got 4"),
+        ({"template": "likelihood", "yes": "yes"}, "it asks nothing"),
         ({"prefix": 3}, "prefix: got 3"),
         ({"suffix": ""}, "suffix: got ''"),
         ({"yes": "yes and no"}, "one token"),
@@ -115,7 +155,8 @@ def test_decoder_uses_the_models_own_template(tmp_path: Path) -> None:
     models.decoder(tmp_path)
     request = ScoreRequest(CONTEXT, CANDIDATES)
     [default] = load_scorer(str(tmp_path), "cpu", "float32").score([request])
-    (tmp_path / "afterclick.json").write_text(json.dumps({"yes": "no", "no": "yes"}))
+    swapped_answers = {"template": "Qwen3-Reranker", "yes": "no", "no": "yes"}
+    (tmp_path / "afterclick.json").write_text(json.dumps(swapped_answers))
     [swapped] = load_scorer(str(tmp_path), "cpu", "float32").score([request])
     close(swapped, -default)
 
@@ -153,19 +194,19 @@ def test_decoder_that_cannot_be_packed_is_refused(tmp_path: Path, config: PreTra
         load_scorer(str(tmp_path), "cpu", "float32")
 
 
-def _replace_model(folder: Path, config: PreTrainedConfig) -> None:
+def _replace_model(folder: Path, config: PreTrainedConfig, words: str = "Qwen3-Reranker") -> None:
     """Write a random causal LM of `config` with the tiny decoder's tokeniser."""
     tokenizer = models.byte_level()
     config.vocab_size = len(tokenizer)
     config.initializer_range = 0.3
     models.save(folder, AutoModelForCausalLM, config, tokenizer)
-    (folder / "afterclick.json").write_text('{"template": "Qwen3-Reranker"}', encoding="utf-8")
+    (folder / "afterclick.json").write_text(json.dumps({"template": words}), encoding="utf-8")
 
 
 def test_decoder_without_position_ids_is_refused() -> None:
     model = SimpleNamespace(forward=lambda logits_to_keep: None, config=LlamaConfig())
     with pytest.raises(ModelUnsupported, match="takes no position_ids"):
-        packed_decoder._window(model, "mine")
+        decoder_check.check_layers(model, "mine")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -174,7 +215,7 @@ def test_decoder_that_ignores_the_packing_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: str, dtype: str
 ) -> None:
     if ignored == "mask":
-        monkeypatch.setattr(packed_decoder, "NAME", "sdpa")  # plainly causal: neighbours see each other
+        monkeypatch.setattr(decoder_check, "NAME", "sdpa")  # plainly causal: neighbours see each other
     else:
         forward = Qwen3Model.forward
 
@@ -192,5 +233,5 @@ def test_decoder_without_a_template_is_refused(tmp_path: Path) -> None:
     models.encoder(tmp_path / "encoder")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_text((tmp_path / "encoder" / name).read_text())
-    with pytest.raises(ModelUnsupported, match=r"does not know Qwen3-Reranker's template"):
+    with pytest.raises(ModelUnsupported, match="does not know the template of Qwen3-Reranker"):
         load_scorer(str(folder), "cpu", "float32")

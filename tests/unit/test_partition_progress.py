@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from streams.kafka.client import partition_of
 from streams.publish.list_cache import OutgoingList, WriteOutcome
 from streams.publish.partition_progress import PartitionProgress
 
@@ -11,7 +10,7 @@ PARTITIONS = 4
 
 def progress_of(*owned: int) -> PartitionProgress:
     """These partitions are complete up to offset 10."""
-    progress = PartitionProgress(PARTITIONS)
+    progress = PartitionProgress()
     progress.own(owned)
     progress.ends = dict.fromkeys(owned, 10)
     progress.note_checkpoints(dict.fromkeys(owned, 10))
@@ -41,20 +40,19 @@ def test_without_a_checkpoint_all_lists_since_the_last_complete_offset_are_pendi
     assert progress.pending() == 3
 
 
-def test_a_user_whose_key_is_refused_is_pending_until_redis_takes_a_list() -> None:
+def test_a_list_whose_key_is_refused_is_pending_until_redis_takes_a_list() -> None:
     progress = progress_of(*range(PARTITIONS))
-    progress.note_users([OutgoingList("ann", b"")], [WriteOutcome.REFUSED])
+    progress.note_keys([OutgoingList("ann", b"")], [WriteOutcome.REFUSED])
     assert progress.pending() == 1
-    progress.note_users([OutgoingList("ann", b"")], [WriteOutcome.STORED])
+    progress.note_keys([OutgoingList("ann", b"")], [WriteOutcome.STORED])
     assert progress.pending() == 0
 
 
 def test_revoked_partitions_are_forgotten_and_new_ones_begin_unknown() -> None:
     progress = progress_of(0, 1)
-    ours = next(user for user in map(str, range(99)) if partition_of(user.encode(), PARTITIONS) == 0)
-    progress.note_users([OutgoingList(ours, b"")], [WriteOutcome.REFUSED])
+    progress.note_keys([OutgoingList("ann:cart", b"", partition=0)], [WriteOutcome.REFUSED])
     progress.own([1, 2])
     assert progress.checkpoints == progress.complete_to == {1: 10}
-    assert progress.pending() == 0, "neither the user's nor the new partition's, whose end is unknown"
+    assert progress.pending() == 0, "neither the refused list nor the new partition's, whose end is unknown"
     progress.own([0, 1])
     assert 0 not in progress.ends, "another worker may have written there meanwhile"

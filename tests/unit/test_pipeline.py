@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from msgspec import structs
 from numpy.typing import NDArray
 
 from encoders.models.device import Placement
@@ -33,13 +35,14 @@ class Fixed:
 
     name = "fixed"
     placement = Placement("cpu", "float32", "a test")
-    needs_features = False
+    feature_set = None
+    reads_events = False
 
     def __init__(self, score: float) -> None:
         self.usage = Usage()
         self._score = score
 
-    def prepare(self, texts: Sequence[str]) -> None:
+    def prepare(self, texts: Sequence[str], events: Sequence[str] = ()) -> None:
         pass
 
     def forget(self, users: Collection[str] | None) -> None:
@@ -66,9 +69,9 @@ def pipeline(encoder: TextEncoder, scorer: Scorer | None, settings: Settings | N
 
 
 def feed(
-    whole: Pipeline, user_id: str, item_id: str, event_id: str, topic: str = "clicks", at: int = NOW
+    whole: Pipeline, user_id: str, item_id: str, event_id: str, topic: str = "clicks", at: int = NOW, **more: Any
 ) -> Recommendations:
-    event = {"event_id": event_id, "user_id": user_id, "item_id": item_id, "timestamp": at}
+    event = {"event_id": event_id, "user_id": user_id, "item_id": item_id, "timestamp": at, **more}
     list_ = whole.feed(Message(topic, 0, 0, user_id.encode(), json.dumps(event).encode()), NOW)
     assert list_ is not None
     return list_
@@ -84,6 +87,46 @@ def test_the_next_list_follows_the_last_click(encoder: TextEncoder, scorer: Scor
     assert tents.items[0].item_id in kind(1)
     assert {item.item_id for item in tents.items[:14]} & kind(0), "the older interest is still there"
     assert (tents.state_version, tents.as_of, tents.degraded) == (4, NOW + 3, None)
+    for viewed in (kind(0), kind(1)):
+        assert all(viewed.issuperset(item.reason.evidence) for item in tents.items if item.item_id in viewed)
+
+
+def test_a_user_who_comes_back_another_day_has_nothing_encoded(encoder: TextEncoder, scorer: Scorer) -> None:
+    whole = pipeline(encoder, scorer)
+    odd = Item(item_id="odd", title=" A\u2028tall \x00 tent ", brand="Nord  vik", categories=["Tents", " "])
+    described = [structs.replace(ITEMS[0], item_id="described", description="Warm.\n Light."), odd]
+    gone = structs.replace(ITEMS[1], item_id="gone", title="What nobody can buy", available=False)
+    whole.put_items([*described, gone], NOW)
+    whole.ranking.prepare([*ITEMS, *described, gone])
+    misses = scorer.usage.vector_misses
+    for number, item_id in enumerate(("described", "gone", "item-03", "odd", "item-04")):
+        list_ = feed(whole, "ann", item_id, f"e{number}", at=NOW - (9 - number) * 86_400_000)
+        assert list_.degraded is None
+    assert scorer.usage.vector_hits > 0
+    assert scorer.usage.vector_misses == misses
+
+
+class Reading(Fixed):
+    """A scorer that keeps what it was given to read."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.read: list[ScoreRequest] = []
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
+        self.read += requests
+        return super().score(requests)
+
+
+def test_a_model_reads_where_the_newest_event_happened(encoder: TextEncoder) -> None:
+    reader = Reading()
+    whole = pipeline(encoder, reader)
+    feed(whole, "ann", "item-00", "e1", context={"page": "cart", "device": "phone", "ip": "::1", "basket": ["a", 2]})
+    feed(whole, "ann", "item-06", "e2", at=NOW + 1)
+    first, second = (request.context.splitlines() for request in reader.read)
+    assert first[1:] == ["Now: device phone, page cart, basket a, 2"], "the other keys are for rules"
+    assert len(second) == 2, "an event without a context says nothing of the place"
+    assert whole.state.request("ann", None, None, context={"ip": "::1"}).context == {"ip": "::1"}
 
 
 def kind(number: int) -> set[str]:
@@ -109,14 +152,17 @@ def test_arrival_order_does_not_matter(encoder: TextEncoder, scorer: Scorer) -> 
     assert lists[0].state_version == lists[1].state_version == 12
 
 
+REPEATS: tuple[Literal["unbought", "always"], ...] = ("unbought", "always")
+
+
 def test_an_item_bought_just_now_is_left_out_even_where_repeats_are_allowed(encoder: TextEncoder) -> None:
-    for repeats in (False, True):
-        whole = pipeline(encoder, None, Settings(candidates=CandidatesSettings(repeat_purchases=repeats)))
+    for repeats in REPEATS:
+        whole = pipeline(encoder, None, Settings(candidates=CandidatesSettings(repeats=repeats)))
         feed(whole, "ann", "item-00", "e1", "purchases", at=NOW - 5 * 86_400_000)
         feed(whole, "ann", "item-06", "e2", "purchases", at=NOW - 1000)
         shown = {item.item_id for item in feed(whole, "ann", "item-12", "e3").items}
         assert "item-06" not in shown
-        assert ("item-00" in shown) == repeats
+        assert ("item-00" in shown) == (repeats == "always")
 
 
 def test_without_a_model_the_list_says_so(encoder: TextEncoder) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from faust.types import TP
 from pydantic import SecretStr
 
 from ranker.recall.candidates import BUILT_IN
@@ -27,7 +28,8 @@ from streams.rank.tier import RankTier
 from streams.rank.worker import RankWorker
 from streams.receive.pseudonym import pseudonym
 from streams.settings import Settings
-from streams.state.tier import StateTier, counts_of
+from streams.state.decays import counts_of
+from streams.state.tier import StateTier
 from streams.state.users import Users
 from streams.state.worker import StateWorker
 from tests import models
@@ -54,7 +56,7 @@ class Out:
 
     async def deliver(self, messages: Sequence[Outgoing]) -> list[Any]:
         self.sent += messages
-        return [None] * len(messages)
+        return [SimpleNamespace(partition=0, offset=0) for _ in messages]
 
     async def write(self, _: Any, indices: Sequence[Any]) -> None: ...
 
@@ -92,7 +94,7 @@ async def ranked(decoder: PackedDecoder, *messages: Any, revoke: bool = False) -
             await worker.take(message)
             await worker.acks.drain(30)
         if revoke:
-            await worker.on_revoke({("rank-requests", 0)})
+            await worker.on_revoke({TP("rank-requests", 0)})
         running.cancel()
     assert not len(worker.acks)
 
@@ -175,7 +177,7 @@ def test_the_command_looks_up_the_pseudonym(tmp_path: Path, monkeypatch: pytest.
 
     asked = []
 
-    async def read_once(_settings: object, user_id: str) -> None:
+    async def read_once(_settings: object, user_id: str, _placement: str | None = None) -> None:
         asked.append(user_id)
 
     monkeypatch.setattr(ListCache, "read_once", read_once)

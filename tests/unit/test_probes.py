@@ -70,9 +70,13 @@ def served(judged: health.Health, token: str | None = None) -> Iterator[Callable
 
 
 def test_a_starting_worker_is_alive_and_not_ready() -> None:
-    with served(health.Health(LIMITS, ("state", "rank"))) as ask:
+    starting = health.Health(LIMITS, ("state", "rank"))
+    with served(starting) as ask:
         assert ask("/livez") == (200, "ok\n")
         assert ask("/readyz") == (503, "models: not loaded\nstate: not caught up\nrank: not caught up\n")
+    assert REGISTRY.get_sample_value("afterclick_kafka_away", {"tier": "rank"}) == 0
+    starting.away = "no server answers"
+    assert REGISTRY.get_sample_value("afterclick_kafka_away", {"tier": "rank"}) == 1
 
 
 def test_a_worker_is_ready_until_a_problem_comes(clock: list[float]) -> None:
@@ -132,6 +136,7 @@ def test_the_probe_gives_the_reason_and_the_metric_agrees(work: Workload, said: 
     judged.note("state", work)
     assert judged.why_not_ready() == [said]
     assert REGISTRY.get_sample_value("afterclick_worker_ready", {"tier": "state"}) == 0
+    assert REGISTRY.get_sample_value("afterclick_kafka_away", {"tier": "state"}) == bool(work.away)
 
 
 def test_a_stuck_loop_is_reported_while_it_is_stuck() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from encoders.interest import ENTRY, Decay, Entries, Vector
+from encoders.events.entries import ENTRY, Entries
+from encoders.events.types import FULL
+from encoders.interest import Decay, Vector
 from encoders.prototypes import MAX_PROTOTYPES, SAME_INTEREST, prototypes
 
 DIM = 24
@@ -18,6 +20,7 @@ def drawn(rng: np.random.Generator, events: int) -> tuple[Entries, Vector]:
     vectors = kinds[rng.integers(0, 6, events)] + 0.4 * rng.normal(size=(events, DIM))
     history = np.zeros(events, ENTRY)
     history["time_ms"] = np.sort(rng.integers(0, 30 * DAY, events)) + 1_700_000_000_000
+    history["strength"] = FULL
     history["type"] = rng.integers(0, 2, events)
     return history, (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
@@ -28,7 +31,7 @@ def one_at_a_time(history: Entries, vectors: Vector, decay: Decay) -> Vector:
     sums, mass = list[Vector](), list[float]()
     for entry, vector in list(zip(history, vectors, strict=True))[::-1]:
         age_ms = int(history["time_ms"][-1]) - int(entry["time_ms"])
-        weight = max(1e-6, (1.0, decay.purchase_weight)[entry["type"]] * 2.0 ** (-age_ms / half_life_ms))
+        weight = max(1e-6, (1.0, 3.0)[entry["type"]] * 2.0 ** (-age_ms / half_life_ms))
         cosines = [float(total @ vector / np.linalg.norm(total)) for total in sums]
         if len(sums) < MAX_PROTOTYPES and (not sums or max(cosines) < SAME_INTEREST):
             sums.append(weight * vector)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from faust.types import TP
 from numpy.typing import NDArray
 
 from encoders.models.device import Placement
@@ -33,14 +34,15 @@ class Slow:
     """A model that takes `LIST_S` for each list, one call at a time."""
 
     name = "slow"
-    needs_features = False
+    feature_set = None
+    reads_events = False
     placement = Placement("cpu", "float32", "a test")
 
     def __init__(self) -> None:
         self.usage = Usage()
         self._one_at_a_time = Lock()
 
-    def prepare(self, texts: Sequence[str]) -> None:
+    def prepare(self, texts: Sequence[str], events: Sequence[str] = ()) -> None:
         pass
 
     def forget(self, users: Collection[str] | None) -> None:
@@ -221,7 +223,7 @@ def test_a_list_is_not_published_if_its_partition_was_revoked_meanwhile() -> Non
             running = asyncio.create_task(worker.run())
             await worker.take(event("ann", 0))
             await asyncio.sleep(LIST_S / 2)  # the model works on it
-            await worker.on_revoke({("rank-requests", 0)})
+            await worker.on_revoke({TP("rank-requests", 0)})
             await asyncio.sleep(LIST_S * 3)
             assert out.lists == {}, "the new owner may have published a newer one"
             await worker.take(event("bob", 1))

@@ -1,24 +1,30 @@
-"""Replay: every row is counted, the rules of the catalogue, lines kept byte for byte, the order of sending."""
+"""Replay: every row is counted, the rules of the catalogue, the order of sending, and how a stopped one goes on."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
 from streams import cli
-from streams.commands import replay as replaying
-from streams.commands.replay import send
+from streams.commands import sending
+from streams.commands.sending import Sender, SendPlan
 from streams.contracts import Item, Purchase
-from streams.datasets.jsonl import jsonl
-from streams.datasets.messages import InputError, ReplayMessage
+from streams.datasets.file_messages import topic_files
+from streams.datasets.live_shop import LiveShop
+from streams.datasets.messages import InputError
 from streams.datasets.online_retail import OnlineRetail, online_retail
+from streams.datasets.shop import SyntheticShop
+from streams.kafka import client as kafka_client
+from streams.receive.decode import receive
+from streams.receive.message import Message
 from streams.settings import Settings
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\r\n"
@@ -71,7 +77,8 @@ def test_every_row_has_one_reason(retail: OnlineRetail) -> None:
         "unreadable": 2,
     }
     assert sum(retail.counts.values()) == 2 * retail.counts["rows"]
-    assert retail.sizes == {"items": 3, "purchases": len(retail.events)}
+    assert retail.account.rows == 16
+    assert retail.account.left_out.total() + len(retail.events) == 16
 
 
 def test_title_is_the_most_frequent_then_latest_description_and_no_note(retail: OnlineRetail) -> None:
@@ -124,10 +131,10 @@ def test_messages_are_valid_and_keyed(retail: OnlineRetail) -> None:
     assert [topic for topic, *_ in messages] == ["items"] * 3 + ["purchases"] * 7
     for topic, key, value, time_ms in messages:
         if topic == "items":
-            assert key == msgspec.json.decode(value, type=Item).item_id.encode()
+            assert key == msgspec.json.decode(value or b"", type=Item).item_id.encode()
             assert time_ms is None
         else:
-            purchase = msgspec.json.decode(value, type=Purchase)
+            purchase = msgspec.json.decode(value or b"", type=Purchase)
             assert (key, time_ms) == (purchase.user_id.encode(), purchase.timestamp)
 
 
@@ -163,64 +170,20 @@ def test_a_wrong_file_is_refused_with_a_reason(tmp_path: Path, content: bytes, e
 CLICK = b'{"event_id":"c%d","user_id":"u%d","item_id":"i","timestamp":%s}'
 
 
-def lines_of(messages: list[ReplayMessage], topic: str) -> list[bytes]:
-    return [value for name, _, value, _ in messages if name == topic]
-
-
-def test_jsonl_keeps_every_line_byte_for_byte(tmp_path: Path) -> None:
-    bad = [
-        b"not json",
-        b"\xff\xfe",
-        b"[1, 2]",
-        b"null",
-        b"[" * 10_000,
-        b'{"user_id": 5, "timestamp": true}',
-        b'{"user_id": ""}',
-        '{"user_id":"ü", "timestamp":"yesterday", "more": "\u2028"}'.encode(),
-        b' {"user_id":"u9","timestamp":1700000000000} \r',
-    ]
-    clicks = tmp_path / "clicks.jsonl"
-    clicks.write_bytes(b"\n".join([*bad[:4], b"", b" \r", *bad[4:]]))  # no line feed at the end
-    replay = jsonl(clicks=clicks)
-    messages = list(replay.messages())
-    assert lines_of(messages, "clicks") == bad
-    keys = [key for _, key, _, _ in messages]
-    assert keys == [None] * 5 + [b"5", None, "ü".encode(), b"u9"]
-    assert [time_ms for *_, time_ms in messages] == [None] * 8 + [1_700_000_000_000]
-    assert replay.counts == {"rows": 11, "clicks": 9, "blank": 2}
-    assert replay.sizes == {"clicks": 9}
-
-
-def test_jsonl_sends_items_first_and_merges_events_by_time(tmp_path: Path) -> None:
-    files: dict[str, Any] = {topic: tmp_path / f"{topic}.jsonl" for topic in ("items", "clicks", "purchases")}
-    files["items"].write_bytes(b'{"item_id":"i","title":"Lamp"}\n')
-    in_words = b'"2023-11-14T22:13:22Z"'  # 1,700,000,002 s
-    clicks = [CLICK % (1, 1, b"1700000001000"), b"oops", CLICK % (2, 2, b"1700000004000")]
-    bought = [CLICK % (3, 3, in_words), CLICK % (4, 4, b"99999999999999"), CLICK % (5, 5, b"1700000003000")]
-    files["clicks"].write_bytes(b"\n".join(clicks))
-    files["purchases"].write_bytes(b"\n".join(bought) + b"\n")
-    messages = list(jsonl(**files).messages())
-    assert [value for _, _, value, _ in messages[1:]] == [*clicks[:2], *bought, clicks[2]]
-    assert messages[0][:2] == ("items", b"i")
-    # a time that the worker will not believe must not set the pace
-    assert [time_ms for *_, time_ms in messages] == [
-        None,
-        1_700_000_001_000,
-        None,
-        1_700_000_002_000,
-        None,
-        1_700_000_003_000,
-        1_700_000_004_000,
-    ]
-
-
 class FakeProducer:
-    """Acknowledges when asked to, and refuses what is over 100 bytes."""
+    """Acknowledges when asked to, and refuses what is over 100 bytes.
 
-    def __init__(self, **options: Any) -> None:
+    Attributes
+    ----------
+    breaks_at : int
+        What happens when so many messages were sent: `breaks_with` is raised, or is the outcome of all from there on.
+    """
+
+    def __init__(self) -> None:
         self.sent: list[tuple[str, bytes, bytes | None]] = []
         self.acknowledged = 0
         self.waiting_before: dict[int, int] = {}
+        self.breaks_at, self.breaks_with = 10**9, BaseException()
 
     async def start(self) -> None: ...
 
@@ -229,11 +192,15 @@ class FakeProducer:
     async def send(self, topic: str, value: bytes, key: bytes | None) -> asyncio.Future[None]:
         if len(value) > 100:
             raise MessageSizeTooLargeError("too large")
+        if len(self.sent) == self.breaks_at and isinstance(self.breaks_with, KeyboardInterrupt):
+            raise self.breaks_with
         self.waiting_before[len(self.sent)] = len(self.sent) - self.acknowledged
         self.sent.append((topic, value, key))
-        return asyncio.ensure_future(self._acknowledge())
+        return asyncio.ensure_future(self._acknowledge(len(self.sent) <= self.breaks_at))
 
-    async def _acknowledge(self) -> None:
+    async def _acknowledge(self, is_stored: bool) -> None:
+        if not is_stored:
+            raise self.breaks_with
         self.acknowledged += 1
 
 
@@ -242,54 +209,144 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> FakeProducer:
     async def no_topics(settings: Settings, needed: object) -> None: ...
 
     fake = FakeProducer()
-    monkeypatch.setattr(replaying, "AIOKafkaProducer", lambda **options: fake)
-    monkeypatch.setattr(replaying, "ensure_topics", no_topics)
+    monkeypatch.setattr(sending, "AIOKafkaProducer", lambda **options: fake)
+    monkeypatch.setattr(sending, "ensure_topics", no_topics)
     return fake
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> dict[str, Any]:
-    files: dict[str, Any] = {topic: tmp_path / f"{topic}.jsonl" for topic in ("items", "clicks")}
-    files["items"].write_bytes(b'{"item_id":"i","title":"Lamp"}\n{"item_id":"j","title":"Rug"}\n')
+def files(tmp_path: Path) -> dict[str, Path | None]:
+    """Two items, three clicks, one that Kafka does not take, and a line that is none."""
+    files: dict[str, Path | None] = {topic: tmp_path / f"{topic}.jsonl" for topic in ("items", "clicks")}
+    (tmp_path / "items.jsonl").write_bytes(b'{"item_id":"i","title":"Lamp"}\n{"item_id":"j","title":"Rug"}\n')
     lines = [CLICK % (n, n, b"17000000%02d000" % (10 * n)) for n in range(3)]
-    files["clicks"].write_bytes(b"\n".join([lines[0], b"x" * 101, b"oops", *lines[1:]]))
+    large = (CLICK % (7, 7, b"1700000000000")).replace(b"}", b',"text":"%s"}' % (b"x" * 101))
+    (tmp_path / "clicks.jsonl").write_bytes(b"\n".join([lines[0], large, b"oops", *lines[1:]]))
     return files
 
 
-def test_send_has_items_acknowledged_before_the_first_event(producer: FakeProducer, files: dict[str, Any]) -> None:
+def test_send_has_items_acknowledged_before_the_first_event(
+    producer: FakeProducer, files: dict[str, Path | None]
+) -> None:
     done: list[tuple[int, int]] = []
-    report = asyncio.run(
-        send(jsonl(**files), Settings(topic_prefix="t."), progress=lambda *counts: done.append(counts))
-    )
+    replay = topic_files(files)
+    sender = Sender(replay, Settings(topic_prefix="t."), progress=lambda *counts: done.append(counts))
+    asyncio.run(sender.run())
     assert [(topic, key) for topic, _, key in producer.sent] == [
         ("t.items", b"i"),
         ("t.items", b"j"),
         ("t.clicks", b"u0"),
-        ("t.clicks", None),
         ("t.clicks", b"u1"),
         ("t.clicks", b"u2"),
     ]
     assert producer.waiting_before[2] == 0
-    assert producer.acknowledged == 6
-    assert (report.sent, report.without_key, report.too_large) == ({"items": 2, "clicks": 4}, 1, 1)
-    assert done[-1] == (6, 7)
+    assert producer.acknowledged == 5
+    assert (sender.sent, sender.too_large, sender.done) == ({"items": 2, "clicks": 3}, 1, 6)
+    assert replay.account.left_out == {"no JSON": 1}
+    size = sum(path.stat().st_size for path in files.values() if path)
+    assert done[-1] == (size, size)
 
 
-def test_send_stops_at_the_limit_of_events(producer: FakeProducer, files: dict[str, Any]) -> None:
-    report = asyncio.run(send(jsonl(**files), Settings(), limit=1))
-    assert report.sent == {"items": 2, "clicks": 1}
+def test_send_stops_at_the_limit_of_events(producer: FakeProducer, files: dict[str, Path | None]) -> None:
+    sender = Sender(topic_files(files), Settings(), SendPlan(limit=1))
+    asyncio.run(sender.run())
+    assert sender.sent == {"items": 2, "clicks": 1}
 
 
-def test_send_keeps_the_pace_of_the_events(producer: FakeProducer, files: dict[str, Any]) -> None:
-    report = asyncio.run(send(jsonl(**files), Settings(), speed=500))  # 20 s of events
-    assert 0.04 <= report.seconds < 1
+def test_send_keeps_the_pace_of_the_events(producer: FakeProducer, files: dict[str, Path | None]) -> None:
+    sender = Sender(topic_files(files), Settings(), SendPlan(speed=500))  # 20 s of events
+    asyncio.run(sender.run())
+    assert 0.04 <= sender.seconds < 1
+
+
+def run_files(monkeypatch: pytest.MonkeyPatch, files: dict[str, Path | None], *more: str) -> Any:
+    arguments = [word for topic, path in files.items() for word in (f"--{topic}", str(path))]
+    monkeypatch.setattr(sys, "argv", ["afterclick", "replay", "files", *arguments, *more])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
+
+
+def test_the_counts_are_always_printed_and_the_status_says_that_lines_were_left_out(
+    producer: FakeProducer,
+    files: dict[str, Path | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)  # short paths, which leave the table its columns
+    files = {topic: path and Path(path.name) for topic, path in files.items()}
+    assert run_files(monkeypatch, files) == 1
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "7 rows" in words
+    assert "sent to items 2 sent to clicks 3 left out: no JSON 1 first: " in words
+    assert "expected one JSON object in UTF-8" in words
+    assert "left out: larger than Kafka takes 1" in words
+    assert run_files(monkeypatch, files, "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["rows"], report["left_out"], report["too_large"]) == (7, {"no JSON": 1}, 1)
+    assert "clicks.jsonl line 3: clicks: JSON is malformed" in report["first"]["no JSON"]
+    files["clicks"] = None
+    assert run_files(monkeypatch, {"items": files["items"]}) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "expected"),
+    [
+        (KafkaConnectionError("no broker"), 2, "afterclick: Kafka at 127.0.0.1:1: "),
+        (KeyboardInterrupt(), 130, "afterclick: stopped by Ctrl-C; Kafka has 3 messages of this run; "),
+    ],
+)
+def test_a_run_that_stops_in_the_middle_says_what_was_sent_and_how_to_go_on(
+    producer: FakeProducer,
+    files: dict[str, Path | None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+    expected: str,
+) -> None:
+    monkeypatch.setenv("AFTERCLICK_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setattr(kafka_client, "CONNECT_TIMEOUT_S", 0.3)
+    producer.breaks_at, producer.breaks_with = 3, error
+    assert run_files(monkeypatch, files, "--json") == status
+    output = capsys.readouterr()
+    report = json.loads(output.out)
+    assert report["sent"] == {"items": 2, "clicks": 1}
+    (line,) = output.err.splitlines()
+    assert line.startswith(expected)
+    assert line.endswith(f"--skip {report['done']}")
+    sent = producer.sent[:3]
+    producer.breaks_at = 10**9
+    producer.sent.clear()
+    assert run_files(monkeypatch, files, "--skip", str(report["done"]), "--json") == 1
+    assert [key for _, _, key in (*sent, *producer.sent)] == [b"i", b"j", b"u0", b"u1", b"u2"]
+
+
+def test_a_generated_shop_happens_now_at_its_pace_and_repeats_no_event_id() -> None:
+    shop = SyntheticShop(7, 600, 5)
+    first, second = (LiveShop(shop, 60, 4.0, now_ms) for now_ms in (1_795_400_000_000, 1_795_400_900_000))
+    messages = list(first.messages())
+    assert [message.topic for message in messages[:600]] == ["items"] * 600
+    events = messages[600:]
+    assert [message.time_ms for message in events[:3]] == [1_795_400_000_000 + 250 * number for number in range(3)]
+    assert first.progress(600) == (600, len(messages))
+    for message in messages:
+        receive(Message(message.topic, 0, 0, message.key, message.value), 1_795_400_000_000)
+    ids = [
+        msgspec.json.decode(message.value or b"")["event_id"]
+        for replay in (events, second.messages())
+        for message in replay
+        if message.topic != "items"
+    ]
+    assert len(set(ids)) == 120
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["jsonl"], "got no file"),
-        (["jsonl", "--clicks", "missing.jsonl"], "missing.jsonl: No such file"),
+        (["files"], "got no file"),
+        (["files", "--clicks", "missing.jsonl"], "missing.jsonl: No such file"),
         (["online-retail", "missing.csv"], "missing.csv: "),
         (["online-retail", "missing.csv", "--speed", "fast"], "--speed: got fast"),
         (["online-retail", "missing.csv", "--speed", "nan"], "--speed: got nan"),

@@ -25,10 +25,10 @@ def queue_of(*users: str, max_wait_s: float = 60) -> RequestQueue:
     return queue
 
 
-def put(queue: RequestQueue, user_id: str, offset: int, wish: RankRequest | None = None) -> Any:
+def put(queue: RequestQueue, user_id: str, offset: int, wish: RankRequest | None = None, *, later: bool = False) -> Any:
     """A request of the user, as it came from Kafka."""
     of_kafka = event(user_id, offset)
-    queue.put(user_id, wish or msgspec.json.decode(of_kafka.message.value, type=RankRequest), of_kafka)
+    queue.put(user_id, wish or msgspec.json.decode(of_kafka.message.value, type=RankRequest), of_kafka, later=later)
     return of_kafka
 
 
@@ -76,6 +76,31 @@ def test_only_overdue_requests_go_without_the_model(monkeypatch: pytest.MonkeyPa
     assert [pending.user_id for pending in queue.take_overdue()] == ["ann", "bob"], "of whatever variant"
     assert [pending.user_id for pending in queue.take_overdue()] == ["cid"], "who has waited, not their newest request"
     assert len(queue) == 1
+
+
+def users_of(pending: list[Any]) -> list[str]:
+    return [one.user_id for one in pending]
+
+
+def test_requests_that_nobody_waits_for_come_last_and_get_the_model_unless_the_worker_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(request_queue, "MAX_HURRIED", 2)
+    queue = queue_of(max_wait_s=0.01)
+    for offset, user_id in enumerate(("ann", "cid", "dan", "eve", "fay")):
+        put(queue, user_id, offset, later=True)
+    put(queue, "new", 5)
+    put(queue, "ann", 6)
+    assert users_of(queue.take_batch(0, 1)) == ["new"]
+    time.sleep(0.02)
+    assert users_of(queue.take_overdue()) == ["ann"], "she waits since her click"
+    queue.hurry()
+    assert len(queue) == 4
+    queue.put("dan", None, event("dan", 7))
+    assert users_of(queue.take_overdue()) == ["cid"], "no list of who is to be forgotten"
+    put(queue, "dan", 8, later=True)
+    assert users_of(queue.take_batch(0, 9)) == ["dan", "dan"], "forgotten, then back"
+    assert users_of(queue.take_batch(0, 9)) == ["eve", "fay"]
 
 
 def test_requests_of_revoked_partitions_are_dropped() -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from ranker.select import select
 from streams.contracts import Candidate, HistoryEvent
@@ -31,7 +32,7 @@ def event(item_id: str, kind: Literal["click", "purchase"] = "click", category: 
 
 
 def chosen(candidates: list[Candidate], scores: list[float], size: int = 10, cap: int = 10) -> list[str]:
-    return [candidates[choice.position].item_id for choice in select(candidates, scores, [], size, cap)]
+    return [candidates[choice.position].item_id for choice in select(candidates, scores, [], size, cap).items]
 
 
 def test_best_first_ties_by_item_id_and_non_finite_last() -> None:
@@ -50,13 +51,13 @@ def test_a_category_is_capped_only_while_others_can_fill_the_list() -> None:
 
 def test_for_somebody_unknown_categories_take_turns() -> None:
     candidates = [candidate("a", "x"), candidate("b", "x"), candidate("c", "x"), candidate("d", "y"), candidate("e")]
-    selected = select(candidates, [5, 4, 3, 2, 1], [], 5, 10, spread=True)
+    selected = select(candidates, [5, 4, 3, 2, 1], [], 5, 10, spread=True).items
     assert [candidates[choice.position].item_id for choice in selected] == ["a", "d", "e", "b", "c"]
 
 
 def test_what_is_excluded_or_proposed_twice_does_not_appear_twice_or_at_all() -> None:
     candidates = [candidate("a"), candidate("b"), candidate("a"), candidate("c")]
-    selected = select(candidates, [1, 2, 3, 4], [], 10, 10, exclude={"c"})
+    selected = select(candidates, [1, 2, 3, 4], [], 10, 10, exclude={"c"}).items
     assert [(candidates[choice.position].item_id, choice.score) for choice in selected] == [("a", 3), ("b", 2)]
 
 
@@ -64,24 +65,25 @@ def test_reasons_cite_the_event_that_led_here() -> None:
     history = [event("x", "purchase", "boots"), event("y", "click", "lamps"), event("z")]
     candidates = [
         candidate("led", "tents", "co-visited", because="x"),
+        structs.replace(candidate("together", "tents", "co-visited", because="x"), together=True),
         candidate("same category", "lamps", "nearest"),
-        candidate("personal", "tents", "nearest"),
+        candidate("unlike anything", "tents", "nearest"),
         candidate("popular", "tents", "trending"),
         candidate("young", "tents", "newest"),
         candidate("brought", "tents"),
         candidate("led by nothing known", "tents", "co-visited", because="not in the history"),
     ]
-    reasons = {
-        candidates[p.position].item_id: (p.reason, p.evidence) for p in select(candidates, [0] * 7, history, 10, 10)
-    }
+    selected = select(candidates, [0] * 8, history, 10, 10).items
+    reasons = {candidates[p.position].item_id: (p.reason, p.evidence) for p in selected}
     assert reasons == {
         "led": ("Because you bought the x", ("x",)),
+        "together": ("Often seen together with the x", ("x",)),
         "same category": ("Because you viewed the y", ("y",)),
-        "personal": ("Because you viewed the z", ("z",)),
+        "unlike anything": ("Picked for you", ()),
         "popular": ("Popular right now", ()),
         "young": ("New", ()),
         "brought": ("Picked for you", ()),
-        "led by nothing known": ("Because you viewed the z", ("z",)),
+        "led by nothing known": ("Picked for you", ()),
     }
 
 
@@ -105,7 +107,7 @@ def test_always_distinct_bounded_and_honest(
 ) -> None:
     candidates = [candidate(item_id, category, sources, because) for item_id, category, sources, because, _ in drawn]
     history = [event(item_id, "click", category) for item_id, category in events]
-    selected = select(candidates, [score for *_, score in drawn], history, size, cap)
+    selected = select(candidates, [score for *_, score in drawn], history, size, cap).items
     shown = [candidates[choice.position].item_id for choice in selected]
     assert len(shown) == len(set(shown)) == min(size, len({c.item_id for c in candidates}))
     cited = {item_id for choice in selected for item_id in choice.evidence}

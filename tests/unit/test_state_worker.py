@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pytest
 from aiokafka.structs import RecordMetadata, TopicPartition
@@ -18,14 +19,14 @@ from ranker.recall.candidates import BUILT_IN, Source
 from ranker.recall.catalogue import Catalogue
 from ranker.recall.counts import Counts
 from streams import metrics
-from streams.contracts import Item
+from streams.contracts import Item, RankRequest
 from streams.kafka.client import partition_of
 from streams.kafka.outgoing import Outgoing
-from streams.kafka.own_messages import ORIGIN, WRITTEN
+from streams.kafka.own_messages import ORIGIN, TO_MAKE_ANEW, WRITTEN, is_again, is_later, routed_headers
 from streams.kafka.reliable_producer import ReliableProducer
 from streams.kafka.topics import changelog_name
-from streams.settings import Settings
-from streams.state import cold_start, item_counts, worker
+from streams.settings import CandidatesSettings, Settings
+from streams.state import cold_start, due_requests, intake, item_counts, worker
 from streams.state.event_router import ROUTED
 from streams.state.tier import StateTier
 from streams.state.users import Users
@@ -56,14 +57,16 @@ class Broker:
 class World:
     """A worker over such a broker, and events whose acknowledgements are recorded."""
 
-    def __init__(self, sources: Sequence[Source] = (), items: Sequence[str] = ("a",)) -> None:
+    def __init__(
+        self, sources: Sequence[Source] = (), items: Sequence[str] = ("a",), settings: Settings = SETTINGS
+    ) -> None:
         self.broker, self.store, self.acked = Broker(), MemoryStore(), list[int]()
-        self.tier = StateTier(SETTINGS, Users(self.store, DIM), Catalogue(DIM), Counts(9e9, 9e8), sources)
+        self.tier = StateTier(settings, Users(self.store, DIM), Catalogue(DIM), Counts(9e9, 9e8), sources)
         for item_id in items:
             self.tier.put_item(Item(item_id=item_id, title=item_id), np.eye(DIM, dtype=np.float32)[0], NOW)
         producer = cast(ReliableProducer, self.broker)
         encoder: Any = SimpleNamespace(encode=lambda texts: np.eye(DIM, dtype=np.float32)[: len(texts)])
-        self.worker = StateWorker(SETTINGS, self.tier, encoder, ThreadPoolExecutor(1), producer, self.store, CHANGELOG)
+        self.worker = StateWorker(settings, self.tier, encoder, ThreadPoolExecutor(1), producer, self.store, CHANGELOG)
         self._offset = 0
 
     def event(
@@ -74,9 +77,11 @@ class World:
         partition: int | None = None,
         written_ms: int = NOW + 1_000,
         timestamp_type: int = 0,
+        offset: int | None = None,
         **headers: bytes,
     ) -> Any:
-        offset, self._offset = self._offset, self._offset + 1
+        if offset is None:
+            offset, self._offset = self._offset, self._offset + 1
         home = partition_of(user_id.encode(), SETTINGS.kafka.partitions)
         message = SimpleNamespace(
             topic=topic,
@@ -124,17 +129,17 @@ class World:
 
 def test_many_events_are_one_write_and_one_request_per_user() -> None:
     world = World()
-    events = [world.click(f"u{number % 3}", f"e{number}", number) for number in range(60)]
+    events = [world.click(f"u{number % 3}", f"e{number}", number) for number in range(45)]
     asyncio.run(world.work(events))
     assert sorted(m.key or b"" for m in world.broker.of(CHANGELOG)) == [b"uu0", b"uu1", b"uu2"]
     assert sorted(m.key or b"" for m in world.broker.of("rank-requests")) == [b"u0", b"u1", b"u2"]
     assert {json.loads(m.value or b"")["trigger"]["event_id"] for m in world.broker.of("rank-requests")} == {
-        "e57",
-        "e58",
-        "e59",
+        "e42",
+        "e43",
+        "e44",
     }
-    assert [world.version(f"u{number}") for number in range(3)] == [20, 20, 20]
-    assert world.acked == list(range(60))
+    assert [world.version(f"u{number}") for number in range(3)] == [15, 15, 15]
+    assert world.acked == list(range(45))
 
 
 def test_a_request_has_the_feedback_of_each_click_once() -> None:
@@ -144,6 +149,21 @@ def test_a_request_has_the_feedback_of_each_click_once() -> None:
     [request] = world.broker.of("rank-requests")
     feedback = json.loads(request.value or b"")["feedback"]
     assert feedback == [{"list_id": "l1", "item_id": "a"}, {"list_id": "l2", "item_id": "a"}]
+
+
+def test_each_event_makes_a_list_of_each_domain_and_its_feedback_counts_once() -> None:
+    candidates = CandidatesSettings(domains=("books", "films"))
+    world = World(settings=SETTINGS.model_copy(update={"candidates": candidates}))
+    asyncio.run(world.work([world.click("u", "e1", list_id="l1")]))
+    requests = [json.loads(message.value or b"") for message in world.broker.of("rank-requests")]
+    assert [(one.get("placement"), one.get("domain")) for one in requests] == [
+        (None, None),
+        ("books", "books"),
+        ("films", "films"),
+    ]
+    assert [bool(one.get("feedback")) for one in requests] == [True, False, False]
+    assert len({one["request_id"] for one in requests}) == 3
+    assert {one["state_version"] for one in requests} == {1}
 
 
 def test_the_cold_start_list_is_made_whenever_its_candidates_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,3 +382,68 @@ def test_counts_are_stored_after_the_states_that_they_come_from(monkeypatch: pyt
     asyncio.run(stored())
     assert [call[0].topic for call in world.broker.calls][:1] == [CHANGELOG]
     assert "item-counts" in [call[0].topic for call in world.broker.calls]
+
+
+def requested(world: World) -> list[tuple[str, bool]]:
+    """The users whose requests were made, in order, and whether the request is for a list to be ranked again."""
+    requests = world.broker.of("rank-requests")
+    return [((m.key or b"").decode(), is_again(list((m.headers or {}).items()))) for m in requests]
+
+
+def question(world: World, user_id: str) -> Any:
+    """What a rank worker asks for a request with."""
+    asked = RankRequest(request_id="r", user_id=user_id, as_of=NOW, history=[], candidates=[])
+    home = partition_of(user_id.encode(), SETTINGS.kafka.partitions)
+    headers: Any = routed_headers(TO_MAKE_ANEW, 0)
+    return world.event("routed-events", user_id, msgspec.json.encode(asked), home, **headers)
+
+
+def test_a_request_is_made_anew_for_a_known_user_unless_a_newer_one_is_due() -> None:
+    world = World()
+
+    async def played() -> None:
+        await world.work([world.click("ann", "e1"), world.click("bob", "e2")])
+        asked = [question(world, user) for user in ("nobody", "ann", "bob")]
+        running = asyncio.create_task(world.worker.run())
+        await world.worker.take([*asked, world.click("bob", "e3", 1)])
+        for _ in range(500):
+            if len(requested(world)) < 4:
+                await asyncio.sleep(0.01)
+        running.cancel()
+
+    asyncio.run(played())
+    assert sorted(requested(world)[:2]) == [("ann", False), ("bob", False)]
+    assert requested(world)[2:] == [("bob", False), ("ann", True)], "who has clicked comes first"
+    assert world.acked == list(range(6))
+
+
+def test_requests_that_nobody_waits_for_get_as_much_time_as_the_flush_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(due_requests, "SLICE_S", 0.0)
+    monkeypatch.setattr(due_requests, "PAUSE_S", 0.0)
+    world = World()
+    deliver = world.broker.deliver
+
+    async def slow(messages: Sequence[Outgoing]) -> list[RecordMetadata]:
+        await asyncio.sleep(0.2)
+        return await deliver(messages)
+
+    world.broker.deliver = slow  # type: ignore[method-assign]
+    old = [world.click(f"u{number}", f"e{number}", -9 * 86_400_000) for number in range(10)]
+    asyncio.run(world.work([world.click("new", "now"), *old]))
+    sizes = [len(call) for call in world.broker.calls if call and call[0].topic == "rank-requests"]
+    assert sizes == [1, 10]
+
+
+def test_users_of_old_events_come_last_and_wait_while_many_events_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "MAX_BATCH", 50)
+    monkeypatch.setattr(due_requests, "BACKLOG", 20)
+    world = World()
+    old = [world.click(f"u{number % 40}", f"e{number}", number - 9 * 86_400_000) for number in range(400)]
+    asyncio.run(world.work([*old[:390], world.click("fresh", "now"), *old[390:]]))
+    made = [user for user, _ in requested(world)]
+    later = [user for user in made if user != "fresh"]
+    assert made[0] == "fresh"
+    marked = [(m.key or b"").decode() for m in world.broker.of("rank-requests") if is_later((m.headers or {}).items())]
+    assert marked == later, "the rank tier need not hurry"
+    assert len(made) < 60, "one for each user, not one for each flush"
+    assert {user: world.version(user) for user in made} == {"fresh": 1} | {f"u{number}": 10 for number in range(40)}

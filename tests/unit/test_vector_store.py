@@ -36,6 +36,8 @@ class Counting:
         unit: Vector = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
         return unit
 
+    encode_events = encode
+
 
 def encode_once(path: Path, texts: Sequence[str], model: str = "model", seed: int = 0) -> tuple[Vector, list[str]]:
     """The vectors, and what was encoded for them, in a life of its own."""

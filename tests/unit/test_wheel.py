@@ -65,9 +65,13 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
         packed = {name for name in archive.namelist() if name.startswith(tuple(f"{name}/" for name in PACKAGES))}
     modules = {path.relative_to(ROOT).as_posix() for name in PACKAGES for path in (ROOT / name).rglob("*.py")}
     default = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ranker/default").iterdir() if path.is_file()}
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "streams/serve/page/static").iterdir()}
+    profiles = {path.relative_to(ROOT).as_posix() for path in (ROOT / "streams/settings/profiles").iterdir()}
     typed = {f"{name}/py.typed" for name in PACKAGES}
     assert default, "the default model is a part of the package"
-    assert (modules | default | typed) - packed == set()
+    assert "streams/serve/page/static/index.html" in page
+    assert "streams/settings/profiles/segment.toml" in profiles
+    assert (modules | default | page | profiles | typed) - packed == set()
     assert {name for name in packed if name.endswith(".py")} == modules
 
 

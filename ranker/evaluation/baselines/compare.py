@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,17 +49,18 @@ class IndexedSplit:
     def __init__(self, split: Split, ids: IdIndex) -> None:
         self.split = split
         self.ids = ids
-        self.learnable = np.array(split.learnable, np.int64)
+        self.learnable = split.learnable
+        log = split.log
         self._log = Events(
-            np.array([ids.users[event.user] for event in split.log], np.int64),
-            np.array([ids.items[event.item] for event in split.log], np.int64),
-            np.array([event.time_ms for event in split.log], np.int64),
-            np.array(basket_numbers(split.log), np.int64),
+            np.array([ids.users.get(user, -1) for user in log.names.users], np.int64)[log.user],
+            np.array([ids.items.get(item, -1) for item in log.names.items], np.int64)[log.item],
+            log.time_ms,
+            basket_numbers(split.log),
         )
 
     def learnable_before(self, index: int) -> int:
         """How many events before an index of the log are learnable."""
-        return bisect_left(self.split.learnable, index)
+        return self.split.learnable_before(index)
 
     def first(self, count: int) -> Events:
         """The first `count` learnable events."""
@@ -69,7 +69,7 @@ class IndexedSplit:
     def query(self, case: Case) -> Query:
         return Query(
             self.ids.users[case.user],
-            self._log[np.array(self.split.history_indices(case), np.int64)],
+            self._log[self.split.history_indices(case)],
             case.as_of_ms,
         )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ranker.evaluation.baselines.adapted import AdaptedContent
 from ranker.evaluation.baselines.content import Content
 from ranker.evaluation.baselines.counting import Popularity, Random, Recency, RecentPopularity
 from ranker.evaluation.baselines.factors import Als, Bpr
+from ranker.evaluation.baselines.linear import Ease, Slit
 from ranker.evaluation.baselines.method import Method
 from ranker.evaluation.baselines.mixed import Hybrid, SasRecAndCounter
 from ranker.evaluation.baselines.neighbours import ItemKnn, UserKnn
@@ -21,7 +23,10 @@ METHODS: dict[str, type[Method]] = {
         ItemKnn,
         Als,
         Bpr,
+        Slit,
+        Ease,
         Content,
+        AdaptedContent,
         Hybrid,
         SasRec,
         SasRecAndCounter,

@@ -21,11 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ranker import processes
 from ranker.evaluation.baselines.method import Events, Grid, Ints, Method, Query, Scores
 
 LENGTH = 100
 """Items of a sequence; half of the paper's 200 for MovieLens, whose users have more: time grows with it."""
-BATCH = 64
+BATCH, PART = 64, 16
+"""Sequences of a step, and of what one process computes at a time."""
 LEAST_STEPS = 300
 """A small log is gone through more often than the setting says: 16 epochs of one batch teach nothing."""
 HEADS = 2
@@ -34,47 +36,30 @@ LEARNING_RATE = 1e-3
 
 
 class SasRec(Method):
-    """Trained until its epochs or its seconds are over. A second fit continues from the weights of the first."""
+    """Trained until its epochs or its seconds are over. A second fit continues from the weights of the first.
+
+    Of several processes the first one fits; `follow` lets the others take their shares.
+    """
 
     name = "sasrec"
     grid: ClassVar[Grid] = {"epochs": (16, 8, 32), "dropout": (0.2, 0.5), "dim": (64, 128), "blocks": (2, 1)}
     staleness = 0.25
 
     def fit(self, events: Events) -> None:
-        torch.manual_seed(self.budget.seed)
         if not hasattr(self, "_network"):
+            torch.manual_seed(self.budget.seed)
             self._network = _Network(
                 self.corpus.items, self.setting["dim"], self.setting["blocks"], self.setting["dropout"]
             )
-            self._optimiser = torch.optim.Adam(self._network.parameters(), LEARNING_RATE, betas=(0.9, 0.98))
-            self.trained_events, self.trained_epochs = 0, 0.0
+            self._training = _Training(self._network, self.setting["epochs"], self.budget.seed)
+            self.trained_events = 0
         # new events get as many epochs as the first ones: to continue never costs more than to begin again
         new = len(events) - self.trained_events
         self.trained_events = len(events)
         seconds = self.budget.seconds * new / self.budget.events
-        self._train(events, self.setting["epochs"] * new / max(len(events), 1), time.monotonic() + seconds)
-
-    def _train(self, events: Events, epochs: float, end_s: float) -> None:
-        random = np.random.default_rng([self.budget.seed, len(events)])
-        self._network.train()
-        while epochs > 0 and time.monotonic() < end_s:
-            batches = _batches(_sequences(events, random), random)
-            step = min(1 / max(len(batches), 1), self.setting["epochs"] / LEAST_STEPS)
-            for batch in batches:
-                if epochs <= 0 or time.monotonic() >= end_s:
-                    break
-                ids = torch.from_numpy(batch)
-                states = self._network(ids[:, :-1])
-                is_target = ids[:, 1:] > 0
-                loss = nn.functional.cross_entropy(self._network.logits(states[is_target]), ids[:, 1:][is_target] - 1)
-                self._optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                self._optimiser.step()
-                epochs -= step
-                self.trained_epochs += 1 / len(batches)
-            if not batches:
-                break
-        self._epochs_left = epochs
+        self._epochs_left = self.setting["epochs"] * new / max(len(events), 1)
+        processes.from_first((self._training, events, self._epochs_left))
+        self._epochs_left = self._training.run(events, self._epochs_left, time.monotonic() + seconds)
 
     @torch.inference_mode()
     def scores(self, queries: Sequence[Query]) -> Scores:
@@ -89,7 +74,67 @@ class SasRec(Method):
 
     def account(self) -> str:
         bound = "" if self._epochs_left <= 0 else ", then its time was over"
-        return f"trained {self.trained_epochs:.1f} epochs{bound}"
+        return f"trained {self._training.epochs_done:.1f} epochs{bound}"
+
+
+def follow() -> None:
+    """Take a share of every fit of the first process, until it calls `release`."""
+    while (fit := processes.from_first(None)) is not None:
+        training, events, epochs = fit
+        training.run(events, epochs, float("inf"))
+
+
+def release() -> None:
+    """Let the processes that follow go on: there is no further fit."""
+    processes.from_first(None)
+
+
+class _Training:
+    """A network in training, and its optimiser.
+
+    A step takes a batch in parts of `PART` sequences, each with a dropout of its own seed. So the parts may be computed
+    in any process.
+    """
+
+    def __init__(self, network: _Network, epochs: int, seed: int) -> None:
+        self._network, self._epochs, self._seed = network, epochs, seed
+        self._optimiser = torch.optim.Adam(network.parameters(), LEARNING_RATE, betas=(0.9, 0.98))
+        self._steps = 0
+        self.epochs_done = 0.0
+
+    def run(self, events: Events, epochs: float, end_s: float) -> float:
+        """Train. Returns how many epochs were left when the time was over."""
+        random = np.random.default_rng([self._seed, len(events)])
+        self._network.train()
+        while epochs > 0 and not processes.is_over(end_s):
+            batches = _batches(_sequences(events, random), random)
+            step = min(1 / max(len(batches), 1), self._epochs / LEAST_STEPS)
+            for batch in batches:
+                if epochs <= 0 or processes.is_over(end_s):
+                    break
+                self._step(torch.from_numpy(batch))
+                epochs -= step
+                self.epochs_done += 1 / len(batches)
+            if not batches:
+                break
+        return epochs
+
+    def _step(self, ids: Tensor) -> None:
+        """Learn from (batch, length) ids."""
+        targets = (ids[:, 1:] > 0).sum()
+        parts = torch.split(ids, PART)
+        self._optimiser.zero_grad()
+        for number in range(processes.rank(), len(parts), processes.count()):
+            part = parts[number]
+            torch.manual_seed(int(np.random.default_rng([self._seed, self._steps, number]).integers(2**63)))
+            states = self._network(part[:, :-1])
+            is_target = part[:, 1:] > 0
+            logits, following = self._network.logits(states[is_target]), part[:, 1:][is_target] - 1
+            loss = nn.functional.cross_entropy(logits, following, reduction="sum") / targets
+            loss.backward()  # type: ignore[no-untyped-call]
+        processes.sum_gradients(list(self._network.parameters()))
+        self._optimiser.step()
+        self._steps += 1
 
 
 class _Network(nn.Module):

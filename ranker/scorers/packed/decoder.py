@@ -1,14 +1,14 @@
-"""Scores by a decoder LLM that answers yes or no. A context is read once for all candidates and then cached.
+"""Scores by a decoder LLM: its answer yes or no, or the likelihood of the candidate after the context.
 
-Packed as `packing` describes; a candidate's positions continue from its context's end, as if it stood alone. Knows no
-architecture: any `AutoModelForCausalLM` folder that takes position ids. Each model is checked at load against plain
-forward passes.
+A context is read once for all candidates and then cached. Packed as `packing` describes; a candidate's positions
+continue from its context's end, as if it stood alone. Knows no architecture: any `AutoModelForCausalLM` folder that
+takes position ids. Each model is checked at load against plain forward passes (`decoder_check`).
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,12 @@ from encoders.models.usage import Usage
 from encoders.text.fit import fit_contexts, fit_items, longest_input
 from encoders.text.tokens import CachedTokens, PlainTokens
 from ranker.score import ScoreRequest
-from ranker.scorers import known_pairs, template
+from ranker.scorers import known_pairs, template, template_choice
+from ranker.scorers.packed import decoder_check
+from ranker.scorers.packed.answers import Likelihood, RowScore, SequenceRows, YesNo
 from ranker.scorers.packed.context_cache import ContextCache
 from ranker.scorers.packed.layout import Packing, Segment, by_length, runs
-from ranker.scorers.packed.packing import NAME
 from ranker.scorers.packed.passes import CandidateGroup, DecoderRequest, first_passes, remaining_passes
-from ranker.scorers.packed.yes_no_head import YesNoHead
 
 MAX_INPUT_TOKENS = 8192
 """As on Qwen3-Reranker's model card."""
@@ -36,24 +36,16 @@ PASS_TOKENS = 2048
 """Of one forward pass; chosen by us: more gains nothing on a CPU."""
 CACHE_BYTES = 2**30
 """About 9,000 tokens of Qwen3-0.6B in bfloat16."""
-ATTENTION = ("full_attention", "sliding_attention")
-PLAIN_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.05, "int8": 0.1}
-"""Largest difference between packed and plain scores, as a share of the largest logit.
-
-On random models of 2 and 8 layers, rounding moved a score by up to 1.7% in bfloat16, ignored positions by 7% and more,
-and an ignored mask by only 2.5%: the mask therefore has a check of its own, `NEIGHBOUR_TOLERANCE`."""
-NEIGHBOUR_TOLERANCE = 5e-3
-"""Largest change of a score with other neighbours in the sequence, as a share of the largest logit."""
-NEIGHBOURS = 64
-"""Short candidates in that check. They come first: a model that counts positions by itself is off by their tokens."""
-CHECK = ScoreRequest("Clicked Wool hat\nBought Red rain jacket", ("Blue trail running shoes, size 42", "Umbrella"))
+MAX_LIKELIHOOD_TOKENS = 32
+"""Of a candidate whose likelihood is its score; chosen by us: title, brand and categories of most items. A description
+says less of what a user chooses next, and each token costs a row of the whole LM head."""
 
 
 class PackedDecoder:
-    """Log-odds of 'yes' over 'no'; see `Scorer` for the contract.
+    """Log-odds of 'yes' over 'no', or the mean log-likelihood of a candidate's tokens; see `Scorer` for the contract.
 
-    The score is `logit(yes) - logit(no)` at the last token; its sigmoid is the probability on Qwen3-Reranker's model
-    card. `ranker.scorers.template` reads the template and the answers.
+    The log-odds are `logit(yes) - logit(no)` at the last token; their sigmoid is the probability on Qwen3-Reranker's
+    model card. `ranker.scorers.template` says which words the model reads, and which score it gives.
 
     Parameters
     ----------
@@ -63,8 +55,12 @@ class PackedDecoder:
         Tokens of one forward pass; a context with one candidate that is longer gets a pass of its own.
     cache_bytes : int
         Memory for the keys and values of contexts.
-    in_training : bool
-        See `ranker.scorers.template.read`.
+
+    Attributes
+    ----------
+    model : transformers.PreTrainedModel
+    template : Template
+        The words that it reads.
 
     Raises
     ------
@@ -73,7 +69,8 @@ class PackedDecoder:
         differ from its plain ones.
     """
 
-    needs_features = False
+    feature_set = None
+    reads_events = False
 
     def __init__(
         self,
@@ -82,7 +79,6 @@ class PackedDecoder:
         dtype: str = "auto",
         pass_tokens: int = PASS_TOKENS,
         cache_bytes: int = CACHE_BYTES,
-        in_training: bool = False,
     ) -> None:
         folder = model_source.fetch(model)
         self.name = model
@@ -91,28 +87,55 @@ class PackedDecoder:
         self._pass_tokens = pass_tokens
         self._contexts = ContextCache(cache_bytes)
         tokenizer = model_source.load_tokenizer(model, folder)
-        self._template = template.read(folder, tokenizer, model, in_training)
-        self._tokens = PlainTokens(tokenizer, self._template.markers)
-        self._item_tokens = CachedTokens(self._tokens)
+        choices = template_choice.choices(folder, tokenizer, model)
         self.model = model_source.load_weights("AutoModelForCausalLM", model, folder, self.placement)
-        model_source.check_vocabulary(model, self.model, self._tokens)
-        window = _window(self.model, model)
-        template_tokens = self._template.tokens
-        room = longest_input(self.model, tokenizer, min(MAX_INPUT_TOKENS, window)) - template_tokens
-        self._candidate_limit = min(MAX_CANDIDATE_TOKENS, room // 4)
-        self._context_limit = room - self._candidate_limit
+        decoder_check.check_layers(self.model, model)
+        choice = choices[-1]
+        if len(choices) > 1:
+            doubt = self._doubt(choices[0].template, folder, tokenizer)
+            choice = choice._replace(reason=f"{doubt}; {choice.reason}") if doubt else choices[0]
+        if choice is not choices[0] or len(choices) == 1:
+            self._read_in(choice.template, folder, tokenizer)
+        template_choice.report(choice, model)
+        self.usage = Usage()  # the checks are no requests
+
+    def _doubt(self, words: template.Template, folder: Path, tokenizer: Any) -> str:
+        """Try these words. Returns why they are not to be used; '' if they are."""
+        try:
+            self._read_in(words, folder, tokenizer)
+            right = known_pairs.count_right(self)
+        except model_source.ModelUnsupported as problem:
+            return str(problem)
+        finally:
+            self.forget(None)
+        if right >= known_pairs.MIN_RIGHT:
+            return ""
+        return f"by its likelihood it ranks {right} of {len(known_pairs.REQUESTS)} evident pairs right"
+
+    def _read_in(self, words: template.Template, folder: Path, tokenizer: Any) -> None:
+        """Let the model read candidates in these words, and check that packing changes no score."""
+        self.template = words
+        self._parts = parts = template.tokenised(words, folder, tokenizer)
+        self._answer: RowScore = Likelihood() if parts.yes is None or parts.no is None else YesNo(parts.yes, parts.no)
+        self._tokens = PlainTokens(tokenizer, parts.markers)
+        self._item_tokens = CachedTokens(self._tokens)
+        model_source.check_vocabulary(self.name, self.model, self._tokens)
+        room = longest_input(self.model, tokenizer, MAX_INPUT_TOKENS) - parts.tokens
+        longest = MAX_CANDIDATE_TOKENS if words.asks else MAX_LIKELIHOOD_TOKENS
+        in_window = decoder_check.window(self.model) - 2 - len(parts.suffix)  # each of its tokens sees the context
+        self._candidate_limit = min(longest, room // 4, in_window)
+        self._context_limit = min(room - self._candidate_limit, template.context_tokens(folder) or room)
         if self._candidate_limit < 1:
             raise model_source.ModelUnsupported(
-                f"model: got {model!r}, whose template takes {template_tokens} tokens, expected room for context and "
-                "candidate in its positions or sliding window; shorten afterclick.json or choose another "
-                "model"
+                f"model: got {self.name!r}, whose template takes {parts.tokens} tokens, expected room for context and "
+                "candidate in its positions, and for a candidate in its sliding window; shorten afterclick.json or "
+                "choose another model"
             )
-        self._check_packing()
-        self.usage = Usage()  # the check is no request
+        decoder_check.check_packing(self, self._answer)
 
-    def prepare(self, texts: Sequence[str]) -> None:
+    def prepare(self, texts: Sequence[str], events: Sequence[str] = ()) -> None:
         """See `Scorer.prepare`: caches the token ids."""
-        self._item_tokens([self._template.candidate_lead + text for text in texts])
+        self._item_tokens([self._parts.candidate_lead + text for text in texts])
 
     def forget(self, users: Collection[str] | None) -> None:
         """See `Scorer.forget`: drops the keys and values of contexts."""
@@ -141,14 +164,14 @@ class PackedDecoder:
 
     def differentiable(self, request: ScoreRequest) -> torch.Tensor:
         """Return the same scores with their gradients, (len(candidates),), for training; the context is not cached."""
-        context, candidates = self._rows(request)
+        context, candidates = self.rows(request)
         row = DecoderRequest(context, candidates, np.empty(len(candidates), np.float32))
-        log_odds, _ = self._log_odds([CandidateGroup(row, list(range(len(candidates))))])
+        scores, _ = self._scores([CandidateGroup(row, list(range(len(candidates))))], record=False)
         order, _ = by_length(candidates)
-        return log_odds[torch.tensor(order, device=log_odds.device).argsort()]
+        return scores[torch.tensor(order, device=scores.device).argsort()]
 
     def _tokenised(self, request: ScoreRequest, scores: NDArray[np.float32]) -> DecoderRequest:
-        context, candidates = self._rows(request)
+        context, candidates = self.rows(request)
         cached, layers = self._contexts.longest(context)
         self.usage.context_hits += cached > 0
         self.usage.context_misses += cached == 0
@@ -157,111 +180,60 @@ class PackedDecoder:
         self.usage.candidate_tokens += sum(map(len, candidates))
         return DecoderRequest(context, candidates, scores, cached, layers, user=request.user)
 
-    def _rows(self, request: ScoreRequest) -> tuple[list[int], list[list[int]]]:
-        """The ids that all candidates share, and each candidate's own."""
-        parts = self._template
+    def rows(self, request: ScoreRequest) -> tuple[list[int], list[list[int]]]:
+        """Return the ids that all candidates share, and each candidate's own."""
+        parts, split = self._parts, self._answer.shared_of_middle
         texts = [parts.candidate_lead + text for text in request.candidates]
         [context] = fit_contexts([parts.context_lead + request.context], self._tokens, self._context_limit, self.usage)
         candidates = fit_items(texts, self._item_tokens, self._candidate_limit, self.usage)
-        return parts.prefix + context + parts.middle, [ids + parts.suffix for ids in candidates]
+        shared, begin = parts.middle[:split], parts.middle[len(parts.middle[:split]) :]
+        return parts.prefix + context + shared, [begin + ids + parts.suffix for ids in candidates]
 
     def _forward(self, groups: Sequence[CandidateGroup]) -> None:
         """Score candidates of some requests in one pass; fills in the scores and the layers of the requests."""
-        tensor, segments = self._log_odds(groups)
-        log_odds = tensor.cpu().numpy()
+        tensor, segments = self._scores(groups, record=True)
+        scores = tensor.cpu().numpy()
         for (request, indices), segment in zip(groups, segments, strict=True):
             order, _ = by_length([request.candidates[index] for index in indices])
-            request.scores[[indices[position] for position in order]] = log_odds[: len(indices)]
-            log_odds = log_odds[len(indices) :]
+            request.scores[[indices[position] for position in order]] = scores[: len(indices)]
+            scores = scores[len(indices) :]
             if segment.record:
                 request.layers, request.cached = segment.computed, len(request.context)
 
-    def _log_odds(self, groups: Sequence[CandidateGroup]) -> tuple[torch.Tensor, list[Segment]]:
-        """Log-odds of these candidates, request by request, each request's by length; and their layout."""
-        ids, positions, last, segments = list[int](), list[int](), list[int](), list[Segment]()
+    def _scores(self, groups: Sequence[CandidateGroup], record: bool) -> tuple[torch.Tensor, list[Segment]]:
+        """Scores of these candidates, request by request, each request's by length; and their layout.
+
+        With `record`, the keys and values of contexts are kept in the layout.
+        """
+        ids, positions, segments = list[int](), list[int](), list[Segment]()
+        starts, rows = list[int](), list[list[int]]()
         for request, indices in groups:
             start, new, shared = len(ids), request.context[request.cached :], len(request.context)
-            order, lengths = by_length([request.candidates[index] for index in indices])
+            read = [row[: len(row) - self._answer.unread] for row in (request.candidates[index] for index in indices)]
+            order, lengths = by_length(read)
             candidate_runs = list(runs(start + len(new), lengths))
-            segments.append(Segment(start, len(new), candidate_runs, request.layers, record=bool(new)))
+            segments.append(Segment(start, len(new), candidate_runs, request.layers, record=bool(new) and record))
             ids += new
             positions += range(request.cached, shared)
-            for index in (indices[position] for position in order):
-                row = request.candidates[index]
-                ids += row
-                positions += range(shared, shared + len(row))
-                last.append(len(ids) - 1)
-        logits = self.model(
-            input_ids=self._tensor([ids]),
-            position_ids=self._tensor([positions]),
-            logits_to_keep=torch.tensor(last, device=self.placement.device),
-            use_cache=False,
-            packing=Packing(segments, causal=True),
-        ).logits[0]
-        return logits[:, 0] - logits[:, 1], segments
-
-    def _check_packing(self) -> None:
-        """Reduce the LM head to two rows, and make sure that packing changes no score of this architecture.
-
-        A model may ignore the mask or the positions that it is given, scale its logits, or have a state of its own.
-        Each of these would make the scores wrong without an error.
-        """
-        head = self.model.get_output_embeddings()
-        answers = [self._template.yes, self._template.no]
-        context, candidates = self._rows(CHECK)
-        with torch.inference_mode():
-            plain = torch.stack(
-                [self.model(self._tensor([context + row]), use_cache=False).logits[0, -1] for row in candidates]
-            )
-        self.model.set_output_embeddings(YesNoHead(head, answers))
-        expected = (plain[:, answers[0]] - plain[:, answers[1]]).float().cpu().numpy()
-        try:
-            self.model.set_attn_implementation(NAME)
-            packed = self._score_alone(context, candidates)
-            neighbours = [self._template.suffix] * NEIGHBOURS
-            beside_others = self._score_alone(context, [candidates[0][::-1], candidates[1], *neighbours])
-        except (TypeError, ValueError, RuntimeError) as problem:
-            raise model_source.ModelUnsupported(
-                f"model: got {self.name!r} ({type(self.model).__name__}), which cannot be packed ({problem}); choose "
-                "another model"
-            ) from problem
-        known_pairs.check_finite(self.name, self.placement.dtype, expected)
-        largest = float(plain.abs().max())
-        moved = abs(float(packed[1] - beside_others[1])) / largest
-        error = float(np.abs(packed - expected).max()) / largest
-        tolerance = PLAIN_TOLERANCE[self.placement.dtype]
-        if not (moved <= NEIGHBOUR_TOLERANCE and error <= tolerance):
-            raise model_source.ModelUnsupported(
-                f"model: got {self.name!r} ({type(self.model).__name__}), whose packed scores are off by "
-                f"{error:.1%} of its largest logit and move by {moved:.1%} with a neighbour, expected at "
-                f"most {tolerance:.1%} and {NEIGHBOUR_TOLERANCE:.1%} in {self.placement.dtype}; try float32, "
-                "or another model"
-            )
+            for position in order:
+                starts.append(len(ids))
+                rows.append(request.candidates[indices[position]])
+                ids += read[position]
+                positions += range(shared, shared + len(read[position]))
+        inputs = {
+            "input_ids": self.tensor([ids]),
+            "position_ids": self.tensor([positions]),
+            "packing": Packing(segments, causal=True),
+        }
+        return self._answer.scores(self.model, SequenceRows(inputs, starts, rows)), segments
 
     @torch.inference_mode()
-    def _score_alone(self, context: list[int], candidates: list[list[int]]) -> NDArray[np.float32]:
+    def score_alone(self, context: list[int], candidates: list[list[int]]) -> NDArray[np.float32]:
+        """Return the scores of rows of ids after a context, without the cache."""
         request = DecoderRequest(context, candidates, np.empty(len(candidates), np.float32))
         self._forward([CandidateGroup(request, list(range(len(candidates))))])
         return request.scores
 
-    def _tensor(self, rows: list[list[int]]) -> torch.Tensor:
+    def tensor(self, rows: list[list[int]]) -> torch.Tensor:
+        """Return ids as a tensor on the device of the model."""
         return torch.tensor(rows, dtype=torch.int64, device=self.placement.device)
-
-
-def _window(model: Any, name: str) -> int:
-    """The number of tokens that each layer sees; raises `ModelUnsupported` for a model that cannot be packed."""
-    parameters = inspect.signature(model.forward).parameters
-    lacking = [argument for argument in ("position_ids", "logits_to_keep") if argument not in parameters]
-    config = model.config.get_text_config()
-    layers = set(getattr(config, "layer_types", None) or ATTENTION[:1])
-    if lacking or not layers <= set(ATTENTION):
-        why = f"takes no {lacking[0]}" if lacking else f"has layers of {', '.join(sorted(layers - set(ATTENTION)))}"
-        raise model_source.ModelUnsupported(
-            f"model: got {name!r}, a {type(model).__name__} that {why}, expected a decoder of attention "
-            "layers with position ids; choose another model"
-        )
-    # A packed candidate is far from its context in the sequence, so no layer may look at distances there: within one
-    # window a sliding layer sees all tokens, and our mask replaces the model's own.
-    slides = "sliding_attention" in layers or not getattr(config, "layer_types", None)
-    window = getattr(config, "sliding_window", None)
-    return int(window) if window and slides else MAX_INPUT_TOKENS

@@ -53,7 +53,8 @@ class PackedEncoder:
         Also for an architecture whose packed scores differ from its plain ones.
     """
 
-    needs_features = False
+    feature_set = None
+    reads_events = False
 
     def __init__(self, model: str, device: str = "auto", dtype: str = "auto") -> None:
         folder = model_source.fetch(model)
@@ -75,7 +76,7 @@ class PackedEncoder:
         self._check()
         self.usage = Usage()  # the check is no request
 
-    def prepare(self, texts: Sequence[str]) -> None:
+    def prepare(self, texts: Sequence[str], events: Sequence[str] = ()) -> None:
         """See `Scorer.prepare`: caches the token ids."""
         self._item_tokens(texts)
 

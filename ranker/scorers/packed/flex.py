@@ -1,7 +1,8 @@
 """The packed attention on CUDA: one FlexAttention over the whole sequence (Dong et al. 2024), compiled.
 
 Its mask says by position which tokens a token sees, in blocks of 128. Blocks that no token sees are not computed, so
-the work stays that of `packing`, which is the plain reference. The mask is made once for all layers.
+the work stays that of `packing`, which is the plain reference. The mask is made once for all layers
+with the same window.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def attend(
     value: torch.Tensor,
     scaling: float | None,
     packing: Packing,
+    window: int | None = None,
 ) -> torch.Tensor:
     """Return the attention of one layer; for the shapes see `packing.attend`. Cached keys come before all others."""
     cached = [segment.cached[layer] for segment in packing.segments if segment.cached]
@@ -34,21 +36,23 @@ def attend(
     if cached:
         key = torch.cat([*(keys for keys, _ in cached), key], 2)
         value = torch.cat([*(values for _, values in cached), value], 2)
-    if not packing.masks:
-        packing.masks.append(_mask(packing, query.shape[2], query.device))
+    if window not in packing.masks:
+        packing.masks[window] = _mask(packing, query.shape[2], query.device, window)
     attended: torch.Tensor = _flex(query.device.type)(
         query,
         key,
         value,
-        block_mask=packing.masks[0],
+        block_mask=packing.masks[window],
         scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )
     return attended.transpose(1, 2)
 
 
-def _mask(packing: Packing, tokens: int, device: torch.device) -> Any:
-    """A token sees the context of its request and its own candidate; only what is before it, if causal."""
+def _mask(packing: Packing, tokens: int, device: torch.device, window: int | None) -> Any:
+    """A token sees the context of its request and its own candidate; only what is before it and in its window, if
+    causal.
+    """
     cached_tokens: list[tuple[int, int, int]] = []
     new_tokens = [(0, 0, 0)] * tokens
     for request, segment in enumerate(packing.segments):
@@ -70,6 +74,8 @@ def _mask(packing: Packing, tokens: int, device: torch.device) -> Any:
         query = query + first_query
         visible = (candidate_of[key] == CONTEXT) | (candidate_of[key] == candidate_of[query])
         visible = visible & (request_of[key] == request_of[query])
+        if window is not None:
+            visible = visible & (position_of[key] > position_of[query] - window)
         return visible & (position_of[key] <= position_of[query]) if packing.causal else visible
 
     compiled: Any = {"_compile": True} if device.type == "cuda" else {}

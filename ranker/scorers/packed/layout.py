@@ -70,13 +70,13 @@ class Packing:
     segments : list of Segment
     causal : bool
         Whether a token sees only the tokens before it, in the context and in a candidate.
-    masks : list
-        The block mask of FlexAttention, made by the first layer for all layers.
+    masks : dict
+        What the first layer of a kind made for all layers of that kind: a mask by its name.
     """
 
     segments: list[Segment]
     causal: bool
-    masks: list[Any] = field(default_factory=list)
+    masks: dict[Any, Any] = field(default_factory=dict)
 
 
 def by_length(rows: Sequence[Sequence[int]]) -> tuple[list[int], list[tuple[int, int]]]:

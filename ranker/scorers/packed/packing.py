@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from ranker.scorers.packed import flex
-from ranker.scorers.packed.layout import KeysValues, Packing, Run, context_of
+from ranker.scorers.packed.layout import KeysValues, Packing, Run, Segment, context_of
 
 NAME = "afterclick_packed"
 """For `set_attn_implementation`; each forward pass then needs `packing=`."""
@@ -35,6 +35,7 @@ def attend(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     packing: Packing | None = None,
+    sliding_window: int | None = None,
     **_others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Compute the attention of one layer.
@@ -51,6 +52,9 @@ def attend(
     scaling : float, optional
         By default 1 / sqrt(head size).
     packing : Packing
+    sliding_window : int, optional
+        How many tokens a token of this layer sees, itself included; None for all. A candidate must be shorter. It
+        holds for a causal packing only: encoders with a window are not packed.
 
     Returns
     -------
@@ -65,29 +69,43 @@ def attend(
         raise TypeError(f"attention {NAME} needs packing=")
     _, heads, tokens, size = query.shape
     layer = int(getattr(module, "layer_idx", 0) or 0)
+    window = sliding_window if packing.causal else None
     if query.is_cuda and size >= MIN_FLEX_HEAD_SIZE:
-        return flex.attend(layer, query, key, value, scaling, packing), None
+        return flex.attend(layer, query, key, value, scaling, packing, window), None
     out = query.new_empty(1, tokens, heads, size)
     for segment in packing.segments:
         begin, end = segment.start, segment.start + segment.new
         context = context_of(segment, layer, key, value)
         if segment.new:
-            attended = _context(query[:, :, begin:end], *context, scaling, packing.causal)
+            attended = _context(query[:, :, begin:end], *context, scaling, packing.causal, window)
             out[:, begin:end] = attended.transpose(1, 2)
         if segment.runs:
-            _candidates(out, query, key, value, context, segment.runs, scaling, packing.causal)
+            mask = None
+            if window is not None:
+                context = context[0][:, :, 1 - window :], context[1][:, :, 1 - window :]
+                mask = _window_mask(packing, segment, context[0].shape[2], window, heads // key.shape[1], query)
+            _candidates(out, query, key, value, context, segment.runs, scaling, packing.causal, mask)
     return out, None
 
 
 def _context(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, causal: bool
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    causal: bool,
+    window: int | None,
 ) -> torch.Tensor:
     """Attention within the context, of its new tokens, which are the last of `key`."""
     new, whole = query.shape[2], key.shape[2]
     mask = None
-    if causal and new < whole:
+    slides = window is not None and window < whole
+    if causal and (new < whole or slides):
         positions = torch.arange(whole, device=query.device)
-        mask = positions <= positions[whole - new :, None]
+        own = positions[whole - new :, None]
+        mask = positions <= own
+        if window is not None and slides:
+            mask &= positions > own - window
     return scaled_dot_product_attention(
         query,
         key,
@@ -108,16 +126,18 @@ def _candidates(
     candidate_runs: list[Run],
     scaling: float | None,
     causal: bool,
+    context_mask: torch.Tensor | None,
 ) -> None:
     """Write the attention of candidates' tokens, over the context and over themselves, to `out`.
 
-    Heads that share keys are folded together.
+    Heads that share keys are folded together. `context_mask` is added to the logits of the folded tokens over the
+    context.
     """
     heads, size, key_heads = query.shape[1], query.shape[3], key.shape[1]
     shared = heads // key_heads
     begin, end = candidate_runs[0].start, candidate_runs[-1].start + candidate_runs[-1].rows * candidate_runs[-1].length
     folded = query[:, :, begin:end].reshape(1, key_heads, shared * (end - begin), size)
-    over_context, weight_context = _over_context(folded, context[0], context[1], scaling)
+    over_context, weight_context = _over_context(folded, context[0], context[1], scaling, context_mask)
     over_context = over_context.view(heads, end - begin, size)
     weight_context = weight_context.reshape(heads, end - begin)
     for start, count, length in candidate_runs:
@@ -146,15 +166,39 @@ def _causal(length: int, shared: int, like: torch.Tensor) -> torch.Tensor:
     return torch.zeros(hidden.shape, device=like.device).masked_fill_(hidden, float("-inf"))
 
 
+def _window_mask(
+    packing: Packing, segment: Segment, keys: int, window: int, shared: int, like: torch.Tensor
+) -> torch.Tensor | None:
+    """Mask over the context's last `keys` tokens, (shared * candidates' tokens, keys): -inf outside of the window.
+
+    None if the window holds all of them. It is the same in all layers with this window.
+    """
+    longest = segment.runs[-1].length
+    if longest - 1 + keys < window:
+        return None
+    name = window, segment.start
+    if name not in packing.masks:
+        offsets = torch.cat([torch.arange(run.length).repeat(run.rows) for run in segment.runs])
+        hidden = torch.arange(keys) <= offsets[:, None] + keys - window
+        mask = torch.zeros(hidden.shape, dtype=like.dtype).masked_fill_(hidden, float("-inf"))
+        packing.masks[name] = mask.repeat(shared, 1).to(like.device)
+    found: torch.Tensor = packing.masks[name]
+    return found
+
+
 def _over_context(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    mask: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention to many keys, and the logarithm of its softmax denominator, float32, without its weights in memory."""
     if query.device.type == "cpu" and not torch.is_grad_enabled():  # flash has no gradient for the logarithm
         flash: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        attended, log_sum = flash(query, key, value, scale=scaling)
+        attended, log_sum = flash(query, key, value, attn_mask=mask, scale=scaling)
         return attended, log_sum
-    return _written_out(query, key, value, scaling, None)
+    return _written_out(query, key, value, scaling, mask)
 
 
 def _written_out(

@@ -7,27 +7,28 @@ one does. It does not know what the screen shows.
 
 from __future__ import annotations
 
-import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import msgspec
-from pydantic import SecretStr
 
 from encoders.event_time import milliseconds
+from streams.commands.demo.open_shop import (
+    QUIET_LOG,
+    SETTLE_TIMEOUT_S,
+    DemoFailed,
+    ended_by_signals,
+    interleaved,
+    open_shop,
+)
 from streams.commands.demo.screen import Screen, View
 from streams.contracts import Click, Purchase, Recommendations
 from streams.datasets.shop import SyntheticShop
-from streams.settings import KafkaSettings, MetricsSettings, RedisSettings, Settings, TablesSettings
-from streams.testing import worker_process
-from streams.testing.embedded import PARTITIONS, EmbeddedKafka, EmbeddedRedis, free_port
+from streams.testing.embedded import PARTITIONS
 from streams.testing.worker_process import WorkerFailed, WorkerProcess
 
 if TYPE_CHECKING:
@@ -35,16 +36,9 @@ if TYPE_CHECKING:
 
 MIN_ITEMS, MAX_ITEMS = 600, 2_000  # between them twice the number of events, so that a short demo starts soon
 EVENTS_PER_SHOPPER = 10  # chosen by us: enough for tastes to show, and new shoppers all the time
-TIERS = 2  # of a worker with the role "all"
 EVENTS_PER_S = 40  # chosen by us: 1,500 events in less than 40 s, and a person can still follow one shopper's lists
-READY_TIMEOUT_S, CATALOGUE_TIMEOUT_S, SETTLE_TIMEOUT_S, STOP_TIMEOUT_S = 60.0, 90.0, 45.0, 5.0
-QUIET_LOG = {"log_level": 2}  # librdkafka would log that it lost the embedded cluster at the end
 QUIET_S = 1.0  # without a list for this time, no more list is expected
 REFRESH_S = 0.2
-
-
-class DemoFailed(Exception):
-    """The demo cannot go on; the message says why."""
 
 
 def run(events: int, seed: int, as_json: bool) -> None:
@@ -69,7 +63,7 @@ def run(events: int, seed: int, as_json: bool) -> None:
     started = time.monotonic()
     screen = Screen(as_json)
     try:
-        with _ended_by_signals(), ExitStack() as running:
+        with ended_by_signals(), ExitStack() as running:
             view = _play(running, screen, events, seed)
         screen.finish(view, time.monotonic() - started)
         if view.accepted != view.sent:
@@ -77,26 +71,6 @@ def run(events: int, seed: int, as_json: bool) -> None:
     except (DemoFailed, WorkerFailed) as error:
         sys.stderr.write(f"afterclick demo: {error}\n")
         raise SystemExit(1) from error
-
-
-def interleaved(events: Sequence[Click]) -> list[Click]:
-    """Spread the events of each shopper evenly over the demo, in their own order: all shoppers shop side by side.
-
-    Days pass in seconds in the demo. At the shop's own rhythm a visit would be over before its first list is published.
-
-    >>> visits = [Click(event_id=e, user_id=e[0], item_id="mug", timestamp=0) for e in ("a1", "a2", "a3", "b1", "b2")]
-    >>> [event.event_id for event in interleaved(visits)]
-    ['a1', 'b1', 'a2', 'a3', 'b2']
-    """
-    events_of: dict[str, list[Click]] = {}
-    for event in events:
-        events_of.setdefault(event.user_id, []).append(event)
-    timed = [
-        ((position + number * 0.618 % 1) / len(own), event)  # the golden section keeps the shoppers apart
-        for number, own in enumerate(events_of.values())
-        for position, event in enumerate(own)
-    ]
-    return [event for _, event in sorted(timed, key=lambda one: one[0])]
 
 
 class Traffic:
@@ -169,22 +143,9 @@ def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
     """Start the servers and the worker, play the shop, and return the view as it is at the end."""
     items = min(max(MIN_ITEMS, 2 * events), MAX_ITEMS)
     shop = SyntheticShop(seed, items, shoppers=max(20, events // EVENTS_PER_SHOPPER))
-    kafka = running.enter_context(EmbeddedKafka()).bootstrap_servers
-    from confluent_kafka import Producer  # optional: EmbeddedKafka has reported it if it is missing
-
-    redis_url = running.enter_context(EmbeddedRedis()).url
-    folder = running.enter_context(tempfile.TemporaryDirectory(prefix="afterclick-"))
-    worker = running.enter_context(worker_process.worker(_settings(kafka, redis_url, Path(folder))))
-    with screen.bar("Starting a worker", TIERS) as advance:
-        worker.wait_ready(READY_TIMEOUT_S, advance)
-    producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random", "linger.ms": 0, **QUIET_LOG})
-    for item in shop.items:
-        producer.produce("items", key=item.item_id, value=msgspec.json.encode(item))
-    producer.flush(CATALOGUE_TIMEOUT_S)
-    with screen.bar(f"Encoding {len(shop.items):,} items", len(shop.items)) as advance:
-        worker.wait("afterclick_catalogue_items", len(shop.items), CATALOGUE_TIMEOUT_S, advance)
+    settings, worker, producer = open_shop(running, screen, shop)
     to_send = interleaved(list(shop.events(events)))
-    traffic = Traffic(kafka, to_send, View(shop.items, to_send, seed))
+    traffic = Traffic(settings.kafka.bootstrap_servers, to_send, View(shop.items, to_send, seed))
     with ThreadPoolExecutor(2) as threads, screen.live(traffic.view) as show:
         jobs = [threads.submit(traffic.send, producer), threads.submit(traffic.read)]
         try:
@@ -197,31 +158,3 @@ def _play(running: ExitStack, screen: Screen, events: int, seed: int) -> View:
         finally:
             traffic.stop.set()
     return traffic.view
-
-
-def _settings(kafka: str, redis_url: str, folder: Path) -> Settings:
-    """Return the default settings, whatever the environment says, so that the demo is the same for everybody."""
-    return Settings.model_construct(
-        kafka=KafkaSettings(
-            bootstrap_servers=kafka,
-            partitions=PARTITIONS,
-            create_topics=False,
-            fetch_wait_ms=10,  # the embedded cluster does not end a wait when data arrives
-        ),
-        redis=RedisSettings(url=SecretStr(redis_url)),
-        tables=TablesSettings(data_dir=folder / "data"),
-        metrics=MetricsSettings(port=free_port()),
-        grace_s=STOP_TIMEOUT_S,
-    )
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does, so that no process of the demo is left behind."""
-    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = [signal.signal(number, signal.default_int_handler) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

@@ -27,13 +27,15 @@ from encoders.describe import describe_history
 from encoders.event_time import milliseconds
 from ranker.evaluation.measures import K, Prequential
 from streams.contracts import COLD_START_USER, Click, HistoryEvent, Item, Purchase, Recommendations
-from streams.progress_bar import progress_bar
+from streams.terminal.progress_bar import progress_bar
+from streams.terminal.report import Field, Report, show
 
 HISTORY_LINES = 4
 RATE_OVER_S = 3.0
 REPORT_EVERY_S = 5.0  # without a terminal
 WHY_PREFIX = "Because you "
-NEXT = """Next, with your own Kafka and Redis: `afterclick doctor`, then `afterclick worker`.
+NEXT = """The same on a live page, where you click yourself: `afterclick demo --web`.
+Next, with your own Kafka and Redis: `afterclick doctor`, then `afterclick worker`.
 README.md says how to produce clicks, consume lists and monitor the workers."""
 
 
@@ -150,6 +152,10 @@ class Screen:
             yield lambda done: progress(int(done), total)
         self._console.print(f"{label}: {time.monotonic() - started:.1f} s")
 
+    def say(self, text: str) -> None:
+        """Print text that may be longer than a line."""
+        self._console.print(text, soft_wrap=True)
+
     @contextmanager
     def live(self, view: View) -> Iterator[Callable[[], None]]:
         """Draw the view each time that the caller calls the result."""
@@ -168,7 +174,8 @@ class Screen:
         if self._as_json:
             sys.stdout.write(json.dumps(view.report(seconds)) + "\n")
             return
-        self._console.print("", verdict(view), sep="\n")
+        self._console.print()
+        show(verdict(view), console=self._console)
         for line in (
             f"{view.sent:,} events sent, {view.accepted:,} accepted, {view.dead_letters:,} dead letters",
             f"{view.lists:,} lists by {view.scorer}, {view.degraded:,} degraded",
@@ -246,7 +253,7 @@ def _shopper(view: View, shown: Shown) -> Iterator[RenderableType]:
             heading,
             no_wrap=True,
             overflow="ellipsis",
-            width={"": 3, "#": 2, "category": 14, "price": 6}.get(heading),
+            width={"": 3, "category": 14}.get(heading),
             ratio=1 if heading in ("title", "why") else None,
             justify="right" if heading in ("#", "price") else "left",
         )
@@ -266,17 +273,17 @@ def _times(view: View) -> str:
     return "no list yet" if p50 is None else f"event to list: p50 {p50:,.0f} ms, p99 {p99:,.0f} ms"
 
 
-def verdict(view: View) -> Table:
+def verdict(view: View) -> Report:
     """Draw the quality of the lists beside popular and random lists."""
     judge = view.judge
-    table = Table(title=f"Was the next item in the top {K}? ({judge.afterclick.judged:,} events)", min_width=60)
-    for heading in ("", f"NDCG@{K}", f"hit rate@{K}", "different items"):
-        table.add_column(heading, justify="right" if heading else "left")
-    tallies = {"[bold]afterclick": judge.afterclick, "popularity": judge.popularity, "random": judge.random}
+    headings = ("", f"NDCG@{K}", f"hit rate@{K}", "different items")
+    title = f"Was the next item in the top {K}? ({judge.afterclick.judged:,} events)"
+    report = Report([Field(heading, number=bool(heading)) for heading in headings], title)
+    tallies = {"afterclick": judge.afterclick, "popularity": judge.popularity, "random": judge.random}
     for name, tally in tallies.items():
-        ndcg, hits = tally.ndcg, tally.hit_rate
-        table.add_row(name, _or_dash(ndcg, ".3f"), _or_dash(hits, ".1%"), f"{tally.distinct:,}")
-    return table
+        cells = (_or_dash(tally.ndcg, ".3f"), _or_dash(tally.hit_rate, ".1%"), f"{tally.distinct:,}")
+        report.add(name, *cells, style="bold" if tally is judge.afterclick else "")
+    return report
 
 
 def _or_dash(number: float | None, form: str) -> str:

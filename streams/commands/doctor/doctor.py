@@ -6,45 +6,35 @@ The checks change nothing: they create no topic and write no key. They show no s
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
 from http.client import HTTPException
 
 from aiokafka.admin import AIOKafkaAdminClient
-from rich.table import Column, Table
-from rich.text import Text
 
-from streams.commands.doctor import recent_messages, scrape
+from ranker.rules.reading import RulesError, read
+from streams.commands.doctor import recent_messages
+from streams.commands.doctor.check import Check, not_loaded
+from streams.commands.doctor.reasons import check_reasons, check_wishes
 from streams.kafka import client as kafka_client
-from streams.kafka import rights, topics
+from streams.kafka import rights, team_topics, topics
+from streams.kafka.registry_client import RegistryClient, RegistryUnavailable
 from streams.publish.backfill import owner_of
 from streams.publish.list_cache import ListCache
 from streams.publish.redis_refusal import CacheUnavailable
-from streams.settings import PREFIX, KafkaSettings, MetricsSettings, RankerSettings, Settings, SettingsError
+from streams.receive.schema import is_installed
+from streams.settings import (
+    PREFIX,
+    KafkaSettings,
+    MetricsSettings,
+    RankerSettings,
+    Settings,
+    SettingsError,
+)
 from streams.state.repeats import ADVICE, MANY
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result of one check.
-
-    Attributes
-    ----------
-    name : str
-        What was checked.
-    ok : bool
-        Whether a worker can work with it.
-    found : str
-        What is there, in words.
-    advice : str
-        What to do about it; empty when there is nothing to do.
-    """
-
-    name: str
-    ok: bool
-    found: str
-    advice: str = ""
+from streams.terminal.report import SENTENCE, Field, Report
+from streams.worker import scrape
 
 
 async def examine(settings: Settings) -> list[Check]:
@@ -52,10 +42,15 @@ async def examine(settings: Settings) -> list[Check]:
 
     Loading the models takes some seconds.
     """
+    of_kafka, texts = await _kafka(settings)
     return [
-        *await _kafka(settings),
+        *of_kafka,
+        *await _schema_registry(settings),
+        *_rules(settings),
+        *check_reasons(settings.reasons),
+        *check_wishes(settings.wishes),
         await _redis(settings),
-        await asyncio.to_thread(_encoder, settings),
+        await asyncio.to_thread(_encoder, settings, texts),
         *[
             await asyncio.to_thread(_ranker, settings.ranker, model)
             for model in (settings.ranker.model, settings.ranker.challenger)
@@ -65,16 +60,18 @@ async def examine(settings: Settings) -> list[Check]:
     ]
 
 
-def render(checks: Sequence[Check]) -> Table:
+def render(checks: Sequence[Check]) -> Report:
     """Draw the checks as a table, failures in red."""
-    table = Table(*(Column(name, overflow="fold") for name in ("", "check", "found", "what to do")))
+    fields = (Field(""), Field("check"), Field("found", wrap=SENTENCE), Field("what to do", wrap=SENTENCE))
+    report = Report(fields, keys=2)
     for check in checks:
         mark, style = ("ok", "") if check.ok else ("fails", "red")
-        table.add_row(*(Text(text) for text in (mark, check.name, check.found, check.advice)), style=style)
-    return table
+        report.add(mark, check.name, check.found, check.advice, style=style)
+    return report
 
 
-async def _kafka(settings: Settings) -> list[Check]:
+async def _kafka(settings: Settings) -> tuple[list[Check], list[str]]:
+    """Check Kafka; also return the texts of the newest items."""
     name = f"Kafka at {settings.kafka.bootstrap_servers}"
     try:
         async with kafka_client.admin(settings.kafka) as admin:
@@ -82,12 +79,27 @@ async def _kafka(settings: Settings) -> list[Check]:
             checks = [_brokers(name, cluster, settings.kafka), *await _topics(settings, admin)]
             present = await topics.partitions_by_topic(admin)
         granted = await _rights(settings)
-        return [*checks, granted, *(await _messages(settings, present) if granted.ok else [])]
+        of_messages, texts = await _messages(settings, present) if granted.ok else ([], [])
+        return [*checks, granted, *of_messages], texts
     except (kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses, SettingsError) as error:
         return [
             Check(name, False, "not reachable", str(error)),
             Check("topics", False, "not checked", "make Kafka reachable first"),
-        ]
+        ], []
+
+
+async def _schema_registry(settings: Settings) -> list[Check]:
+    if not settings.kafka.schema_registries:
+        return []
+    client = RegistryClient(settings.kafka)
+    name = f"schema registry at {client.address}"
+    try:
+        await client.check()
+    except (RegistryUnavailable, SettingsError) as error:
+        return [Check(name, False, "gives no schemas", str(error))]
+    lacks = [package for package in ("fastavro", "google.protobuf") if not is_installed(package)]
+    advice = f"pip install 'afterclick[registry]', for {' and '.join(lacks)} is not installed" if lacks else ""
+    return [Check(name, not lacks, "answers", advice)]
 
 
 def _brokers(name: str, cluster: dict[str, object], kafka: KafkaSettings) -> Check:
@@ -113,6 +125,11 @@ async def _topics(settings: Settings, admin: AIOKafkaAdminClient) -> list[Check]
             count = present.get(spec.name)
             found = f"partitions: {count}" if count else "not there"
             checks.append(Check(name, spec.name not in wrong, found, wrong.get(spec.name, narrow.get(spec.name, ""))))
+    lacking = team_topics.missing(settings, present)
+    for topic, inputs in team_topics.inputs_by_topic(settings).items():
+        count = present.get(topic)
+        found = f"yours, read as {', '.join(inputs)}; partitions: {count}" if count else "not there"
+        checks.append(Check(f"topic {topic}", topic not in lacking, found, lacking.get(topic, "")))
     return checks
 
 
@@ -123,23 +140,42 @@ async def _rights(settings: Settings) -> Check:
     return Check("rights in Kafka", not refused, "a worker needs more" if refused else "enough for both roles", advice)
 
 
-async def _messages(settings: Settings, present: Mapping[str, int]) -> list[Check]:
-    """Check what producers send: the newest messages of each input, and the messages that workers rejected."""
+async def _messages(settings: Settings, present: Mapping[str, int]) -> tuple[list[Check], list[str]]:
+    """Check the newest messages of each input, and those that workers rejected; also return the texts of the items."""
     try:
         findings, letters = await recent_messages.look(settings, present)
     except (kafka_client.KafkaUnavailable, kafka_client.KafkaRefuses) as error:
-        return [Check("messages", False, "cannot be read", str(error))]
+        return [Check("messages", False, "cannot be read", str(error))], []
     checks = []
+    sent = Counter[str]()
+    for finding in findings.values():
+        sent += finding.messages
+    lack_items = any(sent[topic] for topic in ("clicks", "purchases", "events")) and not sent["items"]
     for topic, finding in findings.items():
-        name = f"messages of {settings.topic(topic)}"
-        empty = topic == "items" and finding.whole and not finding.items
-        if finding.rejected or finding.coerced or empty:
+        empty = topic == settings.topic("items") and finding.whole and not finding.items
+        if finding.mapped or finding.rejected or finding.coerced or empty:
             text = f"{finding}{'; the catalogue is empty' if empty else ''}"
-            advice = "correct the producer, then run: afterclick dead-letters retry" if finding.rejected else ""
-            checks.append(Check(name, not finding.too_many, text, "send items" if empty and not advice else advice))
+            advice = "send items, or let [topics.items] name a topic of yours that has them" if empty else ""
+            if finding.rejected:
+                advice = "correct the producer, then run: afterclick dead-letters retry"
+            if finding.mapped and (finding.rejected or finding.useless):
+                advice = f"correct [topics.…] by what this shows: afterclick map {topic}"
+            ok = not (finding.too_many or finding.useless or (empty and lack_items))
+            checks.append(Check(f"messages of {topic}", ok, text, advice))
     if letters.causes:
         checks.append(Check("dead letters", True, str(letters), "afterclick dead-letters list shows them"))
-    return checks
+    return checks, [text for finding in findings.values() for text in finding.items.values()]
+
+
+def _rules(settings: Settings) -> list[Check]:
+    """Check the file of rules. A running worker keeps the rules that it has when the file cannot be used."""
+    if settings.rules is None:
+        return []
+    name = f"rules {settings.rules}"
+    try:
+        return [Check(name, True, f"rules: {len(read(settings.rules).rules)}")]
+    except RulesError as error:
+        return [Check(name, False, "cannot be used; a running worker keeps the rules before them", str(error))]
 
 
 async def _redis(settings: Settings) -> Check:
@@ -176,34 +212,42 @@ def _repeats(metrics: MetricsSettings) -> Check:
     return Check(name, share <= MANY, found, "" if share <= MANY else ADVICE)
 
 
-def _encoder(settings: Settings) -> Check:
+def _encoder(settings: Settings, texts: Sequence[str]) -> Check:
+    """Check the encoder, and whether it reads these texts of items."""
     from encoders.text.encoder import TextEncoder
+    from streams.models.process import TokenCount
+    from streams.state.catalogue_languages import MIN_ITEMS, SAMPLE, readability
 
     of_encoder = settings.encoder
     name = f"encoder {of_encoder.model}"
+    sample = list(dict.fromkeys(texts))[:SAMPLE]
     try:
         encoder = TextEncoder(of_encoder.model, of_encoder.device, of_encoder.dtype)
+        enough = len(sample) >= MIN_ITEMS
+        read = readability(TokenCount(*encoder.tokens.count(sample)), encoder.encode(sample)) if enough else None
     except Exception as error:  # noqa: BLE001  whatever the loading of a model raises is the result of the check
-        return _not_loaded(name, error, "ENCODER")
+        return not_loaded(name, error, "ENCODER")
     placement = encoder.placement
-    return Check(name, True, f"{encoder.dim} dimensions, {placement.dtype} on {placement.device}: {placement.reason}")
+    found = f"{encoder.dim} dimensions, {placement.dtype} on {placement.device}: {placement.reason}"
+    return Check(name, True, f"{found}; it {read}", read.advice) if read and read.advice else Check(name, True, found)
 
 
 def _ranker(settings: RankerSettings, model: str) -> Check:
     name = f"ranker {model}"
     if model == "none":
         return Check(name, True, "no model: candidates keep their order, and each list says so")
-    from ranker.load import load_scorer
+    from ranker.load import load_scorer, sanity_of
     from ranker.version import version
+    from streams.models.remote.servers import RerankServers
 
     try:
-        scorer = load_scorer(model, settings.device, settings.dtype)
+        with closing(RerankServers(settings, must_answer=True)) as servers:
+            scorer = load_scorer(
+                model, settings.device, settings.dtype, require_sane=settings.require_sane, connect=servers
+            )
+            sanity = sanity_of(model, scorer)
     except Exception as error:  # noqa: BLE001  whatever the loading of a model raises is the result of the check
-        return _not_loaded(name, error, "RANKER")
+        return not_loaded(name, error, "RANKER")
     placement = scorer.placement
-    return Check(name, True, f"{version(scorer.name)}, {placement.dtype} on {placement.device}: {placement.reason}")
-
-
-def _not_loaded(name: str, error: Exception, group: str) -> Check:
-    advice = f"check {PREFIX}{group}__MODEL, {PREFIX}{group}__DEVICE and {PREFIX}{group}__DTYPE"
-    return Check(name, False, f"{type(error).__name__}: {error}", advice)
+    found = f"{version(scorer.name)}, {placement.dtype} on {placement.device}: {placement.reason}"
+    return Check(name, True, f"{found}; {sanity}", sanity.advice) if sanity else Check(name, True, found)

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from encoders.describe import describe_item
 from streams.contracts import DeadLetter, Item
 from streams.kafka import client as kafka_client
+from streams.kafka.newest_records import newest_records
 from streams.kafka.own_messages import is_our_request
-from streams.kafka.record_time import Record, RecordTimes, receive_dated
+from streams.kafka.record_reader import RecordReader
 from streams.kafka.reject import summary
+from streams.kafka.team_topics import inputs_by_topic
 from streams.receive.decode import INPUTS
-from streams.receive.message import BadMessage, Message, Tombstone
+from streams.receive.message import BadMessage, Tombstone
 from streams.settings import Settings
 
 MAX_MESSAGES, MAX_LETTERS, TIME_LIMIT_S = 1_000, 10_000, 5.0
@@ -32,26 +35,35 @@ MAX_REJECTED_SHARE = 0.05
 
 @dataclass
 class Finding:
-    """The newest messages of one input, counted.
+    """The newest records of one topic, counted.
 
     Attributes
     ----------
+    mapped : bool
+        Whether the topic is one of the team's.
     read : int
-        The number of messages that were read.
+        The number of records that were read.
+    messages : Counter of str
+        The messages in them that a worker would accept, by input.
+    not_ours : int
+        Records of a topic of the team's that are for no input.
     rejected : Counter of str
-        Messages that a worker would reject, by cause.
+        Records that a worker would reject, by cause.
     coerced : Counter of str
         Values that deviate from the contract and are accepted, by kind (`lenient`).
-    items : set of str
-        Ids that are in the catalogue, of the topic `items`.
+    items : dict of str to str
+        The texts of the items that are in the catalogue, by id, of a topic with items.
     whole : bool
         Whether the whole topic was read.
     """
 
+    mapped: bool = False
     read: int = 0
+    messages: Counter[str] = field(default_factory=Counter)
+    not_ours: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     coerced: Counter[str] = field(default_factory=Counter)
-    items: set[str] = field(default_factory=set)
+    items: dict[str, str] = field(default_factory=dict)
     whole: bool = True
 
     @property
@@ -59,10 +71,17 @@ class Finding:
         """Whether the share of rejected messages is above the limit."""
         return self.rejected.total() > MAX_REJECTED_SHARE * self.read
 
+    @property
+    def useless(self) -> bool:
+        """Whether no record of a topic of the team's is for an input."""
+        return 0 < self.read == self.not_ours
+
     def __str__(self) -> str:
         if not self.read:
             return "none"
         parts = [f"newest {self.read:,}: {self.rejected.total():,} rejected"]
+        parts += [f"as {topic}: {count:,}" for topic, count in self.messages.items() if self.mapped]
+        parts += [f"for no input: {self.not_ours:,}"] if self.mapped else []
         parts += [f"causes: {summary(self.rejected)}"] if self.rejected else []
         parts += [f"deviations accepted: {summary(self.coerced)}"] if self.coerced else []
         return "; ".join(parts)
@@ -75,7 +94,7 @@ class Letters:
     Attributes
     ----------
     causes : dict of str to Counter of str
-        Rejected messages that are still in their topic, by topic and cause.
+        Rejected messages that are still in their topic, by full name of the topic and by cause.
     messages : dict of str to int
         All messages of these topics.
     """
@@ -106,57 +125,45 @@ async def look(settings: Settings, present: Mapping[str, int]) -> tuple[dict[str
         Kafka does not answer, or does not let us read.
     """
     consumer = kafka_client.consumer(settings.kafka, group_id=None)
-    names = {settings.topic(topic): topic for topic in INPUTS if settings.topic(topic) in present}
+    reader = RecordReader(settings)
+    names = [name for name in _inputs(settings) if name in present]
     deadline = time.monotonic() + TIME_LIMIT_S
-    findings = {topic: Finding() for topic in names.values()}
+    findings = {name: Finding(mapped=reader.is_mapped(name)) for name in names}
     letters = Letters()
     async with kafka_client.started(consumer, settings.kafka):
-        times = RecordTimes(settings.kafka)
-        for name, topic in names.items():
-            async for records, whole in _newest(consumer, name, present[name], MAX_MESSAGES, deadline):
-                await _judge(settings, times, topic, records, findings[topic])
-                findings[topic].whole &= whole
+        for name, finding in findings.items():
+            async for records, whole in newest_records(consumer, name, present[name], MAX_MESSAGES, deadline):
+                await _judge(reader, records, finding)
+                finding.whole &= whole
         if (name := settings.topic("dead-letters")) in present:
             await _read_letters(settings, consumer, name, present, deadline, letters)
     return findings, letters
 
 
-async def _newest(
-    consumer: AIOKafkaConsumer, topic: str, partitions: int, limit: int, deadline: float
-) -> AsyncIterator[tuple[Sequence[Any], bool]]:
-    """Yield the newest records in batches, each with whether nothing of its partition is left out."""
-    parts = [TopicPartition(topic, number) for number in range(partitions)]
-    consumer.assign(parts)
-    begins, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
-    each = max(1, limit // partitions)
-    for part in parts:
-        consumer.seek(part, max(begins[part], ends[part] - each))
-    while time.monotonic() < deadline:
-        unread = [part for part in parts if await consumer.position(part) < ends[part]]
-        if not unread:
-            return
-        for part, records in (await consumer.getmany(*unread, timeout_ms=500)).items():
-            yield [record for record in records if record.offset < ends[part]], ends[part] - each <= begins[part]
-    yield [], False  # there was no time for the rest
+def _inputs(settings: Settings) -> list[str]:
+    """Return the full names of all input topics, the team's among them."""
+    return [*map(settings.topic, INPUTS), *inputs_by_topic(settings)]
 
 
-async def _judge(settings: Settings, times: RecordTimes, topic: str, records: Sequence[Any], finding: Finding) -> None:
-    await times.look(map(Record.of, records))
+async def _judge(reader: RecordReader, records: Sequence[Any], finding: Finding) -> None:
+    await reader.prepare(records, wait=False)
     for record in records:
         finding.read += 1
-        coerced: list[str] = []
-        message = Message(topic, record.partition, record.offset, record.key, record.value)
-        ours = topic == "rank-requests" and is_our_request(record.headers)
+        whole = reader.whole(record)
+        ours = whole.topic == "rank-requests" and is_our_request(record.headers)
         try:
-            received, _ = receive_dated(times, Record.of(record), message, settings.zone, ours, coerced)
+            received = [reader.receive(record, whole, from_worker=True)] if ours else reader.read(record)
         except BadMessage as error:
             finding.rejected[error.cause] += 1
             continue
-        finding.coerced.update(coerced)
-        if isinstance(received, Item):
-            finding.items.add(received.item_id)
-        elif isinstance(received, Tombstone):
-            finding.items.discard(received.key)
+        finding.not_ours += not received
+        for message, decoded, _, coerced in received:
+            finding.messages[message.topic] += 1
+            finding.coerced.update(coerced)
+            if isinstance(decoded, Item):
+                finding.items[decoded.item_id] = describe_item(decoded)
+            elif isinstance(decoded, Tombstone):
+                finding.items.pop(decoded.key, None)
 
 
 async def _read_letters(
@@ -168,16 +175,17 @@ async def _read_letters(
     letters: Letters,
 ) -> None:
     seen: dict[str, dict[tuple[int, int], str]] = {}
-    async for records, _ in _newest(consumer, name, present[name], MAX_LETTERS, deadline):
+    async for records, _ in newest_records(consumer, name, present[name], MAX_LETTERS, deadline):
         for record in records:
             try:
                 letter = msgspec.json.decode(record.value or b"", type=DeadLetter)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
             # By partition and offset: a message may have two letters, if a worker died in between.
-            seen.setdefault(letter.topic, {})[letter.partition, letter.offset] = letter.cause or "cause not noted"
-    for topic in sorted(seen.keys() & {topic for topic in INPUTS if settings.topic(topic) in present}):
-        parts = [TopicPartition(settings.topic(topic), number) for number in range(present[settings.topic(topic)])]
+            topic = letter.topic if letter.mapped else settings.topic(letter.topic)
+            seen.setdefault(topic, {})[letter.partition, letter.offset] = letter.cause or "cause not noted"
+    for topic in sorted(seen.keys() & present.keys() & set(_inputs(settings))):
+        parts = [TopicPartition(topic, number) for number in range(present[topic])]
         begins, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
         span = {part.partition: range(begins[part], ends[part]) for part in parts}
         causes = Counter(cause for (part, offset), cause in seen[topic].items() if offset in span.get(part, ()))

@@ -1,0 +1,1 @@
+"""The events of a user as a state keeps them."""

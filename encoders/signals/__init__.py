@@ -1,0 +1,1 @@
+"""What a user's events say beyond the interest: how satisfied the user is, and what was taken back."""

@@ -1,0 +1,148 @@
+"""The contracts: the messages of every topic, as a producer has to send them and as a consumer can rely on them.
+
+All values are JSON (UTF-8). Incoming times are RFC 3339 strings with an offset, or integer milliseconds since the
+epoch. Outgoing times are always integer milliseconds, UTC. Unknown fields are ignored, so a producer may send more.
+`streams.receive.lenient` lists the deviations that are accepted as well. Knows nothing of Kafka.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from streams.contracts.inputs import (
+    Click,
+    Forget,
+    Impression,
+    Item,
+    Preference,
+    Purchase,
+    Search,
+    Triple,
+    UserEvent,
+    UserMerge,
+)
+from streams.contracts.lists import DeadLetter, ListWish, Reason, Recommendations, RecommendedItem
+from streams.contracts.requests import (
+    Candidate,
+    Features,
+    Feedback,
+    HistoryEvent,
+    PathStep,
+    RankRequest,
+    SearchedText,
+    StatedWish,
+    Trigger,
+    WishClause,
+)
+from streams.contracts.values import (
+    COLD_START_USER,
+    LANGUAGE_KEY,
+    LIST_SCHEMA,
+    MAX_DIM,
+    MAX_EXACT_INTEGER,
+    MAX_ID_BYTES,
+    MAX_MESSAGE_BYTES,
+    MAX_REQUEST_BYTES,
+    MAX_TIMESTAMP,
+    Categories,
+    Context,
+    ContextKey,
+    Count,
+    Currency,
+    Embedding,
+    Entities,
+    EventType,
+    Id,
+    Milliseconds,
+    Name,
+    Node,
+    Pins,
+    Placement,
+    Price,
+    Relation,
+    Satisfaction,
+    SpaceName,
+    Timestamp,
+    Title,
+    WishEffect,
+)
+
+__all__ = [
+    "COLD_START_USER",
+    "LANGUAGE_KEY",
+    "LIST_SCHEMA",
+    "MAX_DIM",
+    "MAX_EXACT_INTEGER",
+    "MAX_ID_BYTES",
+    "MAX_MESSAGE_BYTES",
+    "MAX_REQUEST_BYTES",
+    "MAX_TIMESTAMP",
+    "TOPICS",
+    "Candidate",
+    "Categories",
+    "Click",
+    "Context",
+    "ContextKey",
+    "Count",
+    "Currency",
+    "DeadLetter",
+    "Embedding",
+    "Entities",
+    "EventType",
+    "Features",
+    "Feedback",
+    "Forget",
+    "HistoryEvent",
+    "Id",
+    "Impression",
+    "Item",
+    "ListWish",
+    "Milliseconds",
+    "Name",
+    "Node",
+    "PathStep",
+    "Pins",
+    "Placement",
+    "Preference",
+    "Price",
+    "Purchase",
+    "RankRequest",
+    "Reason",
+    "Recommendations",
+    "RecommendedItem",
+    "Relation",
+    "Satisfaction",
+    "Search",
+    "SearchedText",
+    "Sendable",
+    "SpaceName",
+    "StatedWish",
+    "Timestamp",
+    "Title",
+    "Trigger",
+    "Triple",
+    "UserEvent",
+    "UserMerge",
+    "WishClause",
+    "WishEffect",
+]
+
+Sendable = (
+    Click | Purchase | UserEvent | Search | Preference | Impression | Item | Triple | Forget | UserMerge | RankRequest
+)
+"""Every message that a program of yours may write."""
+TOPICS: dict[str, type[msgspec.Struct]] = {
+    "clicks": Click,
+    "purchases": Purchase,
+    "events": UserEvent,
+    "searches": Search,
+    "preferences": Preference,
+    "impressions": Impression,
+    "items": Item,
+    "knowledge": Triple,
+    "rank-requests": RankRequest,
+    "recommendations": Recommendations,
+    "forget": Forget,
+    "merges": UserMerge,
+    "dead-letters": DeadLetter,
+}

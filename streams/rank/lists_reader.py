@@ -1,0 +1,157 @@
+"""Reads the topic of lists for the index of published lists: the partitions that this worker owns, then what is new.
+
+Half of the time is a pause while a partition is read from its beginning, so that new lists are not held up. Other
+workers may write to our partitions, too: a rank request that lies on another partition than its user's. Knows not what
+the index is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from streams.kafka import client as kafka_client
+from streams.publish.list_expiry import first_written_ms
+from streams.rank.list_without import shown
+from streams.rank.published_lists import NOT_READ, ListPlace, Written
+from streams.rank.stale_lists import StaleLists
+from streams.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+WITHOUT_PARTITIONS_S = 1.0
+MAX_RECORDS = 256
+"""Records that are decoded in one turn: a few milliseconds."""
+
+MAX_ITEMS = 1_000
+"""Of a list. A longer one would make all rows of the index longer."""
+
+
+class ListsReader:
+    """Fills the index.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the installation.
+    stale : StaleLists
+        Has the index; learns which partitions are complete.
+    """
+
+    def __init__(self, settings: Settings, stale: StaleLists) -> None:
+        self._kafka = settings.kafka
+        self._topic = settings.topic("recommendations")
+        self._stale = stale
+        self._moved = True
+        self._positions: dict[int, int] = {}
+        self._until: dict[int, int] = {}  # of partitions that are not complete: the end that was there
+
+    def own(self, partitions: Iterable[int]) -> None:
+        """Follow these partitions from now on, and no others. What is known of those that stay is kept."""
+        self._stale.owned = set(partitions)
+        self._stale.complete.clear()
+        lost = self._positions.keys() - self._stale.owned
+        self._stale.lists.drop(lost)
+        for partition in lost:
+            del self._positions[partition]
+        self._moved = True
+
+    async def run(self) -> None:
+        """Follow for ever.
+
+        Raises
+        ------
+        streams.kafka.client.KafkaRefuses
+        """
+        await kafka_client.follow(self._follow)
+
+    async def _follow(self) -> None:
+        consumer = kafka_client.consumer(self._kafka)
+        async with kafka_client.started(consumer, self._kafka):
+            self._moved = True
+            while True:
+                if self._moved:
+                    await self._assign(consumer)
+                if not self._stale.owned:
+                    await asyncio.sleep(WITHOUT_PARTITIONS_S)
+                    continue
+                began_s = time.monotonic()
+                batches = await consumer.getmany(timeout_ms=200, max_records=MAX_RECORDS)
+                received_s = time.monotonic()
+                if self._moved:
+                    continue  # these may be records of a partition that was lost
+                for partition, records in batches.items():
+                    self._take(partition.partition, records)
+                await self._advance(consumer)
+                if self._until:
+                    await asyncio.sleep(time.monotonic() - (began_s if batches else received_s))
+
+    async def _assign(self, consumer: AIOKafkaConsumer) -> None:
+        """Begin with new partitions; go on with the others, which are complete once read to their present ends."""
+        self._moved = False
+        if not self._stale.owned:
+            return
+        partitions = [TopicPartition(self._topic, number) for number in self._stale.owned]
+        consumer.assign(partitions)
+        for partition in partitions:
+            consumer.seek(partition, self._positions.setdefault(partition.partition, 0))
+        ends = await asyncio.wait_for(consumer.end_offsets(partitions), kafka_client.CONNECT_TIMEOUT_S)
+        if self._moved:
+            return
+        for partition, end in ends.items():
+            if self._positions[partition.partition] > end:  # the topic was deleted and created again
+                self._stale.lists.drop([partition.partition])
+                self._positions[partition.partition] = 0
+                consumer.seek(partition, 0)
+        self._until = {partition.partition: end for partition, end in ends.items()}
+        self._note_complete()
+
+    def _take(self, partition: int, records: list[ConsumerRecord]) -> None:
+        newest = {record.key: record for record in records if record.key}
+        for record in newest.values():
+            if self._is_known(record):
+                continue
+            try:
+                record.key.decode()
+                items, degraded = (None, None) if record.value is None else shown(record.value)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                continue  # no worker wrote it; the back-fill of Redis counts it
+            if len(items or ()) > MAX_ITEMS:
+                logger.warning(
+                    "recommendations: got a list of %d items, which no worker makes; it stays", len(items or ())
+                )
+                continue
+            written = NOT_READ if record.value is None else Written.of(record.value, first_written_ms(record))
+            self._stale.note(record.key, partition, record.offset, items, degraded, written)
+
+    def _is_known(self, record: ConsumerRecord) -> bool:
+        """Whether this worker wrote the record in a withdrawal: it noted the whole then."""
+        lists, place = self._stale.lists, ListPlace(record.partition, record.offset, record.key)
+        return lists.find(record.key) == place and lists.written(record.key) != NOT_READ
+
+    async def _advance(self, consumer: AIOKafkaConsumer) -> None:
+        for partition in list(consumer.assignment()):
+            number = partition.partition
+            position = await consumer.position(partition)
+            if self._moved:
+                return
+            if position != self._positions.get(number):
+                self._positions[number] = position
+                self._stale.lists.read_to(number, position)
+        self._note_complete()
+
+    def _note_complete(self) -> None:
+        """Lists of a partition may be edited once it is read to the end that was there when we got it."""
+        done = {number for number, end in self._until.items() if self._positions[number] >= end}
+        for number in done:
+            del self._until[number]
+        if done:
+            self._stale.complete |= done
+            self._stale.changed.set()
+            if not self._until:
+                logger.info("read %d published lists of %d partitions", len(self._stale.lists), len(self._stale.owned))

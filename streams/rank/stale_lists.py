@@ -1,0 +1,119 @@
+"""Which published lists show items that are gone. Knows neither Kafka nor Redis.
+
+An item is gone once the topic `items` has deleted it or says `available: false`. An item that the catalogue never had
+is not gone: an upstream recommender may propose such items.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+
+from streams.rank.published_lists import NOT_READ, ListPlace, PublishedLists, Written
+
+
+class StaleLists:
+    """The lists that are to be published again without items that are gone.
+
+    Parameters
+    ----------
+    lists : PublishedLists
+        The index, which `note` keeps up to date.
+    gone : set of str
+        Gets the ids of the items that are gone.
+
+    Attributes
+    ----------
+    owned : set of int
+        The partitions of this worker. Lists in others are not noted.
+    complete : set of int
+        The partitions of this worker whose lists are all in the index. Only these lists may be edited.
+    changed : asyncio.Event
+        Set when there may be something to do.
+    """
+
+    def __init__(self, lists: PublishedLists, gone: set[str]) -> None:
+        self.lists = lists
+        self.gone = gone
+        self.owned: set[int] = set()
+        self.complete: set[int] = set()
+        self.changed = asyncio.Event()
+        self._since_s: dict[bytes, float] = {}  # key of a stale list -> monotonic time since when
+        self._unscanned: dict[str, float] = {}  # item -> monotonic time since when it is gone
+
+    def __len__(self) -> int:
+        return len(self._since_s)
+
+    def note(
+        self,
+        key: bytes,
+        partition: int,
+        offset: int,
+        item_ids: Collection[str] | None,
+        degraded: str | None = None,
+        written: Written = NOT_READ,
+    ) -> None:
+        """Note a record of the topic; see `PublishedLists.note`."""
+        if partition not in self.owned or not self.lists.note(key, partition, offset, item_ids, degraded, written):
+            return
+        if item_ids and not self.gone.isdisjoint(item_ids):
+            self._since_s.setdefault(key, time.monotonic())
+            self.changed.set()
+        else:
+            self._since_s.pop(key, None)
+
+    def change(self, gone: Collection[str], present: Collection[str]) -> None:
+        """Note a batch of the topic `items`.
+
+        Parameters
+        ----------
+        gone : collection of str
+            Items that are deleted or not available.
+        present : collection of str
+            Items that may be recommended. They come back with the next list of each user.
+        """
+        new = [item_id for item_id in gone if item_id not in self.gone]
+        self.gone.update(new)
+        self.gone.difference_update(present)
+        for item_id in present:
+            self._unscanned.pop(item_id, None)
+        if new:
+            self._unscanned |= dict.fromkeys(new, time.monotonic())
+            self.changed.set()
+
+    async def scan(self) -> None:
+        """Find the lists that show items which are gone since the last call. Other work has its turn meanwhile."""
+        while self._unscanned:
+            items, self._unscanned = self._unscanned, {}
+            since_s = min(items.values())
+            for places in self.lists.scan(items.keys()):
+                for place in places:
+                    self._since_s.setdefault(place.key, since_s)
+                await asyncio.sleep(0)
+
+    def ready(self) -> list[ListPlace]:
+        """Return the stale lists of complete partitions, in the order of their offsets."""
+        places = [(key, self.lists.find(key)) for key in self._since_s]
+        for key, place in places:
+            if place is None:  # erased, or another worker's by now
+                del self._since_s[key]
+        ready = [place for _, place in places if place is not None and place.partition in self.complete]
+        return sorted(ready, key=lambda place: place.offset)
+
+    def is_due(self, place: ListPlace) -> bool:
+        """Return whether a list is still to be published again."""
+        return place.key in self._since_s and self.is_current(place)
+
+    def is_current(self, place: ListPlace) -> bool:
+        """Return whether a record is still the newest of its key, in a partition that this worker may edit."""
+        return place.partition in self.complete and self.lists.find(place.key) == place
+
+    def is_stale(self, key: bytes) -> bool:
+        """Return whether the newest list of a key shows an item that is gone."""
+        return key in self._since_s
+
+    def settle(self, place: ListPlace) -> float | None:
+        """Drop a list from the stale ones. Returns for how many seconds it was stale; None if it was not."""
+        since_s = self._since_s.pop(place.key, None)
+        return None if since_s is None else time.monotonic() - since_s

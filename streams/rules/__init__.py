@@ -1,0 +1,1 @@
+"""The team's rules in a process: read from their file, applied to the items of the catalogue."""

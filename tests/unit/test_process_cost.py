@@ -1,0 +1,38 @@
+"""The models' processes are counted while they run, and what they have used stays counted when they end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from prometheus_client import CollectorRegistry
+
+from streams.models.process_cost import ProcessCost
+
+BUSY = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\ninput()"
+
+
+def test_the_counter_keeps_what_a_process_used_that_has_ended() -> None:
+    pids = {os.getpid()}
+    registry = CollectorRegistry()
+    registry.register(ProcessCost(lambda: pids))
+
+    def shown(metric: str) -> float:
+        return registry.get_sample_value(f"afterclick_models_{metric}") or 0.0
+
+    alone_s, alone_bytes = shown("cpu_seconds_total"), shown("resident_memory_bytes")
+    assert alone_s > 0
+    assert alone_bytes > 1e6
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+        pids.add(child.pid)
+        both_s, both_bytes = shown("cpu_seconds_total"), shown("resident_memory_bytes")
+        child.communicate(b"\n")
+    assert both_s >= alone_s + 0.15
+    assert both_bytes > alone_bytes
+    assert shown("cpu_seconds_total") >= both_s
+    pids.remove(child.pid)
+    assert shown("cpu_seconds_total") >= both_s
+    assert shown("resident_memory_bytes") < both_bytes + 1e6
