@@ -14,6 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on shared cores more threads wait for each other
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+"""A broker that lives for a minute spends half of its processor time on optimising itself."""
 
 import hypothesis
 import pytest
