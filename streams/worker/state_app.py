@@ -24,6 +24,7 @@ from streams.kafka.schema_registry import registry_of
 from streams.kafka.topics import USERS_TABLE, changelog_name
 from streams.models.child_models import ChildEncoder
 from streams.models.text_model import TextModel
+from streams.rank.serving import Serving
 from streams.receive.triples import TOPIC as TRIPLES
 from streams.rules.live_rules import LiveRules
 from streams.settings import Settings
@@ -49,13 +50,17 @@ from streams.worker.watch import Watch
 
 def state_app(
     settings: Settings,
+    serving: Serving,
     encoder: ChildEncoder,
     rules: LiveRules,
     health: Health,
     ending: Ending,
     largest: Mapping[str, int],
 ) -> faust.App:
-    """Build the app with its table of users, and bind the state tier to it. See `build_app` for `largest`."""
+    """Build the app with its table of users, and bind the state tier to it. See `build_app` for `largest`.
+
+    `encoder` is that of `serving`, which is to know of the processes that this app starts.
+    """
     app = build_app(settings, "state", ending, largest)
     partitions, data_dir = settings.kafka.partitions, settings.tables.data_dir
     table = app.Table(USERS_TABLE, key_type=bytes, value_type=bytes, partitions=partitions, use_partitioner=True)
@@ -93,7 +98,7 @@ def state_app(
         withheld.run,
         partial(snapshot.run, follower.caught_up),
         worker.run,
-        *_of_wishes(settings, worker),
+        *_of_wishes(settings, worker, serving),
         registry_of(settings.kafka).run,
         worker.store_counts,
         partial(_after, follower.caught_up, worker.store_dates),
@@ -108,9 +113,13 @@ def state_app(
     return app
 
 
-def _of_wishes(settings: Settings, worker: StateWorker) -> list[Callable[[], Awaitable[None]]]:
-    model = settings.wishes.model
-    return [partial(worker.read_wishes, TextModel(settings.wishes, "reads wishes"))] if model else []
+def _of_wishes(settings: Settings, worker: StateWorker, serving: Serving) -> list[Callable[[], Awaitable[None]]]:
+    """The task that has wishes read by a language model, if the settings name one."""
+    if settings.wishes.model is None:
+        return []
+    model = TextModel(settings.wishes, "reads wishes")
+    serving.others.append(model.pid)
+    return [partial(worker.read_wishes, model)]
 
 
 async def _receive(worker: StateWorker, stream: Any) -> None:
