@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -14,11 +15,16 @@ from streams.bench import (
     costs,
     growth,
     http,
+    knowledge,
+    learnt,
     log_growth,
     packed,
     pipeline,
+    profiles,
     random_models,
+    rerank,
     returning,
+    rules,
     scorer,
     start,
     state,
@@ -39,6 +45,18 @@ SMALL: dict[ModuleType, dict[str, object]] = {
     candidates: {"ROUNDS": 1, "SEARCHES": 10, "EXACT_SEARCHES": 1},
     growth: {"EVENTS": 5, "SEARCHES": 8, "EXACT_SEARCHES": 1},
     log_growth: {"LISTS": 20},
+    knowledge: {
+        "ITEMS": 1_000,
+        "ENTITIES": 2_000,
+        "TRIPLES": 10_000,
+        "ROUNDS": 1,
+        "REQUESTS": 5,
+        "ADDED": 100,
+        "_SMALL": 1_000,
+    },
+    learnt: {"ITEMS": 1_000, "ROUNDS": 1, "REQUESTS": 5},
+    rerank: {"ITEMS": LEAST_ITEMS, "USERS": 10, "EVENTS": 5, "CANDIDATES": 20, "ROUNDS": 1, "CALLS": 5},
+    rules: {"ITEMS": 1_000, "REQUESTS": 5, "ROUNDS": 1},
     http: {"ROUNDS": 1, "USERS": 10, "RATE_PER_S": 50.0, "SECONDS": 0.5, "WARM_UP_S": 0.1},
     packed: {
         "ROUNDS": 1,
@@ -60,6 +78,11 @@ SMALL: dict[ModuleType, dict[str, object]] = {
         "WARM_UP_S": 0.1,
     },
     returning: {"ROUNDS": 1, "ITEMS": LEAST_ITEMS, "USERS": 40, "HISTORY": 3, "CLICKS_EACH": 1, "ECHO_S": 1.0},
+    profiles: {
+        "SEEDS": (1,),
+        "LISTS": 3,
+        "WORLDS": {world: partial(steps_of, people=2) for world, steps_of in profiles.WORLDS.items()},
+    },
     random_models: {"QWEN3_0_6B": models.GROUPED, "SMOLLM_135M": models.GROUPED},
     scorer: {
         "ROUNDS": 1,
