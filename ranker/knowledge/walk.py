@@ -23,7 +23,7 @@ from ranker.knowledge.graph import KnowledgeGraph
 MAX_FAN_OUT = 1_000
 """Chosen by us: an edge of such a node carries a thousandth of its share."""
 MAX_EDGES = 1_024
-"""Of a step; chosen by us: 0.2 ms. Twice as many gave no better lists where only the graph tells."""
+"""Of a step; chosen by us: 0.2 ms. With twice as many NDCG@10 of a shop of films is the same."""
 STEPS = 3
 _NO_NODES = np.empty(0, np.int32)
 

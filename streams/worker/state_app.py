@@ -57,10 +57,7 @@ def state_app(
     ending: Ending,
     largest: Mapping[str, int],
 ) -> faust.App:
-    """Build the app with its table of users, and bind the state tier to it. See `build_app` for `largest`.
-
-    `encoder` is that of `serving`, which is to know of the processes that this app starts.
-    """
+    """Build the app with its table of users, and bind the state tier to it. See `build_app` for `largest`."""
     app = build_app(settings, "state", ending, largest)
     partitions, data_dir = settings.kafka.partitions, settings.tables.data_dir
     table = app.Table(USERS_TABLE, key_type=bytes, value_type=bytes, partitions=partitions, use_partitioner=True)
