@@ -29,6 +29,8 @@ from streams.offline.log_feed import LogFeed
 from streams.offline.pipeline import Pipeline
 from streams.rank.tier import RankTier
 from streams.settings import Settings
+from streams.state.impressions import shown_to
+from streams.state.shown_items import marked
 
 REPORT_CASES = 50
 
@@ -214,7 +216,10 @@ class SplitPipeline:
             recalled = {candidate.row: candidate for candidate in candidates}
             rows = catalogue.rows(map(item_key, dict.fromkeys(case.shown_items))).tolist()
             candidates = [recalled.get(row) or RecalledCandidate(row, 0.0, {}, None) for row in rows if row >= 0]
-        return AskedCase(case, shopper, met, proposals, candidates, requests.build(case.user, shopper, candidates))
+        request = requests.build(case.user, shopper, candidates)
+        shown = shown_to(record, self._pipeline.state.visit_ms)
+        request = marked(request, () if case.shown_items else shown, shopper.unclicked)
+        return AskedCase(case, shopper, met, proposals, candidates, request)
 
     def _tally(self, asked: AskedCase) -> None:
         """Count what recall finds of the case's targets; of a list that was shown nothing was to be found."""

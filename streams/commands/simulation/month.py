@@ -29,6 +29,7 @@ from streams.models.remote.servers import RerankServers
 from streams.offline.item_vectors import ItemVectors
 from streams.offline.life import DayFigures, Life
 from streams.settings import Settings
+from streams.settings.recommending import Device, Dtype
 from streams.terminal.progress_bar import progress_bar
 from streams.terminal.report import show
 
@@ -71,7 +72,7 @@ def run(simulation: Simulation, to_json: bool) -> None:
     """
     settings = settings_of(simulation.rankers)
     _check(simulation, settings)
-    figures = lives(simulation, settings, quiet=to_json)
+    figures = lives(simulation, settings, Models(), quiet=to_json)
     facts = {
         "days": simulation.days,
         "users": simulation.users,
@@ -99,7 +100,9 @@ def _check(simulation: Simulation, settings: Mapping[str, Settings]) -> None:
         raise InputError("--plot: got no matplotlib, expected it; pip install 'afterclick[bench]'")
 
 
-def lives(simulation: Simulation, settings: Mapping[str, Settings], quiet: bool = True) -> dict[str, list[DayFigures]]:
+def lives(
+    simulation: Simulation, settings: Mapping[str, Settings], models: Models, quiet: bool = True
+) -> dict[str, list[DayFigures]]:
     """Return the days under each ranker. Progress is shown on a terminal.
 
     Parameters
@@ -107,6 +110,8 @@ def lives(simulation: Simulation, settings: Mapping[str, Settings], quiet: bool 
     simulation : Simulation
     settings : mapping of str to Settings
         By name of a ranker.
+    models : Models
+        Where they come from.
     quiet : bool
         Show no progress.
     """
@@ -115,47 +120,42 @@ def lives(simulation: Simulation, settings: Mapping[str, Settings], quiet: bool 
     with progress_bar(quiet) as stage, threadpool_limits(1, "blas"):  # one thread, as in a worker
         stage("Loading the models")
         goods = Assortment(simulation.seed, simulation.days)
-        models = Models(goods)
+        vectors = dict[TextEncoder, ItemVectors]()
         for ranker, one in settings.items():
-            progress = stage(f"{ranker}: {simulation.days} days of {simulation.users:,} users")
-            people = [Person(simulation.seed, number, goods, rates) for number in range(simulation.users)]
+            encoder = models.encoder(one)
+            if encoder not in vectors:
+                vectors[encoder] = ItemVectors(encoder, goods.items)
             with closing(RerankServers(one.ranker, must_answer=True)) as servers:
-                vectors, scorer = models.vectors(one), models.scorer(one, servers)
-                figures[ranker] = Life(one, vectors, scorer, goods, people).run(simulation.days, progress)
+                scorer = models.scorer(one, servers)
+                people = [Person(simulation.seed, number, goods, rates) for number in range(simulation.users)]
+                life = Life(one, vectors[encoder], scorer, goods, people)
+                figures[ranker] = life.run(simulation.days, stage(f"{ranker}: {simulation.days} days"))
     return figures
 
 
 class Models:
-    """Loads each model once, whichever rankers have it.
+    """Loads each model once, whichever lives have it."""
 
-    Parameters
-    ----------
-    goods : Assortment
-        The items that the encoders encode.
-    """
+    def __init__(self) -> None:
+        self._encoders: dict[tuple[str, Device, Dtype], TextEncoder] = {}
+        self._scorers: dict[tuple[str, Device, Dtype], Scorer] = {}
 
-    def __init__(self, goods: Assortment) -> None:
-        self._goods = goods
-        self._vectors: dict[tuple[str, ...], ItemVectors] = {}
-        self._scorers: dict[tuple[str, ...], Scorer] = {}
+    def encoder(self, settings: Settings) -> TextEncoder:
+        """Return the encoder of the settings."""
+        key = (settings.encoder.model, settings.encoder.device, settings.encoder.dtype)
+        if key not in self._encoders:
+            self._encoders[key] = TextEncoder(*key)
+        return self._encoders[key]
 
-    def vectors(self, settings: Settings) -> ItemVectors:
-        """Return the items' vectors."""
-        chosen = settings.encoder
-        key = (chosen.model, chosen.device, chosen.dtype)
-        if key not in self._vectors:
-            self._vectors[key] = ItemVectors(TextEncoder(*key), self._goods.items)
-        return self._vectors[key]
-
-    def scorer(self, settings: Settings, servers: RerankServers) -> Scorer | None:
-        """Return the model of the settings, with a head that learns of its own; None for no model."""
-        chosen = settings.ranker
-        if chosen.model == "none":
+    def scorer(self, settings: Settings, servers: RerankServers | None = None) -> Scorer | None:
+        """Return the model of the settings, with a head that learns and explores by itself; None for no model."""
+        ranker = settings.ranker
+        if ranker.model == "none":
             return None
-        key = (chosen.model, chosen.device, chosen.dtype)
+        key = (ranker.model, ranker.device, ranker.dtype)
         if key not in self._scorers:
             self._scorers[key] = load_scorer(*key, connect=servers)
-        scorer = copy.copy(self._scorers[key])  # all copies share the base, which does not change
+        scorer = copy.copy(self._scorers[key])  # the base, which does not change, is that of all copies
         if isinstance(scorer, FusedScorer):
-            scorer.start(chosen.learn, chosen.explore > 0)
+            scorer.start(ranker.learn, ranker.explore > 0)
         return scorer

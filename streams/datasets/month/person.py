@@ -28,7 +28,7 @@ PLEASURE_CLICKS = 1.0
 """Clicks per list at which a visit is two thirds of a pleasure."""
 LISTS, GOES_ON = 3, 0.6
 """Lists of a visit at most, and the probability that another is looked at after one with a click."""
-PAST_DAYS = 6
+PAST_DAYS = 12
 """Before the first day each person finds an item elsewhere on so many days, so nobody is unknown; chosen by us."""
 NEVER_AGAIN = 99.0
 MEAN_DWELL_S, DWELL_SPREAD = 45.0, 0.5

@@ -65,7 +65,7 @@ class Rates:
     satiation_half_life_days: float = 2.0
     fatigue: float = 0.6
     fatigue_half_life_days: float = 7.0
-    consumed: float = 1.5
+    consumed: float = 2.5
     strangeness: float = 0.7
     discovery: float = 2.0
     trust_rate: float = 0.15
