@@ -33,7 +33,7 @@ def draw(users: int, figures: Mapping[str, Sequence[DayFigures]], path: Path) ->
             style = "-" if place < len(COLOURS) else "--"
             axes.plot(range(1, len(days) + 1), values, style, color=COLOURS[place % len(COLOURS)], label=ranker)
         axes.set(title=heading, xlabel="day")
-        axes.set_ylim(bottom=0, top=users if measure == "people" else None)
+        axes.set_ylim(bottom=0, top=1.05 * users if measure == "people" else None)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=True, alpha=0.3)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(figures))
