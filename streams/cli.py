@@ -28,6 +28,7 @@ try:
     from streams.commands.model_commands import compress, evaluate, train
     from streams.commands.of_files import OfFiles
     from streams.commands.options import ANY_ID, Config, Json, Web
+    from streams.commands.simulation.command import simulate
     from streams.commands.user_commands import forget, preferences, recommend
     from streams.settings import PREFIX, Settings, SettingsError, load
     from streams.settings.settings import environment
@@ -179,7 +180,7 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     raise typer.Exit(0 if all(check.ok for check in checks) else 1)
 
 
-for command in (schema, settings, topics, plan, bench):
+for command in (schema, settings, topics, plan, bench, simulate):
     app.command()(command)
 for of_files in (evaluate, train, compress, embed_images, export):
     app.command(cls=OfFiles)(of_files)
