@@ -12,14 +12,14 @@ import pytest
 from streams.commands import policy_evaluation
 from streams.commands.evaluate import Evaluation
 from streams.commands.recorded_events import event_log
-from streams.commands.simulation.month import Models, Simulation, lives
+from streams.commands.simulation.month import Models
 from streams.commands.simulation.rankers import settings_of
 from streams.contracts import Impression, Purchase
 from streams.datasets.month.assortment import Assortment
 from streams.datasets.month.person import Person
 from streams.datasets.month.rates import Rates
 from streams.offline.item_vectors import ItemVectors
-from streams.offline.life import DayFigures, Life
+from streams.offline.life import Life
 from streams.settings import Settings
 
 pytestmark = pytest.mark.field
