@@ -10,10 +10,12 @@ from collections.abc import Callable
 from streams import metric_labels
 
 PROTOCOLS = ("leave-one-out", "next-basket", "time-split", "prequential", "impressions")
-DATASETS = ("online-retail", "generated-shop", "search-shop", "knowledge-shop", "seller-shop")
+DATASETS = ("online-retail", "generated-shop", "search-shop", "wish-shop", "knowledge-shop", "seller-shop")
 LOSSES = ("softmax", "ranknet", "lambdarank")
 FORMS = ("packed", "cross")
 MODELS = ("default", "none")
+RANKERS = ("greedy", "careful")
+"""The built-in rankers of a simulation, which has both by default."""
 CARDS = ("L4", "A10G", "L40S", "A100", "H100")
 BENCHES = (
     "pipeline",
