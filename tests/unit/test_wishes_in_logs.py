@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def log_of(folder: Path, *wishes: dict[str, Any]) -> EventLog:
     ]
     items = [{"item_id": title, "title": title} for title in ITEMS]
     paths = {}
-    for topic, records in {"items": items, "clicks": clicks, "preferences": wishes}.items():
+    recorded: dict[str, Sequence[dict[str, Any]]] = {"items": items, "clicks": clicks, "preferences": wishes}
+    for topic, records in recorded.items():
         paths[topic] = folder / f"{topic}.jsonl"
         paths[topic].write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return read_files(topic_files(paths))
