@@ -24,7 +24,7 @@ from ranker.rules.reading import read
 from ranker.score import Scorer
 from streams.contracts import Click, Feedback, Impression, Purchase, Recommendations, Trigger
 from streams.datasets.month.assortment import CURRENCY, Assortment
-from streams.datasets.month.person import GOES_ON, LISTS, PAST_DAYS, Choice, Person, Visit
+from streams.datasets.month.person import GOES_ON, LISTS, PAST_DAYS, ItemChoice, Person, DayVisit
 from streams.datasets.worlds.steps import DAY_MS, HOUR_MS, SECOND_MS, START_MS
 from streams.offline.pipeline import Pipeline
 from streams.receive.user_events import type_of
@@ -67,7 +67,7 @@ class DayFigures(NamedTuple):
 
 
 @dataclass
-class Tally:
+class VisitTally:
     """What came of a visit; `worth` is that of its clicks to the person."""
 
     lists: list[Recommendations] = field(default_factory=list)
@@ -152,9 +152,9 @@ class Life:
                 past += self._events(person, person.find(visit, 0), _ms(day, visit.hour), f"{day}")
             self._take(past)
 
-    def _visit(self, visit: Visit, person: Person, day: int) -> Tally:
+    def _visit(self, visit: DayVisit, person: Person, day: int) -> VisitTally:
         """One visit: something brings the person, each click brings a new list, and one without a click ends it."""
-        tally, now_ms = Tally(), _ms(day, visit.hour)
+        tally, now_ms = VisitTally(), _ms(day, visit.hour)
         event = self._take(self._events(person, person.find(visit, day), now_ms, f"{day}"))
         for number in range(LISTS):
             list_ = self._list(event)
@@ -176,7 +176,7 @@ class Life:
         return tally
 
     def _events(
-        self, person: Person, choice: Choice, now_ms: int, name: str, list_id: str | None = None
+        self, person: Person, choice: ItemChoice, now_ms: int, name: str, list_id: str | None = None
     ) -> list[Click]:
         """Return a click, and the purchase after it if there is one."""
         item, dwell_ms = self._goods.items[choice.item], int(choice.dwell_s * SECOND_MS)
@@ -217,7 +217,7 @@ class Life:
         note_shown(self._pipeline.state.users, person.user_id, [shown], self._pipeline.state.decay)
         self.log.append(shown)
 
-    def _figures(self, visits: Sequence[Tally]) -> DayFigures:
+    def _figures(self, visits: Sequence[VisitTally]) -> DayFigures:
         lists = [list_ for visit in visits for list_ in visit.lists]
         scores = [score for visit in visits if (score := visit.lists[-1].satisfaction) is not UNSET]
         return DayFigures(
