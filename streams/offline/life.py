@@ -24,7 +24,7 @@ from ranker.rules.reading import read
 from ranker.score import Scorer
 from streams.contracts import Click, Feedback, Impression, Purchase, Recommendations, Trigger
 from streams.datasets.month.assortment import CURRENCY, Assortment
-from streams.datasets.month.person import GOES_ON, LISTS, PAST_DAYS, ItemChoice, Person, DayVisit
+from streams.datasets.month.person import GOES_ON, LISTS, PAST_DAYS, DayVisit, ItemChoice, Person
 from streams.datasets.worlds.steps import DAY_MS, HOUR_MS, SECOND_MS, START_MS
 from streams.offline.pipeline import Pipeline
 from streams.receive.user_events import type_of
