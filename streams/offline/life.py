@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from math import nan
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
+from encoders.event_time import milliseconds
 from encoders.text.vector_store import Encoder
 from ranker.progress import Progress
 from ranker.recall.trained import TrainedRecall
@@ -23,7 +24,7 @@ from ranker.rules.reading import read
 from ranker.score import Scorer
 from streams.contracts import Click, Feedback, Impression, Purchase, Recommendations, Trigger
 from streams.datasets.month.assortment import CURRENCY, Assortment
-from streams.datasets.month.person import GOES_ON, LISTS, PAST_DAYS, Choice, Person, Visit
+from streams.datasets.month.person import GOES_ON, LISTS, PAST_DAYS, DayVisit, ItemChoice, Person
 from streams.datasets.worlds.steps import DAY_MS, HOUR_MS, SECOND_MS, START_MS
 from streams.offline.pipeline import Pipeline
 from streams.receive.user_events import type_of
@@ -51,6 +52,8 @@ class DayFigures(NamedTuple):
     score : float
         Mean satisfaction of those who came, as their last list says it (`encoders.signals.satisfaction`); NaN if nobody
         came.
+    degraded : int
+        Lists that were made without a model.
     """
 
     people: int
@@ -60,10 +63,11 @@ class DayFigures(NamedTuple):
     purchases: int
     diversity: float
     score: float
+    degraded: int = 0
 
 
 @dataclass
-class Tally:
+class VisitTally:
     """What came of a visit; `worth` is that of its clicks to the person."""
 
     lists: list[Recommendations] = field(default_factory=list)
@@ -131,24 +135,27 @@ class Life:
     def _put_items(self, day: int) -> None:
         there = self._goods.there(day)
         items = self._goods.items[self._there : there]
-        for item in items if self._rules is not None else ():
-            self._rules.put(item)
+        if self._rules is not None:
+            for item in items:
+                self._rules.put(item)
         self._pipeline.put_items(items, START_MS + day * DAY_MS)
         self._pipeline.ranking.prepare(items)
         self._there = there
 
     def _remember(self) -> None:
         """Take in what people did before the first day."""
-        for day in range(1 - PAST_DAYS, 1):
-            for person in self._people:
+        for person in self._people:
+            past: list[Click] = []
+            for day in range(1 - PAST_DAYS, 1):
                 person.begin_day(day)
                 visit = person.chance(day)
-                self._take(person, person.find(visit, 0), _ms(day, visit.hour), f"{day}")
+                past += self._events(person, person.find(visit, 0), _ms(day, visit.hour), f"{day}")
+            self._take(past)
 
-    def _visit(self, visit: Visit, person: Person, day: int) -> Tally:
+    def _visit(self, visit: DayVisit, person: Person, day: int) -> VisitTally:
         """One visit: something brings the person, each click brings a new list, and one without a click ends it."""
-        tally, now_ms = Tally(), _ms(day, visit.hour)
-        event = self._take(person, person.find(visit, day), now_ms, f"{day}")
+        tally, now_ms = VisitTally(), _ms(day, visit.hour)
+        event = self._take(self._events(person, person.find(visit, day), now_ms, f"{day}"))
         for number in range(LISTS):
             list_ = self._list(event)
             tally.lists.append(list_)
@@ -159,7 +166,8 @@ class Life:
             tally.worth += worth
             for choice in choices:
                 now_ms += int(choice.dwell_s * SECOND_MS)
-                event = self._take(person, choice, now_ms, f"{day}-{number}-{choice.item}", list_.list_id)
+                name = f"{day}-{number}-{choice.item}"
+                event = self._take(self._events(person, choice, now_ms, name, list_.list_id))
             tally.clicks += len(choices)
             tally.purchases += sum(choice.is_bought for choice in choices)
             if not choices or visit.goes_on[number] >= GOES_ON:
@@ -167,26 +175,32 @@ class Life:
         person.end_visit(tally.worth, len(tally.lists))
         return tally
 
-    def _take(self, person: Person, choice: Choice, now_ms: int, name: str, list_id: str | None = None) -> Click:
-        """Let the state tier take in a click, and the purchase after it. Returns the last of both."""
+    def _events(
+        self, person: Person, choice: ItemChoice, now_ms: int, name: str, list_id: str | None = None
+    ) -> list[Click]:
+        """Return a click, and the purchase after it if there is one."""
         item, dwell_ms = self._goods.items[choice.item], int(choice.dwell_s * SECOND_MS)
-        common = {"user_id": person.user_id, "item_id": item.item_id, "list_id": list_id}
-        events = [Click(event_id=name, timestamp=now_ms, dwell_ms=dwell_ms, **common)]
-        if choice.is_bought:
-            events.append(
-                Purchase(event_id=f"{name}-buys", timestamp=now_ms + 1, price=item.price, currency=CURRENCY, **common)
-            )
-        self._pipeline.state.accept(person.user_id, events)
-        self._feedback.setdefault(person.user_id, []).extend(filter(None, map(self._pipeline.state.choice, events)))
+        common: dict[str, Any] = {"user_id": person.user_id, "item_id": item.item_id, "list_id": list_id}
+        click = Click(event_id=name, timestamp=now_ms, dwell_ms=dwell_ms, **common)
+        if not choice.is_bought:
+            return [click]
+        common |= {"price": item.price, "currency": CURRENCY}
+        return [click, Purchase(event_id=f"{name}-buys", timestamp=now_ms + 1, **common)]
+
+    def _take(self, events: Sequence[Click]) -> Click:
+        """Let the state tier take in events of one person. Returns the last one."""
+        state, user_id = self._pipeline.state, events[-1].user_id
+        state.accept(user_id, events)
+        self._feedback.setdefault(user_id, []).extend(filter(None, map(state.choice, events)))
         self.log += events
         return events[-1]
 
     def _list(self, event: Click) -> Recommendations:
         """Make the list that an event causes."""
+        now_ms, feedback = milliseconds(event.timestamp), self._feedback.pop(event.user_id, [])
         trigger = Trigger(event_id=event.event_id, type=type_of(event))
-        feedback = self._feedback.pop(event.user_id, [])
-        request = self._pipeline.state.request(event.user_id, trigger, event.timestamp, feedback)
-        return self._pipeline.ranking.rank([request], event.timestamp)[0]
+        request = self._pipeline.state.request(event.user_id, trigger, now_ms, feedback)
+        return self._pipeline.ranking.rank([request], now_ms)[0]
 
     def _show(self, person: Person, list_: Recommendations, now_ms: int, name: str) -> None:
         """Say what was in view."""
@@ -203,7 +217,7 @@ class Life:
         note_shown(self._pipeline.state.users, person.user_id, [shown], self._pipeline.state.decay)
         self.log.append(shown)
 
-    def _figures(self, visits: Sequence[Tally]) -> DayFigures:
+    def _figures(self, visits: Sequence[VisitTally]) -> DayFigures:
         lists = [list_ for visit in visits for list_ in visit.lists]
         scores = [score for visit in visits if (score := visit.lists[-1].satisfaction) is not UNSET]
         return DayFigures(
@@ -214,6 +228,7 @@ class Life:
             purchases=sum(visit.purchases for visit in visits),
             diversity=_mean([self._diversity(list_) for list_ in lists]),
             score=_mean(scores),
+            degraded=sum(list_.degraded is not None for list_ in lists),
         )
 
     def _diversity(self, list_: Recommendations) -> float:

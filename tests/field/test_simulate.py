@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import msgspec
 import pytest
@@ -12,20 +13,22 @@ import pytest
 from streams.commands import policy_evaluation
 from streams.commands.evaluate import Evaluation
 from streams.commands.recorded_events import event_log
-from streams.commands.simulation.month import Models
+from streams.commands.simulation.month import LoadedModels, Simulation, lives
 from streams.commands.simulation.rankers import settings_of
 from streams.contracts import Impression, Purchase
 from streams.datasets.month.assortment import Assortment
 from streams.datasets.month.person import Person
 from streams.datasets.month.rates import Rates
 from streams.offline.item_vectors import ItemVectors
-from streams.offline.life import Life
+from streams.offline.life import DayFigures, Life
 from streams.settings import Settings
 
 pytestmark = pytest.mark.field
 
 CANDIDATES = 40
 """Of a request, in place of 100: the lists take half the time."""
+SEED = 7
+Month = Mapping[str, Sequence[DayFigures]]
 PEOPLE, DAYS = 200, 3
 """Of the log for the off-policy estimate."""
 
@@ -39,11 +42,43 @@ def rankers() -> Mapping[str, Settings]:
 
 
 @pytest.fixture(scope="module")
-def models() -> Models:
-    return Models()
+def models() -> LoadedModels:
+    return LoadedModels()
 
 
-def log_of_exploring(settings: Settings, models: Models, seed: int, folder: Path) -> dict[str, list[Path]]:
+def month(rankers: Mapping[str, Settings], models: LoadedModels, users: int, days: int, boredom: bool = True) -> Month:
+    return lives(Simulation(days, users, SEED, [*rankers], boredom), rankers, models)
+
+
+def clicks(days: Sequence[DayFigures]) -> int:
+    return sum(day.clicks for day in days)
+
+
+def test_care_keeps_more_of_the_users_whom_repetition_bores(
+    rankers: Mapping[str, Settings], models: LoadedModels
+) -> None:
+    lived = month(rankers, models, users=24, days=30)
+    greedy, careful = lived["greedy"], lived["careful"]
+    assert careful[-1].people >= 1.1 * greedy[-1].people
+    assert clicks(careful) >= 1.1 * clicks(greedy)
+    assert fmean(day.diversity for day in careful[:3]) > fmean(day.diversity for day in greedy[:3])
+
+
+@pytest.mark.parametrize("boredom", [True, False])
+def test_care_costs_hardly_a_click_on_the_first_day(
+    rankers: Mapping[str, Settings], models: LoadedModels, boredom: bool
+) -> None:
+    lived = month(rankers, models, users=120, days=1, boredom=boredom)
+    assert clicks(lived["careful"]) >= 0.95 * clicks(lived["greedy"])
+
+
+def test_care_loses_nothing_where_nothing_bores(rankers: Mapping[str, Settings], models: LoadedModels) -> None:
+    lived = month(rankers, models, users=16, days=15, boredom=False)
+    assert lived["careful"][-1].people >= 0.95 * lived["greedy"][-1].people
+    assert clicks(lived["careful"]) >= 0.95 * clicks(lived["greedy"])
+
+
+def log_of_exploring(settings: Settings, models: LoadedModels, seed: int, folder: Path) -> dict[str, list[Path]]:
     """The files of three days' log of the greedy ranker that explores half of its places."""
     ranker = settings.ranker.model_copy(update={"explore": 0.5, "explore_max_loss": 0.99})
     exploring = settings.model_copy(update={"ranker": ranker})
@@ -65,7 +100,11 @@ def log_of_exploring(settings: Settings, models: Models, seed: int, folder: Path
 
 
 def test_the_log_of_three_days_tells_which_is_better(
-    rankers, models, tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rankers: Mapping[str, Settings],
+    models: LoadedModels,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     files = log_of_exploring(rankers["greedy"], models, 7, tmp_path)
     log = event_log(files, (None, None, None, False), None, rankers["greedy"])

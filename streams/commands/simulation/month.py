@@ -72,7 +72,7 @@ def run(simulation: Simulation, to_json: bool) -> None:
     """
     settings = settings_of(simulation.rankers)
     _check(simulation, settings)
-    figures = lives(simulation, settings, Models(), quiet=to_json)
+    figures = lives(simulation, settings, LoadedModels(), quiet=to_json)
     facts = {
         "days": simulation.days,
         "users": simulation.users,
@@ -101,7 +101,7 @@ def _check(simulation: Simulation, settings: Mapping[str, Settings]) -> None:
 
 
 def lives(
-    simulation: Simulation, settings: Mapping[str, Settings], models: Models, quiet: bool = True
+    simulation: Simulation, settings: Mapping[str, Settings], models: LoadedModels, quiet: bool = True
 ) -> dict[str, list[DayFigures]]:
     """Return the days under each ranker. Progress is shown on a terminal.
 
@@ -110,7 +110,7 @@ def lives(
     simulation : Simulation
     settings : mapping of str to Settings
         By name of a ranker.
-    models : Models
+    models : LoadedModels
         Where they come from.
     quiet : bool
         Show no progress.
@@ -133,7 +133,7 @@ def lives(
     return figures
 
 
-class Models:
+class LoadedModels:
     """Loads each model once, whichever lives have it."""
 
     def __init__(self) -> None:

@@ -21,7 +21,9 @@ Figures = Mapping[str, Sequence[DayFigures]]
 
 def totals(days: Sequence[DayFigures]) -> dict[str, float]:
     """Return the figures of a whole month: sums, and means weighted by lists and visits."""
-    sums = {name: sum(getattr(day, name) for day in days) for name in ("visits", "lists", "clicks", "purchases")}
+    sums = {
+        name: sum(getattr(day, name) for day in days) for name in ("visits", "lists", "clicks", "purchases", "degraded")
+    }
     return {
         "kept": days[-1].people,
         "first_day_clicks": days[0].clicks,
@@ -62,9 +64,11 @@ def _whole(title: str, figures: Figures) -> Report:
         "diversity": "diversity",
         "score": "score",
     }
-    report = Report((Field("ranker"), *(Field(heading, number=True) for heading in columns.values())), title)
-    for ranker, days in figures.items():
-        found = totals(days)
+    months = {ranker: totals(days) for ranker, days in figures.items()}
+    without = [f"{found['degraded']:,} of {ranker}" for ranker, found in months.items() if found["degraded"]]
+    caption = f"lists without a model: {', '.join(without)}" if without else ""
+    report = Report((Field("ranker"), *(Field(heading, number=True) for heading in columns.values())), title, caption)
+    for ranker, found in months.items():
         report.add(ranker, *(_cell(name, found[name]) for name in columns))
     return report
 

@@ -38,7 +38,7 @@ _PAST, _DRIFT, _DAY = 1, 2, 3
 Floats = npt.NDArray[np.float64]
 
 
-class Choice(NamedTuple):
+class ItemChoice(NamedTuple):
     """What a person did with an item.
 
     Attributes
@@ -55,7 +55,7 @@ class Choice(NamedTuple):
     is_bought: bool = False
 
 
-class Visit(NamedTuple):
+class DayVisit(NamedTuple):
     """Chance in a visit: numbers between 0 and 1.
 
     Attributes
@@ -123,16 +123,16 @@ class Person:
             self._endurance -= rates.leaving * exp(-rates.leaving_slope * (self.trust - TRUST))
         self.is_gone = self.is_gone or self._endurance < 0
 
-    def comes(self, day: int) -> Visit | None:
+    def comes(self, day: int) -> DayVisit | None:
         """Return the visit of a day, if the person comes: the likelier, the more they trust."""
         visit = self.chance(day)
         return visit if not self.is_gone and visit.coming < self._pace * self.trust / TRUST else None
 
-    def chance(self, day: int) -> Visit:
+    def chance(self, day: int) -> DayVisit:
         """Return the visit of a day, whether or not the person comes."""
         rng = np.random.default_rng([*self._key, _DAY, PAST_DAYS + day])
         coming, hour, *goes_on = rng.random(2 + LISTS).tolist()
-        return Visit(coming, 8 + 14 * hour, goes_on, rng.random((len(self._goods.items), 2 + 2 * LISTS)))
+        return DayVisit(coming, 8 + 14 * hour, goes_on, rng.random((len(self._goods.items), 2 + 2 * LISTS)))
 
     def log_odds(self, item: int | slice) -> Floats:
         """Return the log-odds of a click on items that the person looks at now."""
@@ -149,28 +149,28 @@ class Person:
             - NEVER_AGAIN * self._bought[item]
         )
 
-    def find(self, visit: Visit, day: int) -> Choice:
+    def find(self, visit: DayVisit, day: int) -> ItemChoice:
         """Return what brings the person: an item that they found elsewhere, of a topic that they know."""
         there = slice(0, self._goods.there(day))
         wanted = self.log_odds(there) - NEVER_AGAIN * ~self._known[self._goods.topic[there]]
         item = int(np.argmax(wanted - np.log(-np.log(visit.items[there, 0]))))  # Gumbel's way to draw by odds
         self._consume(item)
-        return Choice(item, self._dwell(visit, item, 0.5))
+        return ItemChoice(item, self._dwell(visit, item, 0.5))
 
-    def read(self, visit: Visit, number: int, shown: Sequence[int]) -> tuple[list[Choice], float]:
+    def read(self, visit: DayVisit, number: int, shown: Sequence[int]) -> tuple[list[ItemChoice], float]:
         """Read a list from the top, and click. Returns the choices, and how many clicks they are worth to the person.
 
         Place k is looked at with the probability `1 / log2(k + 1)`: the position-based model (Craswell et al. 2008).
 
         Parameters
         ----------
-        visit : Visit
+        visit : DayVisit
         number : int
             Of the list in the visit, from 0.
         shown : sequence of int
             Indices of items, rank 1 first.
         """
-        choices, worth = list[Choice](), 0.0
+        choices, worth = list[ItemChoice](), 0.0
         for place, item in enumerate(shown, 1):
             looks, clicks = visit.items[item, 2 + 2 * number : 4 + 2 * number]
             if looks >= 1 / log2(place + 1):
@@ -183,7 +183,7 @@ class Person:
             worth += 1.0 if self._known[self._goods.topic[item]] else self._rates.discovery
             self._consume(item)
             self._bought[item] = is_bought = bool(visit.items[item, 1] < self._rates.buying)
-            choices.append(Choice(item, self._dwell(visit, item, chance), is_bought))
+            choices.append(ItemChoice(item, self._dwell(visit, item, chance), is_bought))
         return choices, worth
 
     def end_visit(self, worth: float, lists: int) -> None:
@@ -196,7 +196,7 @@ class Person:
         self._satiation[self._goods.topic[item]] += 1
         self._consumed[item] = True
 
-    def _dwell(self, visit: Visit, item: int, chance: float) -> float:
+    def _dwell(self, visit: DayVisit, item: int, chance: float) -> float:
         """Seconds: the longer, the more the person likes it."""
         luck = log(max(1e-9, visit.items[item, 1])) + 1  # mean 0, standard deviation 1
         return MEAN_DWELL_S * (0.4 + 1.2 * chance) * exp(DWELL_SPREAD * max(-2.0, luck))
