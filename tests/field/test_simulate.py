@@ -29,7 +29,7 @@ CANDIDATES = 40
 """Of a request, in place of 100: the lists take half the time."""
 SEED = 7
 Month = Mapping[str, Sequence[DayFigures]]
-PEOPLE, DAYS = 200, 3
+PEOPLE, DAYS = 120, 3
 """Of the log for the off-policy estimate."""
 
 
@@ -80,7 +80,7 @@ def test_care_loses_nothing_where_nothing_bores(rankers: Mapping[str, Settings],
 
 def log_of_exploring(settings: Settings, models: LoadedModels, seed: int, folder: Path) -> dict[str, list[Path]]:
     """The files of three days' log of the greedy ranker that explores half of its places."""
-    ranker = settings.ranker.model_copy(update={"explore": 0.5, "explore_max_loss": 0.99})
+    ranker = settings.ranker.model_copy(update={"explore": 0.5, "explore_max_loss": 0.99, "learn": False})
     exploring = settings.model_copy(update={"ranker": ranker})
     goods = Assortment(seed, DAYS)
     people = [Person(seed, number, goods, Rates()) for number in range(PEOPLE)]
