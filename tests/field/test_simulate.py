@@ -86,7 +86,7 @@ def log_of_exploring(settings: Settings, models: LoadedModels, seed: int, folder
     people = [Person(seed, number, goods, Rates()) for number in range(PEOPLE)]
     life = Life(exploring, ItemVectors(models.encoder(exploring), goods.items), models.scorer(exploring), goods, people)
     life.run(DAYS, lambda *_: None)
-    by_topic = {
+    by_topic: dict[str, Sequence[msgspec.Struct]] = {
         "items": goods.items,
         "impressions": [one for one in life.log if isinstance(one, Impression)],
         "purchases": [one for one in life.log if isinstance(one, Purchase)],
