@@ -99,12 +99,12 @@ def worker(
 
     Runs until SIGTERM or Ctrl-C, and then finishes the work in flight.
     """
-    from streams.models import child
+    from streams.models.child import ChildProcess
 
     settings = _begin(config, f"worker, role {role.value}")
     encoder = settings.encoder if role is not Role.rank else None
     ranker = settings.ranker if role is not Role.state else None
-    process = child.spawn(with_models=bool(encoder or (ranker and ranker.is_loaded)))  # before all other imports
+    process = ChildProcess(with_models=bool(encoder or (ranker and ranker.is_loaded)))  # before all other imports
 
     from encoders.text import vector_store
     from streams.rank.serving import Serving

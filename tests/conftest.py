@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on shared cores more threads wait for each other
+# A broker that lives for a minute spends half of its processor time on compiling itself well.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of the hundreds of processes compiles all modules anew
 
 import hypothesis
 import pytest
@@ -24,6 +28,7 @@ from streams.testing.apache_kafka import ApacheKafka
 from streams.testing.embedded import EmbeddedRedis, EmbeddedUnavailable, free_port
 from tests.client import Client
 
+sys.dont_write_bytecode = False  # for those processes
 hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is slow
 hypothesis.settings.load_profile("tests")
 MARKED_FOLDERS = ("integration", "field", "faults")

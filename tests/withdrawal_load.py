@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from streams.settings import KafkaSettings, MetricsSettings, RedisSettings, Settings, TablesSettings
@@ -57,7 +58,10 @@ class Workers:
         self.running = running
 
     def total(self, name: str) -> float:
-        return sum(one.total(name) for one in self.running)
+        """Sum a metric. Each worker is asked for it alone: to render all of them takes a worker 10 ms."""
+        texts = [one.get(f"/metrics?name[]={name}")[1] for one in self.running]
+        families = [family for text in texts for family in text_string_to_metric_families(text)]
+        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
 
     def wait(self, name: str, value: float) -> None:
         until(lambda: self.total(name) >= value, 600)

@@ -15,9 +15,8 @@ from typing import NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from encoders.events.entries import Event
-from encoders.events.shown_lists import SeenList
 from encoders.events.types import FULL
+from ranker.evaluation.signs import Sign
 
 NONE = -1
 """The code of a basket or list that the event does not name."""
@@ -52,30 +51,6 @@ class Interaction(NamedTuple):
     basket: str | None = None
     list_id: str | None = None
     strength: int = FULL
-
-
-class Sign(NamedTuple):
-    """What else a user did: an event that says that an item is not wanted, or a search; or a list that was shown.
-
-    It is no case and no target.
-
-    Attributes
-    ----------
-    time_ms : int
-    user : str
-    event : Event, optional
-    shown : SeenList, optional
-    """
-
-    time_ms: int
-    user: str
-    event: Event | None = None
-    shown: SeenList | None = None
-
-    @property
-    def order(self) -> tuple[int, str, int]:
-        """By what signs are sorted."""
-        return self.time_ms, self.user, self.event.item if self.event else self.shown.id if self.shown else 0
 
 
 class Names(NamedTuple):

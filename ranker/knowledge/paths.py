@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ranker.knowledge.edges import GatheredEdges
+from ranker.knowledge.edges import Codes, GatheredEdges
 from ranker.knowledge.graph import KnowledgeGraph
 from ranker.knowledge.walk import MAX_EDGES, MAX_FAN_OUT, Walk, index_in
 
@@ -78,10 +78,9 @@ def best_paths(
         return found
     arrivals = _Arrivals(graph, walk)
     known = np.flatnonzero(nodes >= 0)
-    for index, edge in zip(known.tolist(), arrivals.best(nodes[known], nodes[known]).tolist(), strict=True):
-        if edge >= 0:
-            found[index] = arrivals.path(edge)
-    missing = np.array([index for index in known.tolist() if found[index] is None], np.intp)
+    direct = arrivals.best(nodes[known], nodes[known])
+    arrivals.tell(known[direct >= 0], direct[direct >= 0], [], found)
+    missing = known[direct < 0]
     edges = walk.edges_of(nodes[missing])
     _over_one(graph, walk, arrivals, nodes, missing, edges, found)
     wanted = [found[index] is None and not (at_most_two and at_most_two[index]) for index in missing.tolist()]
@@ -110,14 +109,19 @@ class _Arrivals:
         if not len(self.nodes):
             return np.full(len(nodes), -1)
         index = index_in(self._graph, self.nodes, nodes)
-        best = np.where(index >= 0, self._best[index], -1)
-        begins_there = (best >= 0) & (self._walk.starts[self.edges.origin[best]] == not_from)
-        return np.where(begins_there, self._second[index], best)
+        reached = np.flatnonzero(index >= 0)
+        at, edges = index[reached], np.full(len(nodes), -1)
+        best = self._best[at]
+        begins_there = self._walk.starts[self.edges.origin[best]] == not_from[reached]
+        edges[reached] = np.where(begins_there, self._second[at], best)
+        return edges
 
-    def path(self, edge: int, *more: Step) -> Path:
-        """The path over one of the edges, and on."""
-        first = _step(self._graph, int(self.edges.codes[edge]), int(self.edges.targets[edge]))
-        return Path(self._walk.keys[int(self.edges.origin[edge])], (first, *more))
+    def tell(self, indices: Indices, first: Indices, more: list[list[Step]], found: list[Path | None]) -> None:
+        """Write paths to `found`: of each of these indices the edge that it begins with, and its further steps."""
+        starts = [self._walk.keys[origin] for origin in self.edges.origin[first].tolist()]
+        steps = zip(_steps(self._graph, self.edges.codes[first], self.edges.targets[first]), *more, strict=True)
+        for index, start, taken in zip(indices.tolist(), starts, steps, strict=True):
+            found[index] = Path(start, taken)
 
 
 def _over_one(
@@ -132,13 +136,13 @@ def _over_one(
     """Find paths of two steps: over a node that both have."""
     candidates = nodes[missing][edges.origin]
     first = arrivals.best(edges.targets, candidates)
-    degrees = graph.edges.degree[edges.targets]
-    usable = np.flatnonzero((first >= 0) & (degrees <= MAX_FAN_OUT))
-    shares = walk.left(edges.codes[usable], arrivals.shares[first[usable]] / degrees[usable])
-    for edge in _best_of_each(edges.origin[usable], shares, usable):
-        index = int(missing[edges.origin[edge]])
-        last = _step(graph, int(edges.codes[edge]) ^ 1, int(nodes[index]))
-        found[index] = arrivals.path(int(first[edge]), last)
+    reached = np.flatnonzero(first >= 0)
+    degrees = graph.edges.degree[edges.targets[reached]]
+    usable = reached[degrees <= MAX_FAN_OUT]
+    shares = arrivals.shares[first[usable]] / degrees[degrees <= MAX_FAN_OUT]
+    best = _best_of_each(edges.origin[usable], walk.left(edges.codes[usable], shares), usable)
+    last = _steps(graph, edges.codes[best] ^ 1, candidates[best])
+    arrivals.tell(missing[edges.origin[best]], first[best], [last], found)
 
 
 def _over_two(
@@ -155,25 +159,24 @@ def _over_two(
     degrees = graph.edges.degree[edges.targets]
     usable = np.flatnonzero((second > 0) & (degrees <= MAX_FAN_OUT))
     usable = usable[np.argsort(-second[usable] / degrees[usable], kind="stable")]
-    usable = usable[np.cumsum(degrees[usable]) <= MAX_EDGES]
+    usable = np.sort(usable[np.cumsum(degrees[usable]) <= MAX_EDGES])
     middle = walk.gather(edges.targets[usable])
     last_edge = usable[middle.origin]
     candidates = nodes[missing][edges.origin[last_edge]]
     near = edges.targets[last_edge]
     first = arrivals.best(middle.targets, candidates)
-    begins = np.where(first >= 0, walk.starts[arrivals.edges.origin[first]], -1) if len(arrivals.nodes) else first
-    far_degrees = graph.edges.degree[middle.targets]
-    kept = np.flatnonzero(
-        (first >= 0) & (begins != near) & (middle.targets != candidates) & (far_degrees <= MAX_FAN_OUT)
-    )
-    shares = arrivals.shares[first[kept]] / far_degrees[kept] / graph.edges.degree[near[kept]]
-    shares = walk.left(edges.codes[last_edge[kept]], walk.left(middle.codes[kept], shares))
-    for chosen in _best_of_each(edges.origin[last_edge[kept]], shares, kept):
-        edge = int(last_edge[chosen])
-        index = int(missing[edges.origin[edge]])
-        over = _step(graph, int(middle.codes[chosen]) ^ 1, int(near[chosen]))
-        last = _step(graph, int(edges.codes[edge]) ^ 1, int(nodes[index]))
-        found[index] = arrivals.path(int(first[chosen]), over, last)
+    reached = np.flatnonzero(first >= 0)
+    begins = walk.starts[arrivals.edges.origin[first[reached]]]
+    far_degrees = graph.edges.degree[middle.targets[reached]]
+    simple = (begins != near[reached]) & (middle.targets[reached] != candidates[reached])
+    usable = reached[simple & (far_degrees <= MAX_FAN_OUT)]
+    degrees = graph.edges.degree[middle.targets[usable]] * graph.edges.degree[near[usable]].astype(np.float64)
+    shares = walk.left(middle.codes[usable], arrivals.shares[first[usable]] / degrees)
+    shares = walk.left(edges.codes[last_edge[usable]], shares)
+    best = _best_of_each(edges.origin[last_edge[usable]], shares, usable)
+    over = _steps(graph, middle.codes[best] ^ 1, near[best])
+    last = _steps(graph, edges.codes[last_edge[best]] ^ 1, candidates[best])
+    arrivals.tell(missing[edges.origin[last_edge[best]]], first[best], [over, last], found)
 
 
 def _some(edges: GatheredEdges, wanted: npt.NDArray[np.bool_]) -> GatheredEdges:
@@ -181,13 +184,21 @@ def _some(edges: GatheredEdges, wanted: npt.NDArray[np.bool_]) -> GatheredEdges:
     return GatheredEdges(edges.origin[kept], edges.targets[kept], edges.codes[kept])
 
 
-def _best_of_each(of: Indices, shares: Floats, values: Indices) -> list[int]:
-    """For each number in `of` the value with the largest share; of equals the first."""
-    order = np.lexsort((np.arange(len(of)), -shares, of))
-    first = np.flatnonzero(np.diff(of[order], prepend=-1))
-    best: list[int] = values[order[first]].tolist()
-    return best
+def _best_of_each(of: Indices, shares: Floats, values: Indices) -> Indices:
+    """For each number in `of`, which ascends, the value with the largest share; of equals the first."""
+    begins = np.flatnonzero(np.append(True, of[1:] != of[:-1])[: len(of)])
+    if not len(begins):
+        return values
+    largest = np.repeat(np.maximum.reduceat(shares, begins), np.diff(np.append(begins, len(of))))
+    best = np.flatnonzero(shares == largest)
+    chosen: Indices = values[best[np.append(True, of[best][1:] != of[best][:-1])]]
+    return chosen
 
 
-def _step(graph: KnowledgeGraph, code: int, node: int) -> Step:
-    return Step(graph.relations[code // 2], bool(code % 2), node)
+def _steps(graph: KnowledgeGraph, codes: Codes, nodes: npt.NDArray[np.integer]) -> list[Step]:
+    """Steps over edges of these codes to these nodes."""
+    relations = graph.relations
+    return [
+        Step(relations[code // 2], bool(code % 2), node)
+        for code, node in zip(codes.tolist(), nodes.tolist(), strict=True)
+    ]

@@ -7,7 +7,7 @@ transport.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,15 @@ class Source(Protocol):
 
     def find(self, user: UserView, limit: int) -> Proposals:
         """Propose at most `limit` items; none for a user for whom the source has none."""
+        ...
+
+
+@runtime_checkable
+class KnowsSome(Protocol):
+    """A source that can propose only items of which it knows something, such as a picture."""
+
+    def lacks(self, user: UserView, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Return of which items it knows nothing, (n,) bool."""
         ...
 
 
@@ -270,7 +279,8 @@ def _merge(user: UserView, sources: Sequence[Source], limit: int, merge: Merge) 
         if proposed_because is not None:  # 0 is no item's key
             because[indices] = np.where(because[indices], because[indices], proposed_because)
     names = [source.name for source in sources]
-    return MergedProposals(names, rows, merge.scores(names, source_ranks), because, source_ranks)
+    lacking = {source.name: source.lacks(user, rows) for source in sources if isinstance(source, KnowsSome)}
+    return MergedProposals(names, rows, merge.fair_scores(names, source_ranks, lacking), because, source_ranks)
 
 
 def _excluded(user: UserView, repeats: Repeats) -> list[int]:

@@ -63,6 +63,10 @@ class EmbeddingSpace(AdaptedSpace):
         known, read = self._brought([user.catalogue.at(row) for row in rows.tolist()])
         return SpaceHistory(rows[known], read, (events["type"] == PURCHASE)[known])
 
+    def lacks(self, user: UserView, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+        """See `KnowsSome`."""
+        return np.asarray(~user.catalogue.space(self).vectors(rows).any(axis=1))
+
     def _brought(self, items: Sequence[Placed]) -> tuple[npt.NDArray[np.bool_], Vector]:
         """Which items have a vector of the adapter's length, (n,) bool, and their vectors, (known, dim) float32."""
         dim = self.adapter.text_dim

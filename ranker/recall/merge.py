@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 NOT_PROPOSED = -1
 """In place of a rank where a source did not propose the item."""
+FREE = -1
+"""In place of a place in the order where an item has none of its own."""
 OFFSET = 60.0
 """k of reciprocal rank fusion, as in the paper."""
 MIN_WEIGHT, MAX_WEIGHT, MAX_OFFSET = 2.0**-16, 1_000.0, 10_000.0
@@ -76,6 +78,43 @@ class Merge:
             scores += self.shares(source, ranks[..., number])
         return scores
 
+    def fair_scores(
+        self,
+        sources: Sequence[str],
+        ranks: npt.NDArray[np.integer[Any]],
+        lacking: Mapping[str, npt.NDArray[np.bool_]],
+    ) -> npt.NDArray[np.float64]:
+        """Merge ranks so that an item loses no place because a source can know nothing of it.
+
+        Such an item, without a picture for example, has the place in the order that it has without that source; the
+        others have the places that are left. The scores are the same numbers, in that order.
+
+        Parameters
+        ----------
+        sources : sequence of str
+        ranks : (n, sources) int
+        lacking : mapping of str to (n,) bool
+            By the name of a source, the items that it can never propose.
+
+        Returns
+        -------
+        (n,) float64
+        """
+        scores = self.scores(sources, ranks)
+        may_lack = [number for number, name in enumerate(sources) if name in lacking]
+        masks = np.array([lacking[sources[number]] for number in may_lack], bool).reshape(len(may_lack), len(scores))
+        if not masks.any():
+            return scores
+        places = np.full(len(scores), FREE)
+        for pattern in np.unique(masks.T[masks.any(axis=0)], axis=0):
+            kept = np.delete(np.arange(len(sources)), np.array(may_lack)[pattern]).tolist()
+            order = best_first(self.scores([sources[number] for number in kept], ranks[:, kept]))
+            is_like = (pattern[None] == masks.T).all(axis=1)
+            places[order[is_like[order]]] = np.flatnonzero(is_like[order])
+        fair = np.empty(len(scores))
+        fair[_seated(best_first(scores), places)] = -np.sort(-scores)
+        return fair
+
     def describe(self) -> dict[str, list[float]]:
         """The entry `merge` of `afterclick.json`."""
         return {name: list(weight) for name, weight in self.weights.items()}
@@ -109,6 +148,27 @@ def _weight(name: str, value: Any) -> SourceWeight:
             f"{MAX_OFFSET:g}"
         )
     return SourceWeight(*map(float, value))
+
+
+def best_first(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Return the indices of scores, the highest first; ties in their order."""
+    return np.argsort(-scores, kind="stable")
+
+
+def _seated(order: npt.NDArray[np.intp], places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Give the items that have a place that place, and the others, in their order, the places that are left.
+
+    Of two that have the same place the second one has the next one.
+    """
+    count = len(order)
+    held = np.flatnonzero(places != FREE)
+    held = held[np.argsort(places[held], kind="stable")]
+    steps = np.arange(len(held))
+    taken = np.minimum(np.maximum.accumulate(places[held] - steps) + steps, count - len(held) + steps)
+    seated = np.empty(count, np.intp)
+    seated[taken] = held
+    seated[np.delete(np.arange(count), taken)] = order[places[order] == FREE]
+    return seated
 
 
 def first(ranks: npt.NDArray[np.integer[Any]], count: int) -> npt.NDArray[np.intp]:

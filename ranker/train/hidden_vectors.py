@@ -1,24 +1,21 @@
-"""Hide the vectors of some candidates while a head or a merge is fitted: both learn what an item without one is.
+"""Hide the vectors of some candidates while a head is fitted, so that it learns what an item without one is.
 
 All items of a log may have a vector, and a later one none. Then it must rank by what else is known of it, as it would
-in a shop without the space. Knows no model.
+in a shop without the space; that it is a candidate, `Merge.fair_scores` sees to. Knows no model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ranker.features import PLACE
-from ranker.recall.embedding_space import embedding_space, of_one_item, spaces_of
-from ranker.recall.merge import NOT_PROPOSED
+from ranker.recall.embedding_space import of_one_item
 
-IN_MERGE, IN_HEAD = 0.2, 0.5
-"""Shares of the candidates whose vector is hidden; chosen by us."""
+IN_HEAD = 0.5
+"""The share of the candidates whose vector is hidden; chosen by us."""
 
 
 class HiddenVectors:
@@ -61,15 +58,3 @@ class HiddenVectors:
             copy[:, :, columns] *= ~hidden[:, :, None]
         left &= (copy[:, :, self._places] > 0).any(dim=2) | ~was_proposed
         return torch.cat([inputs, copy]), torch.cat([labels, labels & left]), torch.cat([is_candidate, left])
-
-
-def hidden_ranks(
-    ranks: npt.NDArray[np.int16], sources: Sequence[str], feature_names: Sequence[str]
-) -> npt.NDArray[np.int16]:
-    """Return ranks, (groups, width, sources), as if some candidates had no vector: its source did not propose them."""
-    draw = np.random.default_rng(0)
-    for name in spaces_of(feature_names):
-        hidden = draw.random(ranks.shape[:2]) < IN_MERGE
-        is_source = np.array(sources) == embedding_space(name).name
-        ranks = np.where(hidden[:, :, None] & is_source, np.int16(NOT_PROPOSED), ranks)
-    return ranks

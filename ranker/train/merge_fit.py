@@ -76,7 +76,7 @@ def fit_merge(recalled: RecalledGroups, limit: int, progress: Progress) -> Fitte
     progress : Progress
         In sources.
     """
-    recalled = recalled[recalled.recalled].without_some_vectors()
+    recalled = recalled[recalled.recalled]
     older, newer = (recalled[indices] for indices in train_validation_split(len(recalled)))
     if not older.groups.labels.any() or not newer.groups.labels.any():
         return FIXED_MERGE

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ranker.features import place
+from ranker.recall.embedding_space import OF_ITEM, embedding_space, spaces_of
 from ranker.recall.merge import NOT_PROPOSED, Merge
 from ranker.recall.trained import LearntSource
-from ranker.train.hidden_vectors import hidden_ranks
 from ranker.train.query_groups import NO_ITEM, QueryGroups
 
 
@@ -71,12 +71,20 @@ class RecalledGroups:
         )
         return RecalledGroups(groups, tuple(name for name in self.sources if name != source.name), others)
 
-    def without_some_vectors(self) -> RecalledGroups:
-        """The groups as if some candidates had no vector in a space: its source did not propose them.
-
-        A merge of these groups has room for items that have none, though all of this log may have one.
-        """
-        return replace(self, ranks=hidden_ranks(self.ranks, self.sources, self.groups.feature_names))
+    def _scores(self, merge: Merge) -> npt.NDArray[np.float64]:
+        """The retrieval scores, (groups, width), see `Merge.fair_scores`."""
+        names = self.groups.feature_names
+        known = {embedding_space(name).name: f"space_{name}_{OF_ITEM[-1]}" for name in spaces_of(names)}
+        known = {source: column for source, column in known.items() if source in self.sources}
+        scores = merge.scores(self.sources, self.ranks)
+        if not known:
+            return scores
+        for number in self.recalled.tolist():
+            rows = np.flatnonzero(self.groups.is_candidate[number])
+            features = self.groups.features[number, rows]
+            lacking = {source: features[:, names.index(column)] == 0 for source, column in known.items()}
+            scores[number, rows] = merge.fair_scores(self.sources, self.ranks[number, rows], lacking)
+        return scores
 
     def merged(self, merge: Merge, limit: int) -> QueryGroups:
         """The groups with the best `limit` candidates of each, best first, as recall gives them.
@@ -85,7 +93,7 @@ class RecalledGroups:
         """
         groups, is_recalled = self.groups, np.isin(np.arange(len(self)), self.recalled)
         longest = int(groups.is_candidate[~is_recalled].sum(axis=1).max(initial=0))
-        scores = np.where(groups.is_candidate, merge.scores(self.sources, self.ranks), -np.inf)
+        scores = np.where(groups.is_candidate, self._scores(merge), -np.inf)
         best = np.argsort(-scores, axis=1, kind="stable")[:, : max(limit, longest)]
         is_kept = np.take_along_axis(groups.is_candidate, best, axis=1)
         is_kept &= ~is_recalled[:, None] | (np.arange(best.shape[1]) < limit)

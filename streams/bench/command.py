@@ -57,6 +57,16 @@ BENCHES = (
     "growth",
     "http",
 )
+ALONE: dict[str, Callable[[StageProgress], list[Measurement]]] = {
+    "learnt": learnt.measure,
+    "rules": rules.measure,
+    "knowledge": knowledge.measure,
+    "profiles": profiles.measure,
+}
+OF_THE_MODEL: dict[str, Callable[[Settings, StageProgress], list[Measurement]]] = {
+    "scorer": scorer.measure,
+    "rerank": rerank.measure,
+}
 ON_KAFKA: dict[str, Callable[[Servers, StageProgress], list[Measurement]]] = {
     "pipeline": pipeline.measure,
     "returning": returning.measure,
@@ -103,20 +113,12 @@ class BenchRun:
     def measure(self, bench: str, stage: StageProgress) -> list[Measurement]:
         """Run one of `BENCHES`; start the servers if it is the first that needs them."""
         sizes = self._sizes
-        if bench == "scorer":
-            return scorer.measure(self._settings, stage)
-        if bench == "rerank":
-            return rerank.measure(self._settings, stage)
+        if bench in ALONE:
+            return ALONE[bench](stage)
+        if bench in OF_THE_MODEL:
+            return OF_THE_MODEL[bench](self._settings, stage)
         if bench == "candidates":
             return candidates.measure(sizes.items, sizes.keep, stage)
-        if bench == "learnt":
-            return learnt.measure(stage)
-        if bench == "rules":
-            return rules.measure(stage)
-        if bench == "knowledge":
-            return knowledge.measure(stage)
-        if bench == "profiles":
-            return profiles.measure(stage)
         if bench == "growth":
             measurements = growth.measure(sizes.items, sizes.users, stage) + log_growth.measure(sizes.events, stage)
             picture = (sizes.keep or Path()) / PLOT

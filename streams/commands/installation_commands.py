@@ -170,7 +170,7 @@ def bench(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="pipeline, scorer, rerank, state, start, candidates, growth or http. By default all.",
+            help=f"{', '.join(completion.BENCHES)}. By default all.",
             autocompletion=one_of(*completion.BENCHES),
         ),
     ] = None,

@@ -30,6 +30,7 @@ from streams.commands.options import (
     LineOrder,
     MaxMinutes,
     OrderSeed,
+    Preferences,
     Purchases,
     QueryGroupLimit,
     Searches,
@@ -105,6 +106,7 @@ def evaluate(
     purchases: Purchases = None,
     events: Events = None,
     searches: Searches = None,
+    preferences: Preferences = None,
     impressions: Impressions = None,
     knowledge: Knowledge = None,
     fields: Fields = None,
@@ -139,7 +141,7 @@ def evaluate(
     evaluation = Evaluation(protocol=protocol or "", policy=policy, models=tuple(model or ()), systems=named, cut=cut,
                             users=users, trials=trials, max_minutes=max_minutes, seed=seed, line_order=line_order,
                             leaky=leaky_split, ablate=ablate, by=by, rules=rules, plot=plot)  # fmt: skip
-    files = files_of(items, clicks, purchases, events, searches, impressions, knowledge)
+    files = files_of(items, clicks, purchases, events, searches, impressions, knowledge, preferences)
     check(evaluation, settings)
     with interruptible(lambda: SHORTER_EVALUATION), joined() as is_first:
         if is_first:
@@ -159,6 +161,7 @@ def train(
     purchases: Purchases = None,
     events: Events = None,
     searches: Searches = None,
+    preferences: Preferences = None,
     impressions: Impressions = None,
     knowledge: Knowledge = None,
     fields: Fields = None,
@@ -199,7 +202,7 @@ def train(
         max_query_groups=query_groups,
         seed=seed,
     )
-    files = files_of(items, clicks, purchases, events, searches, impressions, knowledge)
+    files = files_of(items, clicks, purchases, events, searches, impressions, knowledge, preferences)
     with interruptible(lambda: kept(out)), joined() as is_first:
         settings = load(config)
         if is_first:

@@ -64,7 +64,7 @@ Dataset = Annotated[
     tuple[str, Path] | None,
     typer.Option(
         help="Instead of files: online-retail and the path of its CSV file, or a seed after generated-shop, "
-        "search-shop, knowledge-shop or seller-shop.",
+        "search-shop, wish-shop, knowledge-shop or seller-shop.",
         autocompletion=one_of(*DATASETS),
     ),
 ]
@@ -113,6 +113,7 @@ def files_of(
     searches: Paths = None,
     impressions: Paths = None,
     knowledge: Paths = None,
+    preferences: Paths = None,
 ) -> dict[str, Paths]:
     """Return the files of recorded events by topic."""
     return {
@@ -121,6 +122,7 @@ def files_of(
         "purchases": purchases,
         "events": events,
         "searches": searches,
+        "preferences": preferences,
         "impressions": impressions,
         "knowledge": knowledge,
     }

@@ -48,6 +48,8 @@ EXAMPLES = (
     ("100 million", Load(100_000_000, 20_000, 1_000_000, 100)),
 )
 MINUTE_S, BFLOAT16_BYTES = 60, 2
+USUAL_DIM = 512
+"""Of a space whose setting does not say how long its vectors are: that of CLIP."""
 
 
 def load_of(
@@ -60,7 +62,7 @@ def load_of(
     card: str,
     worker_gb: float,
 ) -> Load:
-    """Return the load, with the length of a list and the copies in Kafka from the settings.
+    """Return the load, with the length of a list, the spaces of items and the copies in Kafka from the settings.
 
     Raises
     ------
@@ -81,6 +83,7 @@ def load_of(
         worker_gb,
         settings.ranker.list_size,
         replicas if replicas > 1 else Load.replicas,
+        space_dims=tuple(dim or USUAL_DIM for dim in settings.candidates.dims.values()),
     )
 
 
@@ -148,6 +151,11 @@ def assumptions(load: Load, costs: Costs, not_measured: Sequence[str]) -> Iterat
         f"Kafka keeps {load.replicas} copies, events for {load.retention_days:g} days, without compression; "
         f"compacted data takes {ON_DISK:g} times its size"
     )
+    if load.space_dims:
+        yield (
+            f"each item brings vectors of {' and '.join(map(str, load.space_dims))} numbers "
+            f"(AFTERCLICK_CANDIDATES__SPACES), {load.space_bytes:,} bytes in each state worker"
+        )
     if load.sizes:
         yield (
             f"no GPU was measured: {CONTEXT_TOKENS} tokens of history and {CANDIDATE_TOKENS} of each candidate, "

@@ -7,7 +7,6 @@ so is an event about an item that the catalogue never had. Knows no protocol of 
 from __future__ import annotations
 
 import hashlib
-import sys
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,20 +17,20 @@ import msgspec
 import numpy as np
 
 from encoders.describe import context_words
-from encoders.event_time import milliseconds
 from encoders.events.entries import Event
-from encoders.events.shown_lists import seen_list
 from encoders.events.types import DEFAULT_WEIGHTS
 from encoders.interest import Decay
 from encoders.text.sentiment import Sentiment
 from ranker.evaluation.impressions import ShownList
-from ranker.evaluation.interactions import Columns, Interaction, Interactions, Sign
+from ranker.evaluation.interactions import Columns, Interaction, Interactions
+from ranker.evaluation.signs import Sign
 from ranker.progress import Progress
-from streams.contracts import Click, Impression, Item, Purchase, Search, Triple
+from streams.contracts import Click, Impression, Item, Preference, Purchase, Search, Triple
 from streams.datasets import seller_shop
 from streams.datasets.file_messages import FileMessages
 from streams.datasets.knowledge_shop import knowledge_shop
 from streams.datasets.messages import InputError
+from streams.datasets.noted_signs import note_shown, note_wish
 from streams.datasets.online_retail import online_retail
 from streams.datasets.search_shop import search_shop
 from streams.datasets.shop import SyntheticShop
@@ -39,7 +38,7 @@ from streams.receive.embeddings import EmbeddingNames
 from streams.receive.message import BadMessage, Tombstone
 from streams.receive.user_events import USUAL, Dwell, event_of
 
-GENERATED = ("generated-shop", "search-shop", "knowledge-shop", "seller-shop")
+GENERATED = ("generated-shop", "search-shop", "wish-shop", "knowledge-shop", "seller-shop")
 DATASETS = ("online-retail", *GENERATED)
 SYNTHETIC_ITEMS, SYNTHETIC_SHOPPERS, SYNTHETIC_EVENTS = 3_000, 600, 12_000
 """Of the synthetic shop: some minutes of training."""
@@ -113,9 +112,11 @@ def read_files(
         if isinstance(message, (Item, Tombstone)):
             _put(catalogue, message, kept, files)
         elif isinstance(message, Impression):
-            _note_shown(message, shown_lists, signs)
+            note_shown(message, shown_lists, signs)
         elif isinstance(message, Triple):
             knowledge.append(message)
+        elif isinstance(message, Preference):
+            note_wish(message, signs, files)
         elif isinstance(message, (Click, Search)):
             happened = event_of(message, weights, sentiment, dwell)
             if isinstance(message, Search) or decay.weight(happened) <= 0:
@@ -134,13 +135,6 @@ def read_files(
 def _check_topics(topics: Iterable[str]) -> None:
     if not ({"items"} & set(topics) and {"clicks", "purchases", "events"} & set(topics)):
         raise InputError(f"got {', '.join(topics)}, expected --items, and --clicks, --purchases or --events")
-
-
-def _note_shown(shown: Impression, lists: list[ShownList], signs: set[Sign]) -> None:
-    """Note a list that was shown, for evaluation and as a state keeps it."""
-    lists.append(_shown_list(shown))
-    time_ms = milliseconds(shown.timestamp)
-    signs.add(Sign(time_ms, shown.user_id, shown=seen_list(shown.user_id, shown.event_id, shown.items, time_ms)))
 
 
 def _taken_back(topic: str, message: Click | Search) -> list[int]:
@@ -228,7 +222,7 @@ def _generated(name: str, seed: int) -> EventLog:
         return synthetic(seed)
     if name == "seller-shop":
         return synthetic(seed, with_sellers=True)
-    return of_films(seed) if name == "knowledge-shop" else EventLog(*search_shop(seed), [], {})
+    return of_films(seed) if name == "knowledge-shop" else EventLog(*search_shop(seed, name == "wish-shop"), [], {})
 
 
 def of_films(seed: int) -> EventLog:
@@ -250,14 +244,6 @@ def _interaction(event: Click, happened: Event) -> Interaction:
         basket=event.session_id,
         list_id=event.list_id,
         strength=happened.strength,
-    )
-
-
-def _shown_list(shown: Impression) -> ShownList:
-    """A shown list; all that name the same item or user share its id."""
-    items, propensities = tuple(map(sys.intern, shown.items)), shown.propensities or ()
-    return ShownList(
-        shown.list_id, sys.intern(shown.user_id), items, milliseconds(shown.timestamp), tuple(propensities)
     )
 
 

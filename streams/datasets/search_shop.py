@@ -1,7 +1,8 @@
-"""A synthetic shop whose users search and say what they do not want, determined by a seed.
+"""A synthetic shop whose users search and say what they do not want, by dislikes or by a wish, determined by a seed.
 
 What a user looks for in a visit follows the search before it and nothing else. What each user dislikes, a material,
-follows from the items that the user disliked. A ranker that reads neither knows only what users look at as a rule.
+follows from the items that the user disliked, and from the wish if users make one. A ranker that reads neither knows
+only what users look at as a rule.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import random
 from itertools import product
 
 from encoders.events.entries import Event, SearchQuery, item_key, query_key
-from ranker.evaluation.interactions import Interaction, Interactions, Sign
+from ranker.evaluation.interactions import Interaction, Interactions
+from ranker.evaluation.signs import SaidWish, Sign
 from streams.contracts import Item
 from streams.datasets.title_shop import DAY_MS, KINDS, LOOKS, START_MS
 
@@ -21,8 +23,11 @@ SEARCHES = 0.8
 MINUTE_MS = 60_000
 
 
-def search_shop(seed: int) -> tuple[list[Item], Interactions]:
-    """Items, and the visits of users, each with the signs before it: a search, and a dislike at its end."""
+def search_shop(seed: int, with_wishes: bool = False) -> tuple[list[Item], Interactions]:
+    """Items, and the visits of users, each with the signs before it: a search, and a dislike at its end.
+
+    With wishes, each user says in words which material shall not be there, before the first visit.
+    """
     rng = random.Random(seed)
     kinds, looks = rng.sample(KINDS, 12), rng.sample(LOOKS, 7)
     titles = {
@@ -37,6 +42,8 @@ def search_shop(seed: int) -> tuple[list[Item], Interactions]:
     signs: list[Sign] = []
     for user in (f"u{number}" for number in range(USERS)):
         usual, hated = rng.choice(kinds), rng.choice(MATERIALS)
+        if with_wishes:
+            signs.append(Sign(START_MS - 1, user, wish=SaidWish(f"{user}-wish", f"no {hated}")))
         for visit in range(VISITS):
             time_ms = START_MS + visit * DAY_MS + rng.randrange(DAY_MS // 2)
             kind, look = usual, rng.choice(looks)

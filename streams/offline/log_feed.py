@@ -18,12 +18,15 @@ from encoders.events.shown_lists import newest, read, written
 from encoders.interest import Vector
 from encoders.text.vector_store import Encoder, rounded
 from ranker.evaluation.protocols import Split
+from ranker.evaluation.signs import SaidWish
 from ranker.progress import Progress
 from ranker.recall.counts import MAX_PENDING_EVENTS
 from ranker.recall.log_counter import LogColumns, LogCounter
-from streams.contracts import Item
+from streams.contracts import Item, Preference
 from streams.settings import Settings
+from streams.state.stated_wishes import note_wish
 from streams.state.tier import StateTier
+from streams.state.wish_reader import WishReader
 
 ENCODED = 16_384
 """Items that are encoded between two reports of progress; the fewer calls, the less padding."""
@@ -73,6 +76,7 @@ class LogFeed:
         users = {case.user for case in split.cases}
         self._signs = [sign for sign in reversed(split.log.signs) if sign.user in users]  # the first is the last
         self._queries: dict[str, Vector] = {}
+        self._wishes = WishReader(settings)
 
     def encode_items(self, progress: Progress) -> None:
         """Encode all items, whenever they appear: in batches each takes a third of the time."""
@@ -100,6 +104,23 @@ class LogFeed:
             if sign.shown:
                 users = self._tier.users
                 users.put(sign.user, shown=written(newest([*read(users.get(sign.user).shown), sign.shown])))
+            if sign.wish:
+                self._take_wish(sign.user, sign.time_ms, sign.wish)
+
+    def _take_wish(self, user: str, said_ms: int, said: SaidWish) -> None:
+        """Keep a wish as a worker without a model for wishes does."""
+        message = Preference(
+            event_id=said.wish_id,
+            user_id=user,
+            timestamp=said_ms,
+            text=said.text,
+            expires_at=said.expires_ms,
+            revoke=said.revokes,
+        )
+        understood, tier = self._wishes.read(message), self._tier
+        texts = understood.sought
+        vectors = dict(zip(texts, self._encoder.encode_events(texts), strict=True)) if texts else {}
+        note_wish(tier.users, user, message, understood, vectors, tier.decay)
 
     def take_events(self, until: int, progress: Progress) -> None:
         """Take in the first learnable events, up to this number of them, and the items that appeared meanwhile."""

@@ -1,7 +1,8 @@
 """Run the pipeline over a split log: the state tier takes in the events, the rank tier orders candidates for the cases.
 
 At a case, the state tier is as after every event before it and none from then on; an item with a time of its own
-appears at that time. In a leaky split, the state tier takes in all learnable events first. Knows no measure.
+appears at that time. A wish holds for lists that are asked for, not for one that was shown. In a leaky split, the state
+tier takes in all learnable events first. Knows no measure.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from streams.offline.pipeline import Pipeline
 from streams.rank.tier import RankTier
 from streams.settings import Settings
 from streams.state.impressions import shown_to
+from streams.state.request_rules import recall_under
+from streams.state.request_wishes import RequestWishes
 from streams.state.shown_items import marked
 
 REPORT_CASES = 50
@@ -64,7 +67,7 @@ class AskedCase(NamedTuple):
     ----------
     case : Case
     shopper : UserView
-        The user, as recall saw them.
+        The user as recall saw them, with what their wishes ask for.
     excluded : sequence of int
         Keys of the items that were not to be candidates.
     proposals : MergedProposals
@@ -208,10 +211,20 @@ class SplitPipeline:
         record = self._pipeline.state.users.get(case.user)
         interest = record.interest
         context = self._split.log.contexts.get((case.user, interest.as_of_ms), {})
-        shopper = requests.shopper(interest, context, read(record.shown))
-        limit = self._settings.recalled
-        proposals = requests.proposals(case.user, shopper, limit, met)
-        candidates = proposals.candidates() if whole else proposals.best(limit)
+        lists, limit = read(record.shown), self._settings.recalled
+        shopper = requests.shopper(interest, context, lists)
+        wishes = RequestWishes(self._pipeline.state.users.wishes.holding(case.user, case.as_of_ms))
+        seeking = requests.shopper(wishes.seeking(interest), context, lists) if wishes else shopper
+        proposals = requests.proposals(case.user, seeking, limit, met)
+        if whole:
+            candidates = [one for one in proposals.candidates() if not wishes.hide(catalogue.at(one.row))]
+        else:
+
+            def find(count: int) -> list[RecalledCandidate]:
+                found = proposals if count == limit else requests.proposals(case.user, seeking, count, met)
+                return found.best(count)
+
+            candidates = recall_under(requests.rules, seeking, (), wishes, find, limit)
         if case.shown_items:
             recalled = {candidate.row: candidate for candidate in candidates}
             rows = catalogue.rows(map(item_key, dict.fromkeys(case.shown_items))).tolist()
@@ -219,7 +232,9 @@ class SplitPipeline:
         request = requests.build(case.user, shopper, candidates)
         shown = shown_to(record, self._pipeline.state.visit_ms)
         request = marked(request, () if case.shown_items else shown, shopper.unclicked)
-        return AskedCase(case, shopper, met, proposals, candidates, request)
+        if not case.shown_items:
+            request = wishes.mark(request, catalogue)
+        return AskedCase(case, seeking, met, proposals, candidates, request)
 
     def _tally(self, asked: AskedCase) -> None:
         """Count what recall finds of the case's targets; of a list that was shown nothing was to be found."""

@@ -8,9 +8,10 @@ lists are made.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -66,8 +67,7 @@ class _Schema(msgspec.Struct):
     schema: int = 1
 
 
-@dataclass(frozen=True)
-class OutgoingList:
+class OutgoingList(NamedTuple):
     """One list on its way to the topic and to Redis.
 
     Attributes
@@ -161,18 +161,20 @@ class ListCache:
             return [WriteOutcome.RETRY] * len(lists)
         answers = await self._redis.run([self._command(list_) for list_ in lists])
         takes_lists = any(not isinstance(answer, ERRORS) for answer in answers)
-        outcomes = []
+        outcomes, counts = [], Counter[str]()
         for list_, answer in zip(lists, answers, strict=True):
             if isinstance(answer, ERRORS):
                 refusal = explain(answer, self._redis.address)
                 this_key = refusal.reason == "wrong-type" or (takes_lists and refusal.reason in SINGLE_KEY)
                 self._errors.note(refusal)
-                metrics.cache_writes.labels("failed").inc()
+                counts["failed"] += 1
                 outcomes.append(WriteOutcome.REFUSED if this_key else WriteOutcome.RETRY)
             else:
                 written = "written" if answer else "older"
-                metrics.cache_writes.labels("erased" if list_.payload is None else written).inc()
+                counts["erased" if list_.payload is None else written] += 1
                 outcomes.append(WriteOutcome.STORED)
+        for outcome, number in counts.items():
+            metrics.cache_writes.labels(outcome).inc(number)
         return outcomes
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None] | None:

@@ -134,7 +134,7 @@ class ListPublisher:
             for each, record in zip(current, written, strict=True):
                 list_, of_payload = each.list_, Written.of(each.list_.payload, each.first_written_ms)
                 where = each.place.key, record.partition, record.offset
-                self._stale.note(*where, list_.item_ids, list_.degraded, of_payload)
+                self._stale.note_ahead(*where, list_.item_ids, list_.degraded, of_payload)
             await self._cache.write(outgoing, written)
             return current
 

@@ -165,7 +165,7 @@ class PublishedLists:
         if slot is None:
             return None
         block, row = self._at(slot)
-        return ListPlace(int(block.partition[row]), int(block.offset[row]), key)
+        return ListPlace(block.partition.item(row), block.offset.item(row), key)
 
     def written(self, key: bytes) -> Written:
         """Return what is kept of the payload of a key's newest list."""
@@ -173,7 +173,7 @@ class PublishedLists:
         if slot is None:
             return NOT_READ
         block, row = self._at(slot)
-        return Written(*block.written[row].tolist())
+        return Written(block.written.item(row, 0), block.written.item(row, 1))
 
     def drop(self, partitions: Iterable[int]) -> None:
         """Remove all lists of these partitions."""
@@ -204,7 +204,7 @@ class PublishedLists:
 
         The index may change meanwhile: a list that is noted during a scan may be missed.
         """
-        hashes = _hashes(item_ids)
+        hashes = np.array(_hashes(item_ids), np.uint32)
         table = np.zeros(1 << _TABLE_BITS, np.bool_)
         mask = np.uint32(len(table) - 1)
         table[hashes & mask] = True
@@ -223,8 +223,7 @@ class PublishedLists:
             slot = self._slot[key] = self._free.pop() if self._free else self._grow()
             self._key_bytes += sys.getsizeof(key)
         block, row = self._at(slot)
-        block.items[row, : len(item_ids)] = _hashes(item_ids)
-        block.items[row, len(item_ids) :] = 0
+        block.items[row] = _hashes(item_ids) + [0] * (self._width - len(item_ids))
         block.offset[row], block.partition[row], block.reason[row] = offset, partition, reason
         block.keys[row] = key
         block.written[row] = written
@@ -262,9 +261,9 @@ class PublishedLists:
         return self._reasons.index(reason) if reason in self._reasons else 255
 
 
-def _hashes(item_ids: Collection[str]) -> NDArray[np.uint32]:
+def _hashes(item_ids: Collection[str]) -> list[int]:
     """32 bits of each id's hash, never 0. A string keeps its hash, so this is cheap."""
-    return np.fromiter(((hash(item_id) & 0xFFFFFFFF) or 1 for item_id in item_ids), np.uint32, len(item_ids))
+    return [(hash(item_id) & 0xFFFFFFFF) or 1 for item_id in item_ids]
 
 
 def _places(block: _Block, rows: NDArray[np.intp]) -> list[ListPlace]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Collection
 
 from streams.rank.published_lists import NOT_READ, ListPlace, PublishedLists, Written
@@ -29,6 +30,8 @@ class StaleLists:
         The partitions of this worker. Lists in others are not noted.
     complete : set of int
         The partitions of this worker whose lists are all in the index. Only these lists may be edited.
+    ahead : dict of int to set of int
+        Partition -> offsets of records that this worker wrote and noted as a whole, and has not read.
     changed : asyncio.Event
         Set when there may be something to do.
     """
@@ -38,6 +41,7 @@ class StaleLists:
         self.gone = gone
         self.owned: set[int] = set()
         self.complete: set[int] = set()
+        self.ahead: defaultdict[int, set[int]] = defaultdict(set)
         self.changed = asyncio.Event()
         self._since_s: dict[bytes, float] = {}  # key of a stale list -> monotonic time since when
         self._unscanned: dict[str, float] = {}  # item -> monotonic time since when it is gone
@@ -62,6 +66,14 @@ class StaleLists:
             self.changed.set()
         else:
             self._since_s.pop(key, None)
+
+    def note_ahead(
+        self, key: bytes, partition: int, offset: int, item_ids: Collection[str], degraded: str | None, written: Written
+    ) -> None:
+        """Note a record that this worker wrote, as a whole: it need not be read."""
+        self.note(key, partition, offset, item_ids, degraded, written)
+        if partition in self.owned:
+            self.ahead[partition].add(offset)
 
     def change(self, gone: Collection[str], present: Collection[str]) -> None:
         """Note a batch of the topic `items`.

@@ -23,8 +23,8 @@ lists = Counter(
 from_zero(lists, ("shortened", "emptied", "superseded"))
 payloads = Counter(
     "afterclick_withdrawal_payloads_total",
-    "Lists that were read to be published without such an item, by where: 'redis', or 'topic' if Redis has another "
-    "version of the list, none, or is away, which takes longer",
+    "Published lists that were read again, to be published without such an item or with texts of reasons, by where: "
+    "'redis', or 'topic' if Redis has another version of the list, none, or is away, which takes longer",
     ["source"],
 )
 from_zero(payloads, ("redis", "topic"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from ranker.recall.adapted_space import EXACT
 from streams.sizing.costs import Costs
 from streams.sizing.transformer import TransformerSizes
 
@@ -25,6 +26,9 @@ ON_DISK = 1.5
 LEAST_PARTITIONS, PARTITIONS_PER_WORKER = 8, 2
 CONTEXT_TOKENS, CANDIDATE_TOKENS = 500, 20
 """Of a history of 50 events with short titles, and of an item with its template."""
+NUMBER_BYTES, ADAPTED_BYTES, SPACE_GRAPH_BYTES = 2, 512, 400
+"""Of a vector that an item brings: a number of it as it came, the adapted vector, and its place in a search graph (128
+bytes, and 32 links at the lowest level, whose size usearch's documents do not give: an estimate)."""
 GPU_SHARE = 0.3
 """Useful operations of a packed model beside the card's own figure. An assumption: we have measured no GPU."""
 CARDS = {"L4": 121.0, "A10G": 70.0, "L40S": 362.0, "A100": 312.0, "H100": 989.0}
@@ -59,6 +63,8 @@ class Load:
         Copies of each topic in Kafka.
     retention_days : float
         How long Kafka keeps events.
+    space_dims : tuple of int
+        The length of the vectors that items bring, for each space of them.
     """
 
     users: int
@@ -72,6 +78,18 @@ class Load:
     list_size: int = 20
     replicas: int = 3
     retention_days: float = 7.0
+    space_dims: tuple[int, ...] = ()
+
+    @property
+    def space_bytes(self) -> int:
+        """Memory of an item's vectors in these spaces."""
+        of_graph = SPACE_GRAPH_BYTES if self.items > EXACT else 0
+        return sum(NUMBER_BYTES * dim + ADAPTED_BYTES + of_graph for dim in self.space_dims)
+
+    @property
+    def space_message_bytes(self) -> int:
+        """The same vectors in a message, in base64."""
+        return sum(NUMBER_BYTES * dim * 4 // 3 for dim in self.space_dims)
 
 
 @dataclass(frozen=True)
@@ -128,7 +146,7 @@ def plan(load: Load, costs: Costs) -> Needs:
     lists = load.events_per_s
     state_cores = (load.events_per_s * costs.event_core_ms + lists * costs.request_core_ms) / 1_000
     state_workers = _workers(state_cores)
-    fixed = BASE_BYTES + MODEL_BYTES + load.items * costs.item_bytes
+    fixed = BASE_BYTES + MODEL_BYTES + load.items * (costs.item_bytes + load.space_bytes)
     users_each = load.users / state_workers
     on_disk = fixed + users_each * costs.user_bytes > load.worker_gb * GB
     model_s, lists_per_gpu_s = _model_s(load, costs)
@@ -179,7 +197,7 @@ def _kafka(load: Load, costs: Costs, lists: float) -> tuple[float, float, float]
     written = events + load.events_per_s * costs.record_bytes + lists * (request + published)
     read = events + lists * (request + published)
     kept = events * load.retention_days * DAY_S + lists * request * 3_600
-    compacted = load.users * (costs.record_bytes + published) + load.items * ITEM_BYTES
+    compacted = load.users * (costs.record_bytes + published) + load.items * (ITEM_BYTES + load.space_message_bytes)
     return written, read, (kept + compacted * ON_DISK) * load.replicas
 
 
@@ -188,7 +206,7 @@ def _limits(load: Load, costs: Costs, users_each: float, most_workers: int) -> t
     return (
         Limit(
             "memory of each worker for the whole catalogue",
-            load.items * costs.item_bytes / GB,
+            load.items * (costs.item_bytes + load.space_bytes) / GB,
             load.worker_gb - (BASE_BYTES + MODEL_BYTES) / GB,
             "GB",
             "give the workers more memory: each state worker holds all items",

@@ -78,7 +78,7 @@ def run(settings: Settings, role: Role, serving: Serving, serve_command: Sequenc
     ending = Ending()
     apps = []
     if serving.encoder:
-        apps.append(state_app(settings, serving.encoder, rules, health, ending, largest))
+        apps.append(state_app(settings, serving, serving.encoder, rules, health, ending, largest))
     if role in ("rank", "all"):
         apps.append(rank_app(settings, serving, rules, health, ending, largest))
     steps.end("warm-up")

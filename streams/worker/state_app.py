@@ -24,6 +24,7 @@ from streams.kafka.schema_registry import registry_of
 from streams.kafka.topics import USERS_TABLE, changelog_name
 from streams.models.child_models import ChildEncoder
 from streams.models.text_model import TextModel
+from streams.rank.serving import Serving
 from streams.receive.triples import TOPIC as TRIPLES
 from streams.rules.live_rules import LiveRules
 from streams.settings import Settings
@@ -49,6 +50,7 @@ from streams.worker.watch import Watch
 
 def state_app(
     settings: Settings,
+    serving: Serving,
     encoder: ChildEncoder,
     rules: LiveRules,
     health: Health,
@@ -93,7 +95,7 @@ def state_app(
         withheld.run,
         partial(snapshot.run, follower.caught_up),
         worker.run,
-        *_of_wishes(settings, worker),
+        *_of_wishes(settings, worker, serving),
         registry_of(settings.kafka).run,
         worker.store_counts,
         partial(_after, follower.caught_up, worker.store_dates),
@@ -108,9 +110,13 @@ def state_app(
     return app
 
 
-def _of_wishes(settings: Settings, worker: StateWorker) -> list[Callable[[], Awaitable[None]]]:
-    model = settings.wishes.model
-    return [partial(worker.read_wishes, TextModel(settings.wishes, "reads wishes"))] if model else []
+def _of_wishes(settings: Settings, worker: StateWorker, serving: Serving) -> list[Callable[[], Awaitable[None]]]:
+    """The task that has wishes read by a language model, if the settings name one."""
+    if settings.wishes.model is None:
+        return []
+    model = TextModel(settings.wishes, "reads wishes")
+    serving.others.append(model.pid)
+    return [partial(worker.read_wishes, model)]
 
 
 async def _receive(worker: StateWorker, stream: Any) -> None:

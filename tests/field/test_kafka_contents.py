@@ -10,6 +10,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -190,37 +192,44 @@ def test_a_topic_that_is_emptied_while_a_worker_reads_it_is_done(world: tuple[Cl
     until(lambda: version(client, "emptied", 2))
 
 
-@pytest.mark.parametrize("how", [segments.wrong_checksum, segments.unknown_codec])
+DAMAGES = (segments.wrong_checksum, segments.unknown_codec)
+
+
 def test_a_batch_that_cannot_be_read_is_a_dead_letter_and_passed(
-    own_kafka: ApacheKafka, world: tuple[Client, WorkerProcess], how: Callable[[bytearray], None]
+    own_kafka: ApacheKafka, world: tuple[Client, WorkerProcess]
 ) -> None:
     """It is damaged while nobody reads, so that a worker meets it: this one by a restart, as its users would."""
     client, _ = world
     settings = client.settings.model_copy(
         update={
-            "tables": TablesSettings(data_dir=client.settings.tables.data_dir.parent / how.__name__),
+            "tables": TablesSettings(data_dir=client.settings.tables.data_dir.parent / "damaged"),
             "metrics": MetricsSettings(port=free_port()),
-            "topic_prefix": f"{how.__name__}.",
+            "topic_prefix": "damaged.",
             "redis": client.settings.redis.model_copy(update={"key_prefix": f"{uuid.uuid4().hex}:"}),
-            "kafka": client.settings.kafka.model_copy(update={"partitions": 1, "group_id": how.__name__}),
+            "kafka": client.settings.kafka.model_copy(update={"partitions": 1, "group_id": "damaged"}),
         }
     )
     client = Client(settings)
     client.items()
-    item = segments.damage(own_kafka.data, settings.topic("items"), 0, how)
-    client.click("before", "item-0")
-    client.flush()
-    click = segments.damage(own_kafka.data, settings.topic("clicks"), 0, how)
+    items, clicks = [], []
+    for how in DAMAGES:
+        client.items(["item-1", "item-2"])
+        items.append(segments.damage(own_kafka.data, settings.topic("items"), 0, how))
+        client.click("before", "item-0")
+        client.flush()
+        clicks.append(segments.damage(own_kafka.data, settings.topic("clicks"), 0, how))
     client.items(["item-0", "item-5"])
     client.click("after", "item-5")
     client.flush()
     with worker(settings) as running:
         running.wait_ready()
         until(lambda: version(client, "after", 1))
-        assert running.total("afterclick_unreadable_batches_total", topic=settings.topic("clicks")) == 1
+        assert running.total("afterclick_unreadable_batches_total", topic=settings.topic("clicks")) == len(DAMAGES)
         letters = [letter for _, letter in client.consume("dead-letters")]
-        assert {(letter["topic"], letter["offset"]) for letter in letters} >= {("clicks", click)}
-        assert any(letter["topic"] == "items" and letter["offset"] >= item for letter in letters)
+        assert {letter["offset"] for letter in letters if letter["topic"] == "clicks"} == set(clicks)
+        offsets = [letter["offset"] for letter in letters if letter["topic"] == "items"]
+        for item, after in pairwise([*items, inf]):
+            assert [offset for offset in offsets if item <= offset < after]
         assert all(letter["payload"] is None and "cannot be read" in letter["error"] for letter in letters)
         assert client.cached("before") is None
         until(lambda: running.total("afterclick_consumer_lag_messages") == 0)

@@ -33,8 +33,8 @@ def judged(folder: Path, triples: Sequence[Triple]) -> dict[str, Any]:
 
     data = gather(replace(of_films(SEED), triples=triples), settings, of_run)
     checkpoint = data.checkpoint(of_run, settings)
-    learnt = data.learnt(settings, checkpoint, {LearntKnowledge: time.monotonic() + 120}, stage)
-    chosen = data.query_groups(settings, checkpoint, time.monotonic() + 120, stage, learnt)
+    learnt = data.learnt(settings, checkpoint, {LearntKnowledge: time.monotonic() + 3_600}, stage)
+    chosen = data.query_groups(settings, checkpoint, time.monotonic() + 3_600, stage, learnt)
     facts: dict[str, Any] = sources_facts(learnt, chosen)["learnt_knowledge"]
     assert facts["kept"] == ([LearntKnowledge.file] == [part.name for part in parts(checkpoint, chosen)])
     return facts

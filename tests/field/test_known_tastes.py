@@ -98,7 +98,7 @@ def of_the_system(event_log: EventLog, *rankers: str) -> list[float]:
 def test_it_comes_near_an_oracle_and_by_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     event_log, left = shop(3)
     model = tmp_path / "model"
-    training = Training(base=MODEL, out=model, max_minutes=5, hold_out="next-basket")
+    training = Training(base=MODEL, out=model, max_minutes=60, hold_out="next-basket")
     run(event_log, SETTINGS, training, to_json=True)
     oracle, [reached] = of_the_oracle(left), of_the_system(event_log, str(model))
     [without] = of_the_system(shop(3, shuffled=True)[0], str(model))

@@ -57,7 +57,7 @@ class Shop:
         )
 
     def train(self, name: str, items: list[Item], *spaces: str) -> dict[str, Any]:
-        training = Training(base="none", out=self._folder / name, max_minutes=3, hold_out="next-basket")
+        training = Training(base="none", out=self._folder / name, max_minutes=60, hold_out="next-basket")
         train.run(structs_of(self.log, items), self.settings(*spaces), training, to_json=True)
         described: dict[str, Any] = json.loads(self._capsys.readouterr().out)
         return described

@@ -10,7 +10,7 @@ from ranker.score import Scorer
 from streams.bench import profiles
 from streams.settings import EncoderSettings, Settings
 
-PEOPLE, LISTS = 12, 40
+PEOPLE, LISTS = 12, 20
 
 
 @pytest.fixture(scope="module")

@@ -109,11 +109,26 @@ def test_a_walk_has_the_probabilities_of_the_transition_matrix(
             for relation, _, other in edges[name]:
                 expected[other] += share / len(edges[name]) * (1 if weight_of is None else weight_of[relation])
         assert reached[:, step].tolist() == pytest.approx([expected[name] for name in NAMES])
-    at_items = walk.third_items()
-    nodes = graph.find(map(item_key, ITEMS))
-    assert walk.share_at(at_items, nodes[nodes >= 0]).tolist() == pytest.approx(
-        [expected[item] for item, node in zip(ITEMS, nodes.tolist(), strict=True) if node >= 0]
-    )
+
+
+@given(CHANGES, ENTITIES, USER, WEIGHTS, st.integers(1, 6), st.sets(st.sampled_from(range(5))))
+def test_the_items_are_those_that_a_walk_reaches_most_likely(
+    changes: list[tuple[bool, Triple]],
+    entities: list[tuple[str, set[str]]],
+    user: list[str],
+    weight_of: dict[str, float] | None,
+    limit: int,
+    missing: set[int],
+) -> None:
+    graph, _ = built(changes, entities)
+    walk = Walk(graph, [item_key(item) for item in user], weights_of(user), of_relations(graph, weight_of))
+    available = np.array([row not in missing for row in range(len(ITEMS))])
+    found = walk.items(limit, available)
+    totals = walk.reach(graph.find(map(item_key, ITEMS))).sum(axis=1)
+    may = [row for row, item in enumerate(ITEMS) if available[row] and item not in user and totals[row] > 0]
+    assert len(found) == len(set(found.tolist())) == min(limit, len(may))
+    assert set(found.tolist()) <= set(may)
+    assert totals[found].tolist() == pytest.approx(sorted(totals[may].tolist(), reverse=True)[:limit])
 
 
 def all_paths(

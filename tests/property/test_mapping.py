@@ -38,7 +38,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "results": st.lists(texts, min_size=1, max_size=3),
     "currency": st.sampled_from(["EUR", "USD"]),
     "available": st.booleans(),
-    "title": texts.map("T".__add__),
+    "title": texts.map("T".__add__),  # like a search's text, never blank
+    "text": texts.map("T".__add__),
     "head": texts.map("head ".__add__),
 }
 

@@ -151,8 +151,8 @@ def test_training_adapts_texts_and_a_new_item_is_found_by_its_text(
     of_run = TrainingRun(out=tmp_path / "out", max_query_groups=400)
     data = gather(shop(), settings, of_run)
     checkpoint = data.checkpoint(of_run, settings)
-    [fitted] = data.learnt(settings, checkpoint, {AdaptedText: time.monotonic() + 60}, no_stage)
-    chosen = data.query_groups(settings, checkpoint, time.monotonic() + 60, no_stage, [fitted])
+    [fitted] = data.learnt(settings, checkpoint, {AdaptedText: time.monotonic() + 3_600}, no_stage)
+    chosen = data.query_groups(settings, checkpoint, time.monotonic() + 3_600, no_stage, [fitted])
     facts = sources_facts([fitted], chosen)["adapted_text"]
     assert facts["kept"]
     assert facts["epochs"][0] > 0

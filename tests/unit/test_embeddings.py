@@ -177,6 +177,18 @@ def test_a_deleted_vector_changes_what_is_known_of_that_item_alone(deleted: set[
                 assert without[item_id][name] == value
 
 
+@settings(max_examples=15)
+@given(deleted=st.sets(st.integers(0, ITEMS - 2)), seed=st.integers(0, 9))
+def test_an_item_without_a_vector_is_the_candidate_that_it_is_without_the_space(deleted: set[int], seed: int) -> None:
+    drawn = np.random.default_rng(seed).normal(size=(ITEMS, DIM)).astype(np.float32)
+    both = [tier({n: drawn[n] for n in range(ITEMS) if n not in gone}, ITEMS - 1) for gone in (deleted, range(ITEMS))]
+    requests = [made.request("u", None, None) for made in both]
+    scores, ablated = ({one.item_id: one.retrieval_score for one in request.candidates} for request in requests)
+    for item_id in {f"i{number}" for number in deleted} & set(ablated):
+        before = sum(score > scores[item_id] for score in scores.values())
+        assert before <= sum(score >= ablated[item_id] for score in ablated.values()) - 1
+
+
 def test_an_ablated_space_is_one_that_knows_no_item() -> None:
     made = tier({number: AXES[number % DIM] for number in range(ITEMS)}, 0)
     none = tier({}, 0)

@@ -14,7 +14,8 @@ from encoders.models.source import ModelUnsupported
 from encoders.text.encoder import TextEncoder
 from ranker import features
 from ranker.evaluation.impressions import ShownList, impressions
-from ranker.evaluation.interactions import Interaction, Interactions, Sign
+from ranker.evaluation.interactions import Interaction, Interactions
+from ranker.evaluation.signs import Sign
 from ranker.recall.fatigue import Fatigue
 from ranker.recall.trained import NOTHING, TrainedRecall
 from ranker.score import FeatureSet

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from ranker.features import NAMES, place
 from ranker.recall.embedding_space import COLUMNS
-from ranker.recall.merge import NOT_PROPOSED
-from ranker.train.hidden_vectors import IN_HEAD, IN_MERGE, HiddenVectors, hidden_ranks
+from ranker.train.hidden_vectors import IN_HEAD, HiddenVectors
 
 GROUPS, WIDTH = 40, 50
 FEATURES = (*NAMES, place("nearest-image"), *(f"space_image_{column}" for column in COLUMNS))
@@ -19,8 +17,6 @@ def test_without_a_space_the_groups_are_as_they_were() -> None:
     inputs, labels = torch.ones(2, 3, 1 + len(NAMES)), torch.ones(2, 3, dtype=torch.bool)
     given = inputs, labels, labels
     assert all(one is other for one, other in zip(HiddenVectors(NAMES, 1).with_copies(*given), given, strict=True))
-    ranks = np.zeros((2, 3, 1), np.int16)
-    assert hidden_ranks(ranks, ["co-visited"], NAMES) is ranks
 
 
 def test_a_copy_lacks_half_of_the_vectors_and_the_candidates_that_they_alone_gave() -> None:
@@ -43,10 +39,3 @@ def test_a_copy_lacks_half_of_the_vectors_and_the_candidates_that_they_alone_gav
     assert (copy[:, :, -1] == 1).all(), "what is of the user stays"
     assert torch.equal(left, ~hidden | (torch.arange(WIDTH) < 25))
     assert torch.equal(relevant, labels & left)
-
-
-def test_ranks_of_the_space_alone_are_hidden() -> None:
-    ranks = np.zeros((GROUPS, WIDTH, 2), np.int16)
-    hidden = hidden_ranks(ranks, ["co-visited", "nearest-image"], FEATURES) == NOT_PROPOSED
-    assert not hidden[:, :, 0].any()
-    assert abs(hidden[:, :, 1].mean() - IN_MERGE) < 0.05

@@ -49,6 +49,36 @@ def test_it_equals_plain_numbers_and_what_was_written_is_read(merge: Merge, item
     assert Merge.read(merge.describe()) == merge
 
 
+@given(merges, st.lists(st.tuples(ranks, st.booleans()), min_size=1, max_size=12))
+def test_an_item_keeps_the_place_that_it_has_without_a_source_that_can_know_nothing_of_it(
+    merge: Merge, items: list[tuple[list[int], bool]]
+) -> None:
+    lacks = np.array([lacking for _, lacking in items])
+    of_items = np.array([one for one, _ in items], np.intp)
+    of_items[lacks, 1] = NOT_PROPOSED
+    fair = merge.fair_scores(SOURCES, of_items, {"nearest": lacks})
+    plainly = merge.scores(SOURCES, of_items)
+    assert sorted(fair.tolist()) == sorted(plainly.tolist())
+    without = merge.scores((SOURCES[0], SOURCES[2]), of_items[:, [0, 2]])
+    for index in np.flatnonzero(lacks).tolist():
+        assert (fair > fair[index]).sum() <= (without > without[index]).sum() + (
+            without[:index] == without[index]
+        ).sum()
+    others = np.flatnonzero(~lacks)
+    for one in others.tolist():
+        for other in others.tolist():
+            assert plainly[one] < plainly[other] or fair[one] >= fair[other] or plainly[one] == plainly[other]
+
+
+def test_items_that_lack_several_vectors_have_the_places_that_they_have_without_any_of_them() -> None:
+    merge = Merge({"co-visited": SourceWeight(1.0, 0.0), "nearest": SourceWeight(9.0), "mine": SourceWeight(9.0)})
+    ranks_of = np.array([[0, -1, -1], [1, -1, 0], [2, 0, -1], [3, 1, 1], [4, 2, 2]])
+    lacking = {"nearest": np.array([1, 1, 0, 0, 0], bool), "mine": np.array([1, 0, 1, 0, 0], bool)}
+    fair = merge.fair_scores(SOURCES, ranks_of, lacking)
+    assert np.argsort(-fair).tolist() == [0, 1, 2, 3, 4]
+    assert merge.fair_scores(SOURCES, ranks_of, {}).tolist() == merge.scores(SOURCES, ranks_of).tolist()
+
+
 @given(merges, ranks, st.integers(0, len(SOURCES) - 1), st.integers(0, 400))
 def test_an_item_that_one_source_ranks_higher_never_loses(
     merge: Merge, item: list[int], source: int, higher: int

@@ -116,10 +116,10 @@ def test_training_keeps_the_number_that_tells(tmp_path: Path) -> None:
     data = gather(shop(), of_shop, of_run)
     checkpoint = data.checkpoint(of_run, of_shop)
     until: dict[type[LearntSource], float] = {
-        number_feature(name): time.monotonic() + 60 for name in of_shop.candidates.numbers
+        number_feature(name): time.monotonic() + 3_600 for name in of_shop.candidates.numbers
     }
     fitted = data.learnt(of_shop, checkpoint, until, no_stage)
-    chosen = data.query_groups(of_shop, checkpoint, time.monotonic() + 60, no_stage, fitted)
+    chosen = data.query_groups(of_shop, checkpoint, time.monotonic() + 3_600, no_stage, fitted)
     facts = sources_facts(fitted, chosen)["number_size"]
     assert facts["kept"], facts
     assert facts["ndcg_at_10_with"] > 1.2 * facts["ndcg_at_10_without"]

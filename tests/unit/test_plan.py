@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from streams import cli
 from streams.commands import plan as command
-from streams.settings import SettingsError
+from streams.settings import CandidatesSettings, Settings, SettingsError
 from streams.sizing import costs as costs_of
 from streams.sizing.costs import DEFAULTS, Costs
 from streams.sizing.plan import BASE_BYTES, CARDS, GPU_SHARE, MODEL_BYTES, Load, plan
@@ -71,6 +71,22 @@ def test_gpus_follow_from_the_operations_of_the_model() -> None:
     assert needs.lists_per_gpu_s == pytest.approx(CARDS["H100"] * 1e12 * GPU_SHARE / SIZES.flops(500, 2_000, 100))
     assert needs.gpus == needs.rank_workers == 4  # so fast a model leaves the way to Kafka: 1,000 x 2 ms, and 60%
     assert plan(replace(LOAD, model="none"), COSTS).rank_workers == 4
+
+
+def test_the_vectors_that_items_bring_take_memory_in_each_state_worker_and_room_in_kafka() -> None:
+    plain = plan(LOAD, COSTS)
+    spaces = CandidatesSettings(spaces=("image:512", "sound:128", "map"))
+    asked = command.load_of(Settings(candidates=spaces), 1, 1, 1, 1, "default", "L4", 8.0)
+    load = replace(LOAD, space_dims=asked.space_dims)
+    assert sorted(load.space_dims) == [128, 512, command.USUAL_DIM]
+    needs = plan(load, COSTS)
+    more = 2 * (512 + 128 + 512) + 3 * 512 + 3 * 400  # above 32,768 items there is a search graph
+    assert needs.state_worker_bytes - plain.state_worker_bytes == 100_000 * more
+    assert plan(replace(load, items=1_000), COSTS).state_worker_bytes == (
+        plan(replace(LOAD, items=1_000), COSTS).state_worker_bytes + 1_000 * (more - 3 * 400)
+    )
+    assert needs.kafka_disk_bytes > plain.kafka_disk_bytes
+    assert any("AFTERCLICK_CANDIDATES__SPACES" in line for line in command.assumptions(load, COSTS, ()))
 
 
 GROWING = ("users", "events_per_s", "items", "candidates")

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from unittest.mock import Mock
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from streams.models.process_cost import ProcessCost
+from streams.rank.serving import Serving
+from streams.settings import Settings, WishesSettings
+from streams.worker import state_app
 
 BUSY = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\ninput()"
 
@@ -36,3 +41,17 @@ def test_the_counter_keeps_what_a_process_used_that_has_ended() -> None:
     pids.remove(child.pid)
     assert shown("cpu_seconds_total") >= both_s
     assert shown("resident_memory_bytes") < both_bytes + 1e6
+
+
+def test_the_process_of_the_wishes_model_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OfProcess:
+        def __init__(self, *_: object) -> None: ...
+
+        def pid(self) -> int:
+            return 4_711
+
+    monkeypatch.setattr(state_app, "TextModel", OfProcess)
+    serving = Serving(None, None)
+    for model in (None, "a-model"):
+        state_app._of_wishes(Settings(wishes=WishesSettings(model=model)), Mock(), serving)
+    assert serving.pids() == {4_711}

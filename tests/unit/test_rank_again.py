@@ -198,7 +198,7 @@ def play() -> Callable[..., World]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    for _ in range(400):
+    for _ in range(3_000):
         if condition():
             return
         await asyncio.sleep(0.01)

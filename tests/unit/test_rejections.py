@@ -28,8 +28,10 @@ def test_the_first_rejection_is_logged_at_once_and_the_rest_in_one_line(
     monkeypatch.setattr(reject, "EVERY_S", 0.05)
     monkeypatch.setattr(reject, "_summary", reject.Summary())
 
+    settings = Settings()
+
     def bad(topic: str, offset: int, cause: str) -> None:
-        reject.rejected(Settings(), Message(topic, 0, offset, b"k", b"{}"), BadMessage("invalid", "…", cause))
+        reject.rejected(settings, Message(topic, 0, offset, b"k", b"{}"), BadMessage("invalid", "…", cause))
 
     async def rejections() -> None:
         for number in range(4_812):

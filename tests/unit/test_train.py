@@ -106,7 +106,7 @@ def trained(out: Path) -> dict[str, Any]:
 
 
 def training(out: Path, **changes: Any) -> Training:
-    return replace(Training(base="none", out=out, max_minutes=5), **changes)
+    return replace(Training(base="none", out=out, max_minutes=60), **changes)
 
 
 def no_stage(_: str) -> Callable[[int, int], None]:

@@ -67,7 +67,7 @@ def test_what_follows_an_item_is_learnt_and_served(tmp_path: Path, capsys: pytes
         encoder=EncoderSettings(model=str(models.encoder(tmp_path / "encoder")), device="cpu", dtype="float32"),
         ranker=RankerSettings(model=str(tmp_path / "out"), device="cpu", dtype="float32"),
     )
-    run(shop(), settings, Training(base="none", out=tmp_path / "out", max_minutes=5), to_json=True)
+    run(shop(), settings, Training(base="none", out=tmp_path / "out", max_minutes=60), to_json=True)
     printed = json.loads(capsys.readouterr().out)["learnt_neighbours"]
     description = json.loads((tmp_path / "out" / "afterclick.json").read_text(encoding="utf-8"))
     assert printed == description["trained"]["learnt_neighbours"]
@@ -125,7 +125,7 @@ def recalled(skill: float) -> RecalledGroups:
 
 @pytest.mark.parametrize(("skill", "kept"), [(0.7, True), (0.0, False)])
 def test_a_learnt_source_is_kept_only_if_it_makes_lists_better(skill: float, kept: bool) -> None:
-    head = HeadSettings(softmax, 1, deadline=time.monotonic() + 60)
+    head = HeadSettings(softmax, 1, deadline=time.monotonic() + 3_600)
     chosen = choose(recalled(skill), [LearntNeighbours], WIDTH, head, lambda *_: None)
     assert chosen.kept == ["learnt-neighbours"] * kept
     facts = chosen.judged["learnt-neighbours"]
@@ -160,7 +160,7 @@ def test_a_group_reads_a_table_that_does_not_know_its_events(tmp_path: Path) -> 
     ]
     log = Interactions.of([*in_order(event_log), *turns])
     ids = [item.item_id for item in event_log.items]
-    fitted = fit_neighbours(log, training_cases(log, "unbought", 1), ids, time.monotonic() + 60, no_stage)
+    fitted = fit_neighbours(log, training_cases(log, "unbought", 1), ids, time.monotonic() + 3_600, no_stage)
     assert fitted is not None
     fitted.save(tmp_path)
     kept = FittedSource.load(tmp_path, LearntNeighbours)
@@ -203,7 +203,7 @@ def test_a_group_before_the_first_cut_has_no_table_and_each_later_one_the_newest
 def test_without_enough_cases_or_time_nothing_is_learnt() -> None:
     log = in_order(shop())
     ids, cases = [f"i{number}" for number in range(ITEMS)], training_cases(log, "unbought", 1)
-    assert fit_neighbours(log, cases[:20], ids, time.monotonic() + 60, no_stage) is None
+    assert fit_neighbours(log, cases[:20], ids, time.monotonic() + 3_600, no_stage) is None
     assert fit_neighbours(log, cases, ids, time.monotonic() - 1, no_stage) is None
 
 

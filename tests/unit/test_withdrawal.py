@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 import pytest
-from aiokafka.structs import RecordMetadata
+from aiokafka.structs import RecordMetadata, TopicPartition
 
 from streams.contracts import RankRequest
 from streams.faust_compat.fencing import MembershipLost
+from streams.kafka import client as kafka_client
 from streams.kafka.outgoing import Outgoing
 from streams.kafka.own_messages import written_ms
 from streams.publish.list_cache import OutgoingList
 from streams.publish.list_expiry import expiry_s, first_written_ms
 from streams.publish.list_record_reader import ListRecordReader
-from streams.rank import withdrawal
+from streams.rank import lists_reader, withdrawal
 from streams.rank.list_publisher import ListPublisher
 from streams.rank.list_without import without
+from streams.rank.lists_reader import ListsReader
 from streams.rank.published_lists import PublishedLists, Written
 from streams.rank.stale_lists import StaleLists
 from streams.rank.tier import RankTier
@@ -117,6 +120,55 @@ class Installation:
         return [item["item_id"] for item in self.newest(user_id)["items"]]
 
 
+class TopicConsumer:
+    """Stands in for aiokafka's consumer. Notes the offsets of the records that it gives."""
+
+    def __init__(self, topic: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.given: list[int] = []
+        self._topic, self._position = topic, 0
+        self._at_end = asyncio.Event()
+        self._assigned: list[TopicPartition] = []
+        monkeypatch.setattr(kafka_client, "consumer", lambda _: self)
+        monkeypatch.setattr(kafka_client, "started", lambda *_: nullcontext())
+        monkeypatch.setattr(lists_reader, "READ_EVERY_S", 0)
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self._assigned = partitions
+
+    def assignment(self) -> list[TopicPartition]:
+        return self._assigned
+
+    def seek(self, _: TopicPartition, offset: int) -> None:
+        self._position = offset
+
+    async def position(self, _: TopicPartition) -> int:
+        return self._position
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, len(self._topic))
+
+    async def getmany(self, **_: int) -> dict[TopicPartition, list[Any]]:
+        offsets = range(self._position, len(self._topic))
+        if not offsets:
+            self._at_end.set()
+        self.given += offsets
+        self._position = len(self._topic)
+        return {self._assigned[0]: [SimpleNamespace(**vars(self._topic[o]), offset=o) for o in offsets]}
+
+    def follow(self, reader: ListsReader) -> list[int]:
+        """Let the reader come to the end. Returns the offsets that it has read since the last call."""
+
+        async def follow() -> None:
+            self._at_end = asyncio.Event()
+            running = asyncio.create_task(reader.run())
+            await self._at_end.wait()
+            running.cancel()
+
+        asyncio.run(follow())
+        given, self.given = self.given, []
+        return given
+
+
 @pytest.fixture
 def installation(monkeypatch: pytest.MonkeyPatch) -> Installation:
     return Installation(monkeypatch)
@@ -203,6 +255,30 @@ def test_newer_lists_and_erasures_win(installation: Installation, monkeypatch: p
     assert installation.newest("bob") is None
     assert installation.shown("cid") == ["b"]
     assert installation.redis.keys() == {"cid"}
+
+
+def test_lists_that_this_worker_published_again_are_not_read(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = TopicConsumer(installation.topic, monkeypatch)
+    reader = ListsReader(Settings(), installation.stale)
+    reader.own([0])
+    for user_id in ("ann", "bob"):
+        installation.published(user_id, ["a", "b", "c"])
+    assert consumer.follow(reader) == [0, 1]
+    installation.stale.change(["a"], [])
+    installation.work()
+    installation.published("ann", ["b"], "of another worker")
+    assert consumer.follow(reader) == [4]
+    installation.stale.change(["b"], [])
+    installation.work()
+    installation.append(b"bob", list_of(["c"], "of another worker, meanwhile"))
+    assert consumer.follow(reader) == [7]
+    assert (installation.shown("ann"), installation.shown("bob")) == ([], ["c"])
+    assert [installation.stale.lists.find(key) for key in (b"ann", b"bob")] == [(0, 6, b"ann"), (0, 7, b"bob")]
+    reader.own([])
+    reader.own([0])
+    assert consumer.follow(reader) == list(range(8)), "another worker had the partition meanwhile"
 
 
 def test_an_item_that_is_back_stays(installation: Installation) -> None:
