@@ -28,6 +28,7 @@ try:
     from streams.commands.model_commands import compress, evaluate, train
     from streams.commands.of_files import OfFiles
     from streams.commands.options import ANY_ID, Config, Json, Web
+    from streams.commands.simulation.command import simulate
     from streams.commands.user_commands import forget, preferences, recommend
     from streams.settings import PREFIX, Settings, SettingsError, load
     from streams.settings.settings import environment
@@ -98,12 +99,12 @@ def worker(
 
     Runs until SIGTERM or Ctrl-C, and then finishes the work in flight.
     """
-    from streams.models import child
+    from streams.models.child import ChildProcess
 
     settings = _begin(config, f"worker, role {role.value}")
     encoder = settings.encoder if role is not Role.rank else None
     ranker = settings.ranker if role is not Role.state else None
-    process = child.spawn(with_models=bool(encoder or (ranker and ranker.is_loaded)))  # before all other imports
+    process = ChildProcess(with_models=bool(encoder or (ranker and ranker.is_loaded)))  # before all other imports
 
     from encoders.text import vector_store
     from streams.rank.serving import Serving
@@ -179,7 +180,7 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     raise typer.Exit(0 if all(check.ok for check in checks) else 1)
 
 
-for command in (schema, settings, topics, plan, bench):
+for command in (schema, settings, topics, plan, bench, simulate):
     app.command()(command)
 for of_files in (evaluate, train, compress, embed_images, export):
     app.command(cls=OfFiles)(of_files)

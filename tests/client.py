@@ -48,7 +48,7 @@ class Client:
 
     def flush(self) -> None:
         """Wait until Kafka has all messages."""
-        assert self._producer.flush(30) == 0
+        assert self._producer.flush(90) == 0
 
     def items(self, item_ids: list[str] = ITEMS) -> None:
         """Send items and wait until Kafka has them."""
@@ -96,11 +96,11 @@ class Client:
         )
         try:
             partitions = [TopicPartition(name, partition, 0) for partition in range(self.settings.kafka.partitions)]
-            bounds = {p.partition: consumer.get_watermark_offsets(p, timeout=10) for p in partitions}
+            bounds = {p.partition: consumer.get_watermark_offsets(p, timeout=30) for p in partitions}
             consumer.assign(partitions)
             left = {partition: end for partition, (begin, end) in bounds.items() if begin < end}
             while left:
-                message = consumer.poll(10)
+                message = consumer.poll(30)
                 assert message is not None, f"messages of {name} up to {left} missing"
                 assert not message.error(), message.error()
                 partition, offset = message.partition(), message.offset()
@@ -124,7 +124,7 @@ class Client:
         return None if stored is None else json.loads(stored)
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 30) -> Any:
+def until(condition: Callable[[], Any], timeout_s: float = 90) -> Any:
     """Wait until a condition returns a true value; return that value. A server may not listen yet."""
     deadline = time.monotonic() + timeout_s
 

@@ -10,10 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from math import log2
 
 import numpy as np
-import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from encoders.describe import describe_item
 from encoders.text.encoder import TextEncoder
 from ranker.load import load_scorer
 from ranker.progress import StageProgress
@@ -27,6 +25,7 @@ from streams.datasets.worlds.music import music
 from streams.datasets.worlds.news import news
 from streams.datasets.worlds.steps import Demand, Step, time_of
 from streams.datasets.worlds.video import video
+from streams.offline.item_vectors import ItemVectors
 from streams.offline.pipeline import Pipeline
 from streams.settings import EncoderSettings, Settings
 from streams.state.impressions import note_shown
@@ -40,21 +39,6 @@ WARM_UP, LISTS = 1 / 3, 300
 TARGET = Target(1.1, at_most=False, of="ratio")
 
 
-class Vectors:
-    """An encoder that encodes the texts of a world once, for all profiles."""
-
-    def __init__(self, encoder: TextEncoder, steps: Sequence[Step]) -> None:
-        texts = list(dict.fromkeys(describe_item(step) for step in steps if isinstance(step, Item)))
-        self.dim = encoder.dim
-        self._vectors = dict(zip(texts, encoder.encode(texts), strict=True))
-
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        return np.array([self._vectors[text] for text in texts], np.float32)
-
-    def encode_events(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        return self.encode(texts)
-
-
 def measure(stage: StageProgress) -> list[Measurement]:
     """Run each profile and `shop` in the profile's own world, with several seeds."""
     measurements = []
@@ -64,7 +48,7 @@ def measure(stage: StageProgress) -> list[Measurement]:
             own, shop = [], []
             for seed in track(SEEDS, f"The world of {world}", stage):
                 steps = steps_of(seed)
-                vectors = Vectors(encoder, steps)
+                vectors = vectors_of(encoder, steps)
                 own.append(ndcg(Settings.model_validate({"profile": world}), steps, vectors, scorer))
                 shop.append(ndcg(Settings(), steps, vectors, scorer))
             measurements.append(
@@ -73,7 +57,7 @@ def measure(stage: StageProgress) -> list[Measurement]:
     return measurements
 
 
-def ndcg(settings: Settings, steps: Sequence[Step], vectors: Vectors, scorer: Scorer | None) -> float:
+def ndcg(settings: Settings, steps: Sequence[Step], vectors: ItemVectors, scorer: Scorer | None) -> float:
     """Return the mean NDCG@10 of the lists that people want in a world."""
     pipeline = Pipeline(settings, vectors, scorer)
     rules = ItemTable(read(settings.rules)) if settings.rules else None
@@ -96,6 +80,11 @@ def ndcg(settings: Settings, steps: Sequence[Step], vectors: Vectors, scorer: Sc
         else:
             pipeline.state.accept(step.user_id, [step])
     return float(np.mean(found))
+
+
+def vectors_of(encoder: TextEncoder, steps: Sequence[Step]) -> ItemVectors:
+    """Encode the texts of a world once, for all profiles."""
+    return ItemVectors(encoder, (step for step in steps if isinstance(step, Item)))
 
 
 def _judged(steps: Sequence[Step]) -> set[int]:

@@ -14,6 +14,8 @@ DATASETS = ("online-retail", "generated-shop", "search-shop", "wish-shop", "know
 LOSSES = ("softmax", "ranknet", "lambdarank")
 FORMS = ("packed", "cross")
 MODELS = ("default", "none")
+RANKERS = ("greedy", "careful")
+"""The built-in rankers of a simulation, which has both by default."""
 CARDS = ("L4", "A10G", "L40S", "A100", "H100")
 BENCHES = (
     "pipeline",

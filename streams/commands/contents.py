@@ -38,6 +38,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "embed-images": ("embed-images --model clip-vit-base-patch32 --items items.jsonl --out embedded.jsonl",),
         "export": ("export --epsilon 8 --out exported --items items.jsonl --clicks clicks.jsonl",),
         "evaluate": ("evaluate --protocol next-basket --items items.jsonl --clicks clicks.jsonl",),
+        "simulate": ("simulate --users 100 --plot month.png", "simulate --ranker greedy --ranker shop.toml"),
         "train": ("train --base none --out my-model --items items.jsonl --clicks clicks.jsonl",),
         "compress": ("compress my-model --int8 --out small --items items.jsonl --clicks clicks.jsonl",),
     },

@@ -24,6 +24,7 @@ from ranker.load import load_recall, load_scorer
 from ranker.progress import StageProgress
 from ranker.version import name
 from streams.commands.evaluate import Evaluation
+from streams.commands.evaluated_groups import table_of
 from streams.commands.evaluated_models import PIPELINE, WITHOUT_MODEL
 from streams.datasets.event_log import EventLog
 from streams.datasets.messages import InputError
@@ -118,6 +119,7 @@ def _figures(
     encoder = TextEncoder(settings.encoder.model, settings.encoder.device, settings.encoder.dtype)
     models = list(evaluation.models or [greedy.model])
     rows = {PIPELINE if len(models) == 1 else f"{PIPELINE} {name(model)}": model for model in models}
+    table = table_of(evaluation.rules or settings.rules, event_log.items)
     figures: Figures = {}
     asked = None
     asked_rows = rows if PIPELINE in evaluation.systems else {}
@@ -130,7 +132,7 @@ def _figures(
             requests = [case.request for case in pipeline.asked(False, progress, exclude_history=False)]
         with closing(RerankServers(greedy.model_copy(update={"model": model}), must_answer=True)) as servers:
             scorer = None if model == "none" else load_scorer(model, greedy.device, greedy.dtype, connect=servers)
-            ranked = pipeline.rank(requests, scorer, stage(row)).lists
+            ranked = pipeline.rank(requests, scorer, stage(row), table).lists
         target = np.full(logged.shown.shape, NO_ITEM, np.intp)
         for places, list_ in zip(target, ranked, strict=True):
             top = list_.ranked[: len(places)]

@@ -8,19 +8,14 @@ itself.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent import futures
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from encoders.models.device import Placement
 from ranker import version
@@ -29,8 +24,8 @@ from ranker.load import base_of, load_scorer
 from ranker.score import Scorer
 from ranker.version import is_url
 from streams import metrics
-from streams.models import child
 from streams.models import process as model_process
+from streams.models.child import ChildProcess, NoAnswer
 from streams.models.child_models import ChildEncoder, ChildScorer
 from streams.models.process import ModelChoice
 from streams.models.remote.servers import RerankServers
@@ -38,8 +33,6 @@ from streams.settings import EncoderSettings, RankerSettings
 
 logger = logging.getLogger(__name__)
 
-PIPE_BYTES = 1 << 20
-"""The size of the pipe to the process: two batches of 32 lists. Linux' default is 64 KiB."""
 HUNG_S = 300.0
 """Seconds after which a call counts as hung: far longer than any batch, and than loading after a restart."""
 
@@ -51,8 +44,8 @@ class Models:
     ----------
     encoder, ranker : settings, optional
         Of the models that are needed.
-    process : ProcessPoolExecutor, optional
-        The result of `child.spawn`, if the process was started before.
+    process : ChildProcess, optional
+        If the process was started before.
     vectors : Path, optional
         See `ModelChoice`.
 
@@ -72,7 +65,7 @@ class Models:
         self,
         encoder: EncoderSettings | None,
         ranker: RankerSettings | None,
-        process: ProcessPoolExecutor | None = None,
+        process: ChildProcess | None = None,
         vectors: Path | None = None,
     ) -> None:
         self._lock = threading.Lock()
@@ -86,12 +79,11 @@ class Models:
         self._died_s: float | None = None
         self._closed = False
         self._start(process)
-        self._pool.submit(model_process.facts, self._choice)
+        self._process.begin(model_process.facts, self._choice)
 
-    def pid(self) -> int | None:
-        """The id of the process; None while it starts."""
-        started = self._pid.done() and not self._pid.cancelled() and not self._pid.exception()
-        return self._pid.result() if started else None
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
 
     def load(self) -> None:
         """Wait until the models are loaded.
@@ -145,69 +137,44 @@ class Models:
         BrokenProcessPool
             The process died, or was killed because it hung. The next call loads the models again.
         """
-        pool = self._pool
+        if not self._process.is_alive():  # it died since the last call
+            self._replace(self._process, "died")
+        process = self._process
+        timeout_s = None if function is model_process.facts else HUNG_S  # a first load may be a download
         try:
-            future = pool.submit(function, self._choice, *arguments)
-        except BrokenProcessPool:  # since the last call
-            self._replace(pool, "died")
-            pool = self._pool
-            future = pool.submit(function, self._choice, *arguments)
-        try:
-            result = future.result(
-                None if function is model_process.facts else HUNG_S
-            )  # a first load may be a download
-            if self._died_s is not None and not self.loaded:
-                logger.info("the models are loaded again, after %.0f s", time.monotonic() - self._died_s)
-            self.loaded = True
-            return result
+            result = process.call(function, self._choice, *arguments, timeout_s=timeout_s)
         except BrokenProcessPool:
-            self._replace(pool, "died")
+            self._replace(process, "died")
             raise
-        except futures.TimeoutError:
-            if future.done():
-                raise  # the model raised it
-            self._replace(pool, "is hung")
+        except NoAnswer:
+            self._replace(process, "is hung")
             raise BrokenProcessPool("the models' process was hung") from None
+        if self._died_s is not None and not self.loaded:
+            logger.info("the models are loaded again, after %.0f s", time.monotonic() - self._died_s)
+        self.loaded = True
+        return result
 
     def close(self) -> None:
-        """End the process, after its current call, or at once if it is still loading; wait for the end.
-
-        Without the wait the pool's thread may fail while Python ends.
-        """
+        """End the process, after its current call, or at once if it is still loading; wait for the end."""
         self._closed = True
         self.servers.close()
         if not self.loaded:
-            self._kill()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+            self._process.kill()
+        self._process.close()
 
-    def _replace(self, pool: ProcessPoolExecutor, state: str) -> None:
+    def _replace(self, process: ChildProcess, state: str) -> None:
         with self._lock:
-            if pool is not self._pool or self._closed:
+            if process is not self._process or self._closed:
                 return  # another call has replaced it already, or nobody needs another
             logger.error("the models' process %s; the next call loads them again", state)
             self.loaded, self._died_s = False, time.monotonic()
             metrics.models_restarted.inc()
-            self._kill()
-            pool.shutdown(wait=False)
+            process.kill()
             self._start()
 
-    def _kill(self) -> None:
-        with suppress(ProcessLookupError, BrokenProcessPool):
-            os.kill(self._pid.result(), signal.SIGKILL)
-
-    def _start(self, process: ProcessPoolExecutor | None = None) -> None:
-        self._pool = process or child.spawn(with_models=bool(self._choice.encoder or self._choice.ranker))
-        _widen(cast(Any, self._pool)._call_queue._writer.fileno())
-        self._pid = self._pool.submit(os.getpid)
+    def _start(self, process: ChildProcess | None = None) -> None:
+        self._process = process or ChildProcess(with_models=bool(self._choice.encoder or self._choice.ranker))
 
 
 def _log(name: str, placement: Placement) -> None:
     logger.info("%s runs in %s on %s: %s", name, placement.dtype, placement.device, placement.reason)
-
-
-def _widen(pipe: int) -> None:
-    """Make room in the pipe for a whole batch. Otherwise the model waits for its rest, and so for the loop's lock."""
-    size = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux has it
-    if size is not None:
-        with suppress(PermissionError):  # more than the pipes of an ordinary user may hold together
-            fcntl.fcntl(pipe, size, PIPE_BYTES)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from typing import Any, Protocol
 
 from ranker import version
 from streams import metrics
-from streams.models import child, text_process
+from streams.models import text_process
+from streams.models.child import ChildProcess
 from streams.models.text_process import Choice
 
 logger = logging.getLogger(__name__)
@@ -47,10 +45,9 @@ class TextModel:
         self._closed = False
         self._start()
 
-    def pid(self) -> int | None:
-        """The id of the process; None while it starts."""
-        started = self._pid.done() and not self._pid.cancelled() and not self._pid.exception()
-        return self._pid.result() if started else None
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
 
     def load(self) -> None:
         """Wait until the model is loaded.
@@ -77,23 +74,18 @@ class TextModel:
     def close(self) -> None:
         """End the process at once, without its current answer."""
         self._closed = True
-        if pid := self.pid():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._process.kill()
 
     def _call(self, function: Callable[..., Any], *arguments: object) -> Any:
         with self._lock:
             try:
-                return self._pool.submit(function, self._settings, *arguments).result()
+                return self._process.call(function, self._settings, *arguments)
             except BrokenProcessPool:
                 if not self._closed:
                     logger.error("the process of the model that %s died; the next call loads it again", self._work)
                     metrics.models_restarted.inc()
-                    self._pool.shutdown(wait=False)
                     self._start()
                 raise
 
     def _start(self) -> None:
-        self._pool = child.spawn(with_models=True)
-        self._pid = self._pool.submit(os.getpid)
+        self._process = ChildProcess(with_models=True)

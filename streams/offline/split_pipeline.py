@@ -30,8 +30,10 @@ from streams.offline.log_feed import LogFeed
 from streams.offline.pipeline import Pipeline
 from streams.rank.tier import RankTier
 from streams.settings import Settings
+from streams.state.impressions import shown_to
 from streams.state.request_rules import recall_under
 from streams.state.request_wishes import RequestWishes
+from streams.state.shown_items import marked
 
 REPORT_CASES = 50
 
@@ -228,6 +230,8 @@ class SplitPipeline:
             rows = catalogue.rows(map(item_key, dict.fromkeys(case.shown_items))).tolist()
             candidates = [recalled.get(row) or RecalledCandidate(row, 0.0, {}, None) for row in rows if row >= 0]
         request = requests.build(case.user, shopper, candidates)
+        shown = shown_to(record, self._pipeline.state.visit_ms)
+        request = marked(request, () if case.shown_items else shown, shopper.unclicked)
         if not case.shown_items:
             request = wishes.mark(request, catalogue)
         return AskedCase(case, seeking, met, proposals, candidates, request)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from encoders.errors import AfterclickError
 from ranker import version
 from ranker.score import Scorer
 from streams import metrics
+from streams.models.child import ChildProcess
 from streams.models.child_models import ChildEncoder
 from streams.models.client import Models
 from streams.rank.tier import RankTier
@@ -35,7 +35,7 @@ class Serving:
         Settings of the items' encoder; None if the worker needs none.
     ranker : Ranker, optional
         Settings of the model, and of the challenger if there is one; None if the worker makes no lists.
-    process : ProcessPoolExecutor, optional
+    process : ChildProcess, optional
         See `Models`.
     vectors : Path, optional
         The file of items' vectors; see `ModelChoice`.
@@ -50,7 +50,7 @@ class Serving:
         self,
         encoder: EncoderSettings | None,
         ranker: RankerSettings | None,
-        process: ProcessPoolExecutor | None = None,
+        process: ChildProcess | None = None,
         vectors: Path | None = None,
     ) -> None:
         self.others: list[Callable[[], int | None]] = []
@@ -116,7 +116,7 @@ class Variant:
         self,
         encoder: EncoderSettings | None,
         ranker: RankerSettings | None,
-        process: ProcessPoolExecutor | None = None,
+        process: ChildProcess | None = None,
         vectors: Path | None = None,
     ) -> None:
         self._ranker, self._vectors = ranker, vectors

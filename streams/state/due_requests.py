@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
@@ -102,7 +102,9 @@ def split_by_user(
 
 
 class DueRequests:
-    """The users with durable states who wait for a request; the user who has waited longest comes first.
+    """The users who wait for a request; the user who has waited longest comes first.
+
+    Their states are durable, or being written.
 
     Parameters
     ----------
@@ -149,7 +151,7 @@ class DueRequests:
         return len(self._pending) + len(self._later) + len(self.incomplete)
 
     def add(self, user_id: str, newer: DueRequest) -> None:
-        """Queue a request for a user whose state is durable."""
+        """Queue a request for a user."""
         earlier = self._later.pop(user_id, None)
         if user_id in self._pending or newer.is_awaited:
             due = self._pending.setdefault(user_id, DueRequest())
@@ -174,7 +176,7 @@ class DueRequests:
         """Remove all users: another worker holds them now."""
         self._pending, self._later, self.incomplete = {}, {}, []
 
-    async def send(self, flush_s: float, backlog: Callable[[], int]) -> None:
+    async def send(self, flush_s: float, backlog: Callable[[], int], stored: Awaitable[bool]) -> None:
         """Make requests for a limited time, send them, and acknowledge the events that they answer.
 
         One recall takes milliseconds, so the event loop gets a turn after each. Under a backlog, where a flush is long,
@@ -188,6 +190,8 @@ class DueRequests:
             How long the flush before took, in seconds.
         backlog : callable
             Returns how many events wait to be applied.
+        stored : awaitable of bool
+            Done once the users' states are durable, and whether anything may be sent then.
 
         Raises
         ------
@@ -215,6 +219,8 @@ class DueRequests:
             spent_s = time.monotonic() - started
             if started + spent_s > until and (backlog() or not is_later or spent_s > flush_s + self._delivery_s):
                 break
+        if not await stored:
+            return
         delivered_from = time.monotonic()
         await self._producer.deliver(messages)
         self._delivery_s = time.monotonic() - delivered_from

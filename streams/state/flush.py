@@ -9,10 +9,11 @@ offsets in order.
 2. Produce: `Pending.first`, then the changed states and `Pending.messages` go to Kafka, which acknowledges them. The
    event is in the content of `Pending`, which `Flush` has taken.
 3. Store: the same states go to the local store. The event stays where it is.
-4. Acknowledge: the events of `Pending.events` are acknowledged and are nowhere from now on. The events of
-   `Pending.requests` move to the `DueRequests`.
-5. Request: `DueRequests.send` produces rank requests, then acknowledges the events that they answer. An upstream
-   recommender's request that is to be completed takes the same way, without a state of its own.
+4. Acknowledge: the events of `Pending.events` are acknowledged and are nowhere from now on.
+5. Request: the events of `Pending.requests` move to the `DueRequests` when step 2 begins. `DueRequests.send` makes rank
+   requests meanwhile, because a recall takes about as long as Kafka does. It produces them once step 3 is done, so that
+   no request tells of a state that a crash could take back. Then it acknowledges the events that they answer. An
+   upstream recommender's request that is to be completed takes the same way, without a state of its own.
 
 `EventApplier` does step 1, `Flush` steps 2 to 4, `DueRequests` step 5. After a crash Kafka delivers again each event
 that was not acknowledged, and `StateTier.accept` recognises those that are in the state already. So no event is lost,
@@ -44,7 +45,7 @@ class Flush:
     acks : InOrder
         Is told which events are done.
     requests : DueRequests
-        Gets the users whose states are durable and who need a list.
+        Gets the users who need a list. It may send their requests once `run` is done.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Flush:
         self._requests = requests
 
     async def run(self) -> None:
-        """Make durable what was applied since the last flush. Its users may get rank requests then.
+        """Make durable what was applied since the last flush. Its users' rank requests may be sent then.
 
         Raises
         ------
@@ -66,13 +67,13 @@ class Flush:
         """
         pending = self._pending.take()
         changes = self._users.begin_flush()
-        states = await self._changelog.write(pending.first, changes, pending.messages)  # steps 2 and 3
-        self._users.end_flush()
-        self._acks.done(pending.events)  # step 4
         for user_id, request in pending.requests.items():
             self._requests.add(user_id, request)
         self._requests.incomplete += pending.incomplete
         self._requests.make_anew(pending.anew)
+        states = await self._changelog.write(pending.first, changes, pending.messages)  # steps 2 and 3
+        self._users.end_flush()
+        self._acks.done(pending.events)  # step 4
         metrics.users_flushed.inc(len(changes))
         for state in states:
             if state.value is not None and is_record(state.key or b""):

@@ -43,6 +43,8 @@ from streams.state.tier import StateTier
 
 logger = logging.getLogger(__name__)
 
+SENDING_TURNS = 8
+"""Turns of the event loop after which aiokafka has given the states to the network, as a rule: it takes five."""
 LAST_FLUSH_S = 2.0
 """How long `close` waits for a flush that is under way."""
 
@@ -89,6 +91,7 @@ class StateWorker:
         self._pending = Pending()
         self._turn = asyncio.Lock()  # held while users are changed or written
         self._closed = asyncio.Event()
+        self._storing_s = 0.0  # how long the latest flush took
         requests_topic = settings.topic("rank-requests")
 
         async def encode(texts: Sequence[str]) -> Vector:
@@ -129,25 +132,34 @@ class StateWorker:
                 if self._closed.is_set():
                     return
                 try:
-                    flush_s = await self._apply_and_flush()
-                    if self._closed.is_set():
-                        return
-                    await self._requests.send(flush_s, self._intake.__len__)
+                    await self._work()
                 except MembershipLost as error:
                     self._abandon(error)
             if self._intake.has_more or self._requests or self._merger.is_busy():
                 self._intake.wake()
             await self._intake.flushed()
 
-    async def _apply_and_flush(self) -> float:
-        """Steps 1 to 4 of `flush` for the events that arrived. Returns how long they took, in seconds."""
+    async def _work(self) -> None:
+        """Steps 1 to 5 of `flush` for the events that arrived. Requests are made while Kafka stores the states."""
         started = time.monotonic()
         self._router.held_partitions = self._store.partitions()
         await self._applier.apply(self._intake.next_batch(self._receiver.is_ready))
+        flush_s = time.monotonic() - started + self._storing_s
+        storing = asyncio.create_task(self._flush_since(started))
+        try:
+            for _ in range(SENDING_TURNS):
+                await asyncio.sleep(0)
+            await self._requests.send(flush_s, self._intake.__len__, storing)
+        finally:
+            storing.cancel()  # it is done, unless an error or the end of the worker came first
+
+    async def _flush_since(self, started_s: float) -> bool:
+        """Return whether requests may be sent: a worker that is closed leaves them to the next one."""
+        begin_s = time.monotonic()
         await self._flush.run()
-        flush_s = time.monotonic() - started
-        metrics.flush_seconds.observe(flush_s)
-        return flush_s
+        self._storing_s = time.monotonic() - begin_s
+        metrics.flush_seconds.observe(time.monotonic() - started_s)
+        return not self._closed.is_set()
 
     async def on_revoke(self, partitions: Collection[object]) -> None:
         """Write what was applied, and discard the rest: another worker holds these partitions from now on.

@@ -29,7 +29,7 @@ def test_a_profile_wins_at_home(
 ) -> None:
     monkeypatch.setattr(profiles, "LISTS", LISTS)
     steps = profiles.WORLDS[world](7, PEOPLE)
-    vectors = profiles.Vectors(encoder, steps)
+    vectors = profiles.vectors_of(encoder, steps)
     own, shop = (
         profiles.ndcg(Settings.model_validate({"profile": profile}), steps, vectors, scorer)
         for profile in (world, "shop")

@@ -85,14 +85,13 @@ def test_workers_share_partitions_and_take_over_those_of_others(settings: Settin
         first.wait_ready()
         traffic.burst(300)
         with worker(beside(), "all") as second:
-            for _ in range(10):
+            while second.total("afterclick_worker_ready") < 2:
                 traffic.burst(50)
-                time.sleep(1)
-            second.wait_ready()
+                time.sleep(0.5)
             assert first.stop() == 0
             for _ in range(5):
                 traffic.burst(50)
-                time.sleep(1)
+                time.sleep(0.2)
             with worker(beside(), "state") as third:
                 third.wait_ready()
                 traffic.burst(300)

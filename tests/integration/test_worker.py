@@ -228,22 +228,6 @@ def test_rejected_messages_are_kept_whole_if_they_fit(settings: Settings) -> Non
         assert all(letter["error"].startswith(letter["topic"]) for letter in letters)
 
 
-def test_an_event_about_an_unknown_item_counts_when_the_item_arrives(settings: Settings, client: Client) -> None:
-    with worker(settings, "all") as running:
-        running.wait_ready()
-        client.items(ITEMS[1:])
-        until(lambda: running.total("afterclick_catalogue_items") == len(ITEMS) - 1)
-        client.click("ann", ITEMS[0])
-        client.flush()
-        until(lambda: version(client, "ann", 1))
-        assert client.cached("ann")["degraded"] == "cold-user"
-        client.items(ITEMS[:1])
-        until(lambda: client.cached("ann")["degraded"] is None)
-        stored = client.cached("ann")
-        assert stored["state_version"] == 1
-        assert stored["items"][0]["reason"]["evidence"] == [ITEMS[0]]
-
-
 def test_a_forgotten_user_is_gone_everywhere(settings: Settings, client: Client) -> None:
     with worker(settings, "all") as running:
         running.wait_ready()
@@ -303,22 +287,6 @@ def test_a_forgotten_user_is_gone_everywhere(settings: Settings, client: Client)
         until(lambda: version(client, "ann", 1))
 
 
-def test_a_user_has_one_partition_whatever_partitioner_producers_use(settings: Settings, client: Client) -> None:
-    with worker(settings, "all") as running:
-        running.wait_ready()
-        client.items()
-        home = partition_of(b"ann", settings.kafka.partitions)
-        producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
-        for number in range(12):
-            event = {"event_id": f"e{number}", "user_id": "ann", "item_id": ITEMS[number], "timestamp": now_ms()}
-            producer.produce(settings.topic("clicks"), value=json.dumps(event), partition=number % 4, key=b"any")
-        producer.flush(10)
-        until(lambda: version(client, "ann", 12))
-        away = sum(number % 4 != home for number in range(12))
-        assert running.total("afterclick_repartitioned_total", topic="clicks") == away
-        assert running.total("afterclick_events_total", topic="clicks", outcome="accepted") == 12
-
-
 def test_an_upstream_system_brings_its_own_candidates(settings: Settings, client: Client) -> None:
     with worker(settings, "rank") as running:
         running.wait_ready()
@@ -346,28 +314,27 @@ def test_an_upstream_system_brings_its_own_candidates(settings: Settings, client
         assert [item["item_id"] for item in stored["items"]][:2] == ["a", "y"]
         assert stored["items"][1]["reason"]["text"] == "Picked for you"
         assert (stored["list_id"], stored["as_of"]) == ("r1", 1_772_366_400_000)
+        check_the_newest_list_wins_in_redis(client, running)
 
 
-def test_the_newest_list_wins_in_redis(settings: Settings, client: Client) -> None:
+def check_the_newest_list_wins_in_redis(client: Client, running: WorkerProcess) -> None:
     def request(request_id: str, as_of: int, state_version: int) -> None:
-        value = {"request_id": request_id, "user_id": "ann", "as_of": as_of, "state_version": state_version}
-        client.produce("rank-requests", "ann", {**value, "history": [], "candidates": [{"item_id": "x", "text": "X"}]})
+        value = {"request_id": request_id, "user_id": "bob", "as_of": as_of, "state_version": state_version}
+        client.produce("rank-requests", "bob", {**value, "history": [], "candidates": [{"item_id": "x", "text": "X"}]})
         client.flush()
 
     start = 1_772_366_400_000
-    with worker(settings, "rank") as running:
-        running.wait_ready()
-        request("first", start, 5)
-        until(lambda: (client.cached("ann") or {}).get("list_id") == "first")
-        for older in ((start - 1, 9), (start, 4)):
-            request("older", *older)
-        until(lambda: running.total("afterclick_cache_writes_total", outcome="older") >= 1)
-        assert client.cached("ann")["list_id"] == "first"
-        request("same", start, 5)
-        until(lambda: client.cached("ann")["list_id"] == "same")
-        request("newer", start, 6)
-        until(lambda: client.cached("ann")["list_id"] == "newer")
-        assert client.cached("ann")["degraded"] == "cold-user"
+    request("first", start, 5)
+    until(lambda: (client.cached("bob") or {}).get("list_id") == "first")
+    for older in ((start - 1, 9), (start, 4)):
+        request("older", *older)
+    until(lambda: running.total("afterclick_cache_writes_total", outcome="older") >= 1)
+    assert client.cached("bob")["list_id"] == "first"
+    request("same", start, 5)
+    until(lambda: client.cached("bob")["list_id"] == "same")
+    request("newer", start, 6)
+    until(lambda: client.cached("bob")["list_id"] == "newer")
+    assert client.cached("bob")["degraded"] == "cold-user"
 
 
 def test_a_bug_stops_the_worker_before_anything_is_acknowledged(settings: Settings, client: Client) -> None:
@@ -385,3 +352,37 @@ def test_a_bug_stops_the_worker_before_anything_is_acknowledged(settings: Settin
     with worker(settings, "all") as running:
         running.wait_ready()
         until(lambda: version(client, "ann", 1))
+        check_an_event_about_an_unknown_item_counts_when_the_item_arrives(client)
+        check_a_user_has_one_partition_whatever_partitioner_producers_use(settings, client, running)
+
+
+def check_an_event_about_an_unknown_item_counts_when_the_item_arrives(client: Client) -> None:
+    new = f"item-{len(ITEMS)}"
+    client.click("eve", new)
+    client.flush()
+    until(lambda: version(client, "eve", 1))
+    assert client.cached("eve")["degraded"] == "cold-user"
+    client.items([new])
+    until(lambda: client.cached("eve")["degraded"] is None)
+    stored = client.cached("eve")
+    assert stored["state_version"] == 1
+    assert stored["items"][0]["reason"]["evidence"] == [new]
+
+
+def check_a_user_has_one_partition_whatever_partitioner_producers_use(
+    settings: Settings, client: Client, running: WorkerProcess
+) -> None:
+    def counted() -> list[float]:
+        accepted = running.total("afterclick_events_total", topic="clicks", outcome="accepted")
+        return [running.total("afterclick_repartitioned_total", topic="clicks"), accepted]
+
+    before = counted()
+    home = partition_of(b"pat", settings.kafka.partitions)
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    for number in range(12):
+        event = {"event_id": f"e{number}", "user_id": "pat", "item_id": ITEMS[number], "timestamp": now_ms()}
+        producer.produce(settings.topic("clicks"), value=json.dumps(event), partition=number % 4, key=b"any")
+    producer.flush(10)
+    until(lambda: version(client, "pat", 12))
+    away = sum(number % 4 != home for number in range(12))
+    assert [after - earlier for after, earlier in zip(counted(), before, strict=True)] == [away, 12]

@@ -210,8 +210,7 @@ class Worker:
             events += [self._event(at, record) for record in records]
         self.ask_model()
         await self.worker.take(events)
-        await self.worker._apply_and_flush()
-        await self.worker._requests.send(0.0, lambda: 0)
+        await self.worker._work()
 
     def _event(self, at: Position, record: Any) -> Any:
         def ack() -> bool:

@@ -257,7 +257,7 @@ def test_a_call_ends_at_its_time_limit_and_says_what_may_not_be_stored() -> None
         pytest.raises(ServiceUnavailable, match=r"503 kafka_away \(got no answer\)") as error,
     ):
         client.send(click())
-    assert time.monotonic() - started_s < 1
+    assert time.monotonic() - started_s < 30, "the service asked for a pause of 60 s"
     assert error.value.unconfirmed == (click(),)
 
 

@@ -114,7 +114,7 @@ def test_if_no_state_worker_answers_the_model_reads_the_texts_alone(monkeypatch:
         began_s = time.monotonic()
         await world.take(1)
         await world.worker.acks.drain(5)
-        assert time.monotonic() - began_s < 5 * completion.WAIT_S
+        assert time.monotonic() - began_s < 4, "neither did the drain run into its limit"
 
     world = play(steps)
     assert world.broker.degraded == ["no-features"] * 2

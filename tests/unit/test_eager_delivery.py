@@ -55,7 +55,7 @@ async def outcome(service: Service, body: Body, interrupted: bool) -> tuple[Any,
     goes_on, interrupt, log = asyncio.Event(), asyncio.Event(), list[str]()
     asyncio.get_running_loop().call_later(0.01, (interrupt if interrupted else goes_on).set)
     try:
-        results = await asyncio.wait_for(service.wait_first(body(goes_on, log), interrupt.wait()), 1)
+        results = await asyncio.wait_for(service.wait_first(body(goes_on, log), interrupt.wait()), 20)
         got: Any = (list(results.results), results.stopped)
     except KeyError as error:
         got = error.args

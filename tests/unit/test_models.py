@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -201,3 +204,40 @@ def test_tokens_that_the_encoder_does_not_know_are_counted(models: Models) -> No
     assert unknown._value.get() == before, "counted without being read"
     models.encoder.encode(texts)
     assert unknown._value.get() == before + 4
+
+
+def wait_for(_choice: ModelChoice, seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def unpicklable(_choice: ModelChoice) -> None:
+    raise ValueError("no", threading.Lock())
+
+
+def test_calls_of_several_threads_get_their_own_answers_in_turn(models: Models) -> None:
+    models.call(model_process.facts)
+    delays = [0.02, 0.01, 0.0] * 8
+    with ThreadPoolExecutor(len(delays)) as threads:
+        assert list(threads.map(lambda delay: models.call(wait_for, delay), delays)) == delays
+
+
+def test_a_call_whose_error_cannot_be_sent_fails_alone(models: Models) -> None:
+    pid = models.pid()
+    with pytest.raises(RuntimeError, match="ValueError"):
+        models.call(unpicklable)
+    assert models.call(wait_for, 0.0) == 0
+    assert models.pid() == pid
+
+
+def test_a_process_that_dies_between_two_calls_is_replaced_by_the_second(models: Models) -> None:
+    models.call(model_process.facts)
+    os.kill(models.pid(), signal.SIGKILL)
+    models._process._process.join()
+    assert models.call(wait_for, 0.0) == 0
+
+
+def test_python_ends_beside_a_process_that_nobody_closed() -> None:
+    code = "from streams.models.child import ChildProcess\nprocess = ChildProcess(False)\nprint(process.call(abs, -3))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout.split() == ["3"]

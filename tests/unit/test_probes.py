@@ -141,23 +141,23 @@ def test_the_probe_gives_the_reason_and_the_metric_agrees(work: Workload, said: 
 
 def test_a_stuck_loop_is_reported_while_it_is_stuck() -> None:
     """A real loop, blocked; the answer comes from the server's thread."""
-    judged = ready(LIMITS.model_copy(update={"stuck_s": 0.5}))
-    blocked, answered = threading.Event(), threading.Event()
+    stuck_s = 2.0
+    judged = ready(LIMITS.model_copy(update={"stuck_s": stuck_s}))
+    turned_enough, answered = threading.Event(), threading.Event()
 
     async def turn() -> None:
-        for _ in range(10):
+        while not turned_enough.is_set():
             judged.note("state", Workload())
             await asyncio.sleep(0.1)
-        blocked.set()
-        answered.wait(20)
+        answered.wait(60)
 
     loop = threading.Thread(target=lambda: asyncio.run(turn()))
     with served(judged) as ask:
         loop.start()
-        time.sleep(0.7)
+        time.sleep(1.2 * stuck_s)
         assert ask("/livez") == (200, "ok\n")
-        blocked.wait(20)
-        time.sleep(0.7)
+        turned_enough.set()
+        time.sleep(0.1 + 1.2 * stuck_s)
         status, text = ask("/livez")
         answered.set()
         loop.join()

@@ -27,13 +27,14 @@ from streams.settings import RankerSettings, Settings
 
 NOW = 1_790_000_000_000
 LIST_S = 0.02
-MAX_WAIT_S = 0.4
+MAX_WAIT_S = 1.0
 
 
 class Slow:
-    """A model that takes `LIST_S` for each list, one call at a time."""
+    """A model that takes `list_s` for each list, one call at a time."""
 
     name = "slow"
+    list_s = LIST_S
     feature_set = None
     reads_events = False
     placement = Placement("cpu", "float32", "a test")
@@ -50,7 +51,7 @@ class Slow:
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[NDArray[np.float32]]:
         with self._one_at_a_time:
-            time.sleep(LIST_S * len(requests))
+            time.sleep(self.list_s * len(requests))
         return [np.arange(len(request.candidates), dtype=np.float32) for request in requests]
 
 
@@ -92,12 +93,18 @@ def event(user_id: str, offset: int) -> Any:
     return SimpleNamespace(message=message, ack=lambda: True)
 
 
+class Slower(Slow):
+    """So slow that a busy machine does the rest of the work in time."""
+
+    list_s = 0.1
+
+
 async def played(users: int, per_s: float) -> tuple[list[float], list[str | None]]:
     """Send one request for each user. Returns the seconds to each list, and why it is degraded."""
     settings = Settings(ranker=RankerSettings(max_wait_ms=round(MAX_WAIT_S * 1000)))
     out: Any = Out()
     with ThreadPoolExecutor(2) as threads:
-        worker = RankWorker(settings, RankTier(settings, Slow()), out, out, threads)
+        worker = RankWorker(settings, RankTier(settings, Slower()), out, out, threads)
         running = asyncio.create_task(worker.run())
         sent, begin = list[float](), time.monotonic()
         for number in range(users):
@@ -115,14 +122,14 @@ async def played(users: int, per_s: float) -> tuple[list[float], list[str | None
 
 
 def test_at_twice_the_models_capacity_nobody_waits_long() -> None:
-    waits, degraded = asyncio.run(played(users=200, per_s=2 / LIST_S))
+    waits, degraded = asyncio.run(played(users=60, per_s=2 / Slower.list_s))
     assert max(waits) < 4 * MAX_WAIT_S
     assert set(degraded) == {None, "overload"}
     assert 0.2 < degraded.count(None) / len(degraded) < 0.8
 
 
 def test_at_half_of_the_models_capacity_the_model_ranks_every_list() -> None:
-    waits, degraded = asyncio.run(played(users=40, per_s=0.5 / LIST_S))
+    waits, degraded = asyncio.run(played(users=20, per_s=0.5 / Slower.list_s))
     assert set(degraded) == {None}
     assert max(waits) < MAX_WAIT_S
 

@@ -20,6 +20,7 @@ from ranker.recall.catalogue import Catalogue
 from ranker.recall.counts import Counts
 from streams import metrics
 from streams.contracts import Item, RankRequest
+from streams.faust_compat.fencing import MembershipLost
 from streams.kafka.client import partition_of
 from streams.kafka.outgoing import Outgoing
 from streams.kafka.own_messages import ORIGIN, TO_MAKE_ANEW, WRITTEN, is_again, is_later, routed_headers
@@ -125,6 +126,53 @@ class World:
 
     def version(self, user_id: str) -> int:
         return Users(self.store, DIM).get(user_id).interest.version
+
+
+def test_a_request_is_made_while_kafka_stores_the_state_and_sent_after_that() -> None:
+    world, order = World(), list[str]()
+    deliver, request = world.broker.deliver, world.tier.request
+
+    async def stored_late(messages: Sequence[Outgoing]) -> list[RecordMetadata]:
+        name = messages[0].topic if messages else ""
+        order.append(f"sent {name}")
+        await asyncio.sleep(0.05)
+        order.append(f"stored {name}")
+        return await deliver(messages)
+
+    def noted(*arguments: Any) -> RankRequest:
+        order.append("made")
+        return request(*arguments)
+
+    world.broker.deliver, world.tier.request = stored_late, noted  # type: ignore[method-assign,assignment]
+    asyncio.run(world.work([world.click("u", "e1")]))
+    states, requests = CHANGELOG, "rank-requests"
+    assert order[:5] == [f"sent {states}", "made", f"stored {states}", f"sent {requests}", f"stored {requests}"]
+    assert world.acked == [0]
+
+
+def test_no_request_tells_of_a_state_that_kafka_did_not_store() -> None:
+    world = World()
+    deliver = world.broker.deliver
+
+    async def lost(messages: Sequence[Outgoing]) -> list[RecordMetadata]:
+        await asyncio.sleep(0.01)
+        if any(message.topic == CHANGELOG for message in messages):
+            raise MembershipLost("another worker has them")
+        return await deliver(messages)
+
+    async def work() -> None:
+        world.broker.deliver = lost  # type: ignore[method-assign]
+        running = asyncio.create_task(world.worker.run())
+        await world.worker.take([world.click("u", "e1")])
+        await asyncio.sleep(0.1)
+        assert (world.broker.calls, world.acked, world.version("u")) == ([], [], 0)
+        world.broker.deliver = deliver  # type: ignore[method-assign]
+        world.worker.refresh(["u"])  # the lost request is not sent with a later one
+        await asyncio.sleep(0.1)
+        running.cancel()
+
+    asyncio.run(work())
+    assert (world.broker.calls, world.acked) == ([], [])
 
 
 def test_many_events_are_one_write_and_one_request_per_user() -> None:
