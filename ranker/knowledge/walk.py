@@ -79,6 +79,7 @@ class Walk:
     ) -> None:
         self._graph = graph
         self._of_relation = of_relation
+        self._asked: tuple[bytes, GatheredEdges] | None = None
         nodes = graph.find(keys) if len(graph) else np.empty(0, np.intp)
         known = np.flatnonzero(nodes >= 0)
         self.starts = nodes[known].astype(np.int32)
@@ -164,9 +165,12 @@ class Walk:
 
     def edges_of(self, nodes: npt.NDArray[np.integer]) -> GatheredEdges:
         """Return the edges of candidates; none of one with more than `MAX_FAN_OUT`. `origin` are indices of `nodes`."""
-        narrow = np.flatnonzero(self._graph.edges.degree[nodes] <= MAX_FAN_OUT)
-        gathered = self.gather(nodes[narrow])
-        return gathered._replace(origin=narrow[gathered.origin])
+        asked = nodes.tobytes()  # paths and features are of the same candidates
+        if self._asked is None or self._asked[0] != asked:
+            narrow = np.flatnonzero(self._graph.edges.degree[nodes] <= MAX_FAN_OUT)
+            gathered = self.gather(nodes[narrow])
+            self._asked = asked, gathered._replace(origin=narrow[gathered.origin])
+        return self._asked[1]
 
     def gather(self, nodes: npt.NDArray[np.integer]) -> GatheredEdges:
         """Return the edges of nodes, without those of relations that do not count."""
