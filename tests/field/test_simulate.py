@@ -29,7 +29,7 @@ CANDIDATES = 40
 """Of a request, in place of 100: the lists take half the time."""
 SEED = 7
 Month = Mapping[str, Sequence[DayFigures]]
-PEOPLE, DAYS = 100, 3
+PEOPLE, DAYS = 140, 3
 """Of the log for the off-policy estimate."""
 
 
