@@ -17,6 +17,7 @@ SHOP = ("--dataset", "generated-shop", "1")
 COMMANDS = {
     "train": ("train", "--base", "none", "--out", "{folder}/model", *SHOP),
     "evaluate": ("evaluate", "--protocol", "next-basket", "--systems", "afterclick", *SHOP),
+    "simulate": ("simulate", "--users", "20", "--days", "10"),
     "bench": ("bench", "scorer"),
     "demo": ("demo",),
     "dead-letters": ("dead-letters", "retry"),
@@ -61,5 +62,5 @@ def is_at_work(process: int, name: str, folder: Path) -> bool:
     """Whether the command's own code runs: before that, it only imports."""
     if name == "train":
         return (folder / "model" / "checkpoint" / "fingerprint").is_file()
-    library = {"evaluate": "torch", "bench": "torch", "demo": "confluent_kafka"}.get(name, "aiokafka")
+    library = {"evaluate": "torch", "simulate": "torch", "bench": "torch", "demo": "confluent_kafka"}.get(name, "aiokafka")
     return library in Path(f"/proc/{process}/maps").read_text(encoding="utf-8")

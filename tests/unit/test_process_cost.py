@@ -52,6 +52,10 @@ def test_the_process_of_the_wishes_model_counts(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(state_app, "TextModel", OfProcess)
     serving = Serving(None, None)
-    for model in (None, "a-model"):
-        state_app._of_wishes(Settings(wishes=WishesSettings(model=model)), Mock(), serving)
-    assert serving.pids() == {4_711}
+    try:
+        without = serving.pids()
+        for model in (None, "a-model"):
+            state_app._of_wishes(Settings(wishes=WishesSettings(model=model)), Mock(), serving)
+        assert serving.pids() - without == {4_711}
+    finally:
+        serving.close()
