@@ -76,11 +76,11 @@ class Measurement:
 
     @property
     def ratio(self) -> float | None:
-        """The median of the rounds' ratios of ours to the peer's; None without a peer.
+        """The median of the rounds' ratios of ours to the peer's; None without a peer, or if one of its figures is 0.
 
         The ratio is computed within each round, because a slow spell of the machine slows both sides of a round.
         """
-        if not self.peer_rounds:
+        if not self.peer_rounds or 0 in self.peer_rounds:
             return None
         return median(ours / peers for ours, peers in zip(self.rounds, self.peer_rounds, strict=True))
 

@@ -76,8 +76,8 @@ SMALL: dict[ModuleType, dict[str, object]] = {
     returning: {"ROUNDS": 1, "ITEMS": LEAST_ITEMS, "USERS": 40, "HISTORY": 3, "CLICKS_EACH": 1, "ECHO_S": 1.0},
     profiles: {
         "SEEDS": (1,),
-        "LISTS": 3,
-        "WORLDS": {world: partial(steps_of, people=2) for world, steps_of in profiles.WORLDS.items()},
+        "LISTS": 8,
+        "WORLDS": {world: partial(steps_of, people=4) for world, steps_of in profiles.WORLDS.items()},
     },
     random_models: {"QWEN3_0_6B": models.GROUPED, "SMOLLM_135M": models.GROUPED},
     scorer: {

@@ -82,6 +82,10 @@ def test_a_target_is_on_the_figure_or_on_the_ratio(target: Target | None, reache
     assert Measurement("time", "ms", [15], "limit", [30], target).reached is reached
 
 
+def test_there_is_no_ratio_to_nothing() -> None:
+    assert Measurement("NDCG@10", "", [0.1, 0.2], "shop", [0.0, 0.1]).ratio is None
+
+
 def test_a_ratio_that_was_not_measured_neither_reaches_nor_misses_its_target() -> None:
     assert Measurement("lists", "lists/s", [1], target=Target(0.8, at_most=False, of="ratio")).reached is None
 
