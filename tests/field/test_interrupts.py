@@ -62,5 +62,5 @@ def is_at_work(process: int, name: str, folder: Path) -> bool:
     """Whether the command's own code runs: before that, it only imports."""
     if name == "train":
         return (folder / "model" / "checkpoint" / "fingerprint").is_file()
-    library = {"evaluate": "torch", "simulate": "torch", "bench": "torch", "demo": "confluent_kafka"}.get(name, "aiokafka")
+    library = {"demo": "confluent_kafka", "dead-letters": "aiokafka", "doctor": "aiokafka"}.get(name, "torch")
     return library in Path(f"/proc/{process}/maps").read_text(encoding="utf-8")
