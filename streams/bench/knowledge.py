@@ -42,6 +42,8 @@ def measure(stage: StageProgress) -> list[Measurement]:
         graph.put(*triple)
     for number in range(ITEMS):
         graph.put(f"item-{number}", "kind", "hub")
+    gc.collect()
+    gc.freeze()  # as a worker does once it is ready
     counts, searches, processor, inserts = Counts(1.0, 1.0), [], [], []
     for _ in track(range(ROUNDS), "Requests", stage):
         users = [_user(catalogue, counts, rng) for _ in range(REQUESTS)]
