@@ -30,9 +30,9 @@ from streams.settings import Settings
 logger = logging.getLogger(__name__)
 
 BATCH_LISTS = 100
-"""Lists that are published again at a time: they take 10 ms, for which new lists wait at most. Their request to Kafka
+"""Lists that are published again at a time: they take 17 ms, for which new lists wait at most. Their request to Kafka
 is smaller than 512 KB. With its usual heap Kafka starts a garbage collection for larger ones (G1, humongous objects),
-which was half of its processor time. Chosen by us."""
+which took up to half of its processor time. Chosen by us."""
 RETRY_AFTER_S = 1.0
 
 

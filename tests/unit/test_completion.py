@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -111,10 +110,9 @@ def test_if_no_state_worker_answers_the_model_reads_the_texts_alone(monkeypatch:
     async def steps(world: World) -> None:
         await world.take(0)
         await world.worker.acks.drain(5)
-        began_s = time.monotonic()
+        world.worker._completion._wait_s = 60  # a list that waited would not be out at the end
         await world.take(1)
         await world.worker.acks.drain(5)
-        assert time.monotonic() - began_s < 4, "neither did the drain run into its limit"
 
     world = play(steps)
     assert world.broker.degraded == ["no-features"] * 2
