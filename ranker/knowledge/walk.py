@@ -23,8 +23,8 @@ from ranker.knowledge.graph import KnowledgeGraph
 MAX_FAN_OUT = 1_000
 """Chosen by us: an edge of such a node carries a thousandth of its share."""
 MAX_EDGES = 1_024
-"""Of a step; chosen by us. With twice as many NDCG@10 of a shop of films (`knowledge-shop 7`) is the same for a model that
-learnt the graph (.329), and .336 instead of .332 without a model."""
+"""Of a step; chosen by us. With twice as many NDCG@10 of a shop of films (`knowledge-shop 7`) is the same for a model
+that learnt the graph (.329), and .336 instead of .332 without a model."""
 STEPS = 3
 _NO_NODES = np.empty(0, np.int32)
 

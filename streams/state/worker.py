@@ -44,7 +44,7 @@ from streams.state.tier import StateTier
 logger = logging.getLogger(__name__)
 
 SENDING_TURNS = 8
-"""Turns of the event loop after which the states are on the network: aiokafka takes four, our tasks before it the rest."""
+"""Turns of the event loop until the states are on the network: aiokafka takes four, our tasks before it the rest."""
 LAST_FLUSH_S = 2.0
 """How long `close` waits for a flush that is under way."""
 
