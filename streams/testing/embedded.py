@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import signal
 import socket
 import subprocess
 import tempfile
@@ -64,7 +65,12 @@ class EmbeddedKafka:
             importlib.import_module("confluent_kafka.admin")
         except ImportError as error:
             raise _missing("confluent-kafka") from error
-        self._owner: Any = confluent_kafka.Producer({"test.mock.num.brokers": 1, "log_level": 4})
+        # The cluster's thread inherits these: a signal that it got, as a Ctrl-C, would end it with a line on stderr.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._owner: Any = confluent_kafka.Producer({"test.mock.num.brokers": 1, "log_level": 4})
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         brokers = self._owner.list_topics(timeout=_START_TIMEOUT_S).brokers.values()
         self.bootstrap_servers = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
         return self

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import signal
 import sys
+from pathlib import Path
 
 import pytest
 import redis
@@ -32,6 +34,16 @@ def test_kafka_round_trip() -> None:
         producer.produce("clicks", b"{}", key=b"ann")
         assert producer.flush(10) == 0
         assert asyncio.run(read_one(kafka.bootstrap_servers, "clicks")) == (b"ann", b"{}")
+
+
+def test_no_signal_ends_the_cluster_of_kafka() -> None:
+    with EmbeddedKafka():
+        threads = [task for task in Path("/proc/self/task").iterdir() if (task / "comm").read_text() == "rdk:mock\n"]
+        for thread in threads:
+            blocked = (thread / "status").read_text(encoding="ascii").split("SigBlk:")[1].split()[0]
+            assert int(blocked, 16) & 1 << signal.SIGINT - 1
+        assert threads
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_kafka_has_the_topics_that_ensure_topics_asks_for() -> None:
