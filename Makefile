@@ -9,6 +9,9 @@ PIP := $(BIN)/pip install -qq --disable-pip-version-check
 # `make setup TORCH_INDEX=https://pypi.org/simple`, or the index of a CUDA version at pytorch.org.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
+# `make field FIELD=tests/field/test_http.py` runs the tests of one file.
+FIELD ?= tests/field
+
 # `make faults` in its short form; `make faults MINUTES=100 EVENTS=1000000 FAULTS=200 SEED=7 USERS=1000000 OVERLOAD=300`
 MINUTES ?= 2
 EVENTS ?= 15000
@@ -58,7 +61,7 @@ coverage: $(STAMP)
 # What ordinary deployments, producers and Redis servers do, and other slow tests: too slow for `make test`. Three
 # processes, because most of these tests wait.
 field: $(STAMP)
-	$(BIN)/pytest -n 3 --dist loadfile -m field tests/field
+	$(BIN)/pytest -n 3 --dist loadfile -m field $(FIELD)
 
 faults: $(STAMP)
 	$(BIN)/pytest -m faults tests/faults --minutes $(MINUTES) --events $(EVENTS) --faults $(FAULTS) --seed $(SEED) \

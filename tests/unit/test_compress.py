@@ -133,7 +133,7 @@ def test_int8_end_to_end(settings: Settings, tmp_path: Path, capsys: pytest.Capt
     teacher = models.packed(tmp_path / "teacher", hidden_size=64)
     out = tmp_path / "out"
     chosen = settings.model_copy(update={"ranker": settings.ranker.model_copy(update={"dtype": "auto"})})
-    how = Compression(model=str(teacher), out=out, way="int8", max_query_groups=200)
+    how = Compression(model=str(teacher), out=out, way="int8", max_query_groups=60)
     report = compressed(capsys, chosen, how)
     assert report["after"]["weights_bytes"] < 0.5 * report["before"]["weights_bytes"]
     assert report["before"]["dtype"] != report["after"]["dtype"] == "int8"

@@ -364,7 +364,7 @@ def test_every_kind_of_model_is_tuned_and_served(
     run(
         shop(),
         settings,
-        training(tmp_path / "out", base=str(base), max_query_groups=120, epochs=2, **changes),
+        training(tmp_path / "out", base=str(base), max_query_groups=60, epochs=2, **changes),
         to_json=True,
     )
     before = {} if "form" in changes else _weights(base)
