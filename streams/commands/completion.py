@@ -10,7 +10,15 @@ from collections.abc import Callable
 from streams import metric_labels
 
 PROTOCOLS = ("leave-one-out", "next-basket", "time-split", "prequential", "impressions")
-DATASETS = ("online-retail", "generated-shop", "search-shop", "wish-shop", "knowledge-shop", "seller-shop")
+DATASETS = (
+    "online-retail",
+    "generated-shop",
+    "search-shop",
+    "wish-shop",
+    "knowledge-shop",
+    "seller-shop",
+    "audio-shop",
+)
 LOSSES = ("softmax", "ranknet", "lambdarank")
 FORMS = ("packed", "cross")
 MODELS = ("default", "none")

@@ -64,7 +64,7 @@ Dataset = Annotated[
     tuple[str, Path] | None,
     typer.Option(
         help="Instead of files: online-retail and the path of its CSV file, or a seed after generated-shop, "
-        "search-shop, wish-shop, knowledge-shop or seller-shop.",
+        "search-shop, wish-shop, knowledge-shop, seller-shop or audio-shop.",
         autocompletion=one_of(*DATASETS),
     ),
 ]

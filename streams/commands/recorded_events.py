@@ -51,11 +51,11 @@ def event_log(
 
     if (not files["items"]) == (dataset is None):
         raise InputError("got neither or both of --items and --dataset; expected one of them")
+    sentiment = english() if settings.interest.reviews == "english" else None
     if dataset is not None:
-        return read_dataset(*dataset)
+        return read_dataset(*dataset, sentiment=sentiment)
     opened = topic_files(files, FieldOptions.given(*shape), settings.topics, settings.zone, settings.interest.weights)
     with progress_bar() as stage:
-        sentiment = english() if settings.interest.reviews == "english" else None
         interest, dims = settings.interest, settings.candidates.dims
         dwell = Dwell(interest.full_dwell_s, interest.skip_dwell_s)
         log = read_files(opened, stage("Reading files"), interest.weights, sentiment, dims, dwell)

@@ -6,29 +6,24 @@ so is an event about an item that the catalogue never had. Knows no protocol of 
 
 from __future__ import annotations
 
-import hashlib
-from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
-from encoders.describe import context_words
-from encoders.events.entries import Event
 from encoders.events.types import DEFAULT_WEIGHTS
-from encoders.interest import Decay
 from encoders.text.sentiment import Sentiment
 from ranker.evaluation.impressions import ShownList
-from ranker.evaluation.interactions import Columns, Interaction, Interactions
-from ranker.evaluation.signs import Sign
+from ranker.evaluation.interactions import Interaction, Interactions
 from ranker.progress import Progress
-from streams.contracts import Click, Impression, Item, Preference, Purchase, Search, Triple
+from streams.contracts import Click, Impression, Item, Preference, Search, Triple
 from streams.datasets import seller_shop
+from streams.datasets.audio_shop import audio_shop
 from streams.datasets.file_messages import FileMessages
 from streams.datasets.knowledge_shop import knowledge_shop
+from streams.datasets.log_builder import LogBuilder, interaction
 from streams.datasets.messages import InputError
 from streams.datasets.noted_signs import note_shown, note_wish
 from streams.datasets.online_retail import online_retail
@@ -38,7 +33,7 @@ from streams.receive.embeddings import EmbeddingNames
 from streams.receive.message import BadMessage, Tombstone
 from streams.receive.user_events import USUAL, Dwell, event_of
 
-GENERATED = ("generated-shop", "search-shop", "wish-shop", "knowledge-shop", "seller-shop")
+GENERATED = ("generated-shop", "search-shop", "wish-shop", "knowledge-shop", "seller-shop", "audio-shop")
 DATASETS = ("online-retail", *GENERATED)
 SYNTHETIC_ITEMS, SYNTHETIC_SHOPPERS, SYNTHETIC_EVENTS = 3_000, 600, 12_000
 """Of the synthetic shop: some minutes of training."""
@@ -103,31 +98,22 @@ def read_files(
     """
     _check_topics(files.topics)
     catalogue: dict[str, Item] = {}
-    columns, identities, returned = Columns(), array("Q"), array("Q")
-    shown_lists, contexts = list[ShownList](), dict[tuple[str, int], dict[str, str]]()
-    signs, decay, kept, knowledge = set[Sign](), Decay(weights=weights), EmbeddingNames(embeddings), list[Triple]()
+    builder, kept, knowledge = LogBuilder(weights, sentiment, dwell), EmbeddingNames(embeddings), list[Triple]()
+    shown_lists = list[ShownList]()
     for number, (topic, message, _) in enumerate(files.checked()):
         if progress and number % PROGRESS_MESSAGES == 0:
             progress(*files.progress(number))
         if isinstance(message, (Item, Tombstone)):
             _put(catalogue, message, kept, files)
         elif isinstance(message, Impression):
-            note_shown(message, shown_lists, signs)
+            note_shown(message, shown_lists, builder.signs)
         elif isinstance(message, Triple):
             knowledge.append(message)
         elif isinstance(message, Preference):
-            note_wish(message, signs, files)
+            note_wish(message, builder.signs, files)
         elif isinstance(message, (Click, Search)):
-            happened = event_of(message, weights, sentiment, dwell)
-            if isinstance(message, Search) or decay.weight(happened) <= 0:
-                signs.add(Sign(happened.time_ms, message.user_id, happened))
-                returned.extend(_taken_back(topic, message))
-                continue
-            identities.append(_identity(topic, message))
-            columns.append(*_interaction(message, happened))
-            if message.context:
-                contexts[message.user_id, happened.time_ms] = context_words(message.context)
-    events, left_out = _each_once(_with_signs(columns, contexts, signs), identities, returned)
+            builder.take(topic, message)
+    events, left_out = builder.log()
     left_out += files.account.left_out
     return _of_the_catalogue(list(catalogue.values()), events, shown_lists, left_out, knowledge)
 
@@ -135,13 +121,6 @@ def read_files(
 def _check_topics(topics: Iterable[str]) -> None:
     if not ({"items"} & set(topics) and {"clicks", "purchases", "events"} & set(topics)):
         raise InputError(f"got {', '.join(topics)}, expected --items, and --clicks, --purchases or --events")
-
-
-def _taken_back(topic: str, message: Click | Search) -> list[int]:
-    """The identity of the purchase that a return takes back."""
-    if not isinstance(message, Purchase) or message.takes_back is None:
-        return []
-    return [_identity(topic, msgspec.structs.replace(message, event_id=message.takes_back))]
 
 
 def _put(catalogue: dict[str, Item], item: Item | Tombstone, embeddings: EmbeddingNames, files: FileMessages) -> None:
@@ -155,31 +134,9 @@ def _put(catalogue: dict[str, Item], item: Item | Tombstone, embeddings: Embeddi
         files.account.leave_out(f"items: {error.cause}", str(error))
 
 
-def _with_signs(columns: Columns, contexts: dict[tuple[str, int], dict[str, str]], signs: set[Sign]) -> Interactions:
-    events = columns.interactions()
-    events.contexts = contexts
-    events.signs = sorted(signs, key=lambda sign: sign.order)
-    return events
-
-
-def _each_once(events: Interactions, identities: array[int], returned: array[int]) -> tuple[Interactions, Counter[str]]:
-    """Leave out events that were read before, and purchases that were returned.
-
-    Returns the others, and how many were left out, by their topic.
-    """
-    ids = np.array(identities, np.uint64)
-    first = np.sort(np.unique(ids, return_index=True)[1])
-    repeated = np.delete(events.is_purchase, first)
-    kept = first[~np.isin(ids[first], np.array(returned, np.uint64))]
-    left_out = {
-        "clicks: repeated": int((~repeated).sum()),
-        "purchases: repeated": int(repeated.sum()),
-        "purchases: returned": len(first) - len(kept),
-    }
-    return events[kept], +Counter(left_out)
-
-
-def read_dataset(name: str, path: Path, progress: Progress | None = None) -> EventLog:
+def read_dataset(
+    name: str, path: Path, progress: Progress | None = None, sentiment: Sentiment | None = None
+) -> EventLog:
     """Read a data set.
 
     Parameters
@@ -190,6 +147,8 @@ def read_dataset(name: str, path: Path, progress: Progress | None = None) -> Eve
         Of its file; for a generated shop, the seed.
     progress : Progress, optional
         In bytes of the file.
+    sentiment : callable, optional
+        Judges the texts that users write about items, where there are any.
 
     Raises
     ------
@@ -201,7 +160,7 @@ def read_dataset(name: str, path: Path, progress: Progress | None = None) -> Eve
     if name in GENERATED:
         if not str(path).isdecimal():
             raise InputError(f"--dataset {name}: got {str(path)!r}, expected a seed, such as 7")
-        return _generated(name, int(str(path)))
+        return _generated(name, int(str(path)), sentiment)
     retail = online_retail(path, progress)
     events = Interactions.of(map(_of_a_dataset, retail.events))
     return _of_the_catalogue(retail.items, events, [], Counter())
@@ -217,9 +176,11 @@ def synthetic(seed: int, events: int = SYNTHETIC_EVENTS, with_sellers: bool = Fa
     return _of_the_catalogue(items, Interactions.of(map(_of_a_dataset, happened)), [], Counter())
 
 
-def _generated(name: str, seed: int) -> EventLog:
+def _generated(name: str, seed: int, sentiment: Sentiment | None) -> EventLog:
     if name == "generated-shop":
         return synthetic(seed)
+    if name == "audio-shop":
+        return of_recordings(seed, sentiment)
     if name == "seller-shop":
         return synthetic(seed, with_sellers=True)
     return of_films(seed) if name == "knowledge-shop" else EventLog(*search_shop(seed, name == "wish-shop"), [], {})
@@ -231,31 +192,23 @@ def of_films(seed: int) -> EventLog:
     return EventLog(items, Interactions.of(events), [], {}, triples)
 
 
+def of_recordings(seed: int, sentiment: Sentiment | None = None) -> EventLog:
+    """The synthetic shop of a seed in which a number, the time of day and reviews say what a user likes."""
+    items, messages = audio_shop(seed)
+    builder = LogBuilder(sentiment=sentiment)
+    for topic, message in messages:
+        builder.take(topic, message)
+    events, left_out = builder.log()
+    return _of_the_catalogue(items, events, [], left_out)
+
+
 def _of_a_dataset(event: Click) -> Interaction:
-    return _interaction(event, event_of(event, DEFAULT_WEIGHTS))
-
-
-def _interaction(event: Click, happened: Event) -> Interaction:
-    return Interaction(
-        user=event.user_id,
-        item=event.item_id,
-        time_ms=happened.time_ms,
-        kind=happened.type,
-        basket=event.session_id,
-        list_id=event.list_id,
-        strength=happened.strength,
-    )
+    return interaction(event, event_of(event, DEFAULT_WEIGHTS))
 
 
 def _shortened(shown: ShownList, ids: Collection[str]) -> ShownList:
     """The list without unknown items. The others have other places then, so no propensities."""
     return shown._replace(items=tuple(filter(ids.__contains__, shown.items)), propensities=())
-
-
-def _identity(topic: str, event: Click) -> int:
-    """A hash: two of 10,000,000 events share it with probability 3e-6."""
-    text = "\0".join((topic, event.user_id, event.event_id, event.item_id))
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _of_the_catalogue(
