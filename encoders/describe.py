@@ -42,6 +42,7 @@ _VERBS = {
     "return": "Returned",
 }
 """How a history names the types of events; the type of a team's own is its own name."""
+_SEARCHED, _NOW = "Searched ", "Now: "
 
 
 class EventItem(Protocol):
@@ -193,7 +194,16 @@ def describe_context(context: Mapping[str, str], keys: Sequence[str]) -> str:
     'Now: time of day evening, page cart'
     """
     known = [f"{key.replace('_', ' ')} {context[key]}" for key in keys if key in context]
-    return one_line(f"Now: {', '.join(known)}") if known else ""
+    return one_line(f"{_NOW}{', '.join(known)}") if known else ""
+
+
+def is_about_an_item(line: str) -> bool:
+    """Tell a line about an event from a search, which is in the user's own words, and from the context.
+
+    >>> [is_about_an_item(line) for line in ("Viewed Hat just now", 'Searched "hat" just now', "Now: device phone")]
+    [True, False, False]
+    """
+    return not line.startswith((_SEARCHED, _NOW))
 
 
 def _joined(*parts: str) -> str:
@@ -220,7 +230,7 @@ def _sentence(event: DescribedEvent, as_of_ms: int) -> str:
 def _search_line(search: DescribedSearch, as_of_ms: int) -> str:
     """A search in one line; its text cannot end its own quotation marks."""
     text = one_line(search.text).replace('"', "'")
-    return f'Searched "{text}" {ago(max(0, as_of_ms - milliseconds(search.timestamp)))}'
+    return f'{_SEARCHED}"{text}" {ago(max(0, as_of_ms - milliseconds(search.timestamp)))}'
 
 
 def one_line(text: str) -> str:

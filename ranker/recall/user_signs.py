@@ -1,12 +1,13 @@
 """What a user's events of all types, and searches, say about each candidate: features that a head may learn from.
 
-A model's folder has this part if its log had such events and its lists are better with it. It holds no weights: what an
-event weighs is a setting, and how much it counts is what the head learns. Knows no transport.
+A model's folder has this part if its log had such events and its lists are better with it. What an event weighs is a
+setting, and how much it counts is what the head learns; the part itself holds what is chosen in which context. Knows no
+transport.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import cos, pi, sin
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -27,11 +28,16 @@ from ranker.recall.user_view import KnownHistory, UserView
 STRONG = 1.5
 """The weight from which an event says more than a look, in clicks."""
 MAX_CONTEXT_KEYS = 3
-"""Chosen by us: each is two columns, also of a shop that names none."""
+"""Chosen by us: each is three columns, also of a shop that names none."""
+Choices = Mapping[str, Mapping[str, Vector]]
+"""By key and value of the context: the mean text vector of what is chosen there, less that of all that is chosen."""
+
+NO_CHOICES: Choices = {}
 
 
 class _Content(msgspec.Struct):
     context_keys: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_CONTEXT_KEYS)]
+    choices: dict[str, dict[str, bytes]]
 
 
 class UserSigns:
@@ -42,6 +48,8 @@ class UserSigns:
     context_keys : sequence of str
         The keys of the context that are features, at most `MAX_CONTEXT_KEYS`: each value is a point on a circle, which
         its hash gives, and 0 stands for none.
+    choices : Choices
+        Vectors are (dim,) float32. A value without one matches nothing.
     """
 
     file = "signs.json"
@@ -51,26 +59,48 @@ class UserSigns:
         "disliked_match",  # how much it is like what the user disliked, 0 to 1
         "strong_cosine",  # cosine with the nearest item that the user did more with than look at it
         "own_weight",  # signed log2 of 1 + the weight of the user's events about it
-        *(f"context_{number}_{axis}" for number in range(MAX_CONTEXT_KEYS) for axis in "xy"),
+        *(f"context_{number}_{what}" for number in range(MAX_CONTEXT_KEYS) for what in ("x", "y", "match")),
     )
 
-    def __init__(self, context_keys: Sequence[str] = ()) -> None:
-        self.context_keys = tuple(context_keys)
+    def __init__(self, context_keys: Sequence[str] = (), choices: Choices = NO_CHOICES) -> None:
+        self.context_keys, self.choices = tuple(context_keys), choices
 
     @classmethod
     def read(cls, path: Path) -> UserSigns:
         """See `LearntSource`."""
         try:
-            return cls(msgspec.json.decode(path.read_bytes(), type=_Content).context_keys)
-        except (OSError, msgspec.DecodeError) as error:
-            raise ModelUnsupported(f"{path}: got {error}, expected context_keys; train the model again") from error
+            content = msgspec.json.decode(path.read_bytes(), type=_Content)
+            choices = {
+                key: {value: np.frombuffer(vector, "<f2").astype(np.float32) for value, vector in of_key.items()}
+                for key, of_key in content.choices.items()
+            }
+        except (OSError, msgspec.DecodeError, ValueError) as error:
+            raise ModelUnsupported(
+                f"{path}: got {error}, expected context_keys and choices; train the model again"
+            ) from error
+        return cls(content.context_keys, choices)
 
     def save(self, path: Path) -> None:
         """See `LearntSource`."""
-        path.write_bytes(msgspec.json.encode(_Content(self.context_keys)))
+        choices = {
+            key: {value: vector.astype("<f2").tobytes() for value, vector in of_key.items()}
+            for key, of_key in self.choices.items()
+        }
+        path.write_bytes(msgspec.json.encode(_Content(self.context_keys, choices)))
 
     def enter(self, catalogue: Catalogue) -> Iterator[None]:
-        """See `LearntSource`: nothing is kept of items."""
+        """See `LearntSource`: nothing is kept of items, whose texts need the encoder of the training.
+
+        Raises
+        ------
+        ModelUnsupported
+        """
+        dims = {len(vector) for of_key in self.choices.values() for vector in of_key.values()}
+        if dims - {catalogue.dim}:
+            raise ModelUnsupported(
+                f"{self.file}: got what is chosen in a context with {max(dims)} numbers, expected {catalogue.dim}; "
+                "set the encoder that the model was trained with, or train the model again"
+            )
         return iter(())
 
     def find(self, user: UserView, limit: int) -> Proposals:
@@ -94,7 +124,10 @@ class UserSigns:
         values[:, 3] = np.sign(own) * np.log2(1 + np.abs(own))
         for number, key in enumerate(self.context_keys):
             if (value := user.context.get(key)) is not None:
-                values[:, 4 + 2 * number : 6 + 2 * number] = _point(value)
+                first = 4 + 3 * number
+                values[:, first : first + 2] = _point(value)
+                if (chosen := self.choices.get(key, {}).get(value)) is not None:
+                    values[:, first + 2] = items.vectors @ chosen
         return values
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from encoders.describe import is_about_an_item
 from encoders.interest import Vector
 from ranker.evaluation import measures
 from ranker.evaluation.measures import K
@@ -136,10 +137,10 @@ class QueryGroups:
     def synthetic_requests(self, count: int, candidates: int, seed: int) -> list[ScoreRequest]:
         """Requests that resemble these groups and belong to no user: each line, text and feature is drawn by itself.
 
-        Events are not those of the lines.
+        Events are not those of the lines. No line is a user's own words, or says where a user was.
         """
         random = np.random.default_rng(seed)
-        lines = sorted({line for context in self.contexts for line in context.splitlines()})
+        lines = sorted({line for text in self.contexts for line in text.splitlines() if is_about_an_item(line)})
         rows, events = self.features[self.is_candidate], np.concatenate(self.events)
         return [
             ScoreRequest(

@@ -15,8 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from encoders.describe import describe_event, describe_history, describe_item
-from encoders.event_time import milliseconds
+from encoders.describe import describe_event, describe_item
 from encoders.text.vector_store import Encoder
 from ranker import features
 from ranker.evaluation.ids import index_by_id
@@ -31,6 +30,7 @@ from ranker.train.query_groups import NO_ITEM, QueryGroups
 from ranker.train.recalled import RecalledGroups
 from streams.contracts import Item, Triple
 from streams.offline.split_pipeline import AskedCase, SplitPipeline
+from streams.rank.ranking import Reading
 from streams.settings import Settings
 
 
@@ -59,6 +59,7 @@ class QueryGroupBuilder:
         triples: Sequence[Triple] = (),
     ) -> None:
         self._settings, self._encoder, self._items, self._triples = settings, encoder, items, triples
+        self._reading = Reading(settings.interest.weights, settings.ranker.context_keys)
         self._trained = [(0, NOTHING), *trained]
         self._names = features.names(self._trained[-1][1].learnt)
         self._index = index_by_id(item.item_id for item in items)
@@ -111,7 +112,7 @@ class QueryGroupBuilder:
         if not asked.case.shown_items:
             kept = np.flatnonzero(_may_be_chosen(ranks, self.width))
         items = np.array([self._index[candidate.item_id] for candidate in request.candidates], np.int32)
-        context = describe_history(request.history, milliseconds(request.as_of))
+        context = self._reading.context(request)
         events = np.array([self._index[event.item_id] for event in request.history], np.int32)
         return _Group(context, events, items[kept], ranks[kept], values[kept])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ranker.recall.learnt_neighbours import LearntNeighbours
 from ranker.recall.number_feature import NumberFeature, number_feature
 from ranker.recall.trained import LearntSource
 from ranker.recall.user_signs import UserSigns
+from ranker.train.context_choices import choices_before, codes_of
 from ranker.train.fitted_source import FittedSource, cuts_of
 from streams.contracts import Item, Triple
 from streams.receive.embeddings import numbers_of, packed_vectors
@@ -65,10 +66,26 @@ def fit_number(kind: type[NumberFeature], items: Sequence[Item], log: Interactio
     return FittedSource(cuts, [part] * len(cuts), part, {"items": len(values)})
 
 
-def fit_signs(context_keys: Sequence[str], log: Interactions) -> FittedSource | None:
-    """The part of events of all types; None if the log has clicks and purchases alone. It learns nothing of a log."""
-    begins, signs = cuts_of(log), UserSigns(context_keys)
-    return FittedSource(begins, [signs for _ in begins], signs, {}) if log.has_signs else None
+def fit_signs(
+    context_keys: Sequence[str], log: Interactions, vectors_of: Callable[[Sequence[str]], Vector]
+) -> FittedSource | None:
+    """The part of events of all types and of contexts; None if the log has clicks and purchases alone.
+
+    Parameters
+    ----------
+    context_keys : sequence of str
+        The keys of contexts that are features.
+    log : Interactions
+    vectors_of : callable
+        Gives the text vectors of items by their ids, (n, dim) float32; called if the log has one of the keys.
+    """
+    if not log.has_signs:
+        return None
+    codes = {key: found for key in context_keys if (found := codes_of(log, key)).values}
+    vectors = vectors_of(log.names.items) if codes else np.empty((0, 0), np.float32)
+    begins = cuts_of(log)
+    parts = [UserSigns(context_keys, choices_before(end, log, codes, vectors)) for end in (*begins, len(log))]
+    return FittedSource(begins, parts[:-1], parts[-1], {})
 
 
 def fit_fatigue(log: Interactions) -> FittedSource | None:

@@ -12,12 +12,14 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from encoders.describe import describe_item
+from encoders.interest import Vector
 from encoders.text.encoder import TextEncoder
 from encoders.text.vector_store import StoredEncoder, identity
 from ranker.evaluation.impressions import impressions
@@ -135,7 +137,7 @@ class TrainingData:
         if kind is LearntKnowledge:
             graph = graph_of(self.items, self.triples)
             return fit_knowledge(self.log, self.cases, graph, KnowledgeSettings(deadline, ORDER_SEED), stage)
-        ids = [item.item_id for item in self.items]
+        ids, texts_of = [item.item_id for item in self.items], partial(self._texts, settings, checkpoint, stage)
         how = AdapterSettings(settings.interest.weights["purchase"], deadline, ORDER_SEED)
         if issubclass(kind, EmbeddingSpace):
             ids, vectors = embeddings_of(self.items, kind.embedding)
@@ -143,15 +145,19 @@ class TrainingData:
         if issubclass(kind, NumberFeature):
             return fit_number(kind, self.items, self.log)
         if kind is UserSigns:
-            return fit_signs(settings.candidates.context_features, self.log)
+            return fit_signs(settings.candidates.context_features, self.log, texts_of)
         if kind is Fatigue:
             return fit_fatigue(self.log)
         if kind is not AdaptedText:
             return fit_neighbours(self.log, self.cases, ids, deadline, stage)
+        return fit_adapted_space(AdaptedText, self.log, self.cases, ids, texts_of(ids), how, stage)
+
+    def _texts(self, settings: Settings, checkpoint: Checkpoint, stage: StageProgress, ids: Sequence[str]) -> Vector:
+        """The text vectors of items, (n, dim) float32; of an item that the catalogue lacks, that of no text."""
         stage("Encoding the items")(0, 1)
+        texts = {item.item_id: describe_item(item) for item in self.items}
         with item_encoder(settings, checkpoint) as encoder:
-            vectors = encoder.encode([describe_item(item) for item in self.items])
-        return fit_adapted_space(AdaptedText, self.log, self.cases, ids, vectors, how, stage)
+            return encoder.encode([texts.get(item_id, "") for item_id in ids])
 
     def query_groups(
         self,

@@ -99,12 +99,8 @@ class Ranking:
             What a model is told.
         """
         request = self.request
-        context = ""
-        if not reads_events:
-            history = describe_history(request.history, milliseconds(request.as_of), request.searches)
-            context = "\n".join(filter(None, [history, describe_context(request.context, reading.context_keys)]))
         return ScoreRequest(
-            context,
+            "" if reads_events else reading.context(request),
             [one_line(candidate.text) for candidate in self.candidates],
             request.user_id,
             self.features,
@@ -130,6 +126,11 @@ class Reading(NamedTuple):
     def liked(self, history: Iterable[HistoryEvent]) -> list[HistoryEvent]:
         """Return the events of a positive weight: a reason may cite them."""
         return [event for event in history if self.weights.get(event.type, 0.0) * event.strength > 0]
+
+    def context(self, request: RankRequest) -> str:
+        """Return what a model reads that reads text, in lines: events and searches by time, then where the user is."""
+        history = describe_history(request.history, milliseconds(request.as_of), request.searches)
+        return "\n".join(filter(None, [history, describe_context(request.context, self.context_keys)]))
 
     def interests(self, request: RankRequest) -> list[str]:
         """Return the texts of what the user liked and searched for, in the order of time."""
