@@ -92,11 +92,23 @@ class Edges:
 
     def gather(self, nodes: npt.NDArray[np.integer]) -> GatheredEdges:
         """Return copies of the edges of all these nodes, node by node."""
-        degrees = self.degree[nodes].astype(np.intp)
-        origin = np.repeat(np.arange(len(nodes)), degrees)
-        ends = np.cumsum(degrees)
-        index = np.arange(len(origin)) + np.repeat(self._begin[nodes] - (ends - degrees), degrees)
-        return GatheredEdges(origin, self._targets[index], self._codes[index])
+        origin, index = self._spread(nodes)
+        return GatheredEdges(origin, self._targets.take(index), self._codes.take(index))
+
+    def lead(self, nodes: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.intp], Nodes]:
+        """Return where the edges of these nodes lead: `origin` and `targets` of `gather`, at less cost."""
+        origin, index = self._spread(nodes)
+        return origin, self._targets.take(index)
+
+    def _spread(self, nodes: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """The index of each edge's node among the nodes, and its index in the blocks."""
+        degrees = self.degree.take(nodes).astype(np.intp)
+        origin = np.arange(len(nodes)).repeat(degrees)
+        before = degrees.cumsum()
+        before -= degrees
+        index = (self._begin.take(nodes) - before).take(origin)
+        index += np.arange(len(index))
+        return origin, index
 
     def _move(self, node: int, degree: int) -> None:
         """Give a node a block of twice the size."""

@@ -65,7 +65,7 @@ class KnowledgeGraph:
         self._names: dict[int, str] = {}
         self._free: list[int] = []
         self._triples = 0
-        self._scratch = np.zeros(len(self.rows), np.int32)
+        self._scratch, self._shares = np.zeros(len(self.rows), np.int32), np.zeros(len(self.rows))
 
     def __len__(self) -> int:
         """The number of triples, those of items' entities and of names among them."""
@@ -128,6 +128,12 @@ class KnowledgeGraph:
         if len(self._scratch) < len(self.rows):
             self._scratch = np.zeros(len(self.rows), np.int32)
         return self._scratch
+
+    def scratch_shares(self) -> npt.NDArray[np.float64]:
+        """Return another such array, of shares."""
+        if len(self._shares) < len(self.rows):
+            self._shares = np.zeros(len(self.rows))
+        return self._shares
 
     def all_nodes(self) -> npt.NDArray[np.int32]:
         """Return the numbers of all nodes, (n,), ascending."""

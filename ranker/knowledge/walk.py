@@ -96,14 +96,14 @@ class Walk:
     @cached_property
     def first_edges(self) -> GatheredEdges:
         """The edges of the user's items; `origin` are indices of `starts`."""
-        followed = self._followed(self.starts, self.weights)
-        gathered = self.gather(self.starts[followed])
-        return gathered._replace(origin=followed[gathered.origin])
+        followed, _ = self._followed(self.starts, self.weights)
+        gathered = self.gather(self.starts.take(followed))
+        return gathered._replace(origin=followed.take(gathered.origin))
 
     @cached_property
     def first_shares(self) -> npt.NDArray[np.float64]:
         """What each of `first_edges` carries, (n,)."""
-        shares = (self.weights / self._degrees(self.starts))[self.first_edges.origin]
+        shares = (self.weights / self._graph.edges.degree.take(self.starts)).take(self.first_edges.origin)
         return self.left(self.first_edges.codes, shares)
 
     @cached_property
@@ -132,20 +132,17 @@ class Walk:
             return np.empty(0, np.intp)
         third, third_shares = self._carried(self.second)
         nodes = np.concatenate([self.first.nodes, self.second.nodes, third])
-        rows = self._graph.rows[nodes]
+        rows = self._graph.rows.take(nodes)
         kept = np.flatnonzero(rows >= 0)
-        kept = kept[available[rows[kept]]]
+        kept = kept[available.take(rows.take(kept))]
         shares = np.concatenate([self.first.shares, self.second.shares, third_shares])
-        reached = self._sum(nodes[kept], shares[kept])
+        reached = self._sum(nodes.take(kept), shares.take(kept))
         own = index_in(self._graph, reached.nodes, self.starts)
         reached.shares[own[own >= 0]] = 0
         chosen = np.flatnonzero(reached.shares)
-        shares = -reached.shares[chosen]
-        if len(shares) > limit:
-            likely = np.flatnonzero(shares <= np.partition(shares, limit - 1)[limit - 1])
-            chosen, shares = chosen[likely], shares[likely]
-        rows = self._graph.rows[reached.nodes[chosen]].astype(np.intp)
-        return rows[np.lexsort((rows, shares))[:limit]]
+        chosen = chosen.take(_greatest(reached.shares.take(chosen), limit))
+        rows = self._graph.rows.take(reached.nodes.take(chosen)).astype(np.intp)
+        return rows.take(np.lexsort((rows, -reached.shares.take(chosen)))[:limit])
 
     def reach(self, nodes: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         """Return the probability of each of these nodes after one, two and three steps, (n, 3); 0 for the node -1.
@@ -158,7 +155,7 @@ class Walk:
         known = np.flatnonzero(nodes >= 0)
         shares[known, 0] = self.share_at(self.first, nodes[known])
         edges = self.edges_of(nodes[known])
-        degrees = self._degrees(edges.targets)
+        degrees = self._graph.edges.degree.take(edges.targets)
         for step, front in ((1, self.first), (2, self.second)):
             carried = self.left(edges.codes, self.share_at(front, edges.targets) / degrees)
             shares[known, step] = np.bincount(edges.origin, carried, len(known))
@@ -168,9 +165,9 @@ class Walk:
         """Return the edges of candidates; none of one with more than `MAX_FAN_OUT`. `origin` are indices of `nodes`."""
         asked = nodes.tobytes()  # paths and features are of the same candidates
         if self._asked is None or self._asked[0] != asked:
-            narrow = np.flatnonzero(self._graph.edges.degree[nodes] <= MAX_FAN_OUT)
-            gathered = self.gather(nodes[narrow])
-            self._asked = asked, gathered._replace(origin=narrow[gathered.origin])
+            narrow = np.flatnonzero(self._graph.edges.degree.take(nodes) <= MAX_FAN_OUT)
+            gathered = self.gather(nodes.take(narrow))
+            self._asked = asked, gathered._replace(origin=narrow.take(gathered.origin))
         return self._asked[1]
 
     def gather(self, nodes: npt.NDArray[np.integer]) -> GatheredEdges:
@@ -187,31 +184,43 @@ class Walk:
 
     def share_at(self, front: Front, nodes: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
         """Return the probability of nodes in a front, (n,); 0 for a node that is not in it."""
-        return np.append(front.shares, 0.0)[index_in(self._graph, front.nodes, nodes)]
+        share_of = self._graph.scratch_shares()
+        share_of[nodes] = 0
+        share_of[front.nodes] = front.shares
+        return share_of.take(nodes)
 
     def _carried(self, front: Front) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
         """Follow one step: where each edge leads, and the probability that it carries."""
-        followed = self._followed(front.nodes, front.shares)
-        nodes = front.nodes[followed]
+        followed, each = self._followed(front.nodes, front.shares)
+        nodes = front.nodes.take(followed)
+        if self._of_relation is None:
+            origin, targets = self._graph.edges.lead(nodes)
+            return targets, each.take(origin)
         gathered = self.gather(nodes)
-        return gathered.targets, self.left(
-            gathered.codes, (front.shares[followed] / self._degrees(nodes))[gathered.origin]
-        )
+        return gathered.targets, self.left(gathered.codes, each.take(gathered.origin))
 
-    def _followed(self, nodes: npt.NDArray[np.int32], shares: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-        """Return the indices of the nodes that a step follows: no hubs, and those whose edges carry most."""
-        degrees = self._graph.edges.degree[nodes]
+    def _followed(
+        self, nodes: npt.NDArray[np.int32], shares: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        """Return the indices of the nodes that a step follows, and what each edge of them carries, (n,) each.
+
+        No hubs are followed, and of the others those whose edges carry most.
+        """
+        degrees = self._graph.edges.degree.take(nodes)
         followed = np.flatnonzero(degrees <= MAX_FAN_OUT)
-        self._graph.hubs += len(nodes) - len(followed)
-        if degrees[followed].sum() > MAX_EDGES:
-            self._graph.cut += 1
-            followed = followed[np.argsort(-shares[followed] / degrees[followed], kind="stable")]
-            followed = followed[np.cumsum(degrees[followed]) <= MAX_EDGES]
-        return followed
-
-    def _degrees(self, nodes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-        degrees: npt.NDArray[np.int32] = np.maximum(self._graph.edges.degree[nodes], 1)
-        return degrees
+        if len(followed) < len(nodes):
+            self._graph.hubs += len(nodes) - len(followed)
+            degrees, shares = degrees.take(followed), shares.take(followed)
+        each = shares / degrees
+        if degrees.sum() <= MAX_EDGES:
+            return followed, each
+        self._graph.cut += 1
+        best, limit = np.arange(0), len(each) // 4
+        while len(best) < len(each) and degrees.take(best).sum() <= MAX_EDGES:
+            best, limit = _greatest(each, limit), 4 * limit + 1
+        best = best.take((-each.take(best)).argsort(kind="stable"))
+        best = best[degrees.take(best).cumsum() <= MAX_EDGES]
+        return followed.take(best), each.take(best)
 
     def overlap(self, nodes: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         """Return how many nodes each of these nodes has in common with the user's items, by their weights, (n,).
@@ -237,10 +246,19 @@ class Walk:
         order = np.arange(len(targets), dtype=np.int32)
         last = self._graph.scratch()
         last[targets] = order  # of equal targets the last one stays
-        representative = last[targets]
+        representative = last.take(targets)
         is_last = representative == order
-        index = np.cumsum(is_last) - 1
-        return Front(targets[is_last], np.bincount(index[representative], shares).astype(np.float64, copy=False))
+        index = is_last.cumsum()
+        index -= 1
+        return Front(targets[is_last], np.bincount(index.take(representative), shares).astype(np.float64, copy=False))
+
+
+def _greatest(shares: npt.NDArray[np.float64], limit: int) -> npt.NDArray[np.intp]:
+    """Return the indices of the greatest shares, ascending: `limit` of them, and all that equal the last of these."""
+    if len(shares) <= limit:
+        return np.arange(len(shares))
+    least = len(shares) - max(1, limit)
+    return np.flatnonzero(shares >= np.partition(shares, least)[least])
 
 
 def index_in(
@@ -253,5 +271,5 @@ def index_in(
     index_of = graph.scratch()
     index_of[nodes] = -1
     index_of[among] = np.arange(len(among), dtype=np.int32)
-    index: npt.NDArray[np.intp] = index_of[nodes].astype(np.intp)
+    index: npt.NDArray[np.intp] = index_of.take(nodes).astype(np.intp)
     return index
