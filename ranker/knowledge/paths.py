@@ -6,8 +6,9 @@ the one over what few items have. Knows no words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from ranker.knowledge.walk import MAX_EDGES, MAX_FAN_OUT, Walk, index_in
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
+T = TypeVar("T")
 
 
 class Step(NamedTuple):
@@ -116,12 +118,14 @@ class _Arrivals:
         edges[reached] = np.where(begins_there, self._second[at], best)
         return edges
 
-    def tell(self, indices: Indices, first: Indices, more: list[list[Step]], found: list[Path | None]) -> None:
+    def tell(self, indices: Indices, first: Indices, more: list[Iterable[Step]], found: list[Path | None]) -> None:
         """Write paths to `found`: of each of these indices the edge that it begins with, and its further steps."""
-        starts = [self._walk.keys[origin] for origin in self.edges.origin[first].tolist()]
-        steps = zip(_steps(self._graph, self.edges.codes[first], self.edges.targets[first]), *more, strict=True)
-        for index, start, taken in zip(indices.tolist(), starts, steps, strict=True):
-            found[index] = Path(start, taken)
+        starts = map(self._walk.keys.__getitem__, self.edges.origin.take(first).tolist())
+        steps = zip(
+            _steps(self._graph, self.edges.codes.take(first), self.edges.targets.take(first)), *more, strict=True
+        )
+        for index, path in zip(indices.tolist(), _made(Path, zip(starts, steps, strict=True)), strict=True):
+            found[index] = path
 
 
 def _over_one(
@@ -186,19 +190,22 @@ def _some(edges: GatheredEdges, wanted: npt.NDArray[np.bool_]) -> GatheredEdges:
 
 def _best_of_each(of: Indices, shares: Floats, values: Indices) -> Indices:
     """For each number in `of`, which ascends, the value with the largest share; of equals the first."""
-    begins = np.flatnonzero(np.append(True, of[1:] != of[:-1])[: len(of)])
-    if not len(begins):
+    if not len(of):
         return values
-    largest = np.repeat(np.maximum.reduceat(shares, begins), np.diff(np.append(begins, len(of))))
-    best = np.flatnonzero(shares == largest)
-    chosen: Indices = values[best[np.append(True, of[best][1:] != of[best][:-1])]]
-    return chosen
+    best = np.full(int(of[-1]) + 1, -1)
+    by_share = (-shares).argsort(kind="stable")[::-1]
+    best[of.take(by_share)] = by_share  # the last one written is the first of the largest
+    return values.take(best[best >= 0])
 
 
-def _steps(graph: KnowledgeGraph, codes: Codes, nodes: npt.NDArray[np.integer]) -> list[Step]:
+def _steps(graph: KnowledgeGraph, codes: Codes, nodes: npt.NDArray[np.integer]) -> Iterable[Step]:
     """Steps over edges of these codes to these nodes."""
-    relations = graph.relations
-    return [
-        Step(relations[code // 2], bool(code % 2), node)
-        for code, node in zip(codes.tolist(), nodes.tolist(), strict=True)
-    ]
+    relations, of_edges = graph.relations, codes.tolist()
+    names, inverse = [relations[code >> 1] for code in of_edges], [code & 1 == 1 for code in of_edges]
+    return _made(Step, zip(names, inverse, nodes.tolist(), strict=True))
+
+
+def _made(kind: type[T], fields: Iterable[Iterable[Any]]) -> Iterator[T]:
+    """Make named tuples of their fields, in half of the time that calls of the class take."""
+    new: Callable[..., T] = tuple.__new__
+    return map(new, repeat(kind), fields)

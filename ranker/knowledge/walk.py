@@ -139,10 +139,11 @@ class Walk:
         reached = self._sum(nodes.take(kept), shares.take(kept))
         own = index_in(self._graph, reached.nodes, self.starts)
         reached.shares[own[own >= 0]] = 0
-        chosen = np.flatnonzero(reached.shares)
-        chosen = chosen.take(_greatest(reached.shares.take(chosen), limit))
-        rows = self._graph.rows.take(reached.nodes.take(chosen)).astype(np.intp)
-        return rows.take(np.lexsort((rows, -reached.shares.take(chosen)))[:limit])
+        chosen = _greatest(reached.shares, limit)
+        shares = reached.shares.take(chosen)
+        chosen, shares = chosen[shares > 0], shares[shares > 0]
+        found: npt.NDArray[np.intp] = self._graph.rows.take(reached.nodes.take(chosen)).astype(np.intp)
+        return found.take(np.lexsort((found, -shares))[:limit])
 
     def reach(self, nodes: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         """Return the probability of each of these nodes after one, two and three steps, (n, 3); 0 for the node -1.
