@@ -193,15 +193,18 @@ def test_a_head_may_learn_from_all_signs(encoder: TextEncoder, tmp_path: Path) -
     shop.does("cart", "tent-0")
     shop.does("dislike", "garden chair-1")
     shop.searches("red rain jacket")
-    UserSigns(["device", "page"]).save(path)
     state = shop.pipeline.state
+    tents = state.catalogue.vectors(state.catalogue.rows([item_key("tent-0")]))[0]
+    UserSigns(["device", "page"], {"device": {"phone": tents}, "page": {"home": tents}}).save(path)
     user = state.requests.shopper(state.users.get("ann").interest, {"device": "phone", "ip": "::1"})
     ids = ["tent-0", "tent-5", "garden chair-1", "garden chair-2", "red rain jacket-3", "coffee grinder-3"]
     columns = state.catalogue.columns(state.catalogue.rows(map(item_key, ids)))
     values = UserSigns.read(path).features(user, columns)
     match, disliked, strong, own = (dict(zip(ids, column.tolist(), strict=True)) for column in values.T[:4])
     assert (values[:, 4] ** 2 + values[:, 5] ** 2).tolist() == pytest.approx([1] * len(ids)), "the device, on a circle"
-    assert not values[:, 6:].any(), "no page, and no third key"
+    in_context = dict(zip(ids, values[:, 6].tolist(), strict=True))
+    assert in_context["tent-0"] > in_context["tent-5"] > in_context["coffee grinder-3"], "what is chosen on phones"
+    assert not values[:, 7:].any(), "no page, and no third key"
     assert max(match, key=match.__getitem__) == "red rain jacket-3"
     assert match["coffee grinder-3"] == 0
     assert disliked["garden chair-1"] > disliked["garden chair-2"] > 0 == disliked["tent-5"]
@@ -211,6 +214,9 @@ def test_a_head_may_learn_from_all_signs(encoder: TextEncoder, tmp_path: Path) -
     path.write_text("{}")
     with pytest.raises(ModelUnsupported, match=r"signs.json: got .*context_keys.*; train the model again"):
         UserSigns.read(path)
+    other_encoder = UserSigns(["device"], {"device": {"phone": np.ones(3, np.float32)}})
+    with pytest.raises(ModelUnsupported, match=r"signs.json: got .* with 3 numbers, expected \d+; set the encoder"):
+        other_encoder.enter(state.catalogue)
 
 
 def test_candidates_of_somebody_elses_are_pulled_as_ours(encoder: TextEncoder) -> None:
