@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 from streams.contracts import Click, Item, Search, UserEvent
 from streams.datasets.title_shop import DAY_MS, START_MS
@@ -117,7 +118,7 @@ def _visits(
         met.add(item)
         begin_ms = START_MS + visit * DAY_MS + BEGINS[time_of_day] * HOUR_MS + rng.randrange(2 * HOUR_MS)
         session, context = f"{user}-{visit}", {"time_of_day": time_of_day}
-        about = {"user_id": user, "session_id": session, "context": context}
+        about: dict[str, Any] = {"user_id": user, "session_id": session, "context": context}
         yield (
             "searches",
             Search(event_id=f"{session}-search", text=rng.choice(SEARCHES), timestamp=begin_ms, **about),

@@ -84,8 +84,9 @@ def fit_signs(
     codes = {key: found for key in context_keys if (found := codes_of(log, key)).values}
     vectors = vectors_of(log.names.items) if codes else np.empty((0, 0), np.float32)
     begins = cuts_of(log)
-    parts = [UserSigns(context_keys, choices_before(end, log, codes, vectors)) for end in (*begins, len(log))]
-    return FittedSource(begins, parts[:-1], parts[-1], {})
+    choices = [choices_before(end, log, codes, vectors) for end in (*begins, len(log))]
+    *sources, final = (UserSigns(context_keys, of_part) for of_part in choices)
+    return FittedSource(begins, [*sources], final, {})
 
 
 def fit_fatigue(log: Interactions) -> FittedSource | None:

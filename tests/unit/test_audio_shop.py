@@ -39,7 +39,7 @@ def test_users_follow_a_length_the_time_of_day_and_their_own_reviews() -> None:
     lengths, heard, bad = defaultdict[str, list[float]](list), defaultdict[str, set[str]](set), set[tuple[str, str]]()
     for topic, message in messages:
         time_of_day = message.context["time_of_day"]
-        assert isinstance(message, {"searches": Search, "clicks": Click, "events": UserEvent}[topic])
+        assert topic == {Search: "searches", Click: "clicks", UserEvent: "events"}[type(message)]
         if isinstance(message, Search):
             assert not any(word in message.text for item in items for word in item.title.lower().split())
             continue
