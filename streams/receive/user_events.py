@@ -8,7 +8,7 @@ from typing import NamedTuple
 from encoders.event_time import milliseconds
 from encoders.events.entries import Event, SearchQuery, item_key, query_key
 from encoders.events.types import FULL_DWELL_S, of_dwell, of_rating, of_share, satisfied
-from encoders.text.sentiment import LEAST_BAD, Sentiment
+from encoders.text.sentiment import LEAST_BAD, PLAINLY_BAD, Sentiment
 from streams.contracts import Click, Purchase, Search, UserEvent
 
 SKIP = "skip"
@@ -95,11 +95,11 @@ def event_of(
 
 
 def _of_review(text: str, type_: str, sentiment: Sentiment) -> float:
-    """The share of a sign of interest that a text leaves: all, unless it is bad; of the worst, its opposite.
+    """The share of a sign of interest that a text leaves: all, unless it is bad; of a plainly bad one, its opposite.
 
     The text of a look may be a query, and a query is no sentence.
     """
     if type_ in LOOKS and len(text.split()) < SENTENCE_WORDS:
         return 1.0
     score = sentiment(text)
-    return 1 + 2 * score if score <= LEAST_BAD else 1.0
+    return max(-1.0, 1 - 2 * score / PLAINLY_BAD) if score <= LEAST_BAD else 1.0

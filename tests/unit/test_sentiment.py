@@ -88,6 +88,8 @@ def test_bad_reviews_are_told_from_good_ones() -> None:
 
 
 def test_a_bad_review_is_less_of_the_same_and_no_other_text_is() -> None:
+    assert sum(strength(text, "complete") < 0 for text in BAD) >= 0.9 * len(BAD)
+    assert sum(strength(text, "complete") < -0.5 for text in BAD) >= 0.8 * len(BAD)
     for type_ in ("complete", "purchase", "cart"):
         assert strength("Worst one I ever bought, I hate it. Awful!", type_) < -0.5
         assert {strength(text, type_) for text in GOOD} == {1.0}
