@@ -78,7 +78,8 @@ class CandidatesSettings(PrioritySettings):
     )
     context_features: tuple[str, ...] = setting(
         (),
-        "What of an event's `context` `train` gives a head as features, at most three keys, such as `device,page`.",
+        "What of an event's `context` `train` gives a head as features, at most three keys, such as `device,page`: the "
+        "value, and how well an item fits what is chosen there.",
         unit="names with commas",
         max_length=3,
     )
