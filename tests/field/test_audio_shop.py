@@ -45,8 +45,9 @@ def test_a_number_and_the_time_of_day_are_kept_and_make_lists_better(tmp_path: P
 
 
 def reached(event_log: EventLog) -> float:
-    """NDCG@10 of the default model in the last visits."""
+    """NDCG@10 of the default model in the last visits of half of the users."""
     split = next_basket(ordered(event_log.events, 1))
+    split.cases = [case for case in split.cases if int(case.user[1:]) % 2]
     pipeline = SplitPipeline(SETTINGS, TextEncoder(MODEL, "cpu", "float32"), event_log.items, split)
     requests = pipeline.all_requests(leaky=False, progress=lambda *_: None)
     ranked = pipeline.rank(requests, load_scorer("default", "cpu", "float32"), lambda *_: None).lists
