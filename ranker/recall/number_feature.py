@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache
+from math import lgamma, log, pi
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,13 +27,14 @@ EXPECTED = "the file that `afterclick train` wrote; train the model again"
 _PREFIX, _SUFFIX = "number-", ".json"
 FILES = f"{_PREFIX}*{_SUFFIX}"
 """The files of such parts in a model's folder, as a pattern."""
-COLUMNS = ("known", "value", "difference", "near")
-"""Whether the item has the number; its rank in the catalogue; that less the mean rank of the user's items; and how near
-both are, the base-2 logarithm, 0 at a standard deviation."""
+COLUMNS = ("known", "value", "difference", "likely")
+"""Whether the item has the number; its rank in the catalogue; that less the mean rank of the user's items; and how much
+likelier it is among these than in the catalogue, the base-2 logarithm."""
 KNOTS = 65
 """Quantiles that are kept: ranks are exact to about 1%."""
-NEAREST = 2.0**-6
-"""Added to a difference before the logarithm: less is as good as none."""
+USUAL_SPREAD = 0.3
+"""Of the ranks of a user's items, in deviations of the catalogue's; it counts as one item does. Chosen by us: a user with
+one item may like others of that number, and one with many shows by them how much it matters."""
 _DEVIATION = 12**-0.5
 """Of ranks from 0 to 1."""
 
@@ -104,10 +106,10 @@ class NumberFeature:
         """Return `columns` of each item, (n, 4) float32; see `LearntSource`."""
         catalogue = user.catalogue
         values = self._ranks([catalogue.get(key) for key in items.keys.tolist()])
-        usual = self._ranks([catalogue.at(row) for row in user.known_history.rows.tolist()])
+        usual = self._ranks([catalogue.at(row) for row in np.unique(user.known_history.rows).tolist()])
         usual = usual[np.isfinite(usual)]
         difference = values - (usual.mean() if len(usual) else np.nan)
-        columns = np.stack([np.isfinite(values), values, difference, -np.log2(np.abs(difference) + NEAREST)], axis=1)
+        columns = np.stack([np.isfinite(values), values, difference, _likely(difference, usual)], axis=1)
         return np.asarray(np.nan_to_num(columns), np.float32)
 
     def _ranks(self, items: Sequence[CatalogueItem | None]) -> Numbers:
@@ -116,6 +118,32 @@ class NumberFeature:
         below = np.interp(values, self.knots, np.linspace(0, 1, len(self.knots)))
         above = 1 - np.interp(-values, -self.knots[::-1], np.linspace(0, 1, len(self.knots)))
         return np.asarray(((below + above) / 2 - 0.5) / _DEVIATION)
+
+
+def _likely(difference: Numbers, usual: Numbers) -> Numbers:
+    """How much likelier numbers are to be the user's next one than to be drawn from the catalogue, (n,), base 2.
+
+    Parameters
+    ----------
+    difference : (n,) float64
+        From the mean of the user's; NaN for no number.
+    usual : (m,) float64
+        The user's.
+
+    Notes
+    -----
+    The user's next number has Student's t distribution with m + 1 degrees of freedom around their mean, as for a normal
+    distribution of unknown mean and variance (Gelman et al., "Bayesian data analysis", 3.2 and 3.3); the variance has
+    a prior worth one observation. Ranks in the catalogue are uniform.
+    """
+    count = len(usual)
+    if not count:
+        return np.full(len(difference), np.nan)
+    freedom = count + 1
+    variance = (USUAL_SPREAD**2 + ((usual - usual.mean()) ** 2).sum()) / freedom * (1 + 1 / count)
+    peak = lgamma((freedom + 1) / 2) - lgamma(freedom / 2) - log(freedom * pi * variance) / 2
+    density = peak - (freedom + 1) / 2 * np.log1p(difference**2 / (freedom * variance))
+    return np.asarray((density - log(_DEVIATION)) / log(2))
 
 
 @cache

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from encoders.models.source import ModelUnsupported
 from ranker.evaluation.interactions import Interaction
 from ranker.load import load_recall
-from ranker.recall.number_feature import NEAREST, number_feature
+from ranker.recall.number_feature import _likely, number_feature
 from ranker.recall.trained import LearntSource, TrainedRecall
 from streams.contracts import Click, Item
 from streams.datasets.event_log import EventLog
@@ -66,10 +67,24 @@ def test_a_number_is_compared_with_the_users_usual_and_one_without_it_is_as_the_
     features = SIZE(KNOTS).features(shopper, catalogue.columns(rows))
     of_item = dict(zip((catalogue.at(row).item_id for row in rows.tolist()), features.tolist(), strict=True))
     half = np.sqrt(12) / 2
-    assert of_item["large"] == pytest.approx([1, 0.6 * half, half, -np.log2(half + NEAREST)], abs=1e-5)
-    assert of_item["seen"] == pytest.approx([1, -0.4 * half, 0, 6], abs=1e-5)
+    assert of_item["large"][:3] == pytest.approx([1, 0.6 * half, half], abs=1e-5)
+    assert of_item["seen"][:3] == pytest.approx([1, -0.4 * half, 0], abs=1e-5)
+    assert of_item["seen"][3] > 0 > of_item["large"][3]
     assert of_item["largest"][:2] == pytest.approx([1, half])
     assert [of_item[name] for name in ("none", "text", "true", "huge")] == [[0, 0, 0, 0]] * 4
+
+
+def test_a_number_is_the_likelier_the_narrower_the_users_taste_is() -> None:
+    def likely(*usual: float, at: float = 0.0) -> float:
+        [value] = _likely(np.array([at]), np.array(usual))
+        return float(value)
+
+    density = t.logpdf(0.4, 4, 0, np.sqrt((0.09 + 0.02) / 4 * (1 + 1 / 3))) - np.log(1 / np.sqrt(12))
+    assert likely(0.5, 0.4, 0.6, at=0.4) == pytest.approx(density / np.log(2))
+    assert likely(0.5, 0.4, 0.6) > likely(0.5) > likely(-1.0, 0.5, 1.5) > -1, "at the mean"
+    assert likely(0.5, 0.4, 0.6, at=2.0) < likely(0.5, at=2.0) < likely(-1.0, 0.5, 1.5, at=2.0), "far from it"
+    assert likely(0.5, 0.4, 0.6) - likely(0.5, 0.4, 0.6, at=0.02) < 0.1, "within the user's spread little tells"
+    assert np.isnan(likely()), "nothing is known"
 
 
 def test_a_model_with_a_number_needs_the_setting_and_a_damaged_file_is_refused(tmp_path: Path) -> None:
@@ -123,5 +138,5 @@ def test_training_keeps_the_number_that_tells(tmp_path: Path) -> None:
     facts = sources_facts(fitted, chosen)["number_size"]
     assert facts["kept"], facts
     assert facts["ndcg_at_10_with"] > 1.2 * facts["ndcg_at_10_without"]
-    assert "number_size_near" in chosen.groups.feature_names
+    assert "number_size_likely" in chosen.groups.feature_names
     assert checkpoint.folder / "number-size" / "number-size.json" in parts(checkpoint, chosen)
