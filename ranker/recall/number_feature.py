@@ -33,8 +33,8 @@ likelier it is among these than in the catalogue, the base-2 logarithm."""
 KNOTS = 65
 """Quantiles that are kept: ranks are exact to about 1%."""
 USUAL_SPREAD = 0.3
-"""Of the ranks of a user's items, in deviations of the catalogue's; it counts as one item does. Chosen by us: a user with
-one item may like others of that number, and one with many shows by them how much it matters."""
+"""Of the ranks of a user's items, in deviations of the catalogue's; it counts as one item does. Chosen by us: a user
+with one item may mean its number, and one with many shows by them how much the number matters."""
 _DEVIATION = 12**-0.5
 """Of ranks from 0 to 1."""
 
