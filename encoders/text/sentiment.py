@@ -15,8 +15,8 @@ Sentiment = Callable[[str], float]
 LEAST_BAD = -0.05
 """From which score downwards a text is bad: the limit that VADER's authors give."""
 PLAINLY_BAD = -0.5
-"""From which score downwards a text is as bad as can be; chosen by us: VADER adds up words, and a sentence has few. Half
-of the bad reviews of the tests score less."""
+"""From which score downwards a text is as bad as can be; chosen by us: VADER adds up words, and a sentence has few.
+Half of the bad reviews of the tests score less."""
 
 
 class SentimentMissing(AfterclickError):
