@@ -113,7 +113,7 @@ class KnowledgeGraph:
 
     def find(self, keys: Iterable[int]) -> npt.NDArray[np.intp]:
         """Return the nodes of keys, (n,) intp; -1 for a key that has none."""
-        return np.fromiter(map(self._nodes.get, keys, repeat(NO_NODE)), np.intp)
+        return np.array([*map(self._nodes.get, keys, repeat(NO_NODE))], np.intp)
 
     def label(self, node: int) -> str:
         """Return what people call a node: its name, else its id."""

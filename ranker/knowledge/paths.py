@@ -98,13 +98,14 @@ class _Arrivals:
         self._graph, self._walk = graph, walk
         self.shares, self.edges = walk.first_shares, walk.first_edges
         self.nodes = walk.first.nodes
-        at = index_in(graph, self.nodes, self.edges.targets)
         by_share = np.lexsort((-self.edges.origin, self.shares))  # of equals the newest item's
+        at = index_in(graph, self.nodes, self.edges.targets.take(by_share))
         self._best = np.full(len(self.nodes), -1)
-        self._best[at[by_share]] = by_share  # the last one written is the best
-        others = by_share[self.edges.origin[by_share] != self.edges.origin[self._best[at[by_share]]]]
+        self._best[at] = by_share  # the last one written is the best
+        origin = self.edges.origin
+        other = np.flatnonzero(origin.take(by_share) != origin.take(self._best.take(at)))
         self._second = np.full(len(self.nodes), -1)
-        self._second[at[others]] = others
+        self._second[at.take(other)] = by_share.take(other)
 
     def best(self, nodes: npt.NDArray[np.integer], not_from: npt.NDArray[np.integer]) -> Indices:
         """Return the index of the best edge to each node that does not begin at another one; -1 for none."""
@@ -112,10 +113,10 @@ class _Arrivals:
             return np.full(len(nodes), -1)
         index = index_in(self._graph, self.nodes, nodes)
         reached = np.flatnonzero(index >= 0)
-        at, edges = index[reached], np.full(len(nodes), -1)
-        best = self._best[at]
-        begins_there = self._walk.starts[self.edges.origin[best]] == not_from[reached]
-        edges[reached] = np.where(begins_there, self._second[at], best)
+        at, edges = index.take(reached), np.full(len(nodes), -1)
+        best = self._best.take(at)
+        begins_there = self._walk.starts.take(self.edges.origin.take(best)) == not_from.take(reached)
+        edges[reached] = np.where(begins_there, self._second.take(at), best)
         return edges
 
     def tell(self, indices: Indices, first: Indices, more: list[Iterable[Step]], found: list[Path | None]) -> None:
@@ -138,15 +139,16 @@ def _over_one(
     found: list[Path | None],
 ) -> None:
     """Find paths of two steps: over a node that both have."""
-    candidates = nodes[missing][edges.origin]
+    candidates = nodes.take(missing).take(edges.origin)
     first = arrivals.best(edges.targets, candidates)
     reached = np.flatnonzero(first >= 0)
-    degrees = graph.edges.degree[edges.targets[reached]]
-    usable = reached[degrees <= MAX_FAN_OUT]
-    shares = arrivals.shares[first[usable]] / degrees[degrees <= MAX_FAN_OUT]
-    best = _best_of_each(edges.origin[usable], walk.left(edges.codes[usable], shares), usable)
-    last = _steps(graph, edges.codes[best] ^ 1, candidates[best])
-    arrivals.tell(missing[edges.origin[best]], first[best], [last], found)
+    degrees = graph.edges.degree.take(edges.targets.take(reached))
+    narrow = np.flatnonzero(degrees <= MAX_FAN_OUT)
+    usable = reached.take(narrow)
+    shares = arrivals.shares.take(first.take(usable)) / degrees.take(narrow)
+    best = _best_of_each(edges.origin.take(usable), walk.left(edges.codes.take(usable), shares), usable)
+    last = _steps(graph, edges.codes.take(best) ^ 1, candidates.take(best))
+    arrivals.tell(missing.take(edges.origin.take(best)), first.take(best), [last], found)
 
 
 def _over_two(
