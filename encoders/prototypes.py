@@ -7,6 +7,7 @@ the state's history, so they cost no bytes in the state and do not depend on the
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.events.entries import Entries
 from encoders.interest import Decay, Vector
@@ -40,30 +41,39 @@ def prototypes(history: Entries, vectors: Vector, decay: Decay) -> Vector:
     half_life_ms = (decay.session_half_life_ms * decay.long_half_life_ms) ** 0.5
     age_ms = history["time_ms"][-1] - history["time_ms"]
     weights = np.maximum(_MIN_WEIGHT, decay.entry_weights(history) * np.exp2(-age_ms / half_life_ms)).astype(np.float32)
-    members = _clusters(weights[::-1].tolist(), (vectors[::-1] @ vectors[::-1].T).tolist())
+    newest_first = vectors[::-1]
+    members = _clusters(weights[::-1].tolist(), (newest_first @ newest_first.T).astype(np.float64))
     mass = np.zeros((len(members), len(weights)), np.float32)
     for prototype, indices in enumerate(members):
         mass[prototype, indices] = weights[::-1][indices]
-    return _unit(mass[np.argsort(-mass.sum(axis=1), kind="stable")] @ vectors[::-1])
+    return _unit(mass[np.argsort(-mass.sum(axis=1), kind="stable")] @ newest_first)
 
 
-def _clusters(weights: list[float], products: list[list[float]]) -> list[list[int]]:
+def _clusters(weights: list[float], products: npt.NDArray[np.float64]) -> list[list[int]]:
     """The event indices of each prototype, newest event first, from all inner products: no vector is needed."""
     members: list[list[int]] = []
-    sums: list[list[float]] = []  # of each prototype: inner products of its sum with every vector
+    sums: list[npt.NDArray[np.float64]] = []  # of each prototype: inner products of its sum with every vector
     squares: list[float] = []  # of each prototype: squared length of its sum
+    lengths: list[float] = []
     for index, weight in enumerate(weights):
-        cosines = [own[index] / max(square, 1e-24) ** 0.5 for own, square in zip(sums, squares, strict=True)]
-        if len(members) < MAX_PROTOTYPES and (not members or max(cosines) < SAME_INTEREST):
+        shares = [own.item(index) for own in sums]
+        cosines = [share / length for share, length in zip(shares, lengths, strict=True)]
+        nearest = cosines.index(max(cosines)) if cosines else 0
+        if len(members) < MAX_PROTOTYPES and (not members or cosines[nearest] < SAME_INTEREST):
             members.append([index])
-            sums.append([weight * product for product in products[index]])
+            sums.append(weight * products[index])
             squares.append(weight * weight)
+            lengths.append(_length(weight * weight))
         else:
-            nearest = cosines.index(max(cosines))
             members[nearest].append(index)
-            squares[nearest] += 2 * weight * sums[nearest][index] + weight * weight
-            sums[nearest] = [a + weight * b for a, b in zip(sums[nearest], products[index], strict=True)]
+            squares[nearest] += 2 * weight * shares[nearest] + weight * weight
+            lengths[nearest] = _length(squares[nearest])
+            sums[nearest] += weight * products[index]
     return members
+
+
+def _length(square: float) -> float:
+    return max(square, 1e-24) ** 0.5
 
 
 def _unit(vectors: Vector) -> Vector:

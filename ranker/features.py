@@ -108,11 +108,11 @@ def features(
     history = user.known_history.rows
     _cosines(column, items.vectors, user)
     _co_visits(column, items.keys, user)
-    popularity, trend = user.counts.relative(items.keys)
-    column["popularity"][:] = np.log2(popularity + _MIN_SHARE)
-    column["trend"][:] = np.log2(trend + _MIN_SHARE)
+    counts = user.counts.of_items(items.keys, state.as_of_ms)
+    column["popularity"][:] = np.log2(counts.popularity + _MIN_SHARE)
+    column["trend"][:] = np.log2(counts.trend + _MIN_SHARE)
     column["rise"][:] = column["trend"] - column["popularity"]
-    column[NEWNESS][:] = 1 / (1 + user.counts.events(items.keys, state.as_of_ms))
+    column[NEWNESS][:] = 1 / (1 + counts.events)
     column["age"][:] = np.log2(1 + np.maximum(0, state.as_of_ms - items.time_ms) / _DAY_MS)
     _prices(column, items.log_price, catalogue.log_price[history])
     column["same_category"][:] = _shares(items.category, catalogue.category[history])

@@ -7,7 +7,7 @@ transport.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,6 @@ class Source(Protocol):
         ...
 
 
-@runtime_checkable
 class KnowsSome(Protocol):
     """A source that can propose only items of which it knows something, such as a picture."""
 
@@ -279,8 +278,12 @@ def _merge(user: UserView, sources: Sequence[Source], limit: int, merge: Merge) 
         if proposed_because is not None:  # 0 is no item's key
             because[indices] = np.where(because[indices], because[indices], proposed_because)
     names = [source.name for source in sources]
-    lacking = {source.name: source.lacks(user, rows) for source in sources if isinstance(source, KnowsSome)}
+    lacking = {source.name: source.lacks(user, rows) for source in sources if _knows_some(source)}
     return MergedProposals(names, rows, merge.fair_scores(names, source_ranks, lacking), because, source_ranks)
+
+
+def _knows_some(source: Source) -> TypeGuard[KnowsSome]:
+    return hasattr(source, "lacks")  # `isinstance` of a protocol takes 50 microseconds
 
 
 def _excluded(user: UserView, repeats: Repeats) -> list[int]:

@@ -42,6 +42,24 @@ class CoVisits(NamedTuple):
     query_indices: Slots
 
 
+class ItemEvents(NamedTuple):
+    """What the events of all users say about some items.
+
+    Attributes
+    ----------
+    popularity, trend : (n,) float64
+        Decayed, over the mean of the items with events; 0 or more. The means are those of the last sorting in
+        `Counts.trending`.
+    events : (n,) float64
+        The number of events, decayed like the popularity until the time in question: 0 to `MAX_EVENTS`. Later events
+        count more than 1.
+    """
+
+    popularity: Floats
+    trend: Floats
+    events: Floats
+
+
 class Shard:
     """The counts of one writer.
 
@@ -107,7 +125,10 @@ class Shard:
         rank = np.arange(len(new)) - np.repeat(starts, sizes)
         fits = rank < (weakness < np.inf).sum(axis=1)[row_of[new]]  # else stronger ones of this call fill the row
         new, rank = new[fits], rank[fits]
-        columns = weakness.argsort(axis=1)[row_of[new], rank]
+        columns = weakness.argmin(axis=1)[row_of[new]]
+        if (others := rank > 0).any():  # of few rows: most have one new neighbour, and a sort of all is the most costly
+            several, index = np.unique(row_of[new[others]], return_inverse=True)
+            columns[others] = weakness[several].argsort(axis=1, kind="stable")[index, rank[others]]
         self.neighbours[rows[new], columns] = neighbours[new]
         self.strengths[rows[new], columns] = strengths[new]
 

@@ -11,6 +11,7 @@ add up, and each shard can be stored and moved to another worker alone. Knows no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from math import log2
 
 import numpy as np
@@ -25,6 +26,7 @@ from ranker.recall.count_tables import (
     NOBODY,
     CoVisits,
     Floats,
+    ItemEvents,
     Shard,
     Slots,
     grown,
@@ -35,7 +37,7 @@ from ranker.recall.event_runs import NO_EARLIER_EVENTS, EarlierEvents, EventPair
 
 MAX_TRENDING = 1_000
 MAX_EVENTS = 2**20
-"""At which `events` ends: seen from the year 1970, where a user without events is, every event is far ahead."""
+"""At which `ItemEvents.events` ends: seen from the year 1970, where a user without events is, every event is far ahead."""
 WINDOW = 50
 """Preceding events of the user that a new event is paired with: as many as a state remembers."""
 MAX_PENDING_EVENTS = 512
@@ -44,6 +46,7 @@ DISTANCE_DECAY = 0.97
 """Weight per step between two events of a user; .97 was the best of the values tried on a shop's invoices."""
 TRENDING_REFRESH = 20
 """`trending` sorts anew once the events since the last time exceed one in this many items."""
+NO_SLOT = -1
 
 
 class Counts:
@@ -144,21 +147,6 @@ class Counts:
         slot = self._slot.get(item)
         return NEVER if slot is None else float(self._trend[slot])
 
-    def events(self, items: npt.NDArray[np.uint64], time_ms: int) -> Floats:
-        """Return the number of events of items (keys), decayed like `popularity` until a time.
-
-        Returns
-        -------
-        (n,) float64
-            0 to `MAX_EVENTS`. Later events count more than 1.
-        """
-        self._count_pending()
-        indices, slots = self._known(items.tolist())
-        events = np.zeros(len(items))
-        age = time_ms / self.co_visit_half_life_ms
-        events[indices] = np.exp2(np.minimum(self._popularity[slots] - age, log2(MAX_EVENTS)))
-        return events
-
     def trending(self) -> list[int]:
         """Return the keys of the `MAX_TRENDING` items with the highest trend, highest first.
 
@@ -177,20 +165,16 @@ class Counts:
             self._observed_since_trending = 0
         return self._trending
 
-    def relative(self, items: npt.NDArray[np.uint64]) -> tuple[Floats, Floats]:
-        """Return the decayed popularity and trend of items (keys), each over its mean among the items with events.
-
-        Returns
-        -------
-        popularity, trend : (n,) float64
-            0 or more. The means are those of the last sorting in `trending`.
-        """
+    def of_items(self, items: npt.NDArray[np.uint64], time_ms: int) -> ItemEvents:
+        """Return what the events so far say about items (keys), seen from a time."""
         self.trending()
         indices, slots = self._known(items.tolist())
-        popularity, trend = np.zeros(len(items)), np.zeros(len(items))
-        popularity[indices] = np.exp2(self._popularity[slots] - self._mean_popularity)
-        trend[indices] = np.exp2(self._trend[slots] - self._mean_trend)
-        return popularity, trend
+        counts = ItemEvents(*np.zeros((3, len(items))))
+        popularity, age = self._popularity[slots], time_ms / self.co_visit_half_life_ms
+        counts.popularity[indices] = np.exp2(popularity - self._mean_popularity)
+        counts.trend[indices] = np.exp2(self._trend[slots] - self._mean_trend)
+        counts.events[indices] = np.exp2(np.minimum(popularity - age, log2(MAX_EVENTS)))
+        return counts
 
     def changes(self) -> list[tuple[int, int, ItemCounts]]:
         """Return the writer's rows that changed since the last call, as (shard, item, counts) to be stored."""
@@ -263,9 +247,9 @@ class Counts:
 
     def _known(self, items: Sequence[int]) -> tuple[Slots, Slots]:
         """The items (keys) that have a slot: their indices among the items, and their slots."""
-        known = [(index, slot) for index, item in enumerate(items) if (slot := self._slot.get(item)) is not None]
-        indices, slots = np.array(known, np.intp).reshape(-1, 2).T
-        return indices, slots
+        slots = np.fromiter(map(self._slot.get, items, repeat(NO_SLOT)), np.intp, len(items))
+        indices = np.flatnonzero(slots != NO_SLOT)
+        return indices, slots[indices]
 
     def _shard(self, number: int) -> Shard:
         shard = self._shards.get(number)

@@ -154,8 +154,12 @@ class UserView:
     @cached_property
     def related_by_others(self) -> npt.NDArray[np.intp]:
         """Indices in `related` of the items that are not in the user's own history, (n,), the strongest first."""
-        related = self.related
-        others = np.flatnonzero(~np.isin(related.keys, self.state.history["item"]))
+        related, own = self.related, self.state.history["item"]
+        index = np.searchsorted(related.keys, own)
+        index, own = index[index < len(related.keys)], own[index < len(related.keys)]
+        is_other = np.ones(len(related.keys), bool)
+        is_other[index[related.keys[index] == own]] = False
+        others = np.flatnonzero(is_other)
         return others[np.argsort(-related.total[others], kind="stable")]
 
     @cached_property
