@@ -37,7 +37,7 @@ from ranker.recall.event_runs import NO_EARLIER_EVENTS, EarlierEvents, EventPair
 
 MAX_TRENDING = 1_000
 MAX_EVENTS = 2**20
-"""At which `ItemEvents.events` ends: seen from the year 1970, where a user without events is, every event is far ahead."""
+"""At which `ItemEvents.events` ends: seen from 1970, where a user without events is, every event is far ahead."""
 WINDOW = 50
 """Preceding events of the user that a new event is paired with: as many as a state remembers."""
 MAX_PENDING_EVENTS = 512
