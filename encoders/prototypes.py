@@ -6,6 +6,8 @@ the state's history, so they cost no bytes in the state and do not depend on the
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
 import numpy.typing as npt
 
@@ -73,7 +75,7 @@ def _clusters(weights: list[float], products: npt.NDArray[np.float64]) -> list[l
 
 
 def _length(square: float) -> float:
-    return max(square, 1e-24) ** 0.5
+    return sqrt(max(square, 1e-24))
 
 
 def _unit(vectors: Vector) -> Vector:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from encoders.events.types import PURCHASE
 from encoders.interest import Vector
 from ranker.recall.item_columns import NO_NUMBER, ItemColumns
+from ranker.recall.nearest_items import index_in
 from ranker.recall.trained import LearntSource
 from ranker.recall.user_view import UserView
 from ranker.score import FeatureSet
@@ -123,7 +124,7 @@ def features(
     column["seen"][:] = np.log2(1 + _occurrences(items.keys, state.history["item"]))
     is_purchase = state.history["type"] == PURCHASE
     bought = np.concatenate([state.kept_purchases["item"], state.history["item"][is_purchase]])
-    column["bought"][:] = np.isin(items.keys, bought)
+    column["bought"][:] = _occurrences(items.keys, bought) > 0
     for name in (*_RANKED_SOURCES, *(source.name for source in learnt)):
         ranks_there = np.array([ranks_of_item.get(name, np.inf) for ranks_of_item in ranks])
         column[place(name)][:] = 1 / (1 + ranks_there / _RANK_SCALE)
@@ -182,11 +183,11 @@ def _cosines(column: dict[str, Vector], vectors: Vector, user: UserView) -> None
 def _co_visits(column: dict[str, Vector], keys: npt.NDArray[np.uint64], user: UserView) -> None:
     related = user.related
     total, newest, links = (np.zeros(len(keys)) for _ in range(3))
-    if len(related.keys):
-        index = np.minimum(np.searchsorted(related.keys, keys), len(related.keys) - 1)
-        is_related = related.keys[index] == keys
-        for of_candidate, of_related in ((total, related.total), (newest, related.newest), (links, related.links)):
-            of_candidate[is_related] = of_related[index[is_related]]
+    index = index_in(related.keys, keys)
+    is_related = index >= 0
+    index = index[is_related]
+    for of_candidate, of_related in ((total, related.total), (newest, related.newest), (links, related.links)):
+        of_candidate[is_related] = of_related[index]
     column["co_visited"][:] = np.log2(total + _MIN_SIMILARITY) - np.log2(_MIN_SIMILARITY)
     column["co_visited_newest"][:] = np.log2(newest + _MIN_SIMILARITY) - np.log2(_MIN_SIMILARITY)
     column["co_visit_links"][:] = np.log2(1 + links)
@@ -195,8 +196,10 @@ def _co_visits(column: dict[str, Vector], keys: npt.NDArray[np.uint64], user: Us
 def _prices(column: dict[str, Vector], prices: Vector, usual: Vector) -> None:
     usual = usual[np.isfinite(usual)]
     if len(usual):
-        column["price_difference"][:] = np.nan_to_num(prices - usual.mean())
-        column["price_distance"][:] = np.abs(column["price_difference"])
+        difference = prices - usual.mean()
+        difference[np.isnan(difference)] = 0
+        column["price_difference"][:] = difference
+        column["price_distance"][:] = np.abs(difference)
 
 
 def _shares(of_candidates: npt.NDArray[np.int32], of_history: npt.NDArray[np.int32]) -> Vector:

@@ -11,7 +11,7 @@ Why usearch: hnswlib has no wheels, and faiss's HNSW cannot delete.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -226,6 +226,18 @@ def top(scores: npt.NDArray[np.floating], count: int) -> Rows:
         threshold = np.partition(scores[finite], len(finite) - count)[len(finite) - count]
         finite = finite[scores[finite] >= threshold]
     return finite[np.argsort(-scores[finite], kind="stable")][:count]
+
+
+def index_in(ascending: npt.NDArray[Any], values: npt.NDArray[Any]) -> Rows:
+    """Return the index of each value in an ascending array, (n,) intp; -1 for one that is not there.
+
+    >>> index_in(np.array([2, 5, 9]), np.array([9, 1, 5])).tolist()
+    [2, -1, 1]
+    """
+    if not len(ascending):
+        return np.full(len(values), -1, np.intp)
+    index = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.where(ascending[index] == values, index, -1)
 
 
 def _codes(vectors: Vector) -> Codes:

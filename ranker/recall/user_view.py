@@ -24,7 +24,7 @@ from ranker.knowledge.space import KnowledgeSpace
 from ranker.knowledge.walk import Walk
 from ranker.recall.catalogue import Catalogue
 from ranker.recall.counts import DISTANCE_DECAY, Counts
-from ranker.recall.nearest_items import Rows
+from ranker.recall.nearest_items import Rows, index_in, top
 from ranker.recall.priorities import USUAL, Priorities
 from ranker.recall.shelf import Shelf
 
@@ -153,14 +153,10 @@ class UserView:
 
     @cached_property
     def related_by_others(self) -> npt.NDArray[np.intp]:
-        """Indices in `related` of the items that are not in the user's own history, (n,), the strongest first."""
-        related, own = self.related, self.state.history["item"]
-        index = np.searchsorted(related.keys, own)
-        index, own = index[index < len(related.keys)], own[index < len(related.keys)]
-        is_other = np.ones(len(related.keys), bool)
-        is_other[index[related.keys[index] == own]] = False
-        others = np.flatnonzero(is_other)
-        return others[np.argsort(-related.total[others], kind="stable")]
+        """Indices in `related` of the items that are not in the user's own history, (n,), ascending."""
+        is_other, own = np.ones(len(self.related.keys), bool), index_in(self.related.keys, self.state.history["item"])
+        is_other[own[own >= 0]] = False
+        return np.flatnonzero(is_other)
 
     @cached_property
     def walk(self) -> Walk:
@@ -197,7 +193,8 @@ class UserView:
 
         0 where there are none.
         """
-        related, strongest = self.related, self.related_by_others[:JUDGED]
+        related, others_of = self.related, self.related_by_others
+        strongest = others_of[top(related.total[others_of], JUDGED)]
         pairs = self.catalogue.rows(np.concatenate([related.keys[strongest], related.because[strongest]]).tolist())
         pairs = pairs.reshape(2, -1)
         known = (pairs >= 0).all(axis=0)
