@@ -259,9 +259,10 @@ class Counts:
 
     def slots(self, items: Sequence[int]) -> Slots:
         """Return the slots of these items (keys), their indices here; an item without a slot gets a new one."""
-        before = len(self._slot)
-        slots = np.array([self._slot.setdefault(item, len(self._slot)) for item in items], np.intp)
-        if (after := len(self._slot)) > before:
+        slots = np.fromiter(map(self._slot.get, items, repeat(NO_SLOT)), np.intp, len(items))
+        if (slots == NO_SLOT).any():
+            slots = np.array([self._slot.setdefault(item, len(self._slot)) for item in items], np.intp)
+            after = len(self._slot)
             self._key = grown(self._key, after, 0)
             self._key[slots] = np.array(items, np.uint64)
             self._popularity, self._trend = grown(self._popularity, after, NEVER), grown(self._trend, after, NEVER)
