@@ -44,38 +44,24 @@ def prototypes(history: Entries, vectors: Vector, decay: Decay) -> Vector:
     age_ms = history["time_ms"][-1] - history["time_ms"]
     weights = np.maximum(_MIN_WEIGHT, decay.entry_weights(history) * np.exp2(-age_ms / half_life_ms)).astype(np.float32)
     newest_first = vectors[::-1]
-    members = _clusters(weights[::-1].tolist(), (newest_first @ newest_first.T).astype(np.float64))
-    mass = np.zeros((len(members), len(weights)), np.float32)
-    for prototype, indices in enumerate(members):
-        mass[prototype, indices] = weights[::-1][indices]
-    return _unit(mass[np.argsort(-mass.sum(axis=1), kind="stable")] @ newest_first)
+    shares = _shares(weights[::-1].tolist(), (newest_first @ newest_first.T).astype(np.float64)).astype(np.float32)
+    return _unit(shares[np.argsort(-shares.sum(axis=1), kind="stable")] @ newest_first)
 
 
-def _clusters(weights: list[float], products: npt.NDArray[np.float64]) -> list[list[int]]:
-    """The event indices of each prototype, newest event first, from all inner products: no vector is needed."""
-    members: list[list[int]] = []
-    sums: list[npt.NDArray[np.float64]] = []  # of each prototype: inner products of its sum with every vector
+def _shares(weights: list[float], products: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What of each event is in each prototype, (k, n), from all inner products of the vectors, newest event first."""
+    shares = np.zeros((MAX_PROTOTYPES, len(weights)))
     squares: list[float] = []  # of each prototype: squared length of its sum
-    lengths: list[float] = []
     for index, weight in enumerate(weights):
-        shares = [own.item(index) for own in sums]
-        cosines = [share / length for share, length in zip(shares, lengths, strict=True)]
+        with_event = (shares @ products[index]).tolist()
+        cosines = [one / sqrt(max(square, 1e-24)) for one, square in zip(with_event, squares, strict=False)]
         nearest = cosines.index(max(cosines)) if cosines else 0
-        if len(members) < MAX_PROTOTYPES and (not members or cosines[nearest] < SAME_INTEREST):
-            members.append([index])
-            sums.append(weight * products[index])
-            squares.append(weight * weight)
-            lengths.append(_length(weight * weight))
-        else:
-            members[nearest].append(index)
-            squares[nearest] += 2 * weight * shares[nearest] + weight * weight
-            lengths[nearest] = _length(squares[nearest])
-            sums[nearest] += weight * products[index]
-    return members
-
-
-def _length(square: float) -> float:
-    return sqrt(max(square, 1e-24))
+        if len(squares) < MAX_PROTOTYPES and (not squares or cosines[nearest] < SAME_INTEREST):
+            nearest = len(squares)
+            squares.append(0.0)
+        shares[nearest, index] = weight
+        squares[nearest] += 2 * weight * with_event[nearest] + weight * weight
+    return shares[: len(squares)]
 
 
 def _unit(vectors: Vector) -> Vector:

@@ -165,7 +165,7 @@ def grown(array: npt.NDArray[Scalar], length: int, fill: float) -> npt.NDArray[S
     return np.concatenate([array, np.full((added, *array.shape[1:]), fill, array.dtype)])
 
 
-def is_first(ascending: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+def is_first(ascending: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return which of the ascending values are the first ones of their kind, (n,) bool."""
     first = np.ones(len(ascending), bool)
     np.not_equal(ascending[1:], ascending[:-1], out=first[1:])

@@ -127,9 +127,9 @@ class Counts:
             rows = shard.find(slots)
             neighbours, strengths = shard.neighbours[rows].astype(np.intp), shard.strengths[rows]
             expected = (self._popularity[slots][:, None] + self._popularity[neighbours]) / 2
-            row, column = np.nonzero((neighbours != NOBODY) & (expected > NEVER))
-            similarities = np.exp2(np.minimum(0.0, strengths[row, column] - expected[row, column]))
-            per_shard.append((neighbours[row, column], similarities, indices[row]))
+            used = np.flatnonzero((neighbours != NOBODY) & (expected > NEVER))
+            similarities = np.exp2(np.minimum(0.0, strengths.ravel()[used] - expected.ravel()[used]))
+            per_shard.append((neighbours.ravel()[used], similarities, indices[used // neighbours.shape[1]]))
         if not per_shard:
             return CoVisits(np.empty(0, np.uint64), np.empty(0), np.empty(0, np.intp))
         neighbours, similarities, query_indices = (np.concatenate(arrays) for arrays in zip(*per_shard, strict=True))

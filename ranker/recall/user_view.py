@@ -23,6 +23,7 @@ from encoders.signals.satisfaction import of_user, signals_of, unclicked_of
 from ranker.knowledge.space import KnowledgeSpace
 from ranker.knowledge.walk import Walk
 from ranker.recall.catalogue import Catalogue
+from ranker.recall.count_tables import is_first
 from ranker.recall.counts import DISTANCE_DECAY, Counts
 from ranker.recall.nearest_items import Rows, index_in, top
 from ranker.recall.priorities import USUAL, Priorities
@@ -138,16 +139,18 @@ class UserView:
         recent = self.recent_items()[:RECENT]
         visits = self.counts.co_visited(recent)
         shares = (DISTANCE_DECAY ** np.arange(RECENT))[visits.query_indices] * visits.similarities
-        keys, key_of_visit = np.unique(visits.items, return_inverse=True)
-        strongest = np.zeros(len(keys), np.intp)
-        by_share = np.argsort(shares)
-        strongest[key_of_visit[by_share]] = visits.query_indices[by_share]  # the last one written is the largest
-        with_newest = visits.similarities * (visits.query_indices == 0)
+        by_key = np.argsort(visits.items)
+        keys, shares, of = visits.items[by_key], shares[by_key], visits.query_indices[by_key]
+        begins = np.flatnonzero(begins_key := is_first(keys))
+        key_of = np.cumsum(begins_key) - 1
+        is_strongest = shares == np.maximum.reduceat(shares, begins)[key_of] if len(keys) else begins_key
+        strongest = np.zeros(len(begins), np.intp)
+        strongest[key_of[is_strongest]] = of[is_strongest]
         return RelatedItems(
-            keys=keys,
-            total=np.asarray(np.bincount(key_of_visit, shares, len(keys)), np.float64),
-            newest=np.asarray(np.bincount(key_of_visit, with_newest, len(keys)), np.float64),
-            links=np.bincount(key_of_visit, minlength=len(keys)),
+            keys=keys[begins],
+            total=np.asarray(np.bincount(key_of, shares, len(begins)), np.float64),
+            newest=np.asarray(np.bincount(key_of, visits.similarities[by_key] * (of == 0), len(begins)), np.float64),
+            links=np.bincount(key_of, minlength=len(begins)),
             because=np.array(recent, np.uint64)[strongest],
         )
 
