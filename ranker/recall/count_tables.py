@@ -86,6 +86,10 @@ class Shard:
         self._row = grown(self._row, int(slots.max(initial=-1)) + 1, NO_ROW)
         return self._row[slots].astype(np.intp)
 
+    def has(self, slot: int) -> bool:
+        """Return whether the slot has a row."""
+        return slot < len(self._row) and self._row.item(slot) != NO_ROW
+
     def add(self, slots: Slots, popularity: Floats, trend: Floats) -> None:
         """Count one event of each of these items; an item may repeat."""
         rows = self._find_or_add(slots)

@@ -22,7 +22,6 @@ from ranker.recall.count_records import ItemCounts
 from ranker.recall.count_tables import (
     MAX_NEIGHBOURS,
     NEVER,
-    NO_ROW,
     NOBODY,
     CoVisits,
     Floats,
@@ -178,20 +177,28 @@ class Counts:
 
     def changes(self) -> list[tuple[int, int, ItemCounts]]:
         """Return the writer's rows that changed since the last call, as (shard, item, counts) to be stored."""
+        return self.stored(self.take_changed())
+
+    def take_changed(self) -> list[int]:
+        """Return the slots whose rows in the writer's shard changed since the last call, for `stored`."""
         self._count_pending()
-        dirty, self._dirty = list(self._dirty), set()
-        shard = self._shard(self.writer)
-        changed = []
-        for slot, row in zip(dirty, shard.find(np.array(dirty, np.intp)), strict=True):
-            used = shard.neighbours[row] != NOBODY
-            counts = ItemCounts(
-                float(shard.popularity[row]),
-                float(shard.trend[row]),
-                self._key[shard.neighbours[row][used]].astype("<u8").tobytes(),
-                shard.strengths[row][used].astype("<f8").tobytes(),
-            )
-            changed.append((self.writer, int(self._key[slot]), counts))
+        changed, self._dirty = list(self._dirty), set()
         return changed
+
+    def stored(self, slots: Sequence[int]) -> list[tuple[int, int, ItemCounts]]:
+        """Return the writer's rows of these slots as they are now; see `changes`."""
+        self._count_pending()
+        shard = self._shard(self.writer)
+        rows = shard.find(np.array(slots, np.intp))
+        neighbours = shard.neighbours[rows]
+        used, keys = neighbours != NOBODY, self._key[neighbours].astype("<u8")
+        strengths = shard.strengths[rows].astype("<f8")
+        columns = (shard.popularity[rows].tolist(), shard.trend[rows].tolist(), keys, strengths, used)
+        items = self._key[np.array(slots, np.intp)].tolist()
+        return [
+            (self.writer, item, ItemCounts(popularity, trend, others[of].tobytes(), shares[of].tobytes()))
+            for item, popularity, trend, others, shares, of in zip(items, *columns, strict=True)
+        ]
 
     def put(self, shard: int, item: int, counts: ItemCounts) -> None:
         """Take in a row that a worker stored. A row of the own shard is ignored where memory has a newer one."""
@@ -205,7 +212,7 @@ class Counts:
         """Return whether a stored row of this item is older than the one here: the shard is the writer's own."""
         self._count_pending()
         slot = self._slot.get(item)
-        return shard == self.writer and slot is not None and self._shard(shard).find(np.array([slot]))[0] != NO_ROW
+        return shard == self.writer and slot is not None and self._shard(shard).has(slot)
 
     def _count_pending(self) -> None:
         runs, self._pending, self._pending_events = self._pending, [], 0
