@@ -107,7 +107,7 @@ def features(
     values = np.zeros((len(ranks), len(columns)), np.float32)
     column = {name: values[:, index] for index, name in enumerate(columns)}
     history = user.known_history.rows
-    _cosines(column, items.vectors, user)
+    _cosines(column, items, user)
     _co_visits(column, items.keys, user)
     counts = user.counts.of_items(items.keys, state.as_of_ms)
     column["popularity"][:] = np.log2(counts.popularity + _MIN_SHARE)
@@ -164,20 +164,19 @@ def read(schema: int, version: str, values: bytes, candidates: int, expected: Fe
     return np.frombuffer(values, "<f2").reshape(shape)
 
 
-def _cosines(column: dict[str, Vector], vectors: Vector, user: UserView) -> None:
-    interests, history = user.interests, user.texts.vectors
-    if not len(history):
+def _cosines(column: dict[str, Vector], items: ItemColumns, user: UserView) -> None:
+    interests, texts = user.interests, user.texts.vectors
+    if not len(texts):
         return
-    prototypes = len(interests.prototypes)
-    cosines = vectors @ np.concatenate([interests.queries, history]).T
-    first_of_history = prototypes
-    for name, mean in (("session_cosine", interests.session), ("long_cosine", interests.long)):
-        if mean is not None:
-            column[name][:] = cosines[:, first_of_history]
-            first_of_history += 1
-    column["prototype_cosine"][:] = cosines[:, :prototypes].max(axis=1)
-    column["newest_cosine"][:] = cosines[:, -1]
-    column["nearest_cosine"][:] = cosines[:, first_of_history:].max(axis=1)
+    of_interests = items.vectors @ interests.queries.T
+    column["prototype_cosine"][:] = of_interests[:, : len(interests.prototypes)].max(axis=1)
+    means = of_interests[:, len(interests.prototypes) :].T
+    known = (("session_cosine", interests.session), ("long_cosine", interests.long))
+    for name, cosines in zip((name for name, mean in known if mean is not None), means, strict=True):
+        column[name][:] = cosines
+    of_texts = items.vectors @ texts.T if user.recent_searches else user.cosines(items)
+    column["newest_cosine"][:] = of_texts[:, -1]
+    column["nearest_cosine"][:] = of_texts.max(axis=1)
 
 
 def _co_visits(column: dict[str, Vector], keys: npt.NDArray[np.uint64], user: UserView) -> None:

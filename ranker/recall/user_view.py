@@ -23,10 +23,11 @@ from encoders.signals.satisfaction import of_user, signals_of, unclicked_of
 from ranker.knowledge.space import KnowledgeSpace
 from ranker.knowledge.walk import Walk
 from ranker.recall.catalogue import Catalogue
-from ranker.recall.count_tables import is_first
 from ranker.recall.counts import DISTANCE_DECAY, Counts
+from ranker.recall.item_columns import ItemColumns
 from ranker.recall.nearest_items import Rows, index_in, top
 from ranker.recall.priorities import USUAL, Priorities
+from ranker.recall.related_items import RelatedItems
 from ranker.recall.shelf import Shelf
 
 SEARCH_LIVES = 4
@@ -114,6 +115,19 @@ class UserView:
         known = rows[rows >= 0]
         return KnownHistory(self.liked[rows >= 0], known, self.catalogue.vectors(known))
 
+    def cosines(self, items: ItemColumns) -> Vector:
+        """Return the cosines of items with those of `known_history`, (n, events) float32, not to be changed.
+
+        Those of the last items are kept: evidence, aversion and features are of the same ones.
+        """
+        if not self._cosines or self._cosines[0] is not items.vectors:
+            self._cosines[:] = items.vectors, items.vectors @ self.known_history.vectors.T
+        return self._cosines[1]
+
+    @cached_property
+    def _cosines(self) -> list[Vector]:
+        return []
+
     @cached_property
     def interests(self) -> InterestDirections:
         """The user's interests as directions in the space of texts."""
@@ -137,22 +151,7 @@ class UserView:
     def related(self) -> RelatedItems:
         """The items that others visited together with the user's `RECENT` newest items."""
         recent = self.recent_items()[:RECENT]
-        visits = self.counts.co_visited(recent)
-        shares = (DISTANCE_DECAY ** np.arange(RECENT))[visits.query_indices] * visits.similarities
-        by_key = np.argsort(visits.items)
-        keys, shares, of = visits.items[by_key], shares[by_key], visits.query_indices[by_key]
-        begins = np.flatnonzero(begins_key := is_first(keys))
-        key_of = np.cumsum(begins_key) - 1
-        is_strongest = shares == np.maximum.reduceat(shares, begins)[key_of] if len(keys) else begins_key
-        strongest = np.zeros(len(begins), np.intp)
-        strongest[key_of[is_strongest]] = of[is_strongest]
-        return RelatedItems(
-            keys=keys[begins],
-            total=np.asarray(np.bincount(key_of, shares, len(begins)), np.float64),
-            newest=np.asarray(np.bincount(key_of, visits.similarities[by_key] * (of == 0), len(begins)), np.float64),
-            links=np.bincount(key_of, minlength=len(begins)),
-            because=np.array(recent, np.uint64)[strongest],
-        )
+        return RelatedItems.of(recent, self.counts.co_visited(recent))
 
     @cached_property
     def related_by_others(self) -> npt.NDArray[np.intp]:
@@ -273,27 +272,3 @@ class InterestDirections(NamedTuple):
         """(k, dim) float32: all of them; no rows for a user without a known item."""
         means = [mean for mean in (self.session, self.long) if mean is not None]
         return np.concatenate([self.prototypes, np.array(means, np.float32).reshape(-1, self.prototypes.shape[1])])
-
-
-class RelatedItems(NamedTuple):
-    """Items that were visited together with a user's recent items.
-
-    Attributes
-    ----------
-    keys : (n,) uint64
-        Ascending.
-    total : (n,) float64
-        Similarities summed over the recent items; each step back in time is weighted by `DISTANCE_DECAY`.
-    newest : (n,) float64
-        Similarity to the newest item alone.
-    links : (n,) intp
-        The number of recent items that it was visited with, counted once per shard of the counts.
-    because : (n,) uint64
-        The key of the recent item with the largest share.
-    """
-
-    keys: npt.NDArray[np.uint64]
-    total: npt.NDArray[np.float64]
-    newest: npt.NDArray[np.float64]
-    links: npt.NDArray[np.intp]
-    because: npt.NDArray[np.uint64]
