@@ -267,8 +267,8 @@ class Counts:
     def slots(self, items: Sequence[int]) -> Slots:
         """Return the slots of these items (keys), their indices here; an item without a slot gets a new one."""
         slots = np.fromiter(map(self._slot.get, items, repeat(NO_SLOT)), np.intp, len(items))
-        if (slots == NO_SLOT).any():
-            slots = np.array([self._slot.setdefault(item, len(self._slot)) for item in items], np.intp)
+        if len(new := np.flatnonzero(slots == NO_SLOT)):
+            slots[new] = [self._slot.setdefault(items[index], len(self._slot)) for index in new.tolist()]
             after = len(self._slot)
             self._key = grown(self._key, after, 0)
             self._key[slots] = np.array(items, np.uint64)

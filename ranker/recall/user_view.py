@@ -187,7 +187,7 @@ class UserView:
         moves = np.flatnonzero(rows[1:] != rows[:-1])
         if not len(moves):
             return 0.0
-        return self._nearness((vectors[moves] * vectors[moves + 1]).sum(axis=1).mean())
+        return self._nearness(float(np.vdot(vectors[moves], vectors[moves + 1])) / len(moves))
 
     @cached_property
     def text_in_co_visits(self) -> float:
@@ -204,7 +204,7 @@ class UserView:
         if not weights.sum() > 0:
             return 0.0
         others, recent = (self.catalogue.vectors(rows) for rows in pairs[:, known])
-        return self._nearness((others * recent).sum(axis=1) @ weights / weights.sum())
+        return self._nearness(np.einsum("ij,ij->i", others, recent) @ weights / weights.sum())
 
     def _nearness(self, cosine: float) -> float:
         """A mean cosine over that of any two items: 1 for the same text, 0 for no nearer than any two."""
