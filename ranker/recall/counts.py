@@ -22,6 +22,7 @@ from ranker.recall.count_records import ItemCounts
 from ranker.recall.count_tables import (
     MAX_NEIGHBOURS,
     NEVER,
+    NO_ROW,
     NOBODY,
     CoVisits,
     Floats,
@@ -186,15 +187,16 @@ class Counts:
         return changed
 
     def stored(self, slots: Sequence[int]) -> list[tuple[int, int, ItemCounts]]:
-        """Return the writer's rows of these slots as they are now; see `changes`."""
+        """Return the writer's rows of these slots as they are now; see `changes`. A new writer may have fewer."""
         self._count_pending()
-        shard = self._shard(self.writer)
-        rows = shard.find(np.array(slots, np.intp))
+        shard, of_slots = self._shard(self.writer), np.array(slots, np.intp)
+        of_slots = of_slots[shard.find(of_slots) != NO_ROW]
+        rows = shard.find(of_slots)
         neighbours = shard.neighbours[rows]
         used, keys = neighbours != NOBODY, self._key[neighbours].astype("<u8")
         strengths = shard.strengths[rows].astype("<f8")
         columns = (shard.popularity[rows].tolist(), shard.trend[rows].tolist(), keys, strengths, used)
-        items = self._key[np.array(slots, np.intp)].tolist()
+        items = self._key[of_slots].tolist()
         return [
             (self.writer, item, ItemCounts(popularity, trend, others[of].tobytes(), shares[of].tobytes()))
             for item, popularity, trend, others, shares, of in zip(items, *columns, strict=True)
