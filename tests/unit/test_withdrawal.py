@@ -125,9 +125,11 @@ class TopicConsumer:
 
     def __init__(self, topic: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
         self.given: list[int] = []
+        self.pauses = 0
         self._topic, self._position = topic, 0
         self._at_end = asyncio.Event()
         self._assigned: list[TopicPartition] = []
+        self._is_paused = False
         monkeypatch.setattr(kafka_client, "consumer", lambda _: self)
         monkeypatch.setattr(kafka_client, "started", lambda *_: nullcontext())
         monkeypatch.setattr(lists_reader, "READ_EVERY_S", 0)
@@ -147,7 +149,16 @@ class TopicConsumer:
     async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, len(self._topic))
 
+    def pause(self, _: TopicPartition) -> None:
+        self._is_paused = True
+        self.pauses += 1
+
+    def resume(self, _: TopicPartition) -> None:
+        self._is_paused = False
+
     async def getmany(self, **_: int) -> dict[TopicPartition, list[Any]]:
+        if self._is_paused:
+            return {}
         offsets = range(self._position, len(self._topic))
         if not offsets:
             self._at_end.set()
@@ -269,7 +280,9 @@ def test_lists_that_this_worker_published_again_are_not_read(
     installation.stale.change(["a"], [])
     installation.work()
     installation.published("ann", ["b"], "of another worker")
+    assert consumer.pauses == 0
     assert consumer.follow(reader) == [4]
+    assert consumer.pauses > 0
     installation.stale.change(["b"], [])
     installation.work()
     installation.append(b"bob", list_of(["c"], "of another worker, meanwhile"))
