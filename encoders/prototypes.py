@@ -6,7 +6,10 @@ the state's history, so they cost no bytes in the state and do not depend on the
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
+import numpy.typing as npt
 
 from encoders.events.entries import Entries
 from encoders.interest import Decay, Vector
@@ -40,30 +43,25 @@ def prototypes(history: Entries, vectors: Vector, decay: Decay) -> Vector:
     half_life_ms = (decay.session_half_life_ms * decay.long_half_life_ms) ** 0.5
     age_ms = history["time_ms"][-1] - history["time_ms"]
     weights = np.maximum(_MIN_WEIGHT, decay.entry_weights(history) * np.exp2(-age_ms / half_life_ms)).astype(np.float32)
-    members = _clusters(weights[::-1].tolist(), (vectors[::-1] @ vectors[::-1].T).tolist())
-    mass = np.zeros((len(members), len(weights)), np.float32)
-    for prototype, indices in enumerate(members):
-        mass[prototype, indices] = weights[::-1][indices]
-    return _unit(mass[np.argsort(-mass.sum(axis=1), kind="stable")] @ vectors[::-1])
+    newest_first = vectors[::-1]
+    shares = _shares(weights[::-1].tolist(), (newest_first @ newest_first.T).astype(np.float64)).astype(np.float32)
+    return _unit(shares[np.argsort(-shares.sum(axis=1), kind="stable")] @ newest_first)
 
 
-def _clusters(weights: list[float], products: list[list[float]]) -> list[list[int]]:
-    """The event indices of each prototype, newest event first, from all inner products: no vector is needed."""
-    members: list[list[int]] = []
-    sums: list[list[float]] = []  # of each prototype: inner products of its sum with every vector
+def _shares(weights: list[float], products: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What of each event is in each prototype, (k, n), from all inner products of the vectors, newest event first."""
+    shares = np.zeros((MAX_PROTOTYPES, len(weights)))
     squares: list[float] = []  # of each prototype: squared length of its sum
     for index, weight in enumerate(weights):
-        cosines = [own[index] / max(square, 1e-24) ** 0.5 for own, square in zip(sums, squares, strict=True)]
-        if len(members) < MAX_PROTOTYPES and (not members or max(cosines) < SAME_INTEREST):
-            members.append([index])
-            sums.append([weight * product for product in products[index]])
-            squares.append(weight * weight)
-        else:
-            nearest = cosines.index(max(cosines))
-            members[nearest].append(index)
-            squares[nearest] += 2 * weight * sums[nearest][index] + weight * weight
-            sums[nearest] = [a + weight * b for a, b in zip(sums[nearest], products[index], strict=True)]
-    return members
+        with_event = (shares @ products[index]).tolist()
+        cosines = [one / sqrt(max(square, 1e-24)) for one, square in zip(with_event, squares, strict=False)]
+        nearest = cosines.index(max(cosines)) if cosines else 0
+        if len(squares) < MAX_PROTOTYPES and (not squares or cosines[nearest] < SAME_INTEREST):
+            nearest = len(squares)
+            squares.append(0.0)
+        shares[nearest, index] = weight
+        squares[nearest] += 2 * weight * with_event[nearest] + weight * weight
+    return shares[: len(squares)]
 
 
 def _unit(vectors: Vector) -> Vector:

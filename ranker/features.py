@@ -16,6 +16,7 @@ import numpy.typing as npt
 from encoders.events.types import PURCHASE
 from encoders.interest import Vector
 from ranker.recall.item_columns import NO_NUMBER, ItemColumns
+from ranker.recall.nearest_items import index_in
 from ranker.recall.trained import LearntSource
 from ranker.recall.user_view import UserView
 from ranker.score import FeatureSet
@@ -106,13 +107,13 @@ def features(
     values = np.zeros((len(ranks), len(columns)), np.float32)
     column = {name: values[:, index] for index, name in enumerate(columns)}
     history = user.known_history.rows
-    _cosines(column, items.vectors, user)
+    _cosines(column, items, user)
     _co_visits(column, items.keys, user)
-    popularity, trend = user.counts.relative(items.keys)
-    column["popularity"][:] = np.log2(popularity + _MIN_SHARE)
-    column["trend"][:] = np.log2(trend + _MIN_SHARE)
+    counts = user.counts.of_items(items.keys, state.as_of_ms)
+    column["popularity"][:] = np.log2(counts.popularity + _MIN_SHARE)
+    column["trend"][:] = np.log2(counts.trend + _MIN_SHARE)
     column["rise"][:] = column["trend"] - column["popularity"]
-    column[NEWNESS][:] = 1 / (1 + user.counts.events(items.keys, state.as_of_ms))
+    column[NEWNESS][:] = 1 / (1 + counts.events)
     column["age"][:] = np.log2(1 + np.maximum(0, state.as_of_ms - items.time_ms) / _DAY_MS)
     _prices(column, items.log_price, catalogue.log_price[history])
     column["same_category"][:] = _shares(items.category, catalogue.category[history])
@@ -123,7 +124,7 @@ def features(
     column["seen"][:] = np.log2(1 + _occurrences(items.keys, state.history["item"]))
     is_purchase = state.history["type"] == PURCHASE
     bought = np.concatenate([state.kept_purchases["item"], state.history["item"][is_purchase]])
-    column["bought"][:] = np.isin(items.keys, bought)
+    column["bought"][:] = _occurrences(items.keys, bought) > 0
     for name in (*_RANKED_SOURCES, *(source.name for source in learnt)):
         ranks_there = np.array([ranks_of_item.get(name, np.inf) for ranks_of_item in ranks])
         column[place(name)][:] = 1 / (1 + ranks_there / _RANK_SCALE)
@@ -163,30 +164,29 @@ def read(schema: int, version: str, values: bytes, candidates: int, expected: Fe
     return np.frombuffer(values, "<f2").reshape(shape)
 
 
-def _cosines(column: dict[str, Vector], vectors: Vector, user: UserView) -> None:
-    interests, history = user.interests, user.texts.vectors
-    if not len(history):
+def _cosines(column: dict[str, Vector], items: ItemColumns, user: UserView) -> None:
+    interests, texts = user.interests, user.texts.vectors
+    if not len(texts):
         return
-    prototypes = len(interests.prototypes)
-    cosines = vectors @ np.concatenate([interests.queries, history]).T
-    first_of_history = prototypes
-    for name, mean in (("session_cosine", interests.session), ("long_cosine", interests.long)):
-        if mean is not None:
-            column[name][:] = cosines[:, first_of_history]
-            first_of_history += 1
-    column["prototype_cosine"][:] = cosines[:, :prototypes].max(axis=1)
-    column["newest_cosine"][:] = cosines[:, -1]
-    column["nearest_cosine"][:] = cosines[:, first_of_history:].max(axis=1)
+    of_interests = items.vectors @ interests.queries.T
+    column["prototype_cosine"][:] = of_interests[:, : len(interests.prototypes)].max(axis=1)
+    means = of_interests[:, len(interests.prototypes) :].T
+    known = (("session_cosine", interests.session), ("long_cosine", interests.long))
+    for name, cosines in zip((name for name, mean in known if mean is not None), means, strict=True):
+        column[name][:] = cosines
+    of_texts = items.vectors @ texts.T if user.recent_searches else user.cosines(items)
+    column["newest_cosine"][:] = of_texts[:, -1]
+    column["nearest_cosine"][:] = of_texts.max(axis=1)
 
 
 def _co_visits(column: dict[str, Vector], keys: npt.NDArray[np.uint64], user: UserView) -> None:
     related = user.related
     total, newest, links = (np.zeros(len(keys)) for _ in range(3))
-    if len(related.keys):
-        index = np.minimum(np.searchsorted(related.keys, keys), len(related.keys) - 1)
-        is_related = related.keys[index] == keys
-        for of_candidate, of_related in ((total, related.total), (newest, related.newest), (links, related.links)):
-            of_candidate[is_related] = of_related[index[is_related]]
+    index = index_in(related.keys, keys)
+    is_related = index >= 0
+    index = index[is_related]
+    for of_candidate, of_related in ((total, related.total), (newest, related.newest), (links, related.links)):
+        of_candidate[is_related] = of_related[index]
     column["co_visited"][:] = np.log2(total + _MIN_SIMILARITY) - np.log2(_MIN_SIMILARITY)
     column["co_visited_newest"][:] = np.log2(newest + _MIN_SIMILARITY) - np.log2(_MIN_SIMILARITY)
     column["co_visit_links"][:] = np.log2(1 + links)
@@ -195,8 +195,10 @@ def _co_visits(column: dict[str, Vector], keys: npt.NDArray[np.uint64], user: Us
 def _prices(column: dict[str, Vector], prices: Vector, usual: Vector) -> None:
     usual = usual[np.isfinite(usual)]
     if len(usual):
-        column["price_difference"][:] = np.nan_to_num(prices - usual.mean())
-        column["price_distance"][:] = np.abs(column["price_difference"])
+        difference = prices - usual.mean()
+        difference[np.isnan(difference)] = 0
+        column["price_difference"][:] = difference
+        column["price_distance"][:] = np.abs(difference)
 
 
 def _shares(of_candidates: npt.NDArray[np.int32], of_history: npt.NDArray[np.int32]) -> Vector:

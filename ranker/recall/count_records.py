@@ -47,6 +47,23 @@ def encode_counts(shard: int, item: int, counts: ItemCounts) -> tuple[bytes, byt
     return f"{shard}:{item}".encode(), msgspec.msgpack.encode(counts)
 
 
+def decode_key(key: bytes | None) -> tuple[int, int]:
+    """Read a key that `encode_counts` wrote: shard and item key.
+
+    Raises
+    ------
+    ValueError
+        It is something else.
+    """
+    match = _KEY.fullmatch(key or b"")
+    if match is None:
+        raise ValueError("item counts: got another key, expected shard:item; nobody else may write to this topic")
+    shard, item = int(match[1]), int(match[2])
+    if item >= 2**64:
+        raise ValueError("item counts: got an item key over 64 bits; nobody else may write to this topic")
+    return shard, item
+
+
 def decode_counts(key: bytes | None, value: bytes) -> tuple[int, int, ItemCounts]:
     """Read what `encode_counts` wrote: shard, item key and counts.
 
@@ -55,9 +72,7 @@ def decode_counts(key: bytes | None, value: bytes) -> tuple[int, int, ItemCounts
     ValueError
         The record is something else. A NaN that got in would spread to every sum.
     """
-    match = _KEY.fullmatch(key or b"")
-    if match is None:
-        raise ValueError("item counts: got another key, expected shard:item; nobody else may write to this topic")
+    shard, item = decode_key(key)
     try:
         counts = _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -69,7 +84,4 @@ def decode_counts(key: bytes | None, value: bytes) -> tuple[int, int, ItemCounts
         )
     if not (counts.popularity < inf and counts.trend < inf and (np.frombuffer(counts.strengths, "<f8") < inf).all()):
         raise ValueError("item counts: got NaN or infinity, expected logarithms; nobody else may write to this topic")
-    shard, item = int(match[1]), int(match[2])
-    if item >= 2**64:
-        raise ValueError("item counts: got an item key over 64 bits; nobody else may write to this topic")
     return shard, item, counts

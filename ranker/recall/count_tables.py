@@ -7,7 +7,7 @@ numbers are base-2 logarithms. A slot is an item's index in the caller's arrays.
 from __future__ import annotations
 
 from math import log2
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,24 @@ class CoVisits(NamedTuple):
     query_indices: Slots
 
 
+class ItemEvents(NamedTuple):
+    """What the events of all users say about some items.
+
+    Attributes
+    ----------
+    popularity, trend : (n,) float64
+        Decayed, over the mean of the items with events; 0 or more. The means are those of the last sorting in
+        `Counts.trending`.
+    events : (n,) float64
+        The number of events, decayed like the popularity until the time in question: 0 to `MAX_EVENTS`. Later events
+        count more than 1.
+    """
+
+    popularity: Floats
+    trend: Floats
+    events: Floats
+
+
 class Shard:
     """The counts of one writer.
 
@@ -68,6 +86,10 @@ class Shard:
         self._row = grown(self._row, int(slots.max(initial=-1)) + 1, NO_ROW)
         return self._row[slots].astype(np.intp)
 
+    def has(self, slot: int) -> bool:
+        """Return whether the slot has a row."""
+        return slot < len(self._row) and self._row.item(slot) != NO_ROW
+
     def add(self, slots: Slots, popularity: Floats, trend: Floats) -> None:
         """Count one event of each of these items; an item may repeat."""
         rows = self._find_or_add(slots)
@@ -86,7 +108,7 @@ class Shard:
         rows = self._find_or_add(np.concatenate([slots, others]))
         neighbours, strengths = np.concatenate([others, slots]), np.concatenate([strengths, strengths])
         order = np.argsort(pairs := rows << 32 | neighbours)
-        first = np.flatnonzero(np.diff(pairs[order], prepend=-1))
+        first = np.flatnonzero(is_first(pairs[order]))
         strengths = np.logaddexp2.reduceat(strengths[order], first)
         rows, neighbours = rows[order[first]], neighbours[order[first]]
 
@@ -98,16 +120,22 @@ class Shard:
         )
         if present.all():
             return
-        changed_rows, row_of = np.unique(rows, return_inverse=True)
-        weakness = self.strengths[changed_rows]
+        begins_row = is_first(rows)
+        row_of = np.cumsum(begins_row) - 1
+        weakness = self.strengths[rows[begins_row]]
         weakness[row_of[present], columns[present]] = np.inf  # neighbours of this call stay
         new = np.flatnonzero(~present)
         new = new[np.lexsort((-strengths[new], row_of[new]))]
-        _, starts, sizes = np.unique(row_of[new], return_index=True, return_counts=True)
-        rank = np.arange(len(new)) - np.repeat(starts, sizes)
+        begins_row = is_first(row_of[new])
+        rank = np.arange(len(new)) - np.flatnonzero(begins_row)[np.cumsum(begins_row) - 1]
         fits = rank < (weakness < np.inf).sum(axis=1)[row_of[new]]  # else stronger ones of this call fill the row
         new, rank = new[fits], rank[fits]
-        columns = weakness.argsort(axis=1)[row_of[new], rank]
+        columns = weakness.argmin(axis=1)[row_of[new]]
+        if (others := rank > 0).any():  # of few rows: most have one new neighbour, and a sort of all is the most costly
+            row_of_others = row_of[new[others]]
+            begins_row = is_first(row_of_others)
+            sorted_columns = weakness[row_of_others[begins_row]].argsort(axis=1, kind="stable")
+            columns[others] = sorted_columns[np.cumsum(begins_row) - 1, rank[others]]
         self.neighbours[rows[new], columns] = neighbours[new]
         self.strengths[rows[new], columns] = strengths[new]
 
@@ -122,8 +150,8 @@ class Shard:
     def _find_or_add(self, slots: Slots) -> Slots:
         """The rows of these slots; a slot without a row gets a new one."""
         rows = self.find(slots)
-        new = np.unique(slots[rows == NO_ROW])
-        if len(new):
+        if (is_new := rows == NO_ROW).any():
+            new = np.unique(slots[is_new])
             self._row[new] = self._rows + np.arange(len(new))
             self._rows += len(new)
             rows = self.find(slots)
@@ -139,6 +167,13 @@ def grown(array: npt.NDArray[Scalar], length: int, fill: float) -> npt.NDArray[S
         return array
     added = max(length - len(array), len(array), 64)
     return np.concatenate([array, np.full((added, *array.shape[1:]), fill, array.dtype)])
+
+
+def is_first(ascending: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return which of the ascending values are the first ones of their kind, (n,) bool."""
+    first = np.ones(len(ascending), bool)
+    np.not_equal(ascending[1:], ascending[:-1], out=first[1:])
+    return first
 
 
 def share_decayed(since_ms: Floats, half_life_ms: float) -> Floats:

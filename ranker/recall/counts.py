@@ -11,6 +11,7 @@ add up, and each shard can be stored and moved to another worker alone. Knows no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from math import log2
 
 import numpy as np
@@ -25,6 +26,7 @@ from ranker.recall.count_tables import (
     NOBODY,
     CoVisits,
     Floats,
+    ItemEvents,
     Shard,
     Slots,
     grown,
@@ -35,7 +37,7 @@ from ranker.recall.event_runs import NO_EARLIER_EVENTS, EarlierEvents, EventPair
 
 MAX_TRENDING = 1_000
 MAX_EVENTS = 2**20
-"""At which `events` ends: seen from the year 1970, where a user without events is, every event is far ahead."""
+"""At which `ItemEvents.events` ends: seen from 1970, where a user without events is, every event is far ahead."""
 WINDOW = 50
 """Preceding events of the user that a new event is paired with: as many as a state remembers."""
 MAX_PENDING_EVENTS = 512
@@ -44,6 +46,7 @@ DISTANCE_DECAY = 0.97
 """Weight per step between two events of a user; .97 was the best of the values tried on a shop's invoices."""
 TRENDING_REFRESH = 20
 """`trending` sorts anew once the events since the last time exceed one in this many items."""
+NO_SLOT = -1
 
 
 class Counts:
@@ -124,9 +127,9 @@ class Counts:
             rows = shard.find(slots)
             neighbours, strengths = shard.neighbours[rows].astype(np.intp), shard.strengths[rows]
             expected = (self._popularity[slots][:, None] + self._popularity[neighbours]) / 2
-            row, column = np.nonzero((neighbours != NOBODY) & (expected > NEVER))
-            similarities = np.exp2(np.minimum(0.0, strengths[row, column] - expected[row, column]))
-            per_shard.append((neighbours[row, column], similarities, indices[row]))
+            used = np.flatnonzero((neighbours != NOBODY) & (expected > NEVER))
+            similarities = np.exp2(np.minimum(0.0, strengths.ravel()[used] - expected.ravel()[used]))
+            per_shard.append((neighbours.ravel()[used], similarities, indices[used // neighbours.shape[1]]))
         if not per_shard:
             return CoVisits(np.empty(0, np.uint64), np.empty(0), np.empty(0, np.intp))
         neighbours, similarities, query_indices = (np.concatenate(arrays) for arrays in zip(*per_shard, strict=True))
@@ -143,21 +146,6 @@ class Counts:
         self._count_pending()
         slot = self._slot.get(item)
         return NEVER if slot is None else float(self._trend[slot])
-
-    def events(self, items: npt.NDArray[np.uint64], time_ms: int) -> Floats:
-        """Return the number of events of items (keys), decayed like `popularity` until a time.
-
-        Returns
-        -------
-        (n,) float64
-            0 to `MAX_EVENTS`. Later events count more than 1.
-        """
-        self._count_pending()
-        indices, slots = self._known(items.tolist())
-        events = np.zeros(len(items))
-        age = time_ms / self.co_visit_half_life_ms
-        events[indices] = np.exp2(np.minimum(self._popularity[slots] - age, log2(MAX_EVENTS)))
-        return events
 
     def trending(self) -> list[int]:
         """Return the keys of the `MAX_TRENDING` items with the highest trend, highest first.
@@ -177,37 +165,42 @@ class Counts:
             self._observed_since_trending = 0
         return self._trending
 
-    def relative(self, items: npt.NDArray[np.uint64]) -> tuple[Floats, Floats]:
-        """Return the decayed popularity and trend of items (keys), each over its mean among the items with events.
-
-        Returns
-        -------
-        popularity, trend : (n,) float64
-            0 or more. The means are those of the last sorting in `trending`.
-        """
+    def of_items(self, items: npt.NDArray[np.uint64], time_ms: int) -> ItemEvents:
+        """Return what the events so far say about items (keys), seen from a time."""
         self.trending()
         indices, slots = self._known(items.tolist())
-        popularity, trend = np.zeros(len(items)), np.zeros(len(items))
-        popularity[indices] = np.exp2(self._popularity[slots] - self._mean_popularity)
-        trend[indices] = np.exp2(self._trend[slots] - self._mean_trend)
-        return popularity, trend
+        counts = ItemEvents(*np.zeros((3, len(items))))
+        popularity, age = self._popularity[slots], time_ms / self.co_visit_half_life_ms
+        counts.popularity[indices] = np.exp2(popularity - self._mean_popularity)
+        counts.trend[indices] = np.exp2(self._trend[slots] - self._mean_trend)
+        counts.events[indices] = np.exp2(np.minimum(popularity - age, log2(MAX_EVENTS)))
+        return counts
 
     def changes(self) -> list[tuple[int, int, ItemCounts]]:
         """Return the writer's rows that changed since the last call, as (shard, item, counts) to be stored."""
+        return self.stored(self.take_changed())
+
+    def take_changed(self) -> list[int]:
+        """Return the slots whose rows in the writer's shard changed since the last call, for `stored`."""
         self._count_pending()
-        dirty, self._dirty = list(self._dirty), set()
-        shard = self._shard(self.writer)
-        changed = []
-        for slot, row in zip(dirty, shard.find(np.array(dirty, np.intp)), strict=True):
-            used = shard.neighbours[row] != NOBODY
-            counts = ItemCounts(
-                float(shard.popularity[row]),
-                float(shard.trend[row]),
-                self._key[shard.neighbours[row][used]].astype("<u8").tobytes(),
-                shard.strengths[row][used].astype("<f8").tobytes(),
-            )
-            changed.append((self.writer, int(self._key[slot]), counts))
+        changed, self._dirty = list(self._dirty), set()
         return changed
+
+    def stored(self, slots: Sequence[int]) -> list[tuple[int, int, ItemCounts]]:
+        """Return the writer's rows of these slots as they are now; see `changes`. A new writer may have fewer."""
+        self._count_pending()
+        shard, of_slots = self._shard(self.writer), np.array(slots, np.intp)
+        of_slots = of_slots[shard.find(of_slots) != NO_ROW]
+        rows = shard.find(of_slots)
+        neighbours = shard.neighbours[rows]
+        used, keys = neighbours != NOBODY, self._key[neighbours].astype("<u8")
+        strengths = shard.strengths[rows].astype("<f8")
+        columns = (shard.popularity[rows].tolist(), shard.trend[rows].tolist(), keys, strengths, used)
+        items = self._key[of_slots].tolist()
+        return [
+            (self.writer, item, ItemCounts(popularity, trend, others[of].tobytes(), shares[of].tobytes()))
+            for item, popularity, trend, others, shares, of in zip(items, *columns, strict=True)
+        ]
 
     def put(self, shard: int, item: int, counts: ItemCounts) -> None:
         """Take in a row that a worker stored. A row of the own shard is ignored where memory has a newer one."""
@@ -221,7 +214,7 @@ class Counts:
         """Return whether a stored row of this item is older than the one here: the shard is the writer's own."""
         self._count_pending()
         slot = self._slot.get(item)
-        return shard == self.writer and slot is not None and self._shard(shard).find(np.array([slot]))[0] != NO_ROW
+        return shard == self.writer and slot is not None and self._shard(shard).has(slot)
 
     def _count_pending(self) -> None:
         runs, self._pending, self._pending_events = self._pending, [], 0
@@ -263,9 +256,9 @@ class Counts:
 
     def _known(self, items: Sequence[int]) -> tuple[Slots, Slots]:
         """The items (keys) that have a slot: their indices among the items, and their slots."""
-        known = [(index, slot) for index, item in enumerate(items) if (slot := self._slot.get(item)) is not None]
-        indices, slots = np.array(known, np.intp).reshape(-1, 2).T
-        return indices, slots
+        slots = np.fromiter(map(self._slot.get, items, repeat(NO_SLOT)), np.intp, len(items))
+        indices = np.flatnonzero(slots != NO_SLOT)
+        return indices, slots[indices]
 
     def _shard(self, number: int) -> Shard:
         shard = self._shards.get(number)
@@ -275,9 +268,10 @@ class Counts:
 
     def slots(self, items: Sequence[int]) -> Slots:
         """Return the slots of these items (keys), their indices here; an item without a slot gets a new one."""
-        before = len(self._slot)
-        slots = np.array([self._slot.setdefault(item, len(self._slot)) for item in items], np.intp)
-        if (after := len(self._slot)) > before:
+        slots = np.fromiter(map(self._slot.get, items, repeat(NO_SLOT)), np.intp, len(items))
+        if len(new := np.flatnonzero(slots == NO_SLOT)):
+            slots[new] = [self._slot.setdefault(items[index], len(self._slot)) for index in new.tolist()]
+            after = len(self._slot)
             self._key = grown(self._key, after, 0)
             self._key[slots] = np.array(items, np.uint64)
             self._popularity, self._trend = grown(self._popularity, after, NEVER), grown(self._trend, after, NEVER)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from encoders.events.entries import Event
-from ranker.recall.count_tables import Slots
+from ranker.recall.count_tables import Slots, is_first
 
 
 class EarlierEvents(NamedTuple):
@@ -106,6 +106,8 @@ def pair(runs: Sequence[EventRun], window: int, slots_of: Callable[[Sequence[int
 
 def co_visits(own: Slots, others: Slots, distances: Slots, event_of: Slots) -> EventPairs:
     """Keep the nearest occurrence of each other item, and no item beside itself. The arguments are as in the result."""
-    nearest = np.unique(event_of << 32 | others, return_index=True)[1]
+    pairs = event_of << 32 | others
+    order = np.argsort(pairs, kind="stable")
+    nearest = order[is_first(pairs[order])]
     nearest = nearest[others[nearest] != own[event_of[nearest]]]
     return EventPairs(own, others[nearest], distances[nearest], event_of[nearest])

@@ -69,14 +69,14 @@ def cite(user: UserView, candidates: ItemColumns, visited_with: Keys, walk: Walk
     walk : Walk, optional
         What the paths are to follow. None: all relations alike.
     """
-    events, rows, vectors = user.known_history
+    events, rows, _ = user.known_history
     if not len(events):
         nothing = np.zeros(len(visited_with), np.bool_)
         no_keys = np.zeros_like(visited_with)
         return Cited(no_keys, nothing, [None] * len(visited_with), _searches(user, candidates, no_keys, nothing))
     newest_first = slice(None, None, -1)
     keys, category = events["item"][newest_first], user.catalogue.category[rows][newest_first]
-    cosines = candidates.vectors @ vectors[newest_first].T
+    cosines = user.cosines(candidates)[:, newest_first].copy()
     cosines[candidates.keys[:, None] == keys] = -np.inf
     same = (candidates.category[:, None] == category) & (category != NO_NUMBER)
     nearest = np.where(same, cosines + 2, cosines).argmax(axis=1)  # cosines are at most 1, so the category decides

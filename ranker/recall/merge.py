@@ -101,6 +101,8 @@ class Merge:
         (n,) float64
         """
         scores = self.scores(sources, ranks)
+        if not lacking:
+            return scores
         may_lack = [number for number, name in enumerate(sources) if name in lacking]
         masks = np.array([lacking[sources[number]] for number in may_lack], bool).reshape(len(may_lack), len(scores))
         if not masks.any():

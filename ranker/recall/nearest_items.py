@@ -11,7 +11,7 @@ Why usearch: hnswlib has no wheels, and faiss's HNSW cannot delete.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -144,16 +144,16 @@ class NearestItems:
         """
         # with few queries this order of the product takes 0.6 of the time of the other
         similarities: Vector = (self._waiting[: len(self._keys)] @ queries.T).max(axis=1)
-        best = top(similarities, count)
-        rows, similarities = self._rows(self._keys[slot] for slot in best.tolist()), similarities[best]
+        rows = np.full(len(similarities), -1)
         if len(self.graph):
-            in_graph = self._rows(key for key in self._search_graph(queries, count) if key not in self._slot)
+            in_graph = self._rows([key for key in self._search_graph(queries, count) if key not in self._slot])
             in_graph = in_graph[in_graph >= 0]
             rows = np.concatenate([rows, in_graph])
             similarities = np.concatenate([similarities, (queries @ self._vectors(in_graph).T).max(axis=0)])
-            best = top(similarities, count)
-            rows, similarities = rows[best], similarities[best]
-        return rows, similarities
+        best = top(similarities, count)
+        rows, is_waiting = rows[best], best < len(self._keys)
+        rows[is_waiting] = self._rows([self._keys[slot] for slot in best[is_waiting].tolist()])
+        return rows, similarities[best]
 
     def forget_unknown(self) -> Iterator[None]:
         """Remove from the graph of an earlier process the keys that must not be found any more.
@@ -168,19 +168,19 @@ class NearestItems:
             yield
 
     def _search_graph(self, queries: Vector, count: int) -> list[int]:
-        """Keys near to any of the queries, each once, in no order: the best by the codes, a few more than asked for."""
+        """Keys near to any of the queries, each once, nearest first by the codes: a few more than asked for."""
         count += len(self._outdated) + _EXTRA_RESULTS
         growth = max(1.0, len(self.graph) / _EXPANSION_SIZE) ** _EXPANSION_GROWTH
         share = max(round(_EXPANSION_SEARCH * growth) // len(queries), _MIN_EXPANSION_SEARCH, count)
         self.graph.expansion_search = share  # type: ignore[misc]  # mypy misses the setter
         # one thread: beside other work, starting more threads takes longer than they save
         matches = self.graph.search(_codes(queries), count, threads=1)
-        by_query = list(matches) if isinstance(matches, BatchMatches) else [matches]
-        distances = np.concatenate([match.distances for match in by_query])
-        nearest_first = np.argsort(distances)
-        keys, places = np.unique(np.concatenate([match.keys for match in by_query])[nearest_first], return_index=True)
-        best: list[int] = (keys[np.argpartition(places, count)[:count]] if len(keys) > count else keys).tolist()
-        return best
+        keys, distances = matches.keys, matches.distances
+        if isinstance(matches, BatchMatches):  # of several queries, each of which may have fewer results
+            found = np.arange(keys.shape[1]) < matches.counts[:, None]
+            keys, distances = keys[found], distances[found]
+        nearest_first: list[int] = keys[np.argsort(distances)].tolist()
+        return list(dict.fromkeys(nearest_first))[:count]
 
     def _enter(self) -> None:
         """Move a few waiting keys into the graph; a key with an outdated entry there waits on, as the last one."""
@@ -226,6 +226,18 @@ def top(scores: npt.NDArray[np.floating], count: int) -> Rows:
         threshold = np.partition(scores[finite], len(finite) - count)[len(finite) - count]
         finite = finite[scores[finite] >= threshold]
     return finite[np.argsort(-scores[finite], kind="stable")][:count]
+
+
+def index_in(ascending: npt.NDArray[Any], values: npt.NDArray[Any]) -> Rows:
+    """Return the index of each value in an ascending array, (n,) intp; -1 for one that is not there.
+
+    >>> index_in(np.array([2, 5, 9]), np.array([9, 1, 5])).tolist()
+    [2, -1, 1]
+    """
+    if not len(ascending):
+        return np.full(len(values), -1, np.intp)
+    index = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.where(ascending[index] == values, index, -1)
 
 
 def _codes(vectors: Vector) -> Codes:

@@ -74,9 +74,8 @@ def aversion(user: UserView, candidates: ItemColumns) -> Vector:
     age_ms = user.state.as_of_ms - history["time_ms"][entries]
     shares = np.minimum(1, weights[entries] / FULL_AVERSION) * np.exp2(-age_ms / user.decay.long_half_life_ms)
     near = candidates.vectors @ user.catalogue.vectors(rows[rows >= 0]).T
-    liked = user.known_history.vectors
     usual = np.full(len(near), SAME_INTEREST, np.float32)
-    if len(liked):
-        usual = np.maximum(usual, (candidates.vectors @ liked.T).max(axis=1))
+    if len(user.known_history.events):
+        usual = np.maximum(usual, user.cosines(candidates).max(axis=1))
     margin = np.maximum(0, near - usual[:, None]) / (1 - SAME_INTEREST)
     return np.asarray((margin * shares).max(axis=1).clip(0, 1), np.float32)

@@ -24,8 +24,10 @@ from ranker.knowledge.space import KnowledgeSpace
 from ranker.knowledge.walk import Walk
 from ranker.recall.catalogue import Catalogue
 from ranker.recall.counts import DISTANCE_DECAY, Counts
-from ranker.recall.nearest_items import Rows
+from ranker.recall.item_columns import ItemColumns
+from ranker.recall.nearest_items import Rows, index_in, top
 from ranker.recall.priorities import USUAL, Priorities
+from ranker.recall.related_items import RelatedItems
 from ranker.recall.shelf import Shelf
 
 SEARCH_LIVES = 4
@@ -113,6 +115,19 @@ class UserView:
         known = rows[rows >= 0]
         return KnownHistory(self.liked[rows >= 0], known, self.catalogue.vectors(known))
 
+    def cosines(self, items: ItemColumns) -> Vector:
+        """Return the cosines of items with those of `known_history`, (n, events) float32, not to be changed.
+
+        Those of the last items are kept: evidence, aversion and features are of the same ones.
+        """
+        if not self._cosines or self._cosines[0] is not items.vectors:
+            self._cosines[:] = items.vectors, items.vectors @ self.known_history.vectors.T
+        return self._cosines[1]
+
+    @cached_property
+    def _cosines(self) -> list[Vector]:
+        return []
+
     @cached_property
     def interests(self) -> InterestDirections:
         """The user's interests as directions in the space of texts."""
@@ -136,27 +151,14 @@ class UserView:
     def related(self) -> RelatedItems:
         """The items that others visited together with the user's `RECENT` newest items."""
         recent = self.recent_items()[:RECENT]
-        visits = self.counts.co_visited(recent)
-        shares = (DISTANCE_DECAY ** np.arange(RECENT))[visits.query_indices] * visits.similarities
-        keys, key_of_visit = np.unique(visits.items, return_inverse=True)
-        strongest = np.zeros(len(keys), np.intp)
-        by_share = np.argsort(shares)
-        strongest[key_of_visit[by_share]] = visits.query_indices[by_share]  # the last one written is the largest
-        with_newest = visits.similarities * (visits.query_indices == 0)
-        return RelatedItems(
-            keys=keys,
-            total=np.asarray(np.bincount(key_of_visit, shares, len(keys)), np.float64),
-            newest=np.asarray(np.bincount(key_of_visit, with_newest, len(keys)), np.float64),
-            links=np.bincount(key_of_visit, minlength=len(keys)),
-            because=np.array(recent, np.uint64)[strongest],
-        )
+        return RelatedItems.of(recent, self.counts.co_visited(recent))
 
     @cached_property
     def related_by_others(self) -> npt.NDArray[np.intp]:
-        """Indices in `related` of the items that are not in the user's own history, (n,), the strongest first."""
-        related = self.related
-        others = np.flatnonzero(~np.isin(related.keys, self.state.history["item"]))
-        return others[np.argsort(-related.total[others], kind="stable")]
+        """Indices in `related` of the items that are not in the user's own history, (n,), ascending."""
+        is_other, own = np.ones(len(self.related.keys), bool), index_in(self.related.keys, self.state.history["item"])
+        is_other[own[own >= 0]] = False
+        return np.flatnonzero(is_other)
 
     @cached_property
     def walk(self) -> Walk:
@@ -185,7 +187,7 @@ class UserView:
         moves = np.flatnonzero(rows[1:] != rows[:-1])
         if not len(moves):
             return 0.0
-        return self._nearness((vectors[moves] * vectors[moves + 1]).sum(axis=1).mean())
+        return self._nearness(float(np.vdot(vectors[moves], vectors[moves + 1])) / len(moves))
 
     @cached_property
     def text_in_co_visits(self) -> float:
@@ -193,7 +195,8 @@ class UserView:
 
         0 where there are none.
         """
-        related, strongest = self.related, self.related_by_others[:JUDGED]
+        related, others_of = self.related, self.related_by_others
+        strongest = others_of[top(related.total[others_of], JUDGED)]
         pairs = self.catalogue.rows(np.concatenate([related.keys[strongest], related.because[strongest]]).tolist())
         pairs = pairs.reshape(2, -1)
         known = (pairs >= 0).all(axis=0)
@@ -201,7 +204,7 @@ class UserView:
         if not weights.sum() > 0:
             return 0.0
         others, recent = (self.catalogue.vectors(rows) for rows in pairs[:, known])
-        return self._nearness((others * recent).sum(axis=1) @ weights / weights.sum())
+        return self._nearness(np.einsum("ij,ij->i", others, recent) @ weights / weights.sum())
 
     def _nearness(self, cosine: float) -> float:
         """A mean cosine over that of any two items: 1 for the same text, 0 for no nearer than any two."""
@@ -269,27 +272,3 @@ class InterestDirections(NamedTuple):
         """(k, dim) float32: all of them; no rows for a user without a known item."""
         means = [mean for mean in (self.session, self.long) if mean is not None]
         return np.concatenate([self.prototypes, np.array(means, np.float32).reshape(-1, self.prototypes.shape[1])])
-
-
-class RelatedItems(NamedTuple):
-    """Items that were visited together with a user's recent items.
-
-    Attributes
-    ----------
-    keys : (n,) uint64
-        Ascending.
-    total : (n,) float64
-        Similarities summed over the recent items; each step back in time is weighted by `DISTANCE_DECAY`.
-    newest : (n,) float64
-        Similarity to the newest item alone.
-    links : (n,) intp
-        The number of recent items that it was visited with, counted once per shard of the counts.
-    because : (n,) uint64
-        The key of the recent item with the largest share.
-    """
-
-    keys: npt.NDArray[np.uint64]
-    total: npt.NDArray[np.float64]
-    newest: npt.NDArray[np.float64]
-    links: npt.NDArray[np.intp]
-    because: npt.NDArray[np.uint64]

@@ -9,10 +9,8 @@ import numpy as np
 
 from encoders.describe import one_line
 from encoders.events.entries import item_key
-from ranker.knowledge.paths import Path
 from ranker.knowledge.walk import Walk
 from ranker.recall.candidates import RecalledCandidate
-from ranker.recall.catalogue import Catalogue
 from ranker.recall.evidence import cite
 from ranker.recall.item_columns import ItemColumns
 from ranker.recall.pull import pulls
@@ -45,11 +43,29 @@ def described_candidates(
     """
     led_from = np.array([one.because or 0 for one in recalled], np.uint64)
     keys, similar, paths, searches = cite(shopper, columns, led_from, walk)
-    pull = pulls(shopper, columns)
+    pull = [round(one, 3) for one in pulls(shopper, columns).tolist()]
     bought_ms = dict(shopper.state.kept_purchases[["item", "time_ms"]].tolist()) if with_purchases else {}
     bought_at = map(bought_ms.get, columns.keys.tolist())
-    cited = zip(recalled, keys.tolist(), similar.tolist(), paths, searches, pull.tolist(), bought_at, strict=True)
-    return [_candidate(shopper.catalogue, *one) for one in cited]
+    catalogue, cited = shopper.catalogue, keys.tolist()
+    because_of = {key: catalogue.get(key) for key in set(cited)}  # candidates share the items that led to them
+    return [
+        Candidate(
+            item_id=(item := catalogue.at(one.row)).item_id,
+            text=item.text,
+            sources=list(one.ranks),
+            categories=list(item.categories),
+            retrieval_score=one.retrieval_score,
+            because=because.item_id if (because := because_of[key]) else None,
+            together=because is not None and not is_similar,
+            bought_at=bought,
+            pull=moved,
+            path=path_in_words(path, catalogue) if path and because else [],
+            searched=one_line(search)[:MAX_CHARACTERS] if search else "",
+        )
+        for one, key, is_similar, path, search, moved, bought in zip(
+            recalled, cited, similar.tolist(), paths, searches, pull, bought_at, strict=True
+        )
+    ]
 
 
 def asked_for(request: RankRequest, built: RankRequest) -> RankRequest:
@@ -73,29 +89,3 @@ def pulled(shopper: UserView, candidates: list[Candidate]) -> list[Candidate]:
     pull = pulls(shopper, shopper.catalogue.columns(rows)).tolist()
     pull_of = {candidate.item_id: round(one, 3) for candidate, one in zip(known, pull, strict=True)}
     return [msgspec.structs.replace(one, pull=pull_of.get(one.item_id, 0.0)) for one in candidates]
-
-
-def _candidate(
-    catalogue: Catalogue,
-    recalled: RecalledCandidate,
-    cited: int,
-    is_similar: bool,
-    path: Path | None,
-    searched: str,
-    pull: float,
-    bought_ms: int | None,
-) -> Candidate:
-    item, because = catalogue.at(recalled.row), catalogue.get(cited)
-    return Candidate(
-        item_id=item.item_id,
-        text=item.text,
-        sources=list(recalled.ranks),
-        categories=list(item.categories),
-        retrieval_score=recalled.retrieval_score,
-        because=because.item_id if because else None,
-        together=because is not None and not is_similar,
-        bought_at=bought_ms,
-        pull=round(pull, 3),
-        path=path_in_words(path, catalogue) if path and because else [],
-        searched=one_line(searched)[:MAX_CHARACTERS],
-    )

@@ -131,6 +131,25 @@ def test_a_restarted_writer_finds_its_counts_again_and_keeps_what_it_knows_bette
     assert after.popularity(1) == mine
 
 
+def test_a_row_is_stored_as_it_is_by_then_and_once_more_if_it_changed_meanwhile() -> None:
+    seen = counts()
+    seen.observe([Event(1, START, "click")], [2])
+    changed = seen.take_changed()
+    seen.observe([Event(1, START, "click")], [3])
+    [of_item] = [row for _, item, row in seen.stored(changed) if item == 1]
+    assert neighbours(of_item).keys() == {2, 3}
+    assert {item for _, item, _ in seen.changes()} == {1, 3}
+
+
+def test_a_writer_stores_no_row_that_another_one_counted() -> None:
+    seen = counts()
+    seen.observe([Event(1, START, "click")], [2])
+    changed = seen.take_changed()
+    seen.writer = 3
+    seen.observe([Event(1, START, "click")], [])
+    assert [(shard, item) for shard, item, _ in seen.stored(changed)] == [(3, 1)]
+
+
 def test_neighbours_are_bounded_and_the_strongest_stay() -> None:
     seen = counts()
     for other in range(1, 500):
