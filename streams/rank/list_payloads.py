@@ -6,6 +6,7 @@ newer one, or none. So a payload from there counts only if it has the digest of 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
@@ -34,6 +35,7 @@ class ListPayloads:
         self._cache = cache
         self._stack = stack
         self._reader: ListRecordReader | None = None
+        self._reading = asyncio.Lock()
         self._is_redis_there = True
 
     @classmethod
@@ -84,10 +86,11 @@ class ListPayloads:
         return found
 
     async def _from_topic(self, places: Collection[ListPlace]) -> dict[ListPlace, Payload]:
-        if self._reader is None:
-            opened = ListRecordReader.open(self._settings.kafka, self._settings.topic("recommendations"))
-            self._reader = await self._stack.enter_async_context(opened)
-        records = await self._reader.read([place[:2] for place in places])
+        async with self._reading:
+            if self._reader is None:
+                opened = ListRecordReader.open(self._settings.kafka, self._settings.topic("recommendations"))
+                self._reader = await self._stack.enter_async_context(opened)
+            records = await self._reader.read([place[:2] for place in places])
         found = {}
         for place in places:
             record = records.get(place[:2])

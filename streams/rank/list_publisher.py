@@ -135,8 +135,8 @@ class ListPublisher:
                 list_, of_payload = each.list_, Written.of(each.list_.payload, each.first_written_ms)
                 where = each.place.key, record.partition, record.offset
                 self._stale.note_ahead(*where, list_.item_ids, list_.degraded, of_payload)
-            await self._cache.write(outgoing, written)
-            return current
+        await self._cache.write(outgoing, written)  # in the order of the topic, as writes to Redis wait for each other
+        return current
 
     def _owned(self, ranked: RankedBatch) -> RankedBatch:
         """Without requests of revoked partitions: their new owner may have published newer lists."""

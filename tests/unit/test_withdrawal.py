@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
@@ -53,6 +53,7 @@ class Installation:
         self.lost = False
         self.read_from_topic = self.asked_redis = 0
         self.is_redis_away = False
+        self.loop = asyncio.new_event_loop()
         this, settings = cast(Any, self), Settings()
         publisher = ListPublisher(settings, this, this, self.stale, this, this, this)
         self.withdrawal = Withdrawal(settings, self.stale, publisher, this, lambda: True)
@@ -110,7 +111,7 @@ class Installation:
             waited.cancel()
             running.cancel()
 
-        asyncio.run(work(self.stale.changed))
+        self.loop.run_until_complete(work(self.stale.changed))
 
     def newest(self, user_id: str) -> Any:
         value = next(record.value for record in reversed(self.topic) if record and record.key == user_id.encode())
@@ -181,8 +182,10 @@ class TopicConsumer:
 
 
 @pytest.fixture
-def installation(monkeypatch: pytest.MonkeyPatch) -> Installation:
-    return Installation(monkeypatch)
+def installation(monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
+    installation = Installation(monkeypatch)
+    yield installation
+    installation.loop.close()
 
 
 def test_the_list_stays_the_same_but_for_the_item(installation: Installation) -> None:
