@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
@@ -53,10 +53,6 @@ class Installation:
         self.lost = False
         self.read_from_topic = self.asked_redis = 0
         self.is_redis_away = False
-        self.loop = asyncio.new_event_loop()
-        this, settings = cast(Any, self), Settings()
-        publisher = ListPublisher(settings, this, this, self.stale, this, this, this)
-        self.withdrawal = Withdrawal(settings, self.stale, publisher, this, lambda: True)
         monkeypatch.setattr(ListRecordReader, "open", lambda *_: self)
 
     async def __aenter__(self) -> Any:
@@ -97,6 +93,9 @@ class Installation:
         """Run the withdrawal until it waits for a change."""
 
         async def work(changed: Any) -> None:
+            this, settings = cast(Any, self), Settings()
+            publisher = ListPublisher(settings, this, this, self.stale, this, this, this)
+            withdrawal = Withdrawal(settings, self.stale, publisher, this, lambda: True)
             waits, wait = asyncio.Event(), changed.wait
 
             async def noted() -> None:
@@ -105,13 +104,13 @@ class Installation:
                 await wait()
 
             changed.wait = noted
-            running = asyncio.create_task(self.withdrawal.run())
+            running = asyncio.create_task(withdrawal.run())
             await asyncio.wait({running, waited := asyncio.create_task(waits.wait())}, return_when="FIRST_COMPLETED")
             changed.wait = wait
             waited.cancel()
             running.cancel()
 
-        self.loop.run_until_complete(work(self.stale.changed))
+        asyncio.run(work(self.stale.changed))
 
     def newest(self, user_id: str) -> Any:
         value = next(record.value for record in reversed(self.topic) if record and record.key == user_id.encode())
@@ -182,10 +181,8 @@ class TopicConsumer:
 
 
 @pytest.fixture
-def installation(monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
-    installation = Installation(monkeypatch)
-    yield installation
-    installation.loop.close()
+def installation(monkeypatch: pytest.MonkeyPatch) -> Installation:
+    return Installation(monkeypatch)
 
 
 def test_the_list_stays_the_same_but_for_the_item(installation: Installation) -> None:
