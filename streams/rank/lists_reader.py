@@ -141,7 +141,7 @@ class ListsReader:
         return rewritten
 
     async def _choose(self, consumer: AIOKafkaConsumer, rewritten: set[int]) -> None:
-        """Fetch nothing from partitions to which this worker alone writes: that is a fifth of the work of a withdrawal.
+        """Fetch nothing from partitions to which this worker alone writes: that is a tenth of the work of a withdrawal.
 
         Another worker wrote there if what was stored at the last turn is still not noted.
         """

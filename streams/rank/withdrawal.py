@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 BATCH_LISTS = 400
 """Lists that are published again at a time. With 100 a list takes a sixth more processor time. Chosen by us."""
 BUSY_BATCH_LISTS = 100
-"""While the worker has requests to answer: new lists wait for 17 ms at most. Chosen by us."""
+"""While the worker has requests to answer: new lists wait for the batches that are under way. Chosen by us."""
 LANES = 3
 """Batches under way: one is read and edited, one on its way to Kafka, one to Redis."""
 RETRY_AFTER_S = 1.0
