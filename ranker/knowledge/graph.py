@@ -66,6 +66,7 @@ class KnowledgeGraph:
         self._free: list[int] = []
         self._triples = 0
         self._scratch, self._shares = np.zeros(len(self.rows), np.int32), np.zeros(len(self.rows))
+        self._node_of_row = np.full(len(self.rows), NO_NODE, np.int32)
 
     def __len__(self) -> int:
         """The number of triples, those of items' entities and of names among them."""
@@ -114,6 +115,13 @@ class KnowledgeGraph:
     def find(self, keys: Iterable[int]) -> npt.NDArray[np.intp]:
         """Return the nodes of keys, (n,) intp; -1 for a key that has none."""
         return np.array([*map(self._nodes.get, keys, repeat(NO_NODE))], np.intp)
+
+    def nodes_of(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return the nodes of the items in these rows of the catalogue, (n,) intp; -1 for an item that has none."""
+        if len(rows) and rows.max() >= len(self._node_of_row):
+            self._reach_row(int(rows.max()))
+        nodes: npt.NDArray[np.intp] = self._node_of_row.take(rows).astype(np.intp)
+        return nodes
 
     def label(self, node: int) -> str:
         """Return what people call a node: its name, else its id."""
@@ -198,8 +206,8 @@ class KnowledgeGraph:
         self._triples -= 1
         for key, node in {head: start, tail: end}.items():
             if not self.edges.degree[node]:
+                self._set_row(node, NO_NODE)
                 del self._nodes[key]
-                self.rows[node] = NO_NODE
                 self._ids[node] = b""
                 self._free.append(node)
         return True
@@ -218,10 +226,29 @@ class KnowledgeGraph:
                     self.keys = np.concatenate([self.keys, np.zeros(len(added), np.uint64)])
             self._ids[node] = identifier.encode()
             self._nodes[key] = node
-            self.rows[node], self.keys[node] = self._row_of(key), key
+            self.keys[node] = key
+            self._set_row(node, self._row_of(key))
         return node
 
     def _place(self, key: int, row: int) -> None:
         node = self._nodes.get(key)
         if node is not None:
-            self.rows[node] = row
+            self._set_row(node, row)
+
+    def _set_row(self, node: int, row: int) -> None:
+        """Say in which row of the catalogue a node is from now on, if it is in one."""
+        old = int(self.rows[node])
+        if old == row:
+            return
+        if old >= 0:
+            self._node_of_row[old] = NO_NODE
+        if row >= 0:
+            self._reach_row(row)
+            self._node_of_row[row] = node
+        self.rows[node] = row
+
+    def _reach_row(self, row: int) -> None:
+        missing = row + 1 - len(self._node_of_row)
+        if missing > 0:
+            added = np.full(max(missing, len(self._node_of_row) // 2), NO_NODE, np.int32)
+            self._node_of_row = np.concatenate([self._node_of_row, added])

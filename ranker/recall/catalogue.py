@@ -115,11 +115,9 @@ class Catalogue:
         self.withheld: set[int] = set()
         self.embedding_names, self.number_names = embedding_names, number_names
         self.available = np.zeros(0, bool)
-        self.time_ms = np.zeros(0, np.int64)
-        self.keys = np.zeros(0, np.uint64)
+        self.time_ms, self.keys = np.zeros(0, np.int64), np.zeros(0, np.uint64)
         self.log_price = np.zeros(0, np.float32)
-        self.category = np.zeros(0, np.int32)
-        self.brand = np.zeros(0, np.int32)
+        self.category, self.brand = np.zeros(0, np.int32), np.zeros(0, np.int32)
         self._names: dict[str, int] = {}
         self._items: list[CatalogueItem | None] = []
         self._row: dict[int, int] = {}
@@ -230,17 +228,20 @@ class Catalogue:
             self.log_price[rows],
             self.category[rows],
             self.brand[rows],
+            self.knowledge.nodes_of(rows),
         )
 
     def columns_of_new(self, items: Sequence[CatalogueItem], vectors: Vector) -> ItemColumns:
         """Return the columns that these items would have, without inserting them."""
+        keys = [item_key(item.item_id) for item in items]
         return ItemColumns(
-            np.array([item_key(item.item_id) for item in items], np.uint64),
+            np.array(keys, np.uint64),
             vectors,
             np.array([item.time_ms for item in items], np.int64),
             np.array([_log_price(item) for item in items], np.float32),
             np.array([self._names.get("".join(item.categories[-1:]), NO_NUMBER) for item in items], np.int32),
             np.array([self._names.get(item.brand, NO_NUMBER) for item in items], np.int32),
+            self.knowledge.find(keys),
         )
 
     def vector(self, key: int) -> Vector | None:

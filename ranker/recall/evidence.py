@@ -114,5 +114,4 @@ def _paths(user: UserView, walk: Walk, candidates: ItemColumns, similar: npt.NDA
     """The path to cite for each candidate; one of three steps only where no item is similar."""
     if walk.is_empty:
         return [None] * len(similar)
-    graph = user.catalogue.knowledge
-    return best_paths(graph, walk, graph.find(candidates.keys.tolist()), similar.tolist())
+    return best_paths(user.catalogue.knowledge, walk, candidates.nodes, similar.tolist())

@@ -20,6 +20,8 @@ class ItemColumns(NamedTuple):
     ----------
     vectors : (n, dim) float32
         The vectors of the texts.
+    nodes : (n,) intp
+        In the knowledge graph; -1 for an item that it does not know.
     """
 
     keys: npt.NDArray[np.uint64]
@@ -28,6 +30,7 @@ class ItemColumns(NamedTuple):
     log_price: Vector
     category: npt.NDArray[np.int32]
     brand: npt.NDArray[np.int32]
+    nodes: npt.NDArray[np.intp]
 
     def followed_by(self, others: ItemColumns, order: Rows) -> ItemColumns:
         """Return these items and the others, together in this order."""

@@ -70,7 +70,7 @@ class LearntKnowledge:
     def features(self, user: UserView, items: ItemColumns) -> Vector:
         """Return `columns` of each item, (n, 8) float32; see `LearntSource`."""
         graph, walk = user.catalogue.knowledge, user.walk_by(self.knowledge)
-        nodes = graph.find(items.keys.tolist())
+        nodes = items.nodes
         values = np.zeros((len(nodes), len(self.columns)), np.float32)
         values[:, 0] = nodes >= 0
         if walk.is_empty:

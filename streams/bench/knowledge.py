@@ -87,7 +87,7 @@ def _user(catalogue: Catalogue, counts: Counts, rng: np.random.Generator) -> Use
 def _search(user: UserView) -> None:
     graph, walk = user.catalogue.knowledge, user.walk
     proposed = LinkedItems().find(user, LIMIT)
-    nodes = graph.find(user.catalogue.keys[proposed.rows].tolist())
+    nodes = graph.nodes_of(proposed.rows)
     best_paths(graph, walk, nodes)
     walk.reach(nodes)
 

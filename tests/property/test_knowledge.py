@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from encoders.events.entries import item_key
 from ranker.knowledge import walk as walks
-from ranker.knowledge.graph import KnowledgeGraph
+from ranker.knowledge.graph import NO_NODE, KnowledgeGraph
 from ranker.knowledge.paths import Path, best_paths
 from ranker.knowledge.walk import Walk
 
@@ -80,8 +80,11 @@ def test_the_graph_has_the_triples_that_were_put_and_not_deleted(
         for head, relation, tail in zip(heads.tolist(), relations.tolist(), tails.tolist(), strict=True)
     }
     assert graph.nodes == len({name for head, _, tail in plain for name in (head, tail)})
+    rows = np.arange(len(ITEMS))
+    assert graph.nodes_of(rows).tolist() == graph.find(map(item_key, ITEMS)).tolist()
     for item in ITEMS:
         graph.delete_item(item_key(item))
+    assert set(graph.nodes_of(rows).tolist()) == {NO_NODE}  # none is in the catalogue now
     for head, relation, tail in plain:
         graph.delete(head, relation, tail)
     assert len(graph) == graph.nodes == 0
