@@ -72,15 +72,17 @@ class ListPayloads:
             found |= await self._from_topic(missing)
         return found
 
-    async def _from_redis(self, places: Collection[ListPlace]) -> dict[ListPlace, Payload]:
+    async def _from_redis(self, places: Sequence[ListPlace]) -> dict[ListPlace, Payload]:
         stored = await self._cache.read([place.key.decode() for place in places])
         if stored is None:
             self._is_redis_there = False  # one that is away is waited for once
             return {}
         found = {}
-        for place, value in zip(places, stored, strict=True):
-            known = self._lists.written(place.key)
-            if value is not None and hash(value) == known.digest and self._lists.find(place.key) == place:
+        known_of = self._lists.written([place.key for place in places])
+        for place, value, known, is_newest in zip(
+            places, stored, known_of, self._lists.are_newest(places), strict=True
+        ):
+            if is_newest and value is not None and hash(value) == known.digest:
                 found[place] = Payload(value, known.first_written_ms)
         withdrawal_metrics.payloads.labels("redis").inc(len(found))
         return found

@@ -27,7 +27,7 @@ from streams.publish.list_cache import OutgoingList
 from streams.publish.list_key import ListKeys
 from streams.rank.batcher import RankedBatch
 from streams.rank.list_without import EditedList
-from streams.rank.published_lists import ListPlace, Written
+from streams.rank.published_lists import IndexedList, ListPlace, Written
 from streams.rank.rank_again import RankAgain
 from streams.rank.stale_lists import StaleLists
 from streams.settings import Settings
@@ -114,7 +114,8 @@ class ListPublisher:
             Those that are out.
         """
         async with self.publishing:
-            current = [each for each in edited if self._stale.is_current(each.place)]
+            are_current = self._stale.are_current([each.place for each in edited])
+            current = [each for each, is_current in zip(edited, are_current, strict=True) if is_current]
             if not current:
                 return []
             messages, outgoing = [], []
@@ -131,10 +132,16 @@ class ListPublisher:
                 metrics.memberships_lost.labels("rank").inc()
                 self._stale.complete.clear()  # until the next assignment
                 return []
-            for each, record in zip(current, written, strict=True):
-                list_, of_payload = each.list_, Written.of(each.list_.payload, each.first_written_ms)
-                where = each.place.key, record.partition, record.offset
-                self._stale.note_ahead(*where, list_.item_ids, list_.degraded, of_payload)
+            self._stale.note_ahead(
+                [
+                    ListPlace(record.partition, record.offset, each.place.key)
+                    for each, record in zip(current, written, strict=True)
+                ],
+                [
+                    IndexedList(list_.item_ids, list_.degraded, Written.of(list_.payload, first_ms))
+                    for _, list_, first_ms in current
+                ],
+            )
         await self._cache.write(outgoing, written)  # in the order of the topic, as writes to Redis wait for each other
         return current
 
@@ -183,12 +190,14 @@ class ListPublisher:
     def _note(self, ranked: RankedBatch, outgoing: Sequence[OutgoingList], written: Sequence[RecordMetadata]) -> None:
         """Have the lists in the index, where the next withdrawal finds them."""
         shown = {
-            self._keys.of(list_.user_id, list_.placement): ([item.item_id for item in list_.items], list_.degraded)
+            self._keys.of(list_.user_id, list_.placement): IndexedList([i.item_id for i in list_.items], list_.degraded)
             for list_ in ranked.lists
         }
-        for list_, record in zip(outgoing, written, strict=False):  # dead letters follow
-            items, degraded = (None, None) if list_.payload is None else shown[list_.key]
-            self._stale.note(list_.key.encode(), record.partition, record.offset, items, degraded)
+        places = [
+            ListPlace(record.partition, record.offset, list_.key.encode())
+            for list_, record in zip(outgoing, written, strict=False)  # dead letters follow
+        ]
+        self._stale.note(places, [None if list_.payload is None else shown[list_.key] for list_ in outgoing])
 
     def _erased(self, user_id: str, key: str) -> OutgoingList:
         return OutgoingList(key, None, partition=self._keys.partition(user_id))

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from streams.kafka import client as kafka_client
 from streams.publish.list_expiry import first_written_ms
 from streams.rank.list_without import shown
-from streams.rank.published_lists import NOT_READ, Written
+from streams.rank.published_lists import IndexedList, ListPlace, Written
 from streams.rank.stale_lists import StaleLists
 from streams.settings import Settings
 
@@ -158,22 +158,26 @@ class ListsReader:
 
     def _take(self, partition: int, records: list[ConsumerRecord]) -> None:
         newest = {record.key: record for record in records if record.key}
-        ahead = self._stale.ahead[partition]
+        ahead, places, lists = self._stale.ahead[partition], list[ListPlace](), list[IndexedList | None]()
         for record in newest.values():
             if record.offset in ahead:
                 continue
             try:
                 record.key.decode()
-                items, degraded = (None, None) if record.value is None else shown(record.value)
+                list_ = None if record.value is None else self._shown(record)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue  # no worker wrote it; the back-fill of Redis counts it
-            if len(items or ()) > MAX_ITEMS:
-                logger.warning(
-                    "recommendations: got a list of %d items, which no worker makes; it stays", len(items or ())
-                )
+            if list_ is not None and len(list_.item_ids) > MAX_ITEMS:
+                length = len(list_.item_ids)
+                logger.warning("recommendations: got a list of %d items, which no worker makes; it stays", length)
                 continue
-            written = NOT_READ if record.value is None else Written.of(record.value, first_written_ms(record))
-            self._stale.note(record.key, partition, record.offset, items, degraded, written)
+            places.append(ListPlace(partition, record.offset, record.key))
+            lists.append(list_)
+        self._stale.note(places, lists)
+
+    @staticmethod
+    def _shown(record: ConsumerRecord) -> IndexedList:
+        return IndexedList(*shown(record.value), Written.of(record.value, first_written_ms(record)))
 
     async def _advance(self, consumer: AIOKafkaConsumer) -> None:
         for partition in list(consumer.assignment()):

@@ -1,22 +1,26 @@
 """An index of the lists that the topic `recommendations` holds: which list shows which items, and where the list is.
 
 Of each key it keeps the offset of the newest record, a digest of its payload, hashes of the item ids, and why the list
-is degraded. Lists lie in blocks of numpy arrays, 4 bytes for each item: a scan of 100,000 lists for the items that are
-gone takes milliseconds, and an index from items to lists would take twenty times the memory. A hash may stand for two
-items, so whoever edits a list compares the ids in its payload. Knows neither Kafka nor Redis, nor which items are gone.
+is degraded. They lie in numpy arrays, 4 bytes for each item: a scan of 100,000 lists for the items that are gone takes
+milliseconds, and an index from items to lists would take twenty times the memory. A hash may stand for two items, so
+whoever edits a list compares the ids in its payload. Knows neither Kafka nor Redis, nor which items are gone.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 16_384
-"""Lists in a block. A scan of one takes about a millisecond, and then other work has its turn."""
+"""Lists scanned at a time. That takes about a millisecond, and then other work has its turn."""
+NO_LIST = -1
+"""The partition of a row that is free."""
+_EMPTY = {"_items": 0, "_partition": NO_LIST, "_offset": 0, "_reason": 0, "_written": 0}
 _TABLE_BITS = 20
 """Of the table that finds possible hits of a scan: 1 MB, whatever the number of items that are gone."""
 
@@ -52,22 +56,22 @@ class Written(NamedTuple):
 NOT_READ = Written()
 
 
-class _Block:
-    """The columns of `BLOCK` lists; a hash of 0 is no item, a negative partition no list."""
+class IndexedList(NamedTuple):
+    """What a record says.
 
-    def __init__(self, width: int) -> None:
-        self.items = np.zeros((BLOCK, width), np.uint32)
-        self.offset = np.zeros(BLOCK, np.int64)
-        self.partition = np.full(BLOCK, -1, np.int32)
-        self.reason = np.zeros(BLOCK, np.uint8)
-        self.written = np.zeros((BLOCK, 2), np.int64)
-        self.keys: list[bytes | None] = [None] * BLOCK
+    Attributes
+    ----------
+    item_ids : collection of str
+        The items that the list shows.
+    degraded : str, optional
+        The list's field.
+    written : Written
+        Of the record's payload, if the topic has surely stored it as it is.
+    """
 
-    @property
-    def nbytes(self) -> int:
-        arrays = self.items.nbytes + self.offset.nbytes + self.partition.nbytes + self.reason.nbytes
-        arrays += self.written.nbytes
-        return arrays + sys.getsizeof(self.keys)
+    item_ids: Collection[str]
+    degraded: str | None = None
+    written: Written = NOT_READ
 
 
 class PublishedLists:
@@ -81,77 +85,69 @@ class PublishedLists:
     Examples
     --------
     >>> lists = PublishedLists(3)
-    >>> lists.note(b"ann", 0, 7, ["i1", "i2"])
-    True
-    >>> lists.note(b"bob", 1, 3, ["i2"], degraded="overload")
-    True
+    >>> ann, bob = ListPlace(0, 7, b"ann"), ListPlace(1, 3, b"bob")
+    >>> lists.note([ann, bob], [IndexedList(["i1", "i2"]), IndexedList(["i2"], "overload")])
+    [True, True]
     >>> sorted(place.key for place in lists.showing({"i2"}))
     [b'ann', b'bob']
     >>> lists.degraded("overload")
     [ListPlace(partition=1, offset=3, key=b'bob')]
-    >>> lists.note(b"ann", 0, 6, ["i3"])  # older than what is known
-    False
+    >>> lists.note([ListPlace(0, 6, b"ann")], [IndexedList(["i3"])])  # older than what is known
+    [False]
     """
 
     def __init__(self, width: int) -> None:
-        self._width = max(1, width)
-        self._blocks: list[_Block] = []
-        self._slot: dict[bytes, int] = {}
+        self._items = np.zeros((BLOCK, max(1, width)), np.uint32)  # 0 is no item
+        self._partition = np.full(BLOCK, NO_LIST, np.int32)
+        self._offset = np.zeros(BLOCK, np.int64)
+        self._reason = np.zeros(BLOCK, np.uint8)
+        self._written = np.zeros((BLOCK, len(NOT_READ)), np.int64)
+        self._keys: list[bytes] = []
+        self._row: dict[bytes, int] = {}
         self._free: list[int] = []
         self._key_bytes = 0
         self._reasons: list[str | None] = [None]
         self._erased: dict[bytes, tuple[int, int]] = {}  # key -> partition and offset of a tombstone not read yet
 
     def __len__(self) -> int:
-        return len(self._slot)
+        return len(self._row)
 
     @property
     def nbytes(self) -> int:
         """The memory that the index takes, in bytes."""
-        of_slots = len(self._slot) * sys.getsizeof(BLOCK) + self._key_bytes
-        return sum(block.nbytes for block in self._blocks) + sys.getsizeof(self._slot) + of_slots
+        arrays: int = sum(getattr(self, name).nbytes for name in _EMPTY)
+        of_rows = len(self._row) * sys.getsizeof(BLOCK) + self._key_bytes
+        return arrays + sys.getsizeof(self._keys) + sys.getsizeof(self._row) + of_rows
 
-    def note(
-        self,
-        key: bytes,
-        partition: int,
-        offset: int,
-        item_ids: Collection[str] | None,
-        degraded: str | None = None,
-        written: Written = NOT_READ,
-    ) -> bool:
-        """Note a record of the topic, unless a newer one of its key is known.
+    def note(self, places: Sequence[ListPlace], lists: Sequence[IndexedList | None]) -> list[bool]:
+        """Note records of the topic, each unless a newer one of its key is known.
 
         Parameters
         ----------
-        key : bytes
-            The record's key, see `streams.list_keys.list_key`.
-        partition, offset : int
-            Where the record is.
-        item_ids : collection of str, optional
-            The items that the list shows; None for a tombstone.
-        degraded : str, optional
-            The list's field.
-        written : Written
-            Of the record's payload, if the topic has surely stored it as it is.
+        places : sequence of ListPlace
+            Where they are, at most one of each key.
+        lists : sequence of IndexedList or None
+            What they say; None for a tombstone.
 
         Returns
         -------
-        bool
-            Whether the record is the newest of its key that is known.
+        list of bool
+            Whether each is the newest record of its key that is known.
         """
-        place = self.find(key)
-        known = self._erased.get(key) if place is None else place[:2]
-        if known is not None and known[0] == partition and known[1] > offset:
-            return False
-        if item_ids is None:
-            self._erased[key] = partition, offset
-            if place is not None:
-                self._remove(self._slot[key])
-            return True
-        self._erased.pop(key, None)
-        self._put(key, partition, offset, item_ids, self._number_of(degraded), written)
-        return True
+        rows, partitions, offsets = self._rows(places)
+        newest = (self._partition[rows] != partitions) | (self._offset[rows] <= offsets) | (rows < 0)
+        for index in np.flatnonzero(rows < 0).tolist():
+            partition, offset = self._erased.get(places[index].key, (NO_LIST, 0))
+            newest[index] = partition != places[index].partition or offset <= places[index].offset
+        chosen = np.flatnonzero(newest).tolist()
+        for index in [index for index in chosen if lists[index] is None]:
+            self._erase(places[index])
+        self._put(
+            [places[index] for index in chosen if lists[index] is not None],
+            [list_ for index in chosen if (list_ := lists[index]) is not None],
+        )
+        outcomes: list[bool] = newest.tolist()
+        return outcomes
 
     def read_to(self, partition: int, position: int) -> None:
         """Note that all records before a position are noted: their tombstones need no memory any more."""
@@ -159,41 +155,41 @@ class PublishedLists:
         for key in done:
             del self._erased[key]
 
-    def find(self, key: bytes) -> ListPlace | None:
-        """Return where the newest list of a key is; None if there is none."""
-        slot = self._slot.get(key)
-        if slot is None:
-            return None
-        block, row = self._at(slot)
-        return ListPlace(block.partition.item(row), block.offset.item(row), key)
+    def find(self, keys: Iterable[bytes]) -> list[ListPlace]:
+        """Return where the newest lists of some keys are, without the keys that have none."""
+        return self._places(np.array([row for key in keys if (row := self._row.get(key)) is not None], np.intp))
 
-    def written(self, key: bytes) -> Written:
-        """Return what is kept of the payload of a key's newest list."""
-        slot = self._slot.get(key)
-        if slot is None:
-            return NOT_READ
-        block, row = self._at(slot)
-        return Written(block.written.item(row, 0), block.written.item(row, 1))
+    def are_newest(self, places: Sequence[ListPlace]) -> list[bool]:
+        """Return for each record whether it is the newest of its key."""
+        rows, partitions, offsets = self._rows(places)
+        outcomes: list[bool] = (
+            (rows >= 0) & (self._partition[rows] == partitions) & (self._offset[rows] == offsets)
+        ).tolist()
+        return outcomes
+
+    def written(self, keys: Sequence[bytes]) -> list[Written]:
+        """Return what is kept of the payload of each key's newest list."""
+        rows = self._rows_of(keys)
+        return [*map(Written._make, np.where((rows >= 0)[:, None], self._written[rows], NOT_READ).tolist())]
 
     def drop(self, partitions: Iterable[int]) -> None:
         """Remove all lists of these partitions."""
         gone = np.array(sorted(set(partitions)), np.int32)
-        for number, block in enumerate(self._blocks):
-            for row in np.flatnonzero(np.isin(block.partition, gone)):
-                self._remove(number * BLOCK + int(row))
+        for row in np.flatnonzero(np.isin(self._partition, gone)).tolist():
+            self._remove(row)
         self._erased = {key: place for key, place in self._erased.items() if place[0] not in gone}
 
     def discard(self, place: ListPlace) -> None:
         """Remove a list if this is still its newest record: the topic does not have it any more."""
-        if self.find(place.key) == place:
-            self._remove(self._slot[place.key])
+        if self.are_newest([place])[0]:
+            self._remove(self._row[place.key])
 
     def degraded(self, reason: str) -> list[ListPlace]:
         """Return the lists that are degraded for this reason."""
         if reason not in self._reasons:
             return []
-        number = self._reasons.index(reason)
-        return [place for block in self._blocks for place in _places(block, np.flatnonzero(block.reason == number))]
+        is_list = self._partition >= 0
+        return self._places(np.flatnonzero(is_list & (self._reason == self._reasons.index(reason))))
 
     def showing(self, item_ids: Collection[str]) -> list[ListPlace]:
         """Return the lists that show one of these items, and by chance another list. See `scan`."""
@@ -204,55 +200,80 @@ class PublishedLists:
 
         The index may change meanwhile: a list that is noted during a scan may be missed.
         """
-        hashes = np.array(_hashes(item_ids), np.uint32)
+        hashes = _hashes(item_ids)
         table = np.zeros(1 << _TABLE_BITS, np.bool_)
         mask = np.uint32(len(table) - 1)
         table[hashes & mask] = True
-        for block in list(self._blocks):
-            possible = np.flatnonzero(table[block.items & mask].any(axis=1))
-            rows = possible[np.isin(block.items[possible], hashes).any(axis=1)]
-            yield _places(block, rows)
+        for begin in range(0, len(self._keys), BLOCK):
+            items = self._items[begin : begin + BLOCK]
+            possible = np.flatnonzero(table[items & mask].any(axis=1))
+            yield self._places(begin + possible[np.isin(items[possible], hashes).any(axis=1)])
 
-    def _put(
-        self, key: bytes, partition: int, offset: int, item_ids: Collection[str], reason: int, written: Written
-    ) -> None:
-        if len(item_ids) > self._width:
-            self._widen(len(item_ids))
-        slot = self._slot.get(key)
-        if slot is None:
-            slot = self._slot[key] = self._free.pop() if self._free else self._grow()
-            self._key_bytes += sys.getsizeof(key)
-        block, row = self._at(slot)
-        block.items[row] = _hashes(item_ids) + [0] * (self._width - len(item_ids))
-        block.offset[row], block.partition[row], block.reason[row] = offset, partition, reason
-        block.keys[row] = key
-        block.written[row] = written
+    def _rows(self, places: Sequence[ListPlace]) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int64]]:
+        """The row of each key, -1 for none, and the partition and the offset of each place."""
+        partitions, offsets, keys = zip(*places, strict=True) if places else ((), (), ())
+        return self._rows_of(keys), np.array(partitions, np.int32), np.array(offsets, np.int64)
 
-    def _remove(self, slot: int) -> None:
-        block, row = self._at(slot)
-        key = block.keys[row]
-        if key is None:
-            return
-        block.items[row], block.partition[row], block.reason[row], block.keys[row] = 0, -1, 0, None
-        del self._slot[key]
+    def _rows_of(self, keys: Collection[bytes]) -> NDArray[np.intp]:
+        return np.fromiter(map(self._row.get, keys, repeat(-1)), np.intp, len(keys))
+
+    def _places(self, rows: NDArray[np.intp]) -> list[ListPlace]:
+        keys = map(self._keys.__getitem__, rows.tolist())
+        return [*map(ListPlace, self._partition[rows].tolist(), self._offset[rows].tolist(), keys)]
+
+    def _put(self, places: Sequence[ListPlace], lists: Sequence[IndexedList]) -> None:
+        for place in places:
+            if place.key not in self._row:
+                self._insert(place.key)
+        rows, partitions, offsets = self._rows(places)
+        lengths = np.array([len(list_.item_ids) for list_ in lists], np.intp)
+        self._widen(int(lengths.max(initial=0)))
+        items = np.zeros((len(rows), self._items.shape[1]), np.uint32)
+        items[np.arange(items.shape[1]) < lengths[:, None]] = _hashes(
+            chain.from_iterable(list_.item_ids for list_ in lists)
+        )
+        self._items[rows], self._partition[rows], self._offset[rows] = items, partitions, offsets
+        self._reason[rows] = [self._number_of(list_.degraded) for list_ in lists]
+        self._written[rows] = np.array([list_.written for list_ in lists], np.int64).reshape(-1, len(NOT_READ))
+
+    def _insert(self, key: bytes) -> None:
+        """Give a key a row."""
+        self._erased.pop(key, None)
+        row = self._free.pop() if self._free else len(self._keys)
+        if row == len(self._keys):
+            self._keys.append(key)
+            self._reach(row)
+        self._keys[row], self._row[key] = key, row
+        self._key_bytes += sys.getsizeof(key)
+
+    def _erase(self, place: ListPlace) -> None:
+        self._erased[place.key] = place.partition, place.offset
+        row = self._row.get(place.key)
+        if row is not None:
+            self._remove(row)
+
+    def _remove(self, row: int) -> None:
+        key = self._keys[row]
+        self._items[row], self._partition[row], self._keys[row] = 0, NO_LIST, b""
+        del self._row[key]
         self._key_bytes -= sys.getsizeof(key)
-        self._free.append(slot)
+        self._free.append(row)
 
-    def _at(self, slot: int) -> tuple[_Block, int]:
-        return self._blocks[slot // BLOCK], slot % BLOCK
-
-    def _grow(self) -> int:
-        """Add a block. Returns its first slot; the others are free."""
-        begin = len(self._blocks) * BLOCK
-        self._blocks.append(_Block(self._width))
-        self._free.extend(range(begin + BLOCK - 1, begin, -1))
-        return begin
+    def _reach(self, row: int) -> None:
+        """Make sure that the arrays have the row. They grow by half: with a million lists that takes some 30 ms."""
+        missing = row + 1 - len(self._offset)
+        if missing > 0:
+            added = max(missing, BLOCK, len(self._offset) // 2)
+            for name, value in _EMPTY.items():
+                column = getattr(self, name)
+                shape = (added, *column.shape[1:])
+                setattr(self, name, np.concatenate([column, np.full(shape, value, column.dtype)]))
 
     def _widen(self, width: int) -> None:
         """Make all rows longer; this happens if the setting of the lists' size was larger once."""
-        for block in self._blocks:
-            block.items = np.pad(block.items, ((0, 0), (0, width - self._width)))
-        self._width = width
+        missing = width - self._items.shape[1]
+        if missing > 0:
+            self._items = np.pad(self._items, ((0, 0), (0, missing)))
 
     def _number_of(self, reason: str | None) -> int:
         """The number of a reason. Reasons beyond 255, which only foreign writers could make, share the last."""
@@ -261,11 +282,8 @@ class PublishedLists:
         return self._reasons.index(reason) if reason in self._reasons else 255
 
 
-def _hashes(item_ids: Collection[str]) -> list[int]:
+def _hashes(item_ids: Iterable[str]) -> NDArray[np.uint32]:
     """32 bits of each id's hash, never 0. A string keeps its hash, so this is cheap."""
-    return [(hash(item_id) & 0xFFFFFFFF) or 1 for item_id in item_ids]
-
-
-def _places(block: _Block, rows: NDArray[np.intp]) -> list[ListPlace]:
-    places = zip(block.partition[rows].tolist(), block.offset[rows].tolist(), rows.tolist(), strict=True)
-    return [ListPlace(partition, offset, key) for partition, offset, row in places if (key := block.keys[row])]
+    hashes = np.fromiter(map(hash, item_ids), np.int64).astype(np.uint32)
+    hashes[hashes == 0] = 1
+    return hashes

@@ -146,14 +146,14 @@ class ReasonWriter:
 
     async def _published(self, list_: WaitingList, reasons: Mapping[str, Reason]) -> str:
         """Publish a list again if it is still the newest of its key. Returns what became of it."""
-        while (place := self._stale.lists.find(list_.key)) and place.partition not in self._stale.complete:
-            if place.partition not in self._stale.owned:
+        while (places := self._stale.lists.find([list_.key])) and places[0].partition not in self._stale.complete:
+            if places[0].partition not in self._stale.owned:
                 return "superseded"
             await asyncio.sleep(RETRY_AFTER_S)  # the index is read again after a rebalance
-        if place is None:
+        if not places:
             return "superseded"
         async with ListPayloads.open(self._settings, self._stale.lists, self._cache) as payloads:
-            payload = (await payloads.read([place])).get(place)
+            payload = (await payloads.read(places)).get(places[0])
         if payload is None:
             return "superseded"
         try:
@@ -162,7 +162,7 @@ class ReasonWriter:
             return "superseded"  # by what no worker wrote
         if new.list_ is None:
             return "superseded" if new.superseded else "unchanged"
-        if not await self._publisher.republish([Republished(place, new.list_, payload.first_written_ms)]):
+        if not await self._publisher.republish([Republished(places[0], new.list_, payload.first_written_ms)]):
             return "superseded"
         reason_metrics.seconds.observe(time.monotonic() - list_.since_s)
         return "published"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from streams.rank.published_lists import NOT_READ, ListPlace, PublishedLists, Written
+from streams.rank.published_lists import IndexedList, ListPlace, PublishedLists
 
 
 class StaleLists:
@@ -49,31 +49,24 @@ class StaleLists:
     def __len__(self) -> int:
         return len(self._since_s)
 
-    def note(
-        self,
-        key: bytes,
-        partition: int,
-        offset: int,
-        item_ids: Collection[str] | None,
-        degraded: str | None = None,
-        written: Written = NOT_READ,
-    ) -> None:
-        """Note a record of the topic; see `PublishedLists.note`."""
-        if partition not in self.owned or not self.lists.note(key, partition, offset, item_ids, degraded, written):
-            return
-        if item_ids and not self.gone.isdisjoint(item_ids):
-            self._since_s.setdefault(key, time.monotonic())
-            self.changed.set()
-        else:
-            self._since_s.pop(key, None)
+    def note(self, places: Sequence[ListPlace], lists: Sequence[IndexedList | None]) -> None:
+        """Note records of the topic; see `PublishedLists.note`."""
+        ours = [index for index, place in enumerate(places) if place.partition in self.owned]
+        if len(ours) < len(places):
+            places, lists = [places[index] for index in ours], [lists[index] for index in ours]
+        for place, list_, is_newest in zip(places, lists, self.lists.note(places, lists), strict=True):
+            if is_newest and list_ is not None and not self.gone.isdisjoint(list_.item_ids):
+                self._since_s.setdefault(place.key, time.monotonic())
+                self.changed.set()
+            elif is_newest:
+                self._since_s.pop(place.key, None)
 
-    def note_ahead(
-        self, key: bytes, partition: int, offset: int, item_ids: Collection[str], degraded: str | None, written: Written
-    ) -> None:
-        """Note a record that this worker wrote, as a whole: it need not be read."""
-        self.note(key, partition, offset, item_ids, degraded, written)
-        if partition in self.owned:
-            self.ahead[partition].add(offset)
+    def note_ahead(self, places: Sequence[ListPlace], lists: Sequence[IndexedList]) -> None:
+        """Note records that this worker wrote, as a whole: they need not be read."""
+        self.note(places, lists)
+        for place in places:
+            if place.partition in self.owned:
+                self.ahead[place.partition].add(place.offset)
 
     def change(self, gone: Collection[str], present: Collection[str]) -> None:
         """Note a batch of the topic `items`.
@@ -106,20 +99,20 @@ class StaleLists:
 
     def ready(self) -> list[ListPlace]:
         """Return the stale lists of complete partitions, in the order of their offsets."""
-        places = [(key, self.lists.find(key)) for key in self._since_s]
-        for key, place in places:
-            if place is None:  # erased, or another worker's by now
-                del self._since_s[key]
-        ready = [place for _, place in places if place is not None and place.partition in self.complete]
-        return sorted(ready, key=lambda place: place.offset)
+        places = self.lists.find(self._since_s)
+        if len(places) < len(self._since_s):  # some are erased, or another worker's by now
+            self._since_s = {place.key: self._since_s[place.key] for place in places}
+        return sorted((place for place in places if place.partition in self.complete), key=lambda place: place.offset)
 
-    def is_due(self, place: ListPlace) -> bool:
-        """Return whether a list is still to be published again."""
-        return place.key in self._since_s and self.is_current(place)
+    def due(self, places: Sequence[ListPlace]) -> list[ListPlace]:
+        """Return the lists that are still to be published again."""
+        current = zip(places, self.are_current(places), strict=True)
+        return [place for place, is_current in current if is_current and place.key in self._since_s]
 
-    def is_current(self, place: ListPlace) -> bool:
-        """Return whether a record is still the newest of its key, in a partition that this worker may edit."""
-        return place.partition in self.complete and self.lists.find(place.key) == place
+    def are_current(self, places: Sequence[ListPlace]) -> list[bool]:
+        """Return for each record whether it is the newest of its key, in a partition that this worker may edit."""
+        newest = zip(places, self.lists.are_newest(places), strict=True)
+        return [is_newest and place.partition in self.complete for place, is_newest in newest]
 
     def is_stale(self, key: bytes) -> bool:
         """Return whether the newest list of a key shows an item that is gone."""

@@ -118,7 +118,7 @@ class Withdrawal:
             most = BUSY_BATCH_LISTS if self._is_busy() else BATCH_LISTS
             if not (batch := list(islice(waiting, most))):
                 return number
-            number += await self._publish(await self._edit(list(filter(self._stale.is_due, batch)), payloads))
+            number += await self._publish(await self._edit(self._stale.due(batch), payloads))
 
     async def _leave_room(self) -> None:
         """While the worker has requests to answer, wait for as long as it has worked since the last batch."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streams.rank import published_lists
-from streams.rank.published_lists import ListPlace, PublishedLists, Written
+from streams.rank.published_lists import IndexedList, ListPlace, PublishedLists, Written
 
 KEYS = [f"user {number}".encode() for number in range(6)]
 ITEMS = [f"i{number}" for number in range(8)]
@@ -52,8 +52,8 @@ class AgainstADictionary(RuleBasedStateMachine):
         """Read on. Before a position that is read nothing is read again, unless the partition was dropped."""
         begin = self.position[partition]
         position = begin + round(share * (len(self.log[partition]) - begin))
-        for offset in range(begin, position):
-            self._note(partition, offset)
+        newest = {self.log[partition][offset][0]: offset for offset in range(begin, position)}
+        self._note(partition, *newest.values())
         self.position[partition] = position
         self.lists.read_to(partition, position)
 
@@ -63,10 +63,22 @@ class AgainstADictionary(RuleBasedStateMachine):
         self.noted[partition] = set()
         self.position[partition] = 0
 
-    def _note(self, partition: int, offset: int) -> None:
-        key, items, reason = self.log[partition][offset]
-        self.lists.note(key, partition, offset, items, reason, Written(offset + 1, partition))
-        self.noted[partition].add(offset)
+    def _note(self, partition: int, *offsets: int) -> None:
+        """Note records of different keys at once."""
+        places, lists = list[ListPlace](), list[IndexedList | None]()
+        for offset in offsets:
+            key, items, reason = self.log[partition][offset]
+            places.append(ListPlace(partition, offset, key))
+            lists.append(None if items is None else IndexedList(items, reason, Written(offset + 1, partition)))
+        before = [max(self._offsets_of(place), default=-1) for place in places]
+        is_newest = [place.offset >= offset for place, offset in zip(places, before, strict=True)]
+        assert self.lists.note(places, lists) == is_newest
+        self.noted[partition].update(offsets)
+
+    def _offsets_of(self, place: ListPlace) -> list[int]:
+        """The offsets of the key's records that are noted."""
+        log = self.log[place.partition]
+        return [offset for offset in self.noted[place.partition] if log[offset][0] == place.key]
 
     def _expected(self) -> dict[bytes, tuple[ListPlace, list[str], str | None]]:
         expected: dict[bytes, tuple[ListPlace, list[str], str | None]] = {}
@@ -81,12 +93,16 @@ class AgainstADictionary(RuleBasedStateMachine):
     @invariant()
     def is_the_same(self) -> None:
         expected = self._expected()
+
+        def place_of(key: bytes) -> ListPlace | None:
+            return expected[key][0] if key in expected else None
+
         assert len(self.lists) == len(expected)
-        assert {key: self.lists.find(key) for key in KEYS} == {
-            key: expected[key][0] if key in expected else None for key in KEYS
-        }
-        for key, (place, _, _) in expected.items():
-            assert self.lists.written(key) == Written(place.offset + 1, place.partition)
+        assert self.lists.find(KEYS) == [expected[key][0] for key in KEYS if key in expected]
+        written = [Written(one.offset + 1, one.partition) if one else Written() for one in map(place_of, KEYS)]
+        assert self.lists.written(KEYS) == written
+        somewhere = [ListPlace(KEYS.index(key) % 2, offset, key) for key in KEYS for offset in range(4)]
+        assert self.lists.are_newest(somewhere) == [place == place_of(place.key) for place in somewhere]
         for wanted in (set(ITEMS[:1]), set(ITEMS[2:5]), set[str](), {"unknown"}):
             showing = {place for place, items, _ in expected.values() if wanted & set(items)}
             assert set(self.lists.showing(wanted)) == showing

@@ -19,7 +19,7 @@ from streams.rank import reason_metrics, reason_writer, waiting_texts
 from streams.rank.batcher import RankedBatch
 from streams.rank.list_publisher import ListPublisher
 from streams.rank.list_without import without
-from streams.rank.published_lists import Written
+from streams.rank.published_lists import IndexedList, ListPlace, Written
 from streams.rank.reason_writer import ReasonWriter
 from streams.rank.request_queue import PendingRequest
 from streams.rank.tier import RankTier
@@ -76,7 +76,8 @@ class Words(Installation):
         record = self.append(user_id.encode(), payload)
         items = [item.item_id for item in lists[0].items] if lists else None
         written = Written.of(payload, first_written_ms(self.topic[record.offset])) if payload else Written()
-        self.stale.note(user_id.encode(), 0, record.offset, items, None, written)
+        list_ = None if items is None else IndexedList(items, None, written)
+        self.stale.note([ListPlace(0, record.offset, user_id.encode())], [list_])
         if payload and lists:
             self.redis[user_id] = OutgoingList(user_id, payload, lists[0].as_of, lists[0].state_version)
         self.writer.note(RankedBatch(pending, lists, []))
@@ -163,7 +164,7 @@ def test_a_withdrawal_meanwhile_keeps_the_texts_of_what_is_left(words: Words) ->
         list_ = without(words.topic[-1].value, {gone}, NOW)
         assert list_ is not None
         record = words.append(b"ann", list_.payload, words.topic[-1].headers)
-        words.stale.note(b"ann", 0, record.offset, list_.item_ids, None)
+        words.stale.note([ListPlace(0, record.offset, b"ann")], [IndexedList(list_.item_ids)])
 
     words.meanwhile = withdraws
     words.word()

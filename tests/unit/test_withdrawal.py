@@ -25,7 +25,7 @@ from streams.rank import lists_reader, withdrawal
 from streams.rank.list_publisher import ListPublisher
 from streams.rank.list_without import without
 from streams.rank.lists_reader import ListsReader
-from streams.rank.published_lists import PublishedLists, Written
+from streams.rank.published_lists import IndexedList, ListPlace, PublishedLists, Written
 from streams.rank.stale_lists import StaleLists
 from streams.rank.tier import RankTier
 from streams.rank.withdrawal import Withdrawal
@@ -87,7 +87,8 @@ class Installation:
         value = None if items is None else list_of(items, list_id)
         record = self.append(user_id.encode(), value)
         written = Written() if value is None else Written.of(value, first_written_ms(self.topic[record.offset]))
-        self.stale.note(user_id.encode(), 0, record.offset, items, None, written)
+        list_ = None if items is None else IndexedList(items, None, written)
+        self.stale.note([ListPlace(0, record.offset, user_id.encode())], [list_])
 
     def work(self) -> None:
         """Run the withdrawal until it waits for a change."""
@@ -288,7 +289,7 @@ def test_lists_that_this_worker_published_again_are_not_read(
     installation.append(b"bob", list_of(["c"], "of another worker, meanwhile"))
     assert consumer.follow(reader) == [7]
     assert (installation.shown("ann"), installation.shown("bob")) == ([], ["c"])
-    assert [installation.stale.lists.find(key) for key in (b"ann", b"bob")] == [(0, 6, b"ann"), (0, 7, b"bob")]
+    assert installation.stale.lists.find([b"ann", b"bob"]) == [(0, 6, b"ann"), (0, 7, b"bob")]
     reader.own([])
     reader.own([0])
     assert consumer.follow(reader) == list(range(8)), "another worker had the partition meanwhile"
