@@ -16,13 +16,14 @@ from typing import Any
 
 from redis.asyncio.client import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import MovedError, RedisClusterException, TimeoutError
 
 from streams.publish import redis_redirects
+from streams.publish.redis_packing import PackingConnection, PackingSocketConnection, PackingSSLConnection
 from streams.publish.redis_probe import is_cluster
 from streams.publish.redis_refusal import ERRORS, STALE, FileUnreadable, reason_of
 from streams.publish.redis_scripts import MOST_TOGETHER, Command, KeyScript, apart, together
@@ -219,12 +220,12 @@ class RedisConnection:
             )
             return self._sentinel.master_for(address.master, db=address.db, **tls, **options)
         if address.path:
-            pool = ConnectionPool(UnixDomainSocketConnection, path=address.path, db=address.db, **options)
+            pool = ConnectionPool(PackingSocketConnection, path=address.path, db=address.db, **options)
             return Redis.from_pool(pool)
         return self._server(*address.hosts[0])
 
     def _server(self, host: str, port: int) -> Redis:
-        kind = SSLConnection if self.address.tls else Connection
+        kind = PackingSSLConnection if self.address.tls else PackingConnection
         return Redis.from_pool(ConnectionPool(kind, host=host, port=port, db=self.address.db, **self._options()))
 
     def _options(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from streams.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
 
-PACKAGES = ("httptools", "starlette", "uvicorn", "uvloop")
+PACKAGES = ("httptools", "starlette", "uvicorn")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 """The pause before a restart doubles each time; chosen by us: quick after a mishap, and cheap if it lasts."""
 STEADY_S = 60.0

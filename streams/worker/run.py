@@ -7,11 +7,13 @@ with one line.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Literal
 
+import uvloop
 from prometheus_client import REGISTRY
 from threadpoolctl import threadpool_limits
 
@@ -75,6 +77,7 @@ def run(settings: Settings, role: Role, serving: Serving, serve_command: Sequenc
         steps.end(step, at_s)
     if not startup.wait_for_kafka(settings, health):
         return _ended_early()
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     ending = Ending()
     apps = []
     if serving.encoder:
@@ -85,6 +88,10 @@ def run(settings: Settings, role: Role, serving: Serving, serve_command: Sequenc
     worker = StartsAppsTogether(*apps, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None
     limit_shutdown(worker, settings.grace_s)
+    return _work(worker, ending, serve_command)
+
+
+def _work(worker: StartsAppsTogether, ending: Ending, serve_command: Sequence[str] | None) -> int:
     try:
         with HttpProcess(serve_command) if serve_command else nullcontext():
             worker.execute_from_commandline()
