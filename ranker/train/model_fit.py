@@ -10,6 +10,7 @@ computes the gradients of its share of every batch. Knows no log.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ CANDIDATES = 16
 """Of a group in training, relevant ones first, at most half of them; chosen by us: more groups teach more than longer
 ones."""
 VALIDATIONS = 8
-"""Per epoch: on a CPU an epoch is long, and the best step may be in its middle."""
+"""Per epoch, at most: on a CPU an epoch is long, and the best step may be in its middle."""
 VALIDATION_GROUPS = 200
 VALIDATION_SHARE = 0.04
 """Of the time for tuning, at most, for each validation; chosen by us: all of them take a third of it."""
@@ -156,7 +157,7 @@ class _FineTuning:
 
     @property
     def validation_is_due(self) -> bool:
-        often = max(1, min(self._epoch_steps, self.steps) // VALIDATIONS)
+        often = max(1, math.ceil(min(self._epoch_steps, self.steps) / VALIDATIONS))
         return self.steps_done % often == 0 or self.steps_done == self.steps
 
     def step(self) -> None:

@@ -100,6 +100,7 @@ def test_tuning_takes_the_time_that_there_is(
     curve = fine_tune(scorer, data, TuningSettings(softmax, 3, deadline, seed=1), checkpoint, lambda *_: None)
     assert clock.now <= deadline
     assert scorer.learnt == 3 * 500 if step_s < 1 else scorer.learnt >= 0.5 * limit_s / step_s
+    assert step_s < 1 or len(curve) <= model_fit.VALIDATIONS
     assert curve[-1].ndcg > 0.4, "the best that can be"
     assert rates[-1] < 0.5 * max(rates)
     state = checkpoint.tuning()
