@@ -26,7 +26,7 @@ from ranker.train.curve import Epoch
 from ranker.train.losses import Loss
 from ranker.train.pace import seconds_per_group
 from ranker.train.query_groups import QueryGroups
-from ranker.train.schedule import batches, evenly_spaced, rate_factor
+from ranker.train.schedule import batch_size, batches, evenly_spaced, order_of, rate_factor
 from ranker.train.scoring import score
 from ranker.train.trainable import Trainable, make_trainable, merged
 
@@ -132,14 +132,15 @@ class _FineTuning:
         kind = "lora" if settings.lora else "full" if data.targets is None else "distillation"
         self._learning_rate = LEARNING_RATE[kind]
         self._optimiser = torch.optim.AdamW(self._weights, lr=self._learning_rate)
-        self._batches = batches(data.training, settings.epochs, settings.seed)
+        self._order = order_of(data.training, settings.epochs, settings.seed)
+        self._batches = batches(self._order)
         self._epoch_steps = max(1, self.steps // max(1, settings.epochs))
         self._step_s = self._validation_s = 0.0
         self._validation = data.validation[evenly_spaced(len(data.validation), self._validation_groups())]
         self._losses: list[float] = []
         self._curve: list[Epoch] = []
         self._best, self._best_ndcg, self._best_index = _copy(self._weights), -1.0, -1
-        self.steps_done = 0
+        self.steps_done = self._groups_done = 0
 
     @property
     def steps(self) -> int:
@@ -182,9 +183,10 @@ class _FineTuning:
         self._optimiser.step()
         self._losses.append(float(total[0]) / len(batch))
         self.steps_done += 1
+        self._groups_done += len(batch)
         if not self._step_s:
             self._step_s = processes.from_first(time.monotonic() - started)
-            self._plan()
+            self._plan(self._step_s / len(batch))
 
     def validate(self) -> None:
         """Add a point to the curve, and keep the weights if they are the best so far."""
@@ -212,6 +214,7 @@ class _FineTuning:
                 "best_ndcg": self._best_ndcg,
                 "best_index": self._best_index,
                 "steps_done": self.steps_done,
+                "groups_done": self._groups_done,
                 "validation_groups": len(self._validation),
                 "weights": _copy(self._weights),
                 "optimiser": self._optimiser.state_dict(),
@@ -226,7 +229,8 @@ class _FineTuning:
             return
         self._curve = [Epoch(*point) for point in state["curve"]]
         self._best, self._best_ndcg, self._best_index = state["best"], state["best_ndcg"], state["best_index"]
-        self.steps_done = state["steps_done"]
+        self.steps_done, self._groups_done = state["steps_done"], state["groups_done"]
+        self._batches = [self._order[:0]] * self.steps_done + batches(self._order[self._groups_done :])
         self._validation = self._data.validation[evenly_spaced(len(self._data.validation), state["validation_groups"])]
         self._optimiser.load_state_dict(state["optimiser"])
         _assign(self._weights, state["weights"])
@@ -240,13 +244,16 @@ class _FineTuning:
         self._validation_s = seconds * min(count, len(self._data.validation))
         return count
 
-    def _plan(self) -> None:
-        """Leave out the steps for which there is no time."""
+    def _plan(self, group_s: float) -> None:
+        """Leave out the groups for which there is no time, at so many seconds each, and make smaller steps of few."""
         left = processes.from_first(self._settings.deadline - time.monotonic())
-        each_validated = min(VALIDATIONS, left / (self._step_s + self._validation_s))
-        possible = max(each_validated, (left - VALIDATIONS * self._validation_s) / self._step_s)
-        if possible < self.steps - self.steps_done:
-            self._batches = self._batches[: self.steps_done + max(0, int(possible))]
+        each_validated = min(VALIDATIONS, left / (group_s + self._validation_s))
+        possible = int(max(0, each_validated, (left - VALIDATIONS * self._validation_s) / group_s))
+        rest = self._order[self._groups_done :]
+        if possible < len(rest):
+            size = batch_size(possible, processes.count())
+            self._batches = self._batches[: self.steps_done] + batches(rest[:possible], size)
+            self._step_s = group_s * size
 
     def _loss(self, index: int, rng: np.random.Generator) -> torch.Tensor:
         """The loss of one training group, over some of its candidates."""

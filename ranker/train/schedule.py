@@ -9,13 +9,29 @@ from ranker.train.query_groups import QueryGroups
 
 WARM_UP = 0.1
 BATCH_GROUPS = 8
+FEWEST_STEPS = 50
+"""Where there is time for fewer, a step learns from fewer groups; chosen by us: AdamW moves a weight by about its
+learning rate a step, however many groups that learns from."""
 
 
-def batches(training: QueryGroups, epochs: int, seed: int) -> list[npt.NDArray[np.intp]]:
-    """Return the indices of the groups of each step, each epoch in another order."""
+def order_of(training: QueryGroups, epochs: int, seed: int) -> npt.NDArray[np.intp]:
+    """Return the indices of the groups in the order of learning, each epoch in another one."""
     orders = [np.random.default_rng([seed, epoch]).permutation(training.learnable) for epoch in range(epochs)]
-    order = np.concatenate([np.empty(0, np.intp), *orders])
-    return [order[begin : begin + BATCH_GROUPS] for begin in range(0, len(order), BATCH_GROUPS)]
+    return np.concatenate([np.empty(0, np.intp), *orders])
+
+
+def batches(order: npt.NDArray[np.intp], size: int = BATCH_GROUPS) -> list[npt.NDArray[np.intp]]:
+    """Return the indices of the groups of each step."""
+    return [order[begin : begin + size] for begin in range(0, len(order), size)]
+
+
+def batch_size(groups: float, fewest: int = 1) -> int:
+    """Return how many groups a step learns from, if there is time for so many groups in all.
+
+    >>> batch_size(1_000), batch_size(200), batch_size(20)
+    (8, 4, 1)
+    """
+    return int(np.clip(groups // FEWEST_STEPS, min(fewest, BATCH_GROUPS), BATCH_GROUPS))
 
 
 def rate_factor(step: int, steps: int) -> float:
