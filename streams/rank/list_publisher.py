@@ -193,11 +193,9 @@ class ListPublisher:
             self._keys.of(list_.user_id, list_.placement): IndexedList([i.item_id for i in list_.items], list_.degraded)
             for list_ in ranked.lists
         }
-        places = [
-            ListPlace(record.partition, record.offset, list_.key.encode())
-            for list_, record in zip(outgoing, written, strict=False)  # dead letters follow
-        ]
-        self._stale.note(places, [None if list_.payload is None else shown[list_.key] for list_ in outgoing])
+        noted = list(zip(outgoing, written, strict=False))  # dead letters follow
+        places = [ListPlace(record.partition, record.offset, list_.key.encode()) for list_, record in noted]
+        self._stale.note(places, [None if list_.payload is None else shown[list_.key] for list_, _ in noted])
 
     def _erased(self, user_id: str, key: str) -> OutgoingList:
         return OutgoingList(key, None, partition=self._keys.partition(user_id))
