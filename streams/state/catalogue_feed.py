@@ -83,16 +83,17 @@ class CatalogueFeed:
                 self._count_vectors(self._tier.catalogue.get(item_key(item_id)), -1)
                 catalogue_records.labels("deleted").inc(item_key(item_id) in self._tier.catalogue)
                 self._tier.delete_item(item_id)
-        refreshed = list[str]()
+        changed, refreshed = self._changed(items), list[str]()
         try:
-            for number, (dated, vector) in enumerate(await self._with_vectors(self._changed(items)), 1):
+            for number, (dated, vector) in enumerate(await self._with_vectors(changed), 1):
                 self._count_vectors(self._tier.catalogue.get(item_key(dated.item_id)), -1)
                 self._count_vectors(dated, 1)
                 refreshed += self._tier.put_dated(dated, vector)
                 if number % ITEMS_PER_TURN == 0:
                     await asyncio.sleep(0)
         finally:
-            self._refresh(refreshed)  # last, as their lists may be of all these items
+            if changed:
+                self._refresh(refreshed)  # last, as their lists may be of all these items
         metrics.catalogue_items.set(len(self._tier.catalogue))
 
     @staticmethod

@@ -37,6 +37,9 @@ PATIENCE_S = 2.0
 events a request answers, the fewer requests there are to make; but a user who waits longer has left the page."""
 OLD_MS = 600_000
 """A user whose newest event is this much older than the newest record waits for no list; chosen by us."""
+MAX_EMPTY = 10_000
+"""Users without a candidate who are remembered; chosen by us: a shop whose items arrive after its users' events has
+some. Others get a list with their next event."""
 BACKLOG = 256
 """Events that wait to be applied; above it the requests that nobody waits for can wait too. Chosen by us: many times
 what arrives during a flush."""
@@ -146,6 +149,7 @@ class DueRequests:
         self._delivery_s = 0.0  # how long the last one took
         self._pending: dict[str, DueRequest] = {}
         self._later: dict[str, DueRequest] = {}  # none of these users is in `_pending`
+        self._empty: dict[str, None] = {}  # users whose newest request had no candidate
 
     def __len__(self) -> int:
         return len(self._pending) + len(self._later) + len(self.incomplete)
@@ -169,12 +173,20 @@ class DueRequests:
     def forget(self, user_id: str) -> list[Any]:
         """Remove the user. Returns the events that the request would have answered."""
         dropped, self.incomplete = split_by_user(self.incomplete, user_id)
+        self._empty.pop(user_id, None)
         due = self._pending.pop(user_id, None) or self._later.pop(user_id, DueRequest())
         return [*due.events, *(one.event for one in dropped)]
 
     def clear(self) -> None:
         """Remove all users: another worker holds them now."""
-        self._pending, self._later, self.incomplete = {}, {}, []
+        self._pending, self._later, self._empty, self.incomplete = {}, {}, {}, []
+
+    def take_empty(self) -> list[str]:
+        """Return some users whose newest request had no candidate: new items may be some."""
+        users = list(islice(self._empty, MAX_BATCH))
+        for user_id in users:
+            del self._empty[user_id]
+        return users
 
     async def send(self, flush_s: float, backlog: Callable[[], int], stored: Awaitable[bool]) -> None:
         """Make requests for a limited time, send them, and acknowledge the events that they answer.
@@ -212,6 +224,10 @@ class DueRequests:
             if self._tier.users.get(user_id).interest.version:  # else the user was forgotten meanwhile
                 request = self._tier.request(user_id, due.trigger, due.arrived_ms, due.feedback, due.context)
                 messages.append(outgoing_request(self._topic, request, *((AGAIN,) if due.again else mark)))
+                if request.candidates:
+                    self._empty.pop(user_id, None)
+                elif len(self._empty) < MAX_EMPTY:
+                    self._empty[user_id] = None
                 for domain in () if due.again else self._domains:
                     of_domain = self._tier.request(user_id, due.trigger, due.arrived_ms, (), due.context, domain)
                     messages.append(outgoing_request(self._topic, of_domain, *mark))

@@ -221,8 +221,8 @@ class StateWorker:
         return self._feed.notes()
 
     def refresh(self, user_ids: Sequence[str]) -> None:
-        """Make new lists for users whose states changed without an event of theirs."""
-        for user_id in user_ids:
+        """Make new lists for users whose states new items have changed, and for some who had no candidate before."""
+        for user_id in [*user_ids, *self._requests.take_empty()]:
             self._pending.request(user_id)
             self._intake.wake()
 

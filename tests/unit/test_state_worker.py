@@ -495,3 +495,26 @@ def test_users_of_old_events_come_last_and_wait_while_many_events_do(monkeypatch
     assert marked == later, "the rank tier need not hurry"
     assert len(made) < 60, "one for each user, not one for each flush"
     assert {user: world.version(user) for user in made} == {"fresh": 1} | {f"u{number}": 10 for number in range(40)}
+
+
+def test_a_user_without_candidates_gets_a_list_when_items_arrive_whichever_comes_first() -> None:
+    """As in a new shop: the first click is there before the items, and they come in several batches."""
+    world = World(BUILT_IN, items=())
+
+    async def opened() -> list[list[str]]:
+        running = asyncio.create_task(world.worker.run())
+        await world.worker.take([world.click("u", "e1")])
+        await world.worker.acks.drain(20)
+        for batch in (["a"], ["b", "c"], ["d"]):
+            values = {name: json.dumps({"item_id": name, "title": name}).encode() for name in batch}
+            await world.worker.put_items([world.event("items", name, value).message for name, value in values.items()])
+            await asyncio.sleep(0.1)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        requests = [json.loads(message.value or b"") for message in world.broker.of("rank-requests")]
+        return [[candidate["item_id"] for candidate in request["candidates"]] for request in requests]
+
+    *empty, last = asyncio.run(opened())
+    assert sorted(last) == ["b", "c"]  # "a" is the click's, and who has candidates waits for no further item
+    assert empty
+    assert not any(empty)
