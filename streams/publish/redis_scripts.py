@@ -14,7 +14,7 @@ Command = tuple[Any, ...]
 """As redis-py takes it: `("GET", key)`; the first key is the only one."""
 MOST_TOGETHER = 64
 """Calls in a command, for which Redis does nothing else for a millisecond. With 256 a list of 3 KB takes four times as
-long to pack, as the command exceeds the processor's cache. Chosen by us."""
+long to pack. Chosen by us."""
 
 _FOR_EACH_KEY = """
 local function of_one(key, a, b, c, d, e) %s end
