@@ -37,9 +37,6 @@ PATIENCE_S = 2.0
 events a request answers, the fewer requests there are to make; but a user who waits longer has left the page."""
 OLD_MS = 600_000
 """A user whose newest event is this much older than the newest record waits for no list; chosen by us."""
-MAX_EMPTY = 10_000
-"""Users without a candidate who are remembered; chosen by us: a shop whose items arrive after its users' events has
-some. Others get a list with their next event."""
 BACKLOG = 256
 """Events that wait to be applied; above it the requests that nobody waits for can wait too. Chosen by us: many times
 what arrives during a flush."""
@@ -149,7 +146,7 @@ class DueRequests:
         self._delivery_s = 0.0  # how long the last one took
         self._pending: dict[str, DueRequest] = {}
         self._later: dict[str, DueRequest] = {}  # none of these users is in `_pending`
-        self._empty: dict[str, None] = {}  # users whose newest request had no candidate
+        self._empty: dict[str, None] = {}  # their newest request had no candidate; only names, so all of them
 
     def __len__(self) -> int:
         return len(self._pending) + len(self._later) + len(self.incomplete)
@@ -226,7 +223,7 @@ class DueRequests:
                 messages.append(outgoing_request(self._topic, request, *((AGAIN,) if due.again else mark)))
                 if request.candidates:
                     self._empty.pop(user_id, None)
-                elif len(self._empty) < MAX_EMPTY:
+                else:
                     self._empty[user_id] = None
                 for domain in () if due.again else self._domains:
                     of_domain = self._tier.request(user_id, due.trigger, due.arrived_ms, (), due.context, domain)
