@@ -45,6 +45,8 @@ class KnowledgeGraph:
         The row of each node's item in the catalogue; -1 for a node that is no item of it.
     keys : (nodes or more,) uint64
         The key of each node.
+    near_items : (nodes or more,) int32
+        How many of each node's edges lead to an item of the catalogue.
     relations : list of str
         By their numbers; a number keeps its meaning.
     hubs, cut : int
@@ -55,6 +57,7 @@ class KnowledgeGraph:
         self.edges = Edges()
         self.rows = np.full(len(self.edges.degree), NO_NODE, np.int32)
         self.keys = np.zeros(len(self.rows), np.uint64)
+        self.near_items = np.zeros(len(self.rows), np.int32)
         self.relations = [OF_ITEM]
         self.hubs = self.cut = 0
         self.max_triples = max_triples
@@ -188,6 +191,7 @@ class KnowledgeGraph:
         end = self._node(tail) if head != tail else start
         self.edges.add(start, end, 2 * relation)
         self.edges.add(end, start, 2 * relation + 1)
+        self._count_items(start, end, 1)
         self._triples += 1
         return "new"
 
@@ -203,6 +207,7 @@ class KnowledgeGraph:
             return False
         self.edges.remove(start, end, 2 * relation)
         self.edges.remove(end, start, 2 * relation + 1)
+        self._count_items(start, end, -1)
         self._triples -= 1
         for key, node in {head: start, tail: end}.items():
             if not self.edges.degree[node]:
@@ -211,6 +216,13 @@ class KnowledgeGraph:
                 self._ids[node] = b""
                 self._free.append(node)
         return True
+
+    def _count_items(self, start: int, end: int, change: int) -> None:
+        """Note an edge that came or went, in both directions."""
+        if self.rows[end] >= 0:
+            self.near_items[start] += change
+        if self.rows[start] >= 0:
+            self.near_items[end] += change
 
     def _node(self, identifier: str) -> int:
         key = item_key(identifier)
@@ -224,6 +236,7 @@ class KnowledgeGraph:
                     added = np.full(len(self.edges.degree) - len(self.rows), NO_NODE, np.int32)
                     self.rows = np.concatenate([self.rows, added])
                     self.keys = np.concatenate([self.keys, np.zeros(len(added), np.uint64)])
+                    self.near_items = np.concatenate([self.near_items, np.zeros(len(added), np.int32)])
             self._ids[node] = identifier.encode()
             self._nodes[key] = node
             self.keys[node] = key
@@ -246,6 +259,8 @@ class KnowledgeGraph:
             self._reach_row(row)
             self._node_of_row[row] = node
         self.rows[node] = row
+        if (old >= 0) != (row >= 0):
+            np.add.at(self.near_items, self.edges.of(node)[0], 1 if row >= 0 else -1)
 
     def _reach_row(self, row: int) -> None:
         missing = row + 1 - len(self._node_of_row)

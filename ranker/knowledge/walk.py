@@ -132,7 +132,7 @@ class Walk:
         """
         if self.is_empty:
             return np.empty(0, np.intp)
-        third, third_shares = self._carried(self.second)
+        third, third_shares = self._carried(self._next_to_items(self.second))
         nodes = np.concatenate([self.first.nodes, self.second.nodes, third])
         rows = self._graph.rows.take(nodes)
         kept = np.flatnonzero(rows >= 0)
@@ -191,6 +191,11 @@ class Walk:
         share_of[nodes] = 0
         share_of[front.nodes] = front.shares
         return share_of.take(nodes)
+
+    def _next_to_items(self, front: Front) -> Front:
+        """The nodes from which a step leads to an item: a last step from others finds nothing."""
+        leading = np.flatnonzero(self._graph.near_items.take(front.nodes))
+        return Front(front.nodes.take(leading), front.shares.take(leading))
 
     def _carried(self, front: Front) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
         """Follow one step: where each edge leads, and the probability that it carries."""

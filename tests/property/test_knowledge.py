@@ -67,6 +67,11 @@ def neighbours(plain: set[Triple]) -> dict[str, list[tuple[str, bool, str]]]:
     return edges
 
 
+def near_items(graph: KnowledgeGraph) -> dict[str, int]:
+    nodes = graph.all_nodes()
+    return {graph.identifier(node): int(graph.near_items[node]) for node in nodes.tolist()}
+
+
 @given(CHANGES, ENTITIES)
 def test_the_graph_has_the_triples_that_were_put_and_not_deleted(
     changes: list[tuple[bool, Triple]], entities: list[tuple[str, set[str]]]
@@ -80,11 +85,15 @@ def test_the_graph_has_the_triples_that_were_put_and_not_deleted(
         for head, relation, tail in zip(heads.tolist(), relations.tolist(), tails.tolist(), strict=True)
     }
     assert graph.nodes == len({name for head, _, tail in plain for name in (head, tail)})
+    assert near_items(graph) == {
+        name: sum(other in ITEMS for _, _, other in edges) for name, edges in neighbours(plain).items()
+    }
     rows = np.arange(len(ITEMS))
     assert graph.nodes_of(rows).tolist() == graph.find(map(item_key, ITEMS)).tolist()
     for item in ITEMS:
         graph.delete_item(item_key(item))
     assert set(graph.nodes_of(rows).tolist()) == {NO_NODE}  # none is in the catalogue now
+    assert not any(near_items(graph).values())
     for head, relation, tail in plain:
         graph.delete(head, relation, tail)
     assert len(graph) == graph.nodes == 0
