@@ -38,6 +38,8 @@ from streams.terminal.report import Field, Report, show
 
 SHARES = {"neighbours": 0.32, "adapting": 0.42, "linking": 0.48, "reading": 0.65, "scoring": 0.92, "fitting": 1.0}
 """Of the minutes: the share that may have passed when each stage ends."""
+SHARES_OF_FEATURES = SHARES | {"neighbours": 0.36, "adapting": 0.47, "linking": 0.54, "reading": 0.88, "scoring": 0.88}
+"""Without a model: nothing is tuned, and nothing is scored."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def run(event_log: EventLog, settings: Settings, training: Training, to_json: bo
         stage("Ordering the events")(0, 1)
         data = gather(event_log, settings, training)
     checkpoint = data.checkpoint(training, settings)
-    deadlines = TrainDeadlines(**training.deadlines(started, SHARES))
+    shares = SHARES_OF_FEATURES if training.base == "none" else SHARES
+    deadlines = TrainDeadlines(**training.deadlines(started, shares))
     try:
         servers = RerankServers(settings.ranker, training.base, must_answer=True)
         with closing(servers), progress_bar(quiet=to_json) as stage:
