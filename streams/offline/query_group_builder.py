@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ from ranker.score import FeatureSet
 from ranker.train.query_groups import NO_ITEM, QueryGroups
 from ranker.train.recalled import RecalledGroups
 from streams.contracts import Item, Triple
+from streams.offline.case_pace import CasePace
 from streams.offline.split_pipeline import AskedCase, SplitPipeline
 from streams.rank.ranking import Reading
 from streams.settings import Settings
@@ -74,31 +75,38 @@ class QueryGroupBuilder:
         cases : sequence of Case
             In order.
         deadline : float
-            Once `time.monotonic()`, in seconds, has passed it, the later cases are dropped.
+            In seconds of `time.monotonic()`; see `CasePace`.
         progress : Progress
             In events.
         """
         split = Split(log, np.arange(len(log)), len(log), cases)
         pipeline = SplitPipeline(self._settings, self._encoder, self._items, split, NOTHING, self._triples)
-        asked_cases = pipeline.asked(leaky=False, progress=progress, exclude_history=False, whole=True)
+        pace = CasePace(split.cases, deadline)
         built: list[_Group] = []
+        asked_cases: list[Case] = []
         learnt = [source.name for source in self._trained[-1][1].learnt]
         sources: dict[str, None] = {}
-        for case in split.cases:
-            trained = self._trained_at(case.log_index)
-            pipeline.use(trained)
-            asked = next(asked_cases)
-            built.append(self._group(asked, trained))
+        chosen = self._each_with_sources(pace, pipeline)
+        for asked in pipeline.asked(leaky=False, progress=progress, exclude_history=False, whole=True, cases=chosen):
+            started = time.perf_counter()
+            built.append(self._group(asked))
+            asked_cases.append(asked.case)
             sources = dict.fromkeys([*asked.proposals.sources, *learnt])  # the learnt ones come last in both
-            if time.monotonic() > deadline:
-                break
-        return self._together(built, split, list(sources))
+            pace.note(asked.seconds + time.perf_counter() - started)
+        return self._together(built, split.log, asked_cases, list(sources))
+
+    def _each_with_sources(self, cases: Iterable[Case], pipeline: SplitPipeline) -> Iterator[Case]:
+        """Give each case, and let the pipeline ask it with what was learnt before it."""
+        for case in cases:
+            pipeline.use(self._trained_at(case.log_index))
+            yield case
 
     def _trained_at(self, index: int) -> TrainedRecall:
         return self._trained[bisect_right(self._trained, index, key=lambda one: one[0]) - 1][1]
 
-    def _group(self, asked: AskedCase, trained: TrainedRecall) -> _Group:
+    def _group(self, asked: AskedCase) -> _Group:
         request, sent = asked.request, asked.request.features
+        trained = self._trained_at(asked.case.log_index)
         if sent is None:
             raise AssertionError("the state tier computes features for every candidate")
         count = len(request.candidates)
@@ -121,9 +129,10 @@ class QueryGroupBuilder:
         """How many candidates a model scores."""
         return min(self._settings.ranker.max_candidates, self._settings.recalled)
 
-    def _together(self, built: Sequence[_Group], split: Split, sources: Sequence[str]) -> RecalledGroups:
-        """Pad the groups to the same width."""
-        cases = split.cases[: len(built)]
+    def _together(
+        self, built: Sequence[_Group], log: Interactions, cases: Sequence[Case], sources: Sequence[str]
+    ) -> RecalledGroups:
+        """Pad the groups of these cases to the same width."""
         shape = len(built), max([1, *(len(group.items) for group in built)])
         candidates = np.full(shape, NO_ITEM, np.int32)
         labels = np.zeros(shape, bool)
@@ -131,7 +140,7 @@ class QueryGroupBuilder:
         values = np.zeros((*shape, len(self._names)), np.float16)
         is_cold = np.zeros(shape, bool)
         cold_counts = np.zeros(len(built), np.int32)
-        events = self._events_before(split.log, cases)
+        events = self._events_before(log, cases)
         for index, (group, case) in enumerate(zip(built, cases, strict=True)):
             columns = slice(len(group.items))
             cold = next(events) < COLD_EVENTS

@@ -8,7 +8,7 @@ tier takes in all learnable events first. Knows no measure.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,6 +75,8 @@ class AskedCase(NamedTuple):
     candidates : list of RecalledCandidate
         The candidates of the request.
     request : RankRequest
+    seconds : float
+        What all this took, beside reading the log as far as the case.
     """
 
     case: Case
@@ -83,6 +85,7 @@ class AskedCase(NamedTuple):
     proposals: MergedProposals
     candidates: list[RecalledCandidate]
     request: RankRequest
+    seconds: float
 
     def ranks(self, candidate: RecalledCandidate) -> list[int]:
         """The rank of a candidate in each source's order; `NOT_PROPOSED` where the source did not propose it."""
@@ -154,7 +157,12 @@ class SplitPipeline:
         return requests
 
     def asked(
-        self, leaky: bool, progress: Progress, exclude_history: bool = True, whole: bool = False
+        self,
+        leaky: bool,
+        progress: Progress,
+        exclude_history: bool = True,
+        whole: bool = False,
+        cases: Iterable[Case] | None = None,
     ) -> Iterator[AskedCase]:
         """Yield each case with its request, when the log is read as far as the case.
 
@@ -168,11 +176,13 @@ class SplitPipeline:
             Leave the items of the user's history out of the candidates; production does not.
         whole : bool
             Have a candidate of every proposal, in the order of their rows, instead of the best ones alone.
+        cases : iterable of Case, optional
+            Of the split, in order, each taken when it is its turn; None: all of them.
         """
         feed = self._feed
         feed.encode_items(progress)
         feed.take_items(self._last_ms if leaky else self._first_ms)
-        for number, case in enumerate(self._split.cases):
+        for number, case in enumerate(self._split.cases if cases is None else cases):
             feed.take_events(feed.events if leaky else self._split.learnable_before(case.log_index), progress)
             feed.take_items(case.as_of_ms)
             feed.take_signs(case.as_of_ms)
@@ -205,6 +215,7 @@ class SplitPipeline:
         return RankedLists(lists, self._request_seconds + ranking_seconds, ranking_seconds, degraded)
 
     def _ask(self, case: Case, exclude_history: bool, whole: bool) -> AskedCase:
+        started = time.perf_counter()
         excluded = exclude_history and not case.shown_items
         met = [item_key(item) for item in {event.item for event in self._split.history(case)}] if excluded else []
         requests, catalogue = self._pipeline.state.requests, self._pipeline.state.catalogue
@@ -234,7 +245,7 @@ class SplitPipeline:
         request = marked(request, () if case.shown_items else shown, shopper.unclicked)
         if not case.shown_items:
             request = wishes.mark(request, catalogue)
-        return AskedCase(case, seeking, met, proposals, candidates, request)
+        return AskedCase(case, seeking, met, proposals, candidates, request, time.perf_counter() - started)
 
     def _tally(self, asked: AskedCase) -> None:
         """Count what recall finds of the case's targets; of a list that was shown nothing was to be found."""

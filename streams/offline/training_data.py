@@ -176,7 +176,7 @@ class TrainingData:
         settings : Settings
         checkpoint : Checkpoint
         deadline : float
-            Once `time.monotonic()`, in seconds, has passed it, the newer cases are dropped.
+            In seconds of `time.monotonic()`. Where that is too early for all cases, some are passed over.
         stage : StageProgress
         learnt : sequence of FittedSource
             Each group reads the newest fit of each that does not know its events. The groups are without those that do

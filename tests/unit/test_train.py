@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from ranker.evaluation.ids import index_by_id
 from ranker.evaluation.interactions import Interaction
 from ranker.evaluation.log_order import ordered
 from ranker.evaluation.measures import COLD_EVENTS, ndcg_at
-from ranker.evaluation.protocols import next_basket
+from ranker.evaluation.protocols import Case, next_basket
 from ranker.features import NAMES
 from ranker.fusion.fused import FusedScorer
 from ranker.load import cascade_depth, load_recall, load_scorer
@@ -45,6 +44,7 @@ from streams.datasets.event_log import EventLog, synthetic
 from streams.datasets.messages import InputError
 from streams.models.remote.servers import RerankServers
 from streams.offline import query_group_builder
+from streams.offline.case_pace import CasePace
 from streams.offline.query_group_builder import QueryGroupBuilder
 from streams.offline.split_pipeline import SplitPipeline
 from streams.offline.training_data import ORDER_SEED, gather
@@ -176,24 +176,48 @@ def test_a_seed_reproduces_the_metrics(settings: Settings, tmp_path: Path) -> No
     ).read_bytes()
 
 
-def test_at_the_deadline_the_query_groups_of_the_log_so_far_remain(
+def test_where_there_is_no_time_for_all_query_groups_some_of_the_whole_log_remain(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The clock advances by one with each group. A second run gets the same groups from the checkpoint."""
+    taken: list[Case] = []
+
+    class Paced(CasePace):
+        now_s = 0.0
+
+        def __init__(self, cases: Sequence[Case], deadline: float) -> None:
+            super().__init__(cases, deadline, lambda: self.now_s)
+
+        def __iter__(self) -> Iterator[Case]:
+            for case in super().__iter__():
+                taken.append(case)
+                yield case
+
+        def note(self, seconds: float) -> None:
+            self.now_s += 1
+            super().note(1.0)
+
+    monkeypatch.setattr(query_group_builder, "CasePace", Paced)
 
     def groups(name: str, deadline: float) -> QueryGroups:
-        monkeypatch.setattr(query_group_builder, "time", SimpleNamespace(monotonic=itertools.count(1).__next__))
         of_run = TrainingRun(out=tmp_path / name, max_query_groups=300)
         data = gather(shop(), settings, of_run)
         checkpoint = data.checkpoint(of_run, settings)
         return data.query_groups(settings, checkpoint, deadline, no_stage, learn_merge=False).groups
 
-    whole = groups("whole", float("inf"))
+    whole, cases = groups("whole", float("inf")), list(taken)
     assert capsys.readouterr().err == ""
+    taken.clear()
     for _ in range(2):
         cut = groups("cut", 119)
-        assert cut.digest() == whole[np.arange(120)].digest()
-        assert "got from the log 120 of 300 query groups" in capsys.readouterr().err
+        chosen = np.array([cases.index(case) for case in taken])
+        assert cut.contexts == whole[chosen].contexts
+        assert (cut.relevant_counts == whole[chosen].relevant_counts).all()
+        for one, other in zip(cut.candidates.tolist(), whole[chosen].candidates.tolist(), strict=True):
+            assert len({*one} ^ {*other}) <= 2  # which of two that are nearly equal is a candidate is rounding
+        assert 90 <= len(chosen) <= 121
+        assert (chosen >= 270).sum() >= 5
+        assert f"got from the log {len(chosen)} of 300 query groups" in capsys.readouterr().err
     with pytest.raises(ModelRefused, match=r"got from the log 6 of 300 query groups .*, expected at least 50"):
         groups("few", 5)
 
