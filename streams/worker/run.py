@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Literal
@@ -36,6 +37,9 @@ from streams.worker.state_app import state_app
 logger = logging.getLogger(__name__)
 
 Role = Literal["state", "rank", "all"]
+SWITCH_S = 0.001
+"""After so long a thread lets others work that wait, as those that fetch from Kafka do. With Python's 5 ms half of the
+lists take a fifth longer at 20 clicks/s, and 1% of them twice as long; each list takes a tenth more processor time."""
 
 
 def run(settings: Settings, role: Role, serving: Serving, serve_command: Sequence[str] | None = None) -> int:
@@ -71,6 +75,7 @@ def run(settings: Settings, role: Role, serving: Serving, serve_command: Sequenc
         return _ended_early()
     steps.end("checks")
     threadpool_limits(1, "blas")  # numpy's products are small here: a second thread would wait more than it computes
+    sys.setswitchinterval(SWITCH_S)
     serving.load()
     health.models_loaded = serving.loaded
     for step, at_s in serving.steps().items():
