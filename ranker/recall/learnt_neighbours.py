@@ -56,7 +56,7 @@ class LearntNeighbours:
 
     def find(self, user: UserView, limit: int) -> Proposals:
         """See `Source`."""
-        recent = user.recent_items()
+        recent = user.recent_items
         scored = self.table.scores(recent)
         reached = np.flatnonzero(scored.scores > 0)
         for count in (2 * limit, len(reached)):  # half of the best are available, as a rule
@@ -71,6 +71,6 @@ class LearntNeighbours:
         """Return the base-2 logarithm of each item's score, (n, 1) float32; see `LearntSource`."""
         index = self.table.index(items.keys)
         scores = np.zeros(len(index), np.float32)
-        scores[index >= 0] = self.table.scores(user.recent_items()).scores[index[index >= 0]]
+        scores[index >= 0] = self.table.scores(user.recent_items).scores[index[index >= 0]]
         logarithm: Vector = np.log2(np.maximum(scores, 0) + _MIN_SCORE) - np.log2(_MIN_SCORE)
         return logarithm.astype(np.float32)[:, None]

@@ -104,8 +104,9 @@ class UserView:
         since_ms = state.as_of_ms - SEARCH_LIVES * self.decay.session_half_life_ms
         return tuple(search for search in state.searches if search.time_ms >= since_ms)
 
+    @cached_property
     def recent_items(self) -> list[int]:
-        """Return the keys of the items that the user liked, newest first, each once."""
+        """The keys of the items that the user liked, newest first, each once."""
         return list(dict.fromkeys(reversed(self.liked["item"].tolist())))
 
     @cached_property
@@ -150,7 +151,7 @@ class UserView:
     @cached_property
     def related(self) -> RelatedItems:
         """The items that others visited together with the user's `RECENT` newest items."""
-        recent = self.recent_items()[:RECENT]
+        recent = self.recent_items[:RECENT]
         return RelatedItems.of(recent, self.counts.co_visited(recent))
 
     @cached_property
@@ -163,13 +164,13 @@ class UserView:
     @cached_property
     def walk(self) -> Walk:
         """A walk through the knowledge graph from the user's `RECENT` newest items."""
-        recent = self.recent_items()[:RECENT]
+        recent = self.recent_items[:RECENT]
         return Walk(self.catalogue.knowledge, recent, _DECAYED[: len(recent)])
 
     def walk_by(self, knowledge: KnowledgeSpace) -> Walk:
         """The same walk by the weights of the relations that training has learnt."""
         if knowledge not in self._walks:
-            graph, recent = self.catalogue.knowledge, self.recent_items()[:RECENT]
+            graph, recent = self.catalogue.knowledge, self.recent_items[:RECENT]
             self._walks[knowledge] = Walk(graph, recent, _DECAYED[: len(recent)], knowledge.of_relations(graph))
         return self._walks[knowledge]
 

@@ -88,7 +88,7 @@ def alone(user: UserView, merged: RecalledCandidate) -> dict[str, float]:
         if usual and item.price:
             found["price_difference"] = math.log(item.price) - sum(usual) / len(usual)
             found["price_distance"] = abs(found["price_difference"])
-    visits = counts.co_visited(user.recent_items()[:RECENT])
+    visits = counts.co_visited(user.recent_items[:RECENT])
     pairs = [
         (float(similarity), int(index))
         for other, similarity, index in zip(visits.items, visits.similarities, visits.query_indices, strict=True)
@@ -124,7 +124,7 @@ def alone(user: UserView, merged: RecalledCandidate) -> dict[str, float]:
 
 def of_the_user(user: UserView) -> dict[str, float]:
     """The columns that are the same for all candidates, pair by pair."""
-    catalogue, recent = user.catalogue, user.recent_items()[:RECENT]
+    catalogue, recent = user.catalogue, user.recent_items[:RECENT]
     visited = [key for key in user.state.history["item"].tolist() if key in catalogue]
     every = [vector for item in catalogue if (vector := catalogue.vector(item_key(item.item_id))) is not None]
     of_any_two = float(np.mean([[a @ b for a in every] for b in every]))
