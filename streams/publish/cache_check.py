@@ -20,7 +20,7 @@ from streams.settings import SettingsError
 _TRY_ALL = """
 local refused = {}
 for _, command in ipairs({
-  {'GET', KEYS[1]}, {'HGET', KEYS[1], 'f'}, {'HGETALL', KEYS[1]},
+  {'GET', KEYS[1]}, {'MGET', KEYS[1]}, {'GETRANGE', KEYS[1], 0, 1}, {'HGET', KEYS[1], 'f'}, {'HGETALL', KEYS[1]},
   {'SET', KEYS[1], '', 'EX', 1}, {'DEL', KEYS[1]},
   {'SET', KEYS[1], '', 'EXAT', 4000000000}, {'DEL', KEYS[1]}, {'HSET', KEYS[1], 'f', ''}, {'DEL', KEYS[1]},
 }) do

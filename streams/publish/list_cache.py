@@ -30,21 +30,23 @@ from streams.settings import Settings
 
 _NEWEST_WINS = """
 local payload, as_of, version = a, tonumber(b), tonumber(c)
-local stored = redis.pcall('GET', key)
-if type(stored) == 'table' then return stored end
-if stored then
-  local old_as_of = tonumber(string.match(stored, '"as_of":%s*(%d+)'))
-  local old_version = tonumber(string.match(stored, '"state_version":%s*(%d+)'))
-  if old_as_of and old_version then
-    if old_as_of > as_of or (old_as_of == as_of and old_version > version) then return 0 end
-  end
+local old_as_of, old_version
+for _, last in ipairs({1023, -1}) do
+  local stored = redis.pcall('GETRANGE', key, 0, last)
+  if type(stored) == 'table' then return stored end
+  old_as_of = tonumber(string.match(stored, '"as_of":%s*(%d+)%D'))
+  old_version = tonumber(string.match(stored, '"state_version":%s*(%d+)%D'))
+  if #stored <= last or (old_as_of and old_version) then break end
+end
+if old_as_of and old_version then
+  if old_as_of > as_of or (old_as_of == as_of and old_version > version) then return 0 end
 end
 local answer = redis.pcall('SET', key, payload, d, e)
 return answer.err and answer or 1
 """
-"""Finds the fields without decoding the list, which would take Redis four times as long. No text in a list can look
-like a field: JSON escapes the quotes in it."""
-_READ = "return redis.pcall('GET', key)"
+"""Finds the fields without decoding the list, which would take Redis four times as long, and in its first part, for Lua
+hashes all that it reads: a fifth of the script's time. No text in a list can look like a field: JSON escapes the quotes
+in it."""
 
 
 class ListUnreadable(AfterclickError):
@@ -191,7 +193,7 @@ class ListCache:
             None for a list that is not there, or that Redis does not give; None in place of all if it gives none. No
             error of Redis is raised: whoever writes finds the same, and logs it.
         """
-        answers = await self._redis.run([KeyScript(_READ, self._prefix + key) for key in keys])
+        answers = await self._redis.run([("GET", self._prefix + key) for key in keys])
         if all(isinstance(answer, ERRORS) for answer in answers):
             return None
         return [answer if isinstance(answer, bytes) else None for answer in answers]

@@ -1,7 +1,8 @@
-"""Scripts for one key each. Calls of one script that go to one server travel as one command.
+"""Scripts for one key each. Calls of one script that go to one server travel as one command, and so do reads.
 
 A command costs the client more than what it does: 250 lists written by one command take 8 us each of the worker's
-processor time, by a command for each list 19 us. Knows no connection.
+processor time, by a command for each list 19 us. To read a list of 3 KB by `MGET` costs Redis 3 us, by a script 10 us:
+Lua hashes all of every string that it gets. Knows no connection.
 """
 
 from __future__ import annotations
@@ -46,25 +47,35 @@ class KeyScript(NamedTuple):
 
 
 def together(calls: Sequence[Command | KeyScript], most: int) -> Iterator[tuple[Command, int]]:
-    """Give the commands to send, and for each how many calls of a script it makes; 0 for an ordinary command.
+    """Give the commands to send, and for each how many calls it stands for; 0 for an ordinary command.
 
     Parameters
     ----------
     calls : sequence of Command or KeyScript
         In their order, which is kept.
     most : int
-        Calls of a script in a command.
+        Calls of a script, or `GET`s, in a command.
     """
-    for body, group in groupby(calls, lambda call: call.body if isinstance(call, KeyScript) else None):
-        if body is None:
-            yield from ((tuple(command), 0) for command in group)
+    for kind, group in groupby(calls, _kind):
+        same = list(group)
+        if kind is None or (kind == "GET" and min(most, len(same)) == 1):
+            yield from ((tuple(command), 0) for command in same)
             continue
-        same = [call for call in group if isinstance(call, KeyScript)]
         for begin in range(0, len(same), most):
             part = same[begin : begin + most]
-            keys = [call.key for call in part]
-            arguments = [argument for call in part for argument in call.arguments]
-            yield ("EVAL", _FOR_EACH_KEY % body, len(keys), *keys, *arguments), len(keys)
+            keys = [call[1] for call in part]
+            if kind == "GET":
+                yield ("MGET", *keys), len(keys)
+            else:
+                arguments = [argument for call in part for argument in call[2]]
+                yield ("EVAL", _FOR_EACH_KEY % kind, len(keys), *keys, *arguments), len(keys)
+
+
+def _kind(call: Command | KeyScript) -> str | None:
+    """What calls have in common that may travel together: the script, or that they read; None for any other command."""
+    if isinstance(call, KeyScript):
+        return call.body
+    return "GET" if call[0] == "GET" else None
 
 
 def apart(numbers: Sequence[int], answers: Sequence[Any]) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,7 +57,7 @@ class Written(NamedTuple):
 NOT_READ = Written()
 
 
-class IndexedList(NamedTuple):
+class IndexedList(msgspec.Struct, frozen=True, gc=False):
     """What a record says.
 
     Attributes

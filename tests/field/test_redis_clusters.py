@@ -125,7 +125,7 @@ def _read_once(settings: Settings, user: str) -> Any:
 
 def test_in_a_cluster_the_readmes_acl_is_enough_and_other_databases_are_refused(masters: Cluster) -> None:
     running = [server for server in masters.all if server.process]
-    rights = "~afterclick:list:* +get +set +del +eval +hget +hset +hgetall"
+    rights = "~afterclick:list:* +get +mget +getrange +set +del +eval +hget +hset +hgetall"
     for server in running:
         server.client.execute_command(f"ACL SETUSER app reset on >pw {rights} +cluster|slots")
     url = f"redis://app:pw@{HOST}:{running[0].port}"

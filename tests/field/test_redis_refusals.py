@@ -29,7 +29,7 @@ from tests.field.redises import HOST, RedisServer, RefusingServer
 from tests.published import RedisWorld
 
 README = Path(__file__).parents[2] / "deploy/README.md"
-COMMANDS = ("get", "set", "del", "eval", "hget", "hset", "hgetall")
+COMMANDS = ("get", "mget", "getrange", "set", "del", "eval", "hget", "hset", "hgetall")
 USERS = 12
 
 

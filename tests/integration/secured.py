@@ -119,7 +119,8 @@ def redis(certificates: Certificates, folder: Path, own: Path) -> Iterator[int]:
     port = free_port()
     acl = folder / f"{own.stem}.acl"
     acl.write_text(
-        f"user default off\nuser {USER} on >{REDIS_PASSWORD} ~*list:* +get +set +del +eval +hget +hset +hgetall\n"
+        f"user default off\nuser {USER} on >{REDIS_PASSWORD} ~*list:* "
+        "+get +mget +getrange +set +del +eval +hget +hset +hgetall\n"
         f"user guest on >{REDIS_PASSWORD} ~other:* +@all\n"
     )
     options: Mapping[str, str] = {

@@ -32,11 +32,32 @@ def stored(redis_url: str) -> Iterator[Any]:
         yield connection
 
 
-@given(old=VERSIONS, new=VERSIONS, user=TEXTS, title=TEXTS, spaced=st.booleans())
+@given(
+    old=VERSIONS,
+    new=VERSIONS,
+    user=TEXTS,
+    title=TEXTS,
+    spaced=st.booleans(),
+    longer=st.just(0) | st.integers(900, 1100),  # the version lies before, on and behind the end of what is read first
+)
 def test_the_newest_list_wins(
-    settings: Settings, stored: Any, old: tuple[int, int], new: tuple[int, int], user: str, title: str, spaced: bool
+    settings: Settings,
+    stored: Any,
+    old: tuple[int, int],
+    new: tuple[int, int],
+    user: str,
+    title: str,
+    spaced: bool,
+    longer: int,
 ) -> None:
-    fields = {"list_id": user, "as_of": old[0], "state_version": old[1], "items": [{"title": title}], "later": HOSTILE}
+    list_id = user + "x" * longer
+    fields = {
+        "list_id": list_id,
+        "as_of": old[0],
+        "state_version": old[1],
+        "items": [{"title": title}],
+        "later": HOSTILE,
+    }
     there = json.dumps(fields, separators=(", ", ": ") if spaced else (",", ":")).encode()
     key = settings.key_prefix + "u"
     stored.set(key, there)
