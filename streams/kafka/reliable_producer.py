@@ -154,8 +154,7 @@ def _each(first: RecordMetadata | BaseException, number: int) -> list[RecordMeta
     """The outcome of each record of a batch, by that of the first."""
     if isinstance(first, BaseException):
         return [first] * number
-    topic, partition, of, offset, *stored = first
-    return [RecordMetadata(topic, partition, of, offset + index, *stored) for index in range(number)]
+    return [first._replace(offset=first.offset + index) for index in range(number)]
 
 
 def _seconds(written_ms: int | None) -> float | None:

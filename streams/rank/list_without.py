@@ -7,7 +7,7 @@ time that mappings take, which any other list needs.
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -30,7 +30,7 @@ class _VersionedList(_List, kw_only=True):
     generated_at: int = 0
 
 
-class EditedList(msgspec.Struct, frozen=True, gc=False):
+class EditedList(NamedTuple):
     """A list to be published again.
 
     Attributes

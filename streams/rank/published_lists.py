@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,7 +56,7 @@ class Written(NamedTuple):
 NOT_READ = Written()
 
 
-class IndexedList(msgspec.Struct, frozen=True, gc=False):
+class IndexedList(NamedTuple):
     """What a record says.
 
     Attributes
