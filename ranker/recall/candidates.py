@@ -95,7 +95,7 @@ class CoVisited:
         """See `Source`."""
         related = user.related
         for count in (2 * limit, len(related.keys)):  # half of the best are available, as a rule
-            best = top(related.support, count)
+            best = top(related.total, count)
             indices, rows = user.shelf.recommendable(related.keys[best].tolist())
             if len(indices) >= limit:
                 break

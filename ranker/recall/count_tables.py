@@ -33,15 +33,12 @@ class CoVisits(NamedTuple):
         Keys of the items that were visited together with a queried item; a key may repeat.
     similarities : (n,) float64
         Cosine-normalised: `c(i, j) / sqrt(n(i) n(j))`, 0 to 1.
-    popularities : (n,) float64
-        The base-2 logarithm of `sqrt(n(i) n(j))` at time 0.
     query_indices : (n,) intp
         The index of the queried item.
     """
 
     items: npt.NDArray[np.uint64]
     similarities: Floats
-    popularities: Floats
     query_indices: Slots
 
 

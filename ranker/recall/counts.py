@@ -122,20 +122,18 @@ class Counts:
         """Return all co-visits of these items (keys); an item without events has none."""
         self._count_pending()
         indices, slots = self._known(items)
-        per_shard: list[tuple[Slots, Floats, Floats, Slots]] = []
+        per_shard: list[tuple[Slots, Floats, Slots]] = []
         for shard in self._shards.values():
             rows = shard.find(slots)
             neighbours, strengths = shard.neighbours[rows].astype(np.intp), shard.strengths[rows]
             expected = (self._popularity[slots][:, None] + self._popularity[neighbours]) / 2
             used = np.flatnonzero((neighbours != NOBODY) & (expected > NEVER))
-            popularities = expected.ravel()[used]
-            similarities = np.exp2(np.minimum(0.0, strengths.ravel()[used] - popularities))
-            queried = indices[used // neighbours.shape[1]]
-            per_shard.append((neighbours.ravel()[used], similarities, popularities, queried))
+            similarities = np.exp2(np.minimum(0.0, strengths.ravel()[used] - expected.ravel()[used]))
+            per_shard.append((neighbours.ravel()[used], similarities, indices[used // neighbours.shape[1]]))
         if not per_shard:
-            return CoVisits(np.empty(0, np.uint64), np.empty(0), np.empty(0), np.empty(0, np.intp))
-        neighbours, *others = (np.concatenate(arrays) for arrays in zip(*per_shard, strict=True))
-        return CoVisits(self._key[neighbours], *others)
+            return CoVisits(np.empty(0, np.uint64), np.empty(0), np.empty(0, np.intp))
+        neighbours, similarities, query_indices = (np.concatenate(arrays) for arrays in zip(*per_shard, strict=True))
+        return CoVisits(self._key[neighbours], similarities, query_indices)
 
     def popularity(self, item: int) -> float:
         """Return the base-2 logarithm of the item's decayed number of events at time 0; -inf if there was none."""

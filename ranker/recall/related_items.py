@@ -11,14 +11,6 @@ import numpy.typing as npt
 from ranker.recall.count_tables import CoVisits, is_first
 from ranker.recall.counts import DISTANCE_DECAY
 
-POPULARITY_POWER = 0.2
-"""Power of both items' popularity by which a co-visit is divided where candidates are chosen.
-
-A half makes it the cosine, by which one item's neighbours are ranked as a rule. Summed over a user's items, less of it
-finds more of what comes next: on Online Retail co-visits alone find .243 of it among 100 candidates with .5, .264 with
-.3 and .270 with .2, and as many as before or more on generated shops.
-"""
-
 
 class RelatedItems(NamedTuple):
     """Items that were visited together with a user's recent items.
@@ -29,8 +21,6 @@ class RelatedItems(NamedTuple):
         Ascending.
     total : (n,) float64
         Similarities summed over the recent items; each step back in time is weighted by `DISTANCE_DECAY`.
-    support : (n,) float64
-        The same sum of `c(i, j) / (n(i) n(j)) ^ POPULARITY_POWER`, in a unit of its own.
     newest : (n,) float64
         Similarity to the newest item alone.
     links : (n,) intp
@@ -41,7 +31,6 @@ class RelatedItems(NamedTuple):
 
     keys: npt.NDArray[np.uint64]
     total: npt.NDArray[np.float64]
-    support: npt.NDArray[np.float64]
     newest: npt.NDArray[np.float64]
     links: npt.NDArray[np.intp]
     because: npt.NDArray[np.uint64]
@@ -58,8 +47,6 @@ class RelatedItems(NamedTuple):
             Of these items.
         """
         shares = (DISTANCE_DECAY ** np.arange(len(recent)))[visits.query_indices] * visits.similarities
-        above = visits.popularities - visits.popularities.max(initial=-np.inf)  # the logarithms at time 0 are large
-        supports = shares * np.exp2((1 - 2 * POPULARITY_POWER) * above)
         by_key = np.argsort(visits.items)
         keys, shares, query = visits.items[by_key], shares[by_key], visits.query_indices[by_key]
         begins = np.flatnonzero(begins_key := is_first(keys))
@@ -70,7 +57,6 @@ class RelatedItems(NamedTuple):
         return RelatedItems(
             keys=keys[begins],
             total=np.asarray(np.bincount(key_of, shares, len(begins)), np.float64),
-            support=np.asarray(np.bincount(key_of, supports[by_key], len(begins)), np.float64),
             newest=np.asarray(np.bincount(key_of, visits.similarities[by_key] * (query == 0), len(begins)), np.float64),
             links=np.bincount(key_of, minlength=len(begins)),
             because=np.array(recent, np.uint64)[strongest],

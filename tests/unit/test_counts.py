@@ -13,7 +13,6 @@ from encoders.events.entries import Event
 from ranker.recall.count_records import ItemCounts
 from ranker.recall.count_tables import MAX_NEIGHBOURS
 from ranker.recall.counts import DISTANCE_DECAY, Counts
-from ranker.recall.related_items import RelatedItems
 
 DAY = 86_400_000
 START = 1_700_000_000_000
@@ -90,27 +89,6 @@ def test_counts_equal_their_definition_on_random_sequences() -> None:
             if mine == item and item in popularity and other in popularity
         }
         assert co_visited(seen, item) == pytest.approx(expected)
-
-
-def test_candidates_divide_co_visits_by_less_of_the_popularity_than_features_do() -> None:
-    rng = random.Random()
-    seen = counts()
-    for _ in range(300):
-        earlier = [rng.randrange(40) for _ in range(rng.randrange(30))]
-        seen.observe([Event(rng.randrange(40), START + rng.randrange(30 * DAY), "click")], earlier)
-    recent = rng.sample(range(40), 5)
-    related = RelatedItems.of(recent, seen.co_visited(recent))
-    total, support = dict[int, float](), dict[int, float]()
-    for rank, item in enumerate(recent):
-        for other, similarity in co_visited(seen, item).items():
-            share = DISTANCE_DECAY**rank * similarity
-            total[other] = total.get(other, 0.0) + share
-            both = 2.0 ** ((seen.popularity(item) + seen.popularity(other) - 2 * START / (90 * DAY)) * 0.3)
-            support[other] = support.get(other, 0.0) + share * both  # c / (n n) ^ .2 = c / (n n) ^ .5 * (n n) ^ .3
-    assert dict(zip(related.keys.tolist(), related.total.tolist(), strict=True)) == pytest.approx(total)
-    unit = related.support.max() / max(support.values())
-    expected = {other: unit * value for other, value in support.items()}
-    assert dict(zip(related.keys.tolist(), related.support.tolist(), strict=True)) == pytest.approx(expected)
 
 
 def test_an_item_does_not_co_visit_itself_and_counts_once_per_sequence() -> None:
