@@ -45,7 +45,7 @@ local answer = redis.pcall('SET', key, payload, d, e)
 return answer.err and answer or 1
 """
 """Finds the fields without decoding the list, which would take Redis four times as long, and in its first part, for Lua
-hashes all that it reads: a fifth of the script's time. No text in a list can look like a field: JSON escapes the quotes
+hashes all that it reads: a sixth of the script's time. No text in a list can look like a field: JSON escapes the quotes
 in it."""
 
 
