@@ -23,6 +23,8 @@ DRAWS = 32
 WEIGHT_SD = 0.1
 """Of a weight of standardised inputs before any choice, about its trained value; chosen by us: a score of 60 such
 inputs is known to three quarters of a logit."""
+MOST_HIDDEN = 64
+"""Hidden units that add to that. Those of a wider head add as much together: it is no less certain."""
 ITEM_SD = 1.0
 """Of the appeal of an item without events, in logits; chosen by us: such an item may be worth 2.7 times as much as its
 features say, or as little."""
@@ -33,26 +35,29 @@ class Posterior:
 
     Parameters
     ----------
-    size : int
-        Of phi.
+    inputs : int
+        Of the head.
+    hidden : int
+        Size of its hidden part, which follows in phi.
 
     Examples
     --------
-    >>> posterior, phi = Posterior(2), np.array([[1, 0], [0, 1]], np.float32)
+    >>> posterior, phi = Posterior(2, 0), np.array([[1, 0], [0, 1]], np.float32)
     >>> draws = posterior.draws(np.zeros(2, np.float32), phi, np.zeros(2, np.float32), seed=1)
     >>> round(float(draws.std()), 1)
     0.1
     """
 
-    def __init__(self, size: int) -> None:
-        self._precision = np.eye(size) / WEIGHT_SD**2
+    def __init__(self, inputs: int, hidden: int) -> None:
+        of_hidden = np.full(hidden, max(1.0, hidden / MOST_HIDDEN))
+        self._precision = np.diag(np.concatenate([np.ones(inputs), of_hidden])) / WEIGHT_SD**2
 
     def observe(self, phi: Floats, probability: Floats) -> None:
         """Learn from one choice.
 
         Parameters
         ----------
-        phi : (n, size) float32
+        phi : (n, inputs + hidden) float32
             Of the shown items.
         probability : (n,) float32
             With which the head expected each of them to be chosen.
@@ -68,7 +73,7 @@ class Posterior:
         ----------
         scores : (n,) float32
             Of the head.
-        phi : (n, size) float32
+        phi : (n, inputs + hidden) float32
         newness : (n,) float32
             `1 / (1 + events)`: the share of the variance of an item's appeal that its events leave.
         seed : int

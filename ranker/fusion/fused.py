@@ -138,7 +138,7 @@ class FusedScorer:
         """Let lists that are scored with a seed have draws from now on."""
         if self._posterior is None:
             head = self._head.frozen if isinstance(self._head, OnlineHead) else self._head
-            self._posterior = Posterior(len(head.linear) + len(head.out))
+            self._posterior = Posterior(len(head.linear), len(head.out))
         if isinstance(self._head, OnlineHead):
             self._head.posterior = self._posterior
 

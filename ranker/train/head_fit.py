@@ -1,7 +1,8 @@
 """Fit a fusion head: how much a model's score and each of the features count, and when.
 
-With a validation part, early stopping keeps the epoch that ranked it best. Deterministic by its seed. Knows no language
-model.
+What is fitted is the mean of a few heads that begin differently and read the same groups: they err in different places
+(deep ensembles: Lakshminarayanan et al., NeurIPS 2017). It is a head as wide as all of them. With a validation part,
+early stopping keeps the epoch in which the mean ranked it best. Deterministic by its seed. Knows no language model.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from ranker.train.hidden_vectors import HiddenVectors
 from ranker.train.losses import Loss
 from ranker.train.query_groups import ScoredGroups
 
-HIDDEN = 32
-"""Enough for one shop; a head that is to tell shops apart needs more."""
+MEMBERS, HIDDEN = 4, 32
+"""Heads, and the size of each one's hidden part; see `ranker/README.md` for others that were tried."""
 START_ROOM = 4
 """Times the usual deviations at which the input that the head starts with is cut: the order of the start is kept."""
 BATCH_GROUPS, MIN_BATCH_GROUPS, EPOCH_STEPS = 64, 8, 50
@@ -52,8 +53,10 @@ class HeadSettings:
         Share of the inputs that is left out of each group, but for those that say what the others are worth
         (`OF_THE_USER`). A head that leans on all inputs still ranks in another shop, which has no categories, or no
         counts yet. In its own shop it costs 3% of NDCG@10 (0.2 and 0.4 tried).
+    members : int
+        Heads whose mean is fitted.
     hidden : int
-        Size of the hidden part.
+        Size of the hidden part of each.
     deadline : float
         No further epoch begins once `time.monotonic()`, in seconds, has reached it.
     starts_with_last : bool
@@ -64,6 +67,7 @@ class HeadSettings:
     seed: int
     epochs: int = MAX_EPOCHS
     dropout: float = 0.0
+    members: int = MEMBERS
     hidden: int = HIDDEN
     deadline: float = float("inf")
     starts_with_last: bool = False
@@ -124,30 +128,37 @@ def fused(head: FusionHead, scored: ScoredGroups) -> ScoredGroups:
     return ScoredGroups(scored.groups, np.stack(scores))
 
 
-class _Head(torch.nn.Module):
-    """`FusionHead` with gradients."""
+class _Heads(torch.nn.Module):
+    """Some of `FusionHead` with gradients, side by side."""
 
     def __init__(self, mean: torch.Tensor, scale: torch.Tensor, settings: HeadSettings) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(settings.seed)
-        inputs = len(mean)
+        inputs, members = len(mean), settings.members
         self.mean, self.scale = mean, scale
-        linear, hidden = torch.zeros(inputs), settings.hidden
+        linear, width = torch.zeros(members, inputs), members * settings.hidden
         if settings.starts_with_last:
-            linear[-1] = torch.where(scale[-1].isfinite(), scale[-1], 0)
+            linear[:, -1] = torch.where(scale[-1].isfinite(), scale[-1], 0)
         self.linear = torch.nn.Parameter(linear)
-        self.hidden = torch.nn.Parameter(torch.randn(inputs, hidden, generator=generator) / inputs**0.5)
-        self.bias = torch.nn.Parameter(torch.zeros(hidden))
-        self.out = torch.nn.Parameter(torch.zeros(hidden))
+        self.hidden = torch.nn.Parameter(torch.randn(inputs, width, generator=generator) / inputs**0.5)
+        self.bias = torch.nn.Parameter(torch.zeros(width))
+        self.out = torch.nn.Parameter(torch.zeros(members, settings.hidden))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the scores of each member, (groups, width, members), of inputs, (groups, width, inputs)."""
         x = ((inputs - self.mean) / self.scale).clamp(-MAX_DEVIATION, MAX_DEVIATION)
-        scores: torch.Tensor = x @ self.linear + torch.tanh(x @ self.hidden + self.bias) @ self.out
-        return scores
+        hidden = torch.tanh(x @ self.hidden + self.bias).unflatten(-1, self.out.shape)
+        return x @ self.linear.T + (hidden * self.out).sum(-1)
+
+    def mean_of_members(self) -> FusionHead:
+        """A copy of their mean, which is a head with all their hidden parts."""
+        out = self.out.flatten() / len(self.out)
+        parts = (self.mean, self.scale, self.linear.mean(0), self.hidden, self.bias, out)
+        return FusionHead(*(part.detach().numpy().copy() for part in parts))
 
 
 class _Fit:
-    """A head in training, its data and its optimiser."""
+    """Heads in training, their data and their optimiser."""
 
     def __init__(self, training: ScoredGroups, settings: HeadSettings) -> None:
         groups = training.groups
@@ -164,16 +175,16 @@ class _Fit:
         self._hidden.spread(scale)
         if settings.starts_with_last:
             scale[-1] *= START_ROOM
-        self._head = _Head(mean, scale, settings)
+        self._heads = _Heads(mean, scale, settings)
         with torch.no_grad():
-            self._head.hidden[unread] = 0
-        self._optimiser = torch.optim.AdamW(self._head.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+            self._heads.hidden[unread] = 0
+        self._optimiser = torch.optim.AdamW(self._heads.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         self._order = np.random.default_rng(settings.seed)
         self._dropout = torch.Generator().manual_seed(settings.seed)
         self._always = torch.tensor([False, *(name in OF_THE_USER for name in groups.feature_names)])
 
     def epoch(self) -> float:
-        """Go through all learnable groups once. Returns their mean loss."""
+        """Go through all learnable groups once. Returns the mean loss of a group and member."""
         total = 0.0
         order, size = self._order.permutation(self._indices), BATCH_GROUPS
         if self._settings.starts_with_last:
@@ -185,18 +196,17 @@ class _Fit:
                 self._inputs[batch], self._labels[batch], self._is_candidate[batch]
             )
             kept = torch.rand(len(inputs), 1, inputs.shape[2], generator=self._dropout) >= self._settings.dropout
-            scores = self._head(torch.where(kept | self._always, inputs, self._head.mean))
-            loss = self._settings.loss(scores, labels, is_candidate)
+            scores = self._heads(torch.where(kept | self._always, inputs, self._heads.mean))
+            losses = [self._settings.loss(of_member, labels, is_candidate) for of_member in scores.unbind(-1)]
+            loss = torch.stack(losses).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimiser.step()
-            total += float(loss.detach()) * len(batch)
+            total += float(loss.detach()) / len(losses) * len(batch)
         return total / max(1, len(order))
 
     def frozen(self) -> FusionHead:
-        """A copy without gradients, as it is served."""
-        head = self._head
-        parts = (head.mean, head.scale, head.linear, head.hidden, head.bias, head.out)
-        return FusionHead(*(part.detach().numpy().copy() for part in parts))
+        """The mean of the heads as it is served."""
+        return self._heads.mean_of_members()
 
 
 def _scale(rows: torch.Tensor) -> torch.Tensor:

@@ -59,7 +59,7 @@ def main(online_retail: Path, out: Path) -> None:
             chosen = data.query_groups(settings, checkpoint, float("inf"), stage, learn_merge=False)
             of_shops.append(chosen.groups)
         scored = score_in_time(scorer, merge(of_shops), SEED, float("inf"), stage("Scoring the query groups"))
-        head = HeadSettings(softmax, SEED, dropout=DROPOUT, hidden=HIDDEN)
+        head = HeadSettings(softmax, SEED, dropout=DROPOUT, members=1, hidden=HIDDEN)
         fitted = fit(scored, head, stage("Fitting the head"))
     facts = {
         "base": BASE,

@@ -18,7 +18,7 @@ from ranker.fusion.head import CASCADE, FIRST_STAGE, FIRST_STAGE_FILE, FusionHea
 from ranker.load import cascade_depth, load_scorer
 from ranker.score import ListFeedback, ScoreRequest
 from ranker.train.first_stage import FirstStage, first_stage
-from ranker.train.fit import fit
+from ranker.train.fit import fit, train_validation_split
 from ranker.train.head_fit import HeadSettings
 from ranker.train.losses import softmax
 from ranker.train.query_groups import COUNTERS, ScoredGroups
@@ -131,7 +131,9 @@ def test_the_head_begins_with_the_first_stages_order(tmp_path: Path) -> None:
     noise = fit(ScoredGroups(some, np.zeros_like(some.retrieval_scores)), settings, lambda *_: None, first)
     assert noise.ndcg >= noise.parts["features alone"]
     knowing = fit(ScoredGroups(some, some.labels.astype(np.float32)), settings, lambda *_: None, first)
-    assert knowing.ndcg > noise.ndcg + 0.05
+    _, newer = train_validation_split(len(some))
+    best = some[newer].ndcg(some[newer].labels.astype(np.float32)).mean()
+    assert knowing.ndcg > noise.ndcg + (best - noise.ndcg) / 4
     assert knowing.first is first
 
 

@@ -138,7 +138,7 @@ def test_what_was_shown_lately_is_disliked_or_of_a_full_category_does_not_come_i
 
 
 def test_the_head_is_certain_of_what_it_has_seen_chosen() -> None:
-    posterior, phi = Posterior(2), np.eye(2, dtype=np.float32)
+    posterior, phi = Posterior(2, 0), np.eye(2, dtype=np.float32)
     nothing = np.zeros(2, np.float32)
     before = posterior.draws(nothing, phi, nothing, 1).std(axis=0)
     for _ in range(1_000):
@@ -148,6 +148,16 @@ def test_the_head_is_certain_of_what_it_has_seen_chosen() -> None:
     assert after[1] == pytest.approx(before[1])
     new = posterior.draws(nothing, 0 * phi, np.array([1, 0.25], np.float32), 1).std(axis=0)
     assert new == pytest.approx([ITEM_SD, ITEM_SD / 2], rel=0.3), "the variance of its own appeal falls with its events"
+
+
+def test_a_wide_head_is_as_certain_as_a_narrow_one() -> None:
+    def deviation(hidden: int) -> float:
+        phi = np.concatenate([np.zeros((1, 3)), np.ones((1, hidden))], axis=1).astype(np.float32)
+        nothing, posterior = np.zeros(1, np.float32), Posterior(3, hidden)
+        return float(np.std([posterior.draws(nothing, phi, nothing, seed) for seed in range(50)]))
+
+    assert deviation(128) == pytest.approx(deviation(64), rel=0.1)
+    assert deviation(16) == pytest.approx(deviation(64) / 2, rel=0.1)
 
 
 def test_the_precision_is_the_slope_of_the_slope_of_the_loss_that_the_head_learns_by() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 
 from encoders.models.source import ModelUnsupported
 from ranker.features import NAMES, NEWNESS, OF_THE_USER
@@ -132,10 +135,29 @@ def test_dropout_leaves_out_all_but_what_says_how_much_the_others_are_worth() ->
     groups = made(["Viewed Wool hat"] * 40, ["Wool hat", "Umbrella"] * 20, rng)
     groups.features[:] = rng.normal(size=groups.features.shape)
     groups.labels[:, 3] = True
-    settings = HeadSettings(softmax, 1, epochs=2, dropout=1.0, hidden=5)
+    settings = HeadSettings(softmax, 1, epochs=2, dropout=1.0, members=3, hidden=5)
     fitted, _ = fit_head(ScoredGroups.unscored(groups), None, settings, lambda *_: None)
     assert {NAMES[index - 1] for index in np.flatnonzero(fitted.linear)} == set(OF_THE_USER)
-    assert fitted.hidden.shape == (1 + len(NAMES), 5)
+    assert fitted.hidden.shape == (1 + len(NAMES), 15)
+
+
+def test_a_head_is_the_mean_of_heads_that_learn_by_themselves() -> None:
+    rng = np.random.default_rng(4)
+    groups = made(["Viewed Wool hat"] * 40, ["Wool hat", "Umbrella"] * 20, rng)
+    groups.features[:] = rng.normal(size=groups.features.shape)
+    groups.labels[:, 3] = True
+    scored = ScoredGroups.unscored(groups)
+    settings = HeadSettings(softmax, 1, epochs=3, members=2, hidden=4)
+    starts = torch.randn(1 + len(NAMES), 8, generator=torch.Generator().manual_seed(1)).split(4, dim=1)
+    alone = []
+    for start in starts:
+        with patch.object(torch, "randn", return_value=start):
+            alone.append(fit_head(scored, None, replace(settings, members=1), lambda *_: None)[0])
+    both, _ = fit_head(scored, None, settings, lambda *_: None)
+    x = groups.features[0]
+    expected = np.mean([one(scored.scores[0], x) for one in alone], axis=0)
+    np.testing.assert_allclose(both(scored.scores[0], x), expected, atol=1e-4)
+    assert np.abs(alone[0](scored.scores[0], x) - expected).max() > 1e-3, "they differ"
 
 
 def test_a_head_does_not_learn_from_newness() -> None:
