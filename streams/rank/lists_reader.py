@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 WITHOUT_PARTITIONS_S = 1.0
 READ_EVERY_S = 0.05
 """This worker's own lists are noted by then. A list of another worker is noted later by that. Chosen by us."""
+REWRITING_S = 1.0
+"""For how long a partition counts as rewritten after this worker's last record there. Chosen by us: batches of a
+withdrawal are less apart."""
 MAX_RECORDS = 256
 """Records that are decoded in one turn: a few milliseconds."""
 
@@ -52,6 +55,7 @@ class ListsReader:
         self._stale = stale
         self._moved = True
         self._positions: dict[int, int] = {}
+        self._rewritten_s: dict[int, float] = {}  # when this worker last wrote records there that it need not read
         self._stored: dict[int, int] = {}  # the ends, at the last turn, of partitions that this worker writes to
         self._until: dict[int, int] = {}  # of partitions that are not complete: the end that was there
 
@@ -64,6 +68,7 @@ class ListsReader:
         for partition in lost:
             del self._positions[partition]
             self._stale.ahead.pop(partition, None)
+            self._rewritten_s.pop(partition, None)
         self._moved = True
 
     async def run(self) -> None:
@@ -126,10 +131,12 @@ class ListsReader:
         Returns
         -------
         set of int
-            The partitions that have such records.
+            The partitions that have had such records lately.
         """
-        rewritten = {number for number in self._positions if self._stale.ahead.get(number)}
-        for number in rewritten:
+        now_s = time.monotonic()
+        self._rewritten_s |= {number: now_s for number in self._positions if self._stale.ahead.get(number)}
+        self._rewritten_s = {number: at_s for number, at_s in self._rewritten_s.items() if now_s - at_s < REWRITING_S}
+        for number in self._rewritten_s:
             offsets, position = self._stale.ahead[number], self._positions[number]
             begin = position
             while position in offsets:
@@ -138,7 +145,7 @@ class ListsReader:
             if position > begin:
                 consumer.seek(TopicPartition(self._topic, number), position)
                 self._note_position(number, position)
-        return rewritten
+        return set(self._rewritten_s)
 
     async def _choose(self, consumer: AIOKafkaConsumer, rewritten: set[int]) -> None:
         """Fetch nothing from partitions to which this worker alone writes: that is a tenth of the work of a withdrawal.

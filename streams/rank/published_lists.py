@@ -142,9 +142,15 @@ class PublishedLists:
         chosen = np.flatnonzero(newest).tolist()
         for index in [index for index in chosen if lists[index] is None]:
             self._erase(places[index])
+        written = [index for index in chosen if lists[index] is not None]
+        for index in written:
+            if rows[index] < 0:
+                rows[index] = self._insert(places[index].key)
         self._put(
-            [places[index] for index in chosen if lists[index] is not None],
-            [list_ for index in chosen if (list_ := lists[index]) is not None],
+            rows[written],
+            partitions[written],
+            offsets[written],
+            [list_ for index in written if (list_ := lists[index]) is not None],
         )
         outcomes: list[bool] = newest.tolist()
         return outcomes
@@ -221,23 +227,28 @@ class PublishedLists:
         keys = map(self._keys.__getitem__, rows.tolist())
         return [*map(ListPlace, self._partition[rows].tolist(), self._offset[rows].tolist(), keys)]
 
-    def _put(self, places: Sequence[ListPlace], lists: Sequence[IndexedList]) -> None:
-        for place in places:
-            if place.key not in self._row:
-                self._insert(place.key)
-        rows, partitions, offsets = self._rows(places)
-        lengths = np.array([len(list_.item_ids) for list_ in lists], np.intp)
-        self._widen(int(lengths.max(initial=0)))
+    def _put(
+        self,
+        rows: NDArray[np.intp],
+        partitions: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        lists: Sequence[IndexedList],
+    ) -> None:
+        if not lists:
+            return
+        item_ids, reasons, written = zip(*lists, strict=True)
+        lengths = np.fromiter(map(len, item_ids), np.intp, len(lists))
+        self._widen(int(lengths.max()))
         items = np.zeros((len(rows), self._items.shape[1]), np.uint32)
-        items[np.arange(items.shape[1]) < lengths[:, None]] = _hashes(
-            chain.from_iterable(list_.item_ids for list_ in lists)
-        )
+        items[np.arange(items.shape[1]) < lengths[:, None]] = _hashes(chain.from_iterable(item_ids))
         self._items[rows], self._partition[rows], self._offset[rows] = items, partitions, offsets
-        self._reason[rows] = [self._number_of(list_.degraded) for list_ in lists]
-        self._written[rows] = np.array([list_.written for list_ in lists], np.int64).reshape(-1, len(NOT_READ))
+        numbers = {reason: self._number_of(reason) for reason in set(reasons)}
+        self._reason[rows] = [numbers[reason] for reason in reasons]
+        flat = np.fromiter(chain.from_iterable(written), np.int64, len(lists) * len(NOT_READ))
+        self._written[rows] = flat.reshape(-1, len(NOT_READ))
 
-    def _insert(self, key: bytes) -> None:
-        """Give a key a row."""
+    def _insert(self, key: bytes) -> int:
+        """Give a key a row. Returns it."""
         self._erased.pop(key, None)
         row = self._free.pop() if self._free else len(self._keys)
         if row == len(self._keys):
@@ -245,6 +256,7 @@ class PublishedLists:
             self._reach(row)
         self._keys[row], self._row[key] = key, row
         self._key_bytes += sys.getsizeof(key)
+        return row
 
     def _erase(self, place: ListPlace) -> None:
         self._erased[place.key] = place.partition, place.offset
