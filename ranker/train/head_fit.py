@@ -147,8 +147,9 @@ class _Heads(torch.nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the scores of each member, (groups, width, members), of inputs, (groups, width, inputs)."""
         x = ((inputs - self.mean) / self.scale).clamp(-MAX_DEVIATION, MAX_DEVIATION)
-        hidden = torch.tanh(x @ self.hidden + self.bias).unflatten(-1, self.out.shape)
-        return x @ self.linear.T + (hidden * self.out).sum(-1)
+        hidden = torch.tanh(x @ self.hidden + self.bias).view(*x.shape[:-1], *self.out.shape)
+        scores: torch.Tensor = x @ self.linear.T + (hidden * self.out).sum(-1)
+        return scores
 
     def mean_of_members(self) -> FusionHead:
         """A copy of their mean, which is a head with all their hidden parts."""
