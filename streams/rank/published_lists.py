@@ -140,18 +140,14 @@ class PublishedLists:
             partition, offset = self._erased.get(places[index].key, (NO_LIST, 0))
             newest[index] = partition != places[index].partition or offset <= places[index].offset
         chosen = np.flatnonzero(newest).tolist()
-        for index in [index for index in chosen if lists[index] is None]:
+        for index in (index for index in chosen if lists[index] is None):
             self._erase(places[index])
         written = [index for index in chosen if lists[index] is not None]
         for index in written:
             if rows[index] < 0:
                 rows[index] = self._insert(places[index].key)
-        self._put(
-            rows[written],
-            partitions[written],
-            offsets[written],
-            [list_ for index in written if (list_ := lists[index]) is not None],
-        )
+        shown = [list_ for index in written if (list_ := lists[index]) is not None]
+        self._put(rows[written], partitions[written], offsets[written], shown)
         outcomes: list[bool] = newest.tolist()
         return outcomes
 
