@@ -140,8 +140,9 @@ class PublishedLists:
             partition, offset = self._erased.get(places[index].key, (NO_LIST, 0))
             newest[index] = partition != places[index].partition or offset <= places[index].offset
         chosen = np.flatnonzero(newest).tolist()
-        for index in (index for index in chosen if lists[index] is None):
-            self._erase(places[index])
+        for index in chosen:
+            if lists[index] is None:
+                self._erase(places[index])
         written = [index for index in chosen if lists[index] is not None]
         for index in written:
             if rows[index] < 0:

@@ -133,7 +133,7 @@ def test_the_head_begins_with_the_first_stages_order(tmp_path: Path) -> None:
     knowing = fit(ScoredGroups(some, some.labels.astype(np.float32)), settings, lambda *_: None, first)
     _, newer = train_validation_split(len(some))
     best = some[newer].ndcg(some[newer].labels.astype(np.float32)).mean()
-    assert knowing.ndcg > noise.ndcg + (best - noise.ndcg) / 4
+    assert knowing.ndcg > max(0.9 * best, noise.ndcg + (best - noise.ndcg) / 4)
     assert knowing.first is first
 
 
