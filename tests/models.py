@@ -97,13 +97,14 @@ def decoder(folder: Path, **config: Any) -> Path:
     return folder
 
 
-def base_decoder(folder: Path) -> Path:
+def base_decoder(folder: Path, **config: Any) -> Path:
     """Write a Gemma 3 with tied embeddings and sliding layers, which says nothing of a template: a base model."""
     tokenizer = byte_level()
     layers = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 60}
     sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": DECODER_POSITIONS}
-    config = Gemma3TextConfig(**(GROUPED | layers | sizes), initializer_range=0.3, tie_word_embeddings=True)
-    return save(folder, AutoModelForCausalLM, config, tokenizer)
+    settings: dict[str, Any] = {"initializer_range": 0.3, "tie_word_embeddings": True}
+    gemma = Gemma3TextConfig(**(GROUPED | layers | sizes | settings | config))
+    return save(folder, AutoModelForCausalLM, gemma, tokenizer)
 
 
 def decoder_that_says(folder: Path, text: str) -> Path:
