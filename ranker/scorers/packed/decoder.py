@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.models import source as model_source
-from encoders.models.cores import cores, map_batches
+from encoders.models.cores import cores, map_batches, tokens_of_batch
 from encoders.models.device import choose
 from encoders.models.usage import Usage
 from encoders.text.fit import fit_contexts, fit_items, longest_input
@@ -33,7 +33,7 @@ MAX_INPUT_TOKENS = 8192
 """As on Qwen3-Reranker's model card."""
 MAX_CANDIDATE_TOKENS = 512
 PASS_TOKENS = 2048
-"""Of one forward pass; chosen by us: more gains nothing on a CPU."""
+"""Of one forward pass on a CPU; chosen by us: more gains nothing there."""
 CACHE_BYTES = 2**30
 """About 9,000 tokens of Qwen3-0.6B in bfloat16."""
 MAX_LIKELIHOOD_TOKENS = 32
@@ -51,8 +51,9 @@ class PackedDecoder:
     ----------
     model, device, dtype : str
         See `load_scorer`.
-    pass_tokens : int
-        Tokens of one forward pass; a context with one candidate that is longer gets a pass of its own.
+    pass_tokens : int, optional
+        Tokens of one forward pass, by default those that suit the device; a context with one candidate that is longer
+        gets a pass of its own.
     cache_bytes : int
         Memory for the keys and values of contexts.
 
@@ -77,14 +78,14 @@ class PackedDecoder:
         model: str,
         device: str = "auto",
         dtype: str = "auto",
-        pass_tokens: int = PASS_TOKENS,
+        pass_tokens: int | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         folder = model_source.fetch(model)
         self.name = model
         self.placement = choose(device, dtype)
         self.usage = Usage()
-        self._pass_tokens = pass_tokens
+        self._pass_tokens = pass_tokens or tokens_of_batch(self.placement.device, PASS_TOKENS)
         self._contexts = ContextCache(cache_bytes)
         tokenizer = model_source.load_tokenizer(model, folder)
         choices = template_choice.choices(folder, tokenizer, model)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.models import source as model_source
-from encoders.models.cores import cores, map_batches
+from encoders.models.cores import cores, map_batches, tokens_of_batch
 from encoders.models.device import choose
 from encoders.models.usage import Usage
 from encoders.text.fit import first_position, fit_contexts, fit_items, room_for_texts
@@ -31,7 +31,7 @@ MAX_INPUT_TOKENS = 4096
 CANDIDATE_SHARE = 4
 """A candidate gets at most a quarter of the model's positions, the context the rest."""
 PASS_TOKENS = 4096
-"""Of one forward pass; chosen by us: more gains nothing on a CPU."""
+"""Of one forward pass on a CPU; chosen by us: more gains nothing there."""
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.02, "int8": 0.1}
 """Largest difference between packed and plain scores at load, as a share of the largest score."""
 CHECK = ScoreRequest("Viewed Wool hat\nBought Red rain jacket", ("Blue trail running shoes", "Umbrella", "Hat"))
@@ -92,7 +92,7 @@ class PackedEncoder:
         scores = [np.empty(0, np.float32) for _ in requests]
         device = self.placement.device
         with self.usage.timing("inference_seconds"):
-            passes = list(_passes(rows, cores(device)))
+            passes = list(_passes(rows, tokens_of_batch(device, PASS_TOKENS), cores(device)))
             results = map_batches(lambda members: self._forward([rows[member] for member in members]), passes, device)
             for members, of_pass in zip(passes, results, strict=True):
                 for member, of_request in zip(members, of_pass, strict=True):
@@ -206,9 +206,9 @@ class EncoderRequest(NamedTuple):
         return len(self.context.ids) + sum(len(row.ids) for row in self.candidates)
 
 
-def _passes(requests: Sequence[EncoderRequest], cores: int) -> Iterator[list[int]]:
-    """Divide requests, by index, among passes of at most about `PASS_TOKENS`, and enough of them for all cores."""
-    budget = min(PASS_TOKENS, -(-sum(request.tokens for request in requests) // cores))
+def _passes(requests: Sequence[EncoderRequest], pass_tokens: int, cores: int) -> Iterator[list[int]]:
+    """Divide requests, by index, among passes of at most about `pass_tokens`, and enough of them for all cores."""
+    budget = min(pass_tokens, -(-sum(request.tokens for request in requests) // cores))
     members: list[int] = []
     tokens = 0
     for index, request in enumerate(requests):
