@@ -93,7 +93,7 @@ def test_one_compiled_graph_serves_sequences_of_all_lengths(monkeypatch: pytest.
     with torch.inference_mode():
         for seed in range(30):
             layout, tokens = packed(np.random.default_rng(seed), True, 2, 16, longest=(8, 60, 300)[seed % 3])
-            query, key, value = (torch.randn(1, heads, tokens, 16) for heads in (4, 2, 2))
+            query, key, value = (torch.randn(1, tokens, heads, 16).transpose(1, 2) for heads in (4, 2, 2))
             flex.attend(0, query, key, value, 0.3, layout)
     assert len(graphs) == 1
 

@@ -23,6 +23,8 @@ BLOCK = 128
 """Tokens of a block, as FlexAttention's kernels have them."""
 LEAST_BLOCKS = 2
 """Of tokens and of keys in a mask, some of which may be empty: a graph for sequences of one block would be another."""
+GRAPHS = 64
+"""Of a process: each model has one for each kind of layer and number format, and another in training."""
 KERNEL = {"FORCE_USE_FLEX_ATTENTION": True}
 """One kernel for all lengths: another for less than a block would be compiled too."""
 
@@ -40,10 +42,12 @@ def attend(
     for segment in packing.segments:
         if segment.record:
             context_of(segment, layer, key, value)
-    if any(segment.cached for segment in packing.segments):
-        key, value = (_with_cached(tensor, packing.segments, layer, part) for part, tensor in enumerate((key, value)))
+    key, value = (_with_cached(tensor, packing.segments, layer, part) for part, tensor in enumerate((key, value)))
     if window not in packing.masks:
         packing.masks[window] = _mask(packing, query.shape[2], query.device, window)
+        # torch keeps such settings by thread
+        _config.use_duck_shape = False  # or as many blocks as the model has heads would be a graph of their own
+        torch._dynamo.config.recompile_limit = GRAPHS
     attended: torch.Tensor = _flex(query.device.type)(
         query,
         key,
@@ -63,7 +67,7 @@ def _with_cached(tensor: torch.Tensor, segments: list[Segment], layer: int, part
         if segment.cached:
             parts.append(segment.cached[layer][part])
         parts.append(tensor[:, :, segment.start : following.start if following else end])
-    return torch.cat(parts, 2)
+    return torch.cat(parts, 2).contiguous()  # another order in memory would be another graph
 
 
 def _mask(packing: Packing, tokens: int, device: torch.device, window: int | None) -> BlockMask:
@@ -138,5 +142,4 @@ def _flex(device: str) -> Any:
 
 def compiled(backend: str | Callable[..., Any] = "inductor") -> Any:
     """Compile FlexAttention: one graph for sequences of all lengths; an error where it would run uncompiled."""
-    _config.use_duck_shape = False  # or as many blocks as the model has heads would be a graph of its own
     return torch.compile(flex_attention, dynamic=True, fullgraph=True, backend=backend)
