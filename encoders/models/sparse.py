@@ -31,7 +31,7 @@ KEPT = ":kept"
 PACKED_COLUMNS, CUDA_COLUMNS = 8, 16
 """Divisors of the sizes of a layer that takes part: our file needs the first, cuSPARSELt the second."""
 PROBE_TOKENS, PROBE_S = 2048, 0.05
-"""Of a timed product: the tokens of a decoder's pass, and how long it is repeated."""
+"""Of a timed product: the tokens of a small pass, and how long it is repeated."""
 
 
 def prune(model: nn.Module) -> None:
