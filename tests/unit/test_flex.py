@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from encoders.models.source import ModelUnsupported
 from ranker.load import load_scorer
 from ranker.score import ScoreRequest
 from ranker.scorers.packed import flex, packing
@@ -96,6 +97,19 @@ def test_one_compiled_graph_serves_sequences_of_all_lengths(monkeypatch: pytest.
             query, key, value = (torch.randn(1, tokens, heads, 16).transpose(1, 2) for heads in (4, 2, 2))
             flex.attend(0, query, key, value, 0.3, layout)
     assert len(graphs) == 1
+
+
+def test_an_attention_that_cannot_be_compiled_is_an_error_that_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def without_compiler(*_: Any, **__: Any) -> None:
+        raise torch._dynamo.exc.BackendCompilerFailed(without_compiler, RuntimeError("Failed to find C compiler"), None)
+
+    monkeypatch.setattr(flex, "_flex", lambda _device: without_compiler)
+    layout, tokens = packed(np.random.default_rng(1), True, 2, 16)
+    query, key, value = (torch.randn(1, heads, tokens, 16) for heads in (4, 2, 2))
+    with pytest.raises(ModelUnsupported, match=r"Failed to find C compiler.*install gcc"):
+        flex.attend(0, query, key, value, 0.3, layout)
 
 
 def wide_packed(folder: Path) -> Path:

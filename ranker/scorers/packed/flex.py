@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch.fx.experimental import _config
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from encoders.models.source import ModelUnsupported
 from ranker.scorers.packed.layout import Packing, Segment, context_of
 
 BLOCK = 128
@@ -25,6 +26,8 @@ LEAST_BLOCKS = 2
 """Of tokens and of keys in a mask, some of which may be empty: a graph for sequences of one block would be another."""
 GRAPHS = 64
 """Of a process: each model has one for each kind of layer and number format, and another in training."""
+ERROR_CHARACTERS = 300
+"""Of a compiler's error, for a message."""
 KERNEL = {"FORCE_USE_FLEX_ATTENTION": True}
 """One kernel for all lengths: another for less than a block would be compiled too."""
 
@@ -38,7 +41,13 @@ def attend(
     packing: Packing,
     window: int | None = None,
 ) -> torch.Tensor:
-    """Return the attention of one layer; for the shapes see `packing.attend`."""
+    """Return the attention of one layer; for the shapes see `packing.attend`.
+
+    Raises
+    ------
+    ModelUnsupported
+        The attention cannot be compiled.
+    """
     for segment in packing.segments:
         if segment.record:
             context_of(segment, layer, key, value)
@@ -48,15 +57,21 @@ def attend(
         # torch keeps such settings by thread
         _config.use_duck_shape = False  # or as many blocks as the model has heads would be a graph of their own
         torch._dynamo.config.recompile_limit = GRAPHS
-    attended: torch.Tensor = _flex(query.device.type)(
-        query,
-        key,
-        value,
-        block_mask=packing.masks[window],
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-        kernel_options=KERNEL,
-    )
+    try:
+        attended: torch.Tensor = _flex(query.device.type)(
+            query,
+            key,
+            value,
+            block_mask=packing.masks[window],
+            scale=scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
+            kernel_options=KERNEL,
+        )
+    except torch._dynamo.exc.TorchDynamoException as error:
+        raise ModelUnsupported(
+            f"attention on CUDA: got {str(error).strip()[:ERROR_CHARACTERS]!r} where torch compiled it, expected a GPU "
+            "and a C compiler that Triton can use; install gcc and libc6-dev, or set the device to 'cpu'"
+        ) from error
     return attended.transpose(1, 2)
 
 
