@@ -25,7 +25,7 @@ BLOCK = 128
 LEAST_BLOCKS = 2
 """Of tokens and of keys in a mask, some of which may be empty: a graph for sequences of one block would be another."""
 GRAPHS = 64
-"""Of a process: each model has one for each kind of layer and number format, and another in training."""
+"""Of a process; torch's own limit is 8, which the models of a benchmark exceed."""
 ERROR_CHARACTERS = 300
 """Of a compiler's error, for a message."""
 KERNEL = {"FORCE_USE_FLEX_ATTENTION": True}
