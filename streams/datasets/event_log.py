@@ -166,9 +166,15 @@ def read_dataset(
     return _of_the_catalogue(retail.items, events, [], Counter())
 
 
-def synthetic(seed: int, events: int = SYNTHETIC_EVENTS, with_sellers: bool = False) -> EventLog:
-    """The first events of the synthetic shop of a seed; with sellers, those that the shop let happen."""
-    shop = SyntheticShop(seed, SYNTHETIC_ITEMS, SYNTHETIC_SHOPPERS)
+def synthetic(
+    seed: int,
+    events: int = SYNTHETIC_EVENTS,
+    with_sellers: bool = False,
+    size: int = SYNTHETIC_ITEMS,
+    shoppers: int = SYNTHETIC_SHOPPERS,
+) -> EventLog:
+    """The first events of the synthetic shop of a seed and size; with sellers, those that the shop let happen."""
+    shop = SyntheticShop(seed, size, shoppers)
     items, happened = shop.items, shop.events(events)
     if with_sellers:
         items = seller_shop.sold(items, seed)
