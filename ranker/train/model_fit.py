@@ -248,8 +248,8 @@ class _FineTuning:
         """Leave out the groups for which there is no time, at so many seconds each, and make smaller steps of few."""
         left = processes.from_first(self._settings.deadline - time.monotonic())
         each_validated = min(VALIDATIONS, left / (group_s + self._validation_s))
-        possible = int(max(0, each_validated, (left - VALIDATIONS * self._validation_s) / group_s))
         rest = self._order[self._groups_done :]
+        possible = int(min(len(rest), max(0, each_validated, (left - VALIDATIONS * self._validation_s) / group_s)))
         if possible < len(rest):
             size = batch_size(possible, processes.count())
             self._batches = self._batches[: self.steps_done] + batches(rest[:possible], size)
