@@ -50,7 +50,7 @@ class SurvivesFailedCommits(aiokafka.AIOKafkaConsumerThread):
             cast(Any, self.transport).on_refusal(error)
             return False
         except (CommitFailedError, IllegalStateError) as error:  # another worker has the partitions
-            logger.info("offsets are not committed: %s", error)
+            logger.debug("offsets are not committed: %s", error)  # the rebalance has log lines of its own
             return False
         except KafkaError as error:
             logger.warning("Kafka did not take the offsets (%r); the next commit is in a second", error)
