@@ -46,8 +46,10 @@ def models() -> LoadedModels:
     return LoadedModels()
 
 
-def month(rankers: Mapping[str, Settings], models: LoadedModels, users: int, days: int, boredom: bool = True) -> Month:
-    return lives(Simulation(days, users, SEED, [*rankers], boredom), rankers, models)
+def month(
+    rankers: Mapping[str, Settings], models: LoadedModels, users: int, days: int, boredom: bool = True, seed: int = SEED
+) -> Month:
+    return lives(Simulation(days, users, seed, [*rankers], boredom), rankers, models)
 
 
 def clicks(days: Sequence[DayFigures]) -> int:
@@ -68,8 +70,9 @@ def test_care_keeps_more_of_the_users_whom_repetition_bores(
 def test_care_costs_hardly_a_click_on_the_first_day(
     rankers: Mapping[str, Settings], models: LoadedModels, boredom: bool
 ) -> None:
-    lived = month(rankers, models, users=80, days=1, boredom=boredom)
-    assert clicks(lived["careful"]) >= 0.95 * clicks(lived["greedy"])
+    """In six worlds together: in one of them chance alone makes a fifth."""
+    lived = [month(rankers, models, users=80, days=1, boredom=boredom, seed=seed) for seed in range(SEED, SEED + 6)]
+    assert sum(clicks(one["careful"]) for one in lived) >= 0.95 * sum(clicks(one["greedy"]) for one in lived)
 
 
 def test_care_loses_nothing_where_nothing_bores(rankers: Mapping[str, Settings], models: LoadedModels) -> None:
