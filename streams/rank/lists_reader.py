@@ -209,4 +209,4 @@ class ListsReader:
             self._stale.complete |= done
             self._stale.changed.set()
             if not self._until:
-                logger.info("read %d published lists of %d partitions", len(self._stale.lists), len(self._stale.owned))
+                logger.debug("read %d published lists of %d partitions", len(self._stale.lists), len(self._stale.owned))
